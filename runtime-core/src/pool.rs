@@ -1,0 +1,119 @@
+//! What the loop needs of a queue.
+//!
+//! `skep-pool` has the queue that applications use; this contract is for those who bring their own.
+
+use crate::device::Device;
+use crate::priority::Urgency;
+use crate::runtime::Doorbell;
+use crate::ticket::Reply;
+use std::fmt;
+use std::time::Instant;
+
+/// Which pool of a runtime: its position in the order of registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolId(pub u32);
+
+impl PoolId {
+    /// The position as an index.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for PoolId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pool {}", self.0)
+    }
+}
+
+/// What a pool has counted since it was made. Every task that was ever submitted is `refused`, `cancelled`,
+/// `expired`, `shut_down`, still waiting, or was cut into a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Tasks that callers handed in, the refused ones included.
+    pub submitted: u64,
+    /// Tasks given back at once.
+    pub refused: u64,
+    /// Tasks whose ticket was dropped before they were cut.
+    pub cancelled: u64,
+    /// Tasks whose deadline passed before they were cut.
+    pub expired: u64,
+    /// Tasks given up at shutdown before they were cut.
+    pub shut_down: u64,
+    /// Tasks waiting now.
+    pub waiting: u64,
+    /// Rows waiting now.
+    pub waiting_rows: u64,
+}
+
+/// The name and the counts of a pool, without its tensor type.
+pub trait Meter: Send + Sync {
+    /// The pool's name.
+    fn name(&self) -> &str;
+
+    /// The counts at this moment.
+    fn counts(&self) -> Counts;
+}
+
+/// What a pool says when the loop looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// A batch can be cut now, and this is how urgent it is.
+    Ready(Urgency),
+    /// Tasks wait for company; look again at this time, unless the pool rings earlier.
+    At(Instant),
+    /// Nothing to do until the pool rings.
+    Idle,
+}
+
+/// How a pool is closed. Either way it takes no more tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Close {
+    /// Waiting tasks are still to run, without waiting for company.
+    Drain,
+    /// Waiting tasks are answered with [`TaskError::ShutDown`](crate::TaskError::ShutDown) at once.
+    Abort,
+}
+
+/// One task of a batch.
+pub struct BatchTask<T> {
+    /// Its rows in the batch.
+    pub rows: usize,
+    /// When it was submitted.
+    pub submitted: Instant,
+    /// When it expires if it has not started to run.
+    pub deadline: Option<Instant>,
+    /// Where its outputs go.
+    pub reply: Reply<T>,
+}
+
+/// Tasks that run together. The runtime answers each of them.
+pub struct Batch<T> {
+    /// For each input of the block, the tasks' tensors in the tasks' order.
+    pub inputs: Vec<Vec<T>>,
+    /// The tasks, in the order of their rows.
+    pub tasks: Vec<BatchTask<T>>,
+}
+
+/// A queue of tasks for one pass of one block.
+///
+/// The runtime calls a pool from its own threads and never while it holds a lock that
+/// [`Doorbell::ring`] needs. No method may wait.
+pub trait Pool<D: Device>: Meter {
+    /// Gives the pool its doorbell, once, when the runtime starts. From then on the pool rings whenever an
+    /// earlier answer of [`look`](Self::look) would now be too late: at least when it goes from empty to
+    /// non-empty, and when a more urgent task arrives.
+    fn attach(&self, doorbell: Doorbell);
+
+    /// Whether a batch can be cut now, and how urgent it is.
+    fn look(&self, now: Instant) -> Look;
+
+    /// Cuts the most urgent batch. `None` when there is none after all.
+    fn cut(&self, now: Instant) -> Option<Batch<D::Tensor>>;
+
+    /// Answers the waiting tasks whose deadline has passed, and says when the next one passes.
+    fn expire(&self, now: Instant) -> Option<Instant>;
+
+    /// Takes no more tasks from now on. Called again with [`Close::Abort`] when a drain is cut short.
+    fn close(&self, how: Close);
+}

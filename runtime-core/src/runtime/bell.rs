@@ -1,0 +1,110 @@
+//! How pools wake the runtime, and which thread they wake.
+//!
+//! A pool rings only when an earlier look at it would now be too late, mostly when it goes from empty to
+//! non-empty. The ring leaves the pool's id in one channel and wakes the thread that chooses at the moment:
+//! the device thread while it is idle, so that a lone task crosses two threads in all; the loader while a
+//! batch runs, so that the next batch is gathered meanwhile.
+
+use crate::pool::PoolId;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
+use std::time::Instant;
+
+/// Tells runtimes of one process apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RuntimeId(u64);
+
+impl RuntimeId {
+    pub(crate) fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+thread_local! {
+    static HOME: Cell<Option<RuntimeId>> = const { Cell::new(None) };
+}
+
+/// Marks the current thread as one of the runtime's until the mark is dropped.
+pub(crate) struct ThreadMark(Option<RuntimeId>);
+
+impl ThreadMark {
+    pub(crate) fn new(runtime: RuntimeId) -> Self {
+        Self(HOME.replace(Some(runtime)))
+    }
+}
+
+impl Drop for ThreadMark {
+    fn drop(&mut self) {
+        HOME.set(self.0);
+    }
+}
+
+/// Whether the current thread belongs to the runtime that `runtime` names. Free on other threads.
+pub(crate) fn on_thread_of(runtime: impl FnOnce() -> Option<RuntimeId>) -> bool {
+    HOME.get().is_some_and(|home| runtime() == Some(home))
+}
+
+/// What the timer is told.
+pub(crate) enum TimerEvent {
+    /// A task of this pool expires at this time.
+    Arm(PoolId, Instant),
+    /// The clock was moved by hand.
+    Tick,
+    /// The runtime has stopped.
+    Stop,
+}
+
+pub(crate) struct Bells {
+    pub(crate) runtime: RuntimeId,
+    rings: flume::Sender<PoolId>,
+    timer: flume::Sender<TimerEvent>,
+    device: OnceLock<Thread>,
+    loader: OnceLock<Thread>,
+    /// Whether the loader is the one that chooses.
+    loading: AtomicBool,
+}
+
+impl Bells {
+    pub(crate) fn new(rings: flume::Sender<PoolId>, timer: flume::Sender<TimerEvent>) -> Self {
+        Self {
+            runtime: RuntimeId::next(),
+            rings,
+            timer,
+            device: OnceLock::new(),
+            loader: OnceLock::new(),
+            loading: AtomicBool::new(false),
+        }
+    }
+}
+
+/// What a pool holds of its runtime.
+#[derive(Clone)]
+pub struct Doorbell {
+    pool: PoolId,
+    bells: Arc<Bells>,
+}
+
+impl Doorbell {
+    /// Asks the runtime to look at the pool again. Never waits.
+    pub fn ring(&self) {
+        self.bells.rings.send(self.pool).ok();
+    }
+
+    /// Asks the runtime to call [`Pool::expire`](crate::Pool::expire) at this time. Never waits.
+    pub fn expire_at(&self, at: Instant) {
+        self.bells.timer.send(TimerEvent::Arm(self.pool, at)).ok();
+    }
+
+    /// The runtime behind this bell.
+    pub fn runtime(&self) -> RuntimeId {
+        self.bells.runtime
+    }
+
+    /// Whether the current thread is one of the runtime's, which must not wait for the runtime.
+    pub fn is_own_thread(&self) -> bool {
+        on_thread_of(|| Some(self.bells.runtime))
+    }
+}

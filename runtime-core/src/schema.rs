@@ -1,0 +1,205 @@
+//! What a block takes and gives, so that a bad task is refused before it can harm the tasks around it.
+//!
+//! ```
+//! use skep_runtime_core::{DType, Dim, Dims, Schema, TensorInfo, TensorSpec};
+//!
+//! let schema = Schema::new(vec![
+//!     TensorSpec::new("ids", DType::U32, [Dim::Batch, Dim::Free { max: 512 }]).with_index_below(30_522),
+//!     TensorSpec::rows("weights", DType::F32, &[8]),
+//! ])?;
+//! let ids = TensorInfo { dtype: DType::U32, dims: Dims::from_slice(&[2, 17]) };
+//! let weights = TensorInfo { dtype: DType::F32, dims: Dims::from_slice(&[2, 8]) };
+//! let shape = schema.check(&[ids.clone(), weights])?;
+//! assert_eq!((shape.rows, shape.free.as_slice()), (2, &[17][..]));
+//!
+//! let narrow = TensorInfo { dtype: DType::F32, dims: Dims::from_slice(&[2, 7]) };
+//! let error = schema.check(&[ids, narrow]).unwrap_err();
+//! assert_eq!(error.to_string(), "input `weights` has dims [2, 7], expected [batch, 8]");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use crate::error::{SchemaError, SubmitError};
+use crate::tensor::{DType, Dims, TensorInfo};
+use std::fmt;
+
+/// One dim of a tensor in a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dim {
+    /// The rows of the task. Dim 0 of every tensor, and no other.
+    Batch,
+    /// Always this size.
+    Fixed(usize),
+    /// Differs from task to task (a text's length), up to `max`. Tasks run in one batch only with tasks
+    /// whose free dims are equal, so a front end pads to few different sizes.
+    Free {
+        /// The largest size allowed.
+        max: usize,
+    },
+}
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Batch => f.write_str("batch"),
+            Self::Fixed(size) => write!(f, "{size}"),
+            Self::Free { max } => write!(f, "1..={max}"),
+        }
+    }
+}
+
+/// Name, element type and dims of one tensor that a block takes or gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    name: String,
+    dtype: DType,
+    dims: Vec<Dim>,
+    index_below: Option<u64>,
+}
+
+impl TensorSpec {
+    /// Describes a tensor by its dims. Dim 0 must be [`Dim::Batch`].
+    pub fn new(name: impl Into<String>, dtype: DType, dims: impl Into<Vec<Dim>>) -> Self {
+        Self { name: name.into(), dtype, dims: dims.into(), index_below: None }
+    }
+
+    /// Describes a tensor of any number of rows, each of the fixed dims `row`.
+    pub fn rows(name: impl Into<String>, dtype: DType, row: &[usize]) -> Self {
+        let dims = std::iter::once(Dim::Batch).chain(row.iter().map(|&d| Dim::Fixed(d)));
+        Self::new(name, dtype, dims.collect::<Vec<_>>())
+    }
+
+    /// Says that every element is an index in `0..limit` (a token id, say). Checked at submit, because an
+    /// index out of range is a device assert on CUDA, after which the whole device is lost.
+    pub fn with_index_below(mut self, limit: u64) -> Self {
+        self.index_below = Some(limit);
+        self
+    }
+
+    /// The name by which a caller may pass this tensor.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The dims, outermost first.
+    pub fn dims(&self) -> &[Dim] {
+        &self.dims
+    }
+
+    /// The bound on the elements, where they are indices.
+    pub fn index_below(&self) -> Option<u64> {
+        self.index_below
+    }
+
+    /// The same tensor under another name, without an index bound: a gradient of it, say.
+    pub fn renamed(&self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), index_below: None, ..self.clone() }
+    }
+
+    fn admits(&self, info: &TensorInfo) -> bool {
+        info.dims.len() == self.dims.len()
+            && self.dims.iter().zip(&info.dims).all(|(dim, &size)| match *dim {
+                Dim::Batch => true,
+                Dim::Fixed(fixed) => size == fixed,
+                Dim::Free { max } => (1..=max).contains(&size),
+            })
+    }
+}
+
+/// The shape of one task: its rows, and the sizes of its free dims in the schema's order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shape {
+    /// Rows, the same in every input.
+    pub rows: usize,
+    /// Sizes of the free dims of all inputs, in order.
+    pub free: Dims,
+}
+
+/// The tensors of a task, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schema {
+    tensors: Vec<TensorSpec>,
+    has_free: bool,
+}
+
+impl Schema {
+    /// Makes a schema of the given tensors.
+    ///
+    /// # Errors
+    ///
+    /// When there is no tensor, a name is given twice, or [`Dim::Batch`] is not dim 0, and only dim 0, of
+    /// each tensor.
+    pub fn new(tensors: Vec<TensorSpec>) -> Result<Self, SchemaError> {
+        if tensors.is_empty() {
+            return Err(SchemaError::Empty);
+        }
+        for (i, tensor) in tensors.iter().enumerate() {
+            let batch_dims = tensor.dims.iter().filter(|d| **d == Dim::Batch).count();
+            if tensor.dims.first() != Some(&Dim::Batch) || batch_dims != 1 {
+                return Err(SchemaError::BatchDim { name: tensor.name.clone() });
+            }
+            if tensors[..i].iter().any(|t| t.name == tensor.name) {
+                return Err(SchemaError::NameTwice { name: tensor.name.clone() });
+            }
+        }
+        let has_free = tensors.iter().any(|t| t.dims.iter().any(|d| matches!(d, Dim::Free { .. })));
+        Ok(Self { tensors, has_free })
+    }
+
+    /// The tensors, in order.
+    pub fn tensors(&self) -> &[TensorSpec] {
+        &self.tensors
+    }
+
+    /// Where the tensor of this name stands.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.tensors.iter().position(|t| t.name == name)
+    }
+
+    /// Checks a task's tensors against this schema and says what shape the task has.
+    ///
+    /// # Errors
+    ///
+    /// Names the first thing that is wrong: arity, element type, dims, differing rows, or no rows.
+    pub fn check(&self, inputs: &[TensorInfo]) -> Result<Shape, SubmitError> {
+        if inputs.len() != self.tensors.len() {
+            return Err(SubmitError::WrongArity { expected: self.tensors.len(), got: inputs.len() });
+        }
+        let mut shape = Shape { rows: 0, free: Dims::new() };
+        for (i, (spec, info)) in self.tensors.iter().zip(inputs).enumerate() {
+            if info.dtype != spec.dtype {
+                return Err(SubmitError::WrongDType {
+                    input: spec.name.clone(),
+                    expected: spec.dtype,
+                    got: info.dtype,
+                });
+            }
+            if !spec.admits(info) {
+                return Err(SubmitError::WrongDims {
+                    input: spec.name.clone(),
+                    expected: spec.dims.clone(),
+                    got: info.dims.to_vec(),
+                });
+            }
+            let rows = info.dims[0];
+            if i == 0 {
+                shape.rows = rows;
+            } else if rows != shape.rows {
+                return Err(SubmitError::RowsDiffer {
+                    input: spec.name.clone(),
+                    expected: shape.rows,
+                    got: rows,
+                });
+            }
+            if self.has_free {
+                let free = spec.dims.iter().zip(&info.dims).filter(|(d, _)| matches!(d, Dim::Free { .. }));
+                shape.free.extend(free.map(|(_, &size)| size));
+            }
+        }
+        if shape.rows == 0 { Err(SubmitError::NoRows) } else { Ok(shape) }
+    }
+}

@@ -1,0 +1,164 @@
+//! What the runtime knows of a tensor: its element type, its dims, and how it looks as plain bytes.
+
+use smallvec::SmallVec;
+use std::fmt;
+
+/// The dims of a tensor, outermost first. Up to four are kept without an allocation.
+pub type Dims = SmallVec<[usize; 4]>;
+
+/// The element type of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum DType {
+    /// A byte that is 0 or 1.
+    Bool,
+    /// 8-bit unsigned integer.
+    U8,
+    /// 8-bit signed integer.
+    I8,
+    /// 16-bit signed integer.
+    I16,
+    /// 32-bit signed integer.
+    I32,
+    /// 32-bit unsigned integer.
+    U32,
+    /// 64-bit signed integer.
+    I64,
+    /// IEEE half precision.
+    F16,
+    /// Brain float: the upper half of an `f32`.
+    BF16,
+    /// IEEE single precision.
+    F32,
+    /// IEEE double precision.
+    F64,
+}
+
+impl DType {
+    /// Bytes per element.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::Bool | Self::U8 | Self::I8 => 1,
+            Self::I16 | Self::F16 | Self::BF16 => 2,
+            Self::I32 | Self::U32 | Self::F32 => 4,
+            Self::I64 | Self::F64 => 8,
+        }
+    }
+
+    /// Whether gradients can flow through a tensor of this type.
+    pub const fn is_float(self) -> bool {
+        matches!(self, Self::F16 | Self::BF16 | Self::F32 | Self::F64)
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bool => "bool",
+            Self::U8 => "u8",
+            Self::I8 => "i8",
+            Self::I16 => "i16",
+            Self::I32 => "i32",
+            Self::U32 => "u32",
+            Self::I64 => "i64",
+            Self::F16 => "f16",
+            Self::BF16 => "bf16",
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+        })
+    }
+}
+
+/// The element type and dims of a tensor: what [`Device::describe`](crate::Device::describe) answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// The element type.
+    pub dtype: DType,
+    /// The dims, outermost first; `dims[0]` counts the rows.
+    pub dims: Dims,
+}
+
+impl TensorInfo {
+    /// The number of rows: dim 0, or `None` for a scalar.
+    pub fn rows(&self) -> Option<usize> {
+        self.dims.first().copied()
+    }
+}
+
+/// A tensor as plain bytes on the host: little endian, row major, contiguous.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostTensor {
+    dtype: DType,
+    dims: Dims,
+    bytes: Vec<u8>,
+}
+
+/// The bytes of a [`HostTensor`] do not fill its dims.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{dtype} tensor of dims {dims:?} needs {expected} bytes, got {got}")]
+pub struct WrongByteCount {
+    /// The element type that was named.
+    pub dtype: DType,
+    /// The dims that were named.
+    pub dims: Vec<usize>,
+    /// The bytes that these need; `usize::MAX` where that overflows.
+    pub expected: usize,
+    /// The bytes that were given.
+    pub got: usize,
+}
+
+impl HostTensor {
+    /// Wraps bytes as a tensor.
+    ///
+    /// # Errors
+    ///
+    /// When the number of bytes is not the product of `dims` times the size of `dtype`.
+    pub fn new(dtype: DType, dims: &[usize], bytes: Vec<u8>) -> Result<Self, WrongByteCount> {
+        let expected = dims.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d)).unwrap_or(usize::MAX);
+        if expected != bytes.len() {
+            return Err(WrongByteCount { dtype, dims: dims.to_vec(), expected, got: bytes.len() });
+        }
+        Ok(Self { dtype, dims: Dims::from_slice(dims), bytes })
+    }
+
+    /// An `f32` tensor.
+    ///
+    /// # Errors
+    ///
+    /// When `values` are not as many as `dims` say.
+    pub fn from_f32(dims: &[usize], values: &[f32]) -> Result<Self, WrongByteCount> {
+        Self::new(DType::F32, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+
+    /// A tensor full of zeros; `None` where its size does not fit into memory's address range.
+    pub fn zeros(dtype: DType, dims: &[usize]) -> Option<Self> {
+        let bytes = dims.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d))?;
+        Some(Self { dtype, dims: Dims::from_slice(dims), bytes: vec![0; bytes] })
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The dims, outermost first.
+    pub fn dims(&self) -> &[usize] {
+        &self.dims
+    }
+
+    /// The elements as bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Gives the bytes away.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// The elements as `f32`; `None` where the element type is another.
+    pub fn to_f32(&self) -> Option<Vec<f32>> {
+        (self.dtype == DType::F32)
+            .then(|| self.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+    }
+}

@@ -1,0 +1,316 @@
+//! The two ends of one answer: the caller's [`Ticket`] and the runtime's [`Reply`].
+//!
+//! A reply answers its ticket exactly once. One that is dropped on the way, by whatever accident, answers
+//! with [`TaskError::ShutDown`], so no caller waits for what will never come.
+//!
+//! ```
+//! use skep_runtime_core::{Reply, TaskError};
+//!
+//! let (ticket, reply) = Reply::<u8>::pair();
+//! std::thread::spawn(move || reply.answer(Ok(vec![7])));
+//! assert_eq!(ticket.wait()?, vec![7]);
+//!
+//! let (ticket, reply) = Reply::<u8>::pair();
+//! drop(reply);
+//! assert!(matches!(ticket.wait(), Err(TaskError::ShutDown)));
+//! # Ok::<(), TaskError>(())
+//! ```
+
+use crate::error::TaskError;
+use crate::priority::Priority;
+use crate::runtime::{RuntimeId, on_thread_of};
+use crate::sync::{Mutex, guarded};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+/// The outputs of a task, in the order of the block's schema, or why there are none.
+pub type TaskResult<T> = Result<Vec<T>, TaskError>;
+
+/// Where a waiting task stands in its pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskKey {
+    /// The task's priority.
+    pub priority: Priority,
+    /// Its number in the order of submission to its pool.
+    pub seq: u64,
+}
+
+/// What a pool does for the ticket of a waiting task.
+pub trait Cancel: Send + Sync {
+    /// The ticket was dropped: take the task out of the queue if it is still there.
+    fn cancel(&self, task: TaskKey);
+
+    /// The runtime that will answer, once there is one.
+    fn runtime(&self) -> Option<RuntimeId>;
+}
+
+/// The claim to one answer.
+///
+/// Wait for it ([`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout)), `.await` it on any executor,
+/// or drop it: that cancels the task if it has not been cut into a batch yet.
+#[must_use = "dropping the ticket cancels the task"]
+pub struct Ticket<T> {
+    cell: Arc<Cell<T>>,
+    /// What dropping this ticket cancels; `None` once the answer has been taken.
+    task: Option<(Arc<dyn Cancel>, TaskKey)>,
+}
+
+struct Cell<T>(Mutex<State<T>>);
+
+enum State<T> {
+    Pending(Waiter),
+    Done(TaskResult<T>),
+    Taken,
+}
+
+enum Waiter {
+    Nobody,
+    Thread(Thread),
+    Task(Waker),
+}
+
+impl<T> Cell<T> {
+    /// Takes the answer if it is there, else leaves `waiter` to be woken by it.
+    fn take_or_wait(&self, waiter: impl FnOnce(&mut Waiter)) -> Option<TaskResult<T>> {
+        let mut state = self.0.lock();
+        match &mut *state {
+            State::Pending(current) => {
+                waiter(current);
+                None
+            }
+            State::Done(_) => match std::mem::replace(&mut *state, State::Taken) {
+                State::Done(result) => Some(result),
+                State::Pending(_) | State::Taken => None,
+            },
+            // A future polled again after it was ready: there is no second answer.
+            State::Taken => Some(Err(TaskError::Cancelled)),
+        }
+    }
+
+    fn complete(&self, result: TaskResult<T>) {
+        let before = std::mem::replace(&mut *self.0.lock(), State::Done(result));
+        match before {
+            State::Pending(Waiter::Thread(thread)) => thread.unpark(),
+            State::Pending(Waiter::Task(waker)) => {
+                if let Err(message) = guarded(|| waker.wake()) {
+                    tracing::error!(message, "waker of a ticket panicked");
+                }
+            }
+            State::Pending(Waiter::Nobody) | State::Done(_) | State::Taken => {}
+        }
+    }
+}
+
+impl<T> Ticket<T> {
+    /// Says which task is cancelled when this ticket is dropped.
+    pub fn cancels(mut self, pool: Arc<dyn Cancel>, task: TaskKey) -> Self {
+        self.task = Some((pool, task));
+        self
+    }
+
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    ///
+    /// Why the task has no outputs. On a thread of the runtime that is to answer, an answer that is not
+    /// there yet is [`TaskError::WouldDeadlock`], and the task is cancelled.
+    pub fn wait(mut self) -> TaskResult<T> {
+        loop {
+            if let Some(result) = self.take_or_park() {
+                return result;
+            }
+            std::thread::park();
+        }
+    }
+
+    /// Waits for the answer for at most `limit`. `None` means that it is not there yet; the ticket stays
+    /// valid. After an answer was returned, further calls return [`TaskError::Cancelled`].
+    pub fn wait_timeout(&mut self, limit: Duration) -> Option<TaskResult<T>> {
+        let until = Instant::now().checked_add(limit);
+        loop {
+            if let Some(result) = self.take_or_park() {
+                return Some(result);
+            }
+            match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => return None,
+                Some(left) => std::thread::park_timeout(left),
+                None => std::thread::park(),
+            }
+        }
+    }
+
+    fn take_or_park(&mut self) -> Option<TaskResult<T>> {
+        let refuse = self.would_deadlock();
+        let result = self.cell.take_or_wait(|waiter| {
+            if !refuse && !matches!(waiter, Waiter::Thread(_)) {
+                *waiter = Waiter::Thread(std::thread::current());
+            }
+        });
+        match result {
+            Some(result) => {
+                self.task = None;
+                Some(result)
+            }
+            None => refuse.then_some(Err(TaskError::WouldDeadlock)),
+        }
+    }
+
+    fn would_deadlock(&self) -> bool {
+        self.task.as_ref().is_some_and(|(pool, _)| on_thread_of(|| pool.runtime()))
+    }
+}
+
+impl<T> Future for Ticket<T> {
+    type Output = TaskResult<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = self.cell.take_or_wait(|waiter| match waiter {
+            Waiter::Task(waker) => waker.clone_from(context.waker()),
+            Waiter::Nobody | Waiter::Thread(_) => *waiter = Waiter::Task(context.waker().clone()),
+        });
+        match result {
+            Some(result) => {
+                self.task = None;
+                Poll::Ready(result)
+            }
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<T> Drop for Ticket<T> {
+    fn drop(&mut self) {
+        if let Some((pool, task)) = self.task.take()
+            && matches!(*self.cell.0.lock(), State::Pending(_))
+        {
+            pool.cancel(task);
+        }
+    }
+}
+
+impl<T> fmt::Debug for Ticket<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let done = !matches!(*self.cell.0.lock(), State::Pending(_));
+        f.debug_struct("Ticket").field("done", &done).finish_non_exhaustive()
+    }
+}
+
+/// Joins the outputs of a task's parts, given in the parts' order.
+pub type JoinParts<T> = Box<dyn Fn(Vec<Vec<T>>) -> TaskResult<T> + Send + Sync>;
+
+/// The promise of one answer. Dropping it answers with [`TaskError::ShutDown`].
+#[must_use = "dropping the reply answers its ticket with an error"]
+pub struct Reply<T> {
+    to: Option<To<T>>,
+}
+
+enum To<T> {
+    Ticket(Arc<Cell<T>>),
+    Part(Arc<Whole<T>>, usize),
+}
+
+/// A task that runs as several parts.
+struct Whole<T> {
+    state: Mutex<WholeState<T>>,
+    join: JoinParts<T>,
+}
+
+struct WholeState<T> {
+    /// `None` once the task has been answered.
+    reply: Option<Reply<T>>,
+    parts: Vec<Option<Vec<T>>>,
+    missing: usize,
+}
+
+impl<T> Reply<T> {
+    /// A ticket and the reply that answers it.
+    pub fn pair() -> (Ticket<T>, Self) {
+        let cell = Arc::new(Cell(Mutex::new(State::Pending(Waiter::Nobody))));
+        (Ticket { cell: Arc::clone(&cell), task: None }, Self { to: Some(To::Ticket(cell)) })
+    }
+
+    /// Answers for `parts` parts of the task: the ticket gets what `join` makes of the outputs of all, or
+    /// the first error.
+    pub fn split(self, parts: usize, join: JoinParts<T>) -> Vec<Self> {
+        let state = WholeState {
+            reply: Some(self),
+            parts: std::iter::repeat_with(|| None).take(parts).collect(),
+            missing: parts,
+        };
+        let whole = Arc::new(Whole { state: Mutex::new(state), join });
+        (0..parts).map(|i| Self { to: Some(To::Part(Arc::clone(&whole), i)) }).collect()
+    }
+
+    /// Answers.
+    pub fn answer(self, result: TaskResult<T>) {
+        if let Some(settled) = self.settle(result) {
+            settled.deliver();
+        }
+    }
+
+    /// Fixes the answer without telling the caller yet. `None` when other parts of the task are still
+    /// missing, or the task has been answered already.
+    pub fn settle(mut self, result: TaskResult<T>) -> Option<Settled<T>> {
+        match self.to.take()? {
+            To::Ticket(cell) => Some(Settled { cell, result: Some(result) }),
+            To::Part(whole, part) => whole.settle(part, result),
+        }
+    }
+}
+
+impl<T> Whole<T> {
+    fn settle(&self, part: usize, result: TaskResult<T>) -> Option<Settled<T>> {
+        let (reply, result) = {
+            let mut state = self.state.lock();
+            match result {
+                Err(error) => (state.reply.take()?, Err(error)),
+                Ok(outputs) => {
+                    state.parts[part] = Some(outputs);
+                    state.missing -= 1;
+                    if state.missing > 0 {
+                        return None;
+                    }
+                    (state.reply.take()?, Ok(std::mem::take(&mut state.parts)))
+                }
+            }
+        };
+        reply.settle(result.and_then(|parts| (self.join)(parts.into_iter().flatten().collect())))
+    }
+}
+
+impl<T> Drop for Reply<T> {
+    fn drop(&mut self) {
+        if let Some(to) = self.to.take() {
+            Self { to: Some(to) }.answer(Err(TaskError::ShutDown));
+        }
+    }
+}
+
+/// An answer that is fixed and not yet delivered. Dropping it delivers it.
+pub struct Settled<T> {
+    cell: Arc<Cell<T>>,
+    result: Option<TaskResult<T>>,
+}
+
+impl<T> Settled<T> {
+    /// Whether the task succeeded.
+    pub fn is_ok(&self) -> bool {
+        matches!(self.result, Some(Ok(_)))
+    }
+
+    /// Completes the ticket.
+    pub fn deliver(self) {}
+}
+
+impl<T> Drop for Settled<T> {
+    fn drop(&mut self) {
+        if let Some(result) = self.result.take() {
+            self.cell.complete(result);
+        }
+    }
+}
