@@ -63,7 +63,8 @@ pub trait Backend<D: Device>: Send + 'static {
     /// # Errors
     ///
     /// Whatever goes wrong; nothing is re-run, because a step changes the state.
-    fn backward(&mut self, inputs: &[D::Tensor], gradients: &[D::Tensor]) -> Result<Vec<D::Tensor>, BoxError>;
+    fn backward(&mut self, inputs: &[D::Tensor], gradients: &[D::Tensor])
+    -> Result<Vec<D::Tensor>, BoxError>;
 
     /// A copy of the state.
     ///

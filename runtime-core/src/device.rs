@@ -66,7 +66,7 @@ pub trait Device: Send + Sync + 'static {
     /// # Errors
     ///
     /// When the tensor cannot be cut.
-    fn split(&self, tensor: Self::Tensor, rows: &[usize]) -> Result<Vec<Self::Tensor>, DeviceError>;
+    fn split(&self, tensor: &Self::Tensor, rows: &[usize]) -> Result<Vec<Self::Tensor>, DeviceError>;
 
     /// The first element of a host tensor of integers that is not in `0..below`, if there is one.
     /// Called at submit for inputs that hold indices.

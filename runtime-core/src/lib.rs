@@ -1,19 +1,21 @@
 //! The contracts and the runtime of Skep.
 #![forbid(unsafe_code)]
 
+mod backend;
+mod clock;
+mod device;
+mod error;
+mod event;
+mod pool;
 mod priority;
-mod tensor;
+mod runtime;
 mod schema;
 mod submit;
-mod ticket;
-mod pool;
-mod device;
-mod backend;
-mod event;
-mod error;
-mod clock;
-mod runtime;
 pub mod sync;
+mod tensor;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod ticket;
 
 pub use backend::{Backend, BlockInfo, BlockState};
 pub use clock::{Clock, SystemClock};
@@ -23,9 +25,9 @@ pub use error::{
     SubmitError, TaskError,
 };
 pub use event::{BatchEvent, Observer, Unrun};
-pub use pool::{Batch, BatchTask, Close, Counts, Look, Meter, Pool, PoolId};
+pub use pool::{Batch, BatchTask, Counts, Look, Meter, Pool, PoolId, Shutdown};
 pub use priority::{Priority, Urgency};
-pub use runtime::{Doorbell, RuntimeId};
+pub use runtime::{BlockId, Doorbell, Handle, Ready, RunningRuntime, Runtime, RuntimeBuilder, RuntimeId};
 pub use schema::{Dim, Schema, Shape, TensorSpec};
 pub use submit::{Inputs, Request, Submit};
 pub use tensor::{DType, Dims, HostTensor, TensorInfo, WrongByteCount};

@@ -66,9 +66,9 @@ pub enum Look {
     Idle,
 }
 
-/// How a pool is closed. Either way it takes no more tasks.
+/// How a runtime, and with it each pool, is closed. Either way it takes no more tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Close {
+pub enum Shutdown {
     /// Waiting tasks are still to run, without waiting for company.
     Drain,
     /// Waiting tasks are answered with [`TaskError::ShutDown`](crate::TaskError::ShutDown) at once.
@@ -97,8 +97,9 @@ pub struct Batch<T> {
 
 /// A queue of tasks for one pass of one block.
 ///
-/// The runtime calls a pool from its own threads and never while it holds a lock that
-/// [`Doorbell::ring`] needs. No method may wait.
+/// The runtime calls a pool from its own threads. No method may wait. [`look`](Self::look) and
+/// [`cut`](Self::cut) are called while the choice of the next batch is locked: they must not call back into
+/// the runtime, nor wake or answer anybody, since a waker is code of others.
 pub trait Pool<D: Device>: Meter {
     /// Gives the pool its doorbell, once, when the runtime starts. From then on the pool rings whenever an
     /// earlier answer of [`look`](Self::look) would now be too late: at least when it goes from empty to
@@ -111,9 +112,12 @@ pub trait Pool<D: Device>: Meter {
     /// Cuts the most urgent batch. `None` when there is none after all.
     fn cut(&self, now: Instant) -> Option<Batch<D::Tensor>>;
 
+    /// Called after each cut, outside of all locks: the place to wake callers who wait for room.
+    fn after_cut(&self) {}
+
     /// Answers the waiting tasks whose deadline has passed, and says when the next one passes.
     fn expire(&self, now: Instant) -> Option<Instant>;
 
-    /// Takes no more tasks from now on. Called again with [`Close::Abort`] when a drain is cut short.
-    fn close(&self, how: Close);
+    /// Takes no more tasks from now on. Called again with [`Shutdown::Abort`] when a drain is cut short.
+    fn close(&self, how: Shutdown);
 }

@@ -63,8 +63,11 @@ pub(crate) struct Bells {
     timer: flume::Sender<TimerEvent>,
     device: OnceLock<Thread>,
     loader: OnceLock<Thread>,
-    /// Whether the loader is the one that chooses.
-    loading: AtomicBool,
+    /// Whether the loader is the one that chooses at the moment.
+    ///
+    /// A ring is sent before this is read; the device thread clears this before it looks for rings one last
+    /// time and sleeps. So either it finds the ring, or the ring finds it here and wakes it.
+    loader_chooses: AtomicBool,
 }
 
 impl Bells {
@@ -75,8 +78,55 @@ impl Bells {
             timer,
             device: OnceLock::new(),
             loader: OnceLock::new(),
-            loading: AtomicBool::new(false),
+            loader_chooses: AtomicBool::new(false),
         }
+    }
+
+    pub(crate) fn set_device(&self, thread: Thread) {
+        self.device.set(thread).ok();
+    }
+
+    pub(crate) fn set_loader(&self, thread: Thread) {
+        self.loader.set(thread).ok();
+    }
+
+    /// Says whether rings go to the loader (a batch is running) or to the device thread (it is idle).
+    pub(crate) fn let_loader_choose(&self, yes: bool) {
+        self.loader_chooses.store(yes, Ordering::SeqCst);
+    }
+
+    pub(crate) fn loader_chooses(&self) -> bool {
+        self.loader_chooses.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn wake_device(&self) {
+        if let Some(thread) = self.device.get() {
+            thread.unpark();
+        }
+    }
+
+    pub(crate) fn wake_loader(&self) {
+        if let Some(thread) = self.loader.get() {
+            thread.unpark();
+        }
+    }
+
+    pub(crate) fn wake_all(&self) {
+        self.wake_device();
+        self.wake_loader();
+    }
+
+    /// Leaves a ring without waking anybody.
+    pub(crate) fn leave_ring(&self, pool: PoolId) {
+        self.rings.send(pool).ok();
+    }
+
+    pub(crate) fn tell_timer(&self, event: TimerEvent) {
+        self.timer.send(event).ok();
+    }
+
+    pub(crate) fn doorbell(self: &Arc<Self>, pool: PoolId) -> Doorbell {
+        Doorbell { pool, bells: Arc::clone(self) }
     }
 }
 
@@ -90,12 +140,17 @@ pub struct Doorbell {
 impl Doorbell {
     /// Asks the runtime to look at the pool again. Never waits.
     pub fn ring(&self) {
-        self.bells.rings.send(self.pool).ok();
+        self.bells.leave_ring(self.pool);
+        if self.bells.loader_chooses() {
+            self.bells.wake_loader();
+        } else {
+            self.bells.wake_device();
+        }
     }
 
     /// Asks the runtime to call [`Pool::expire`](crate::Pool::expire) at this time. Never waits.
     pub fn expire_at(&self, at: Instant) {
-        self.bells.timer.send(TimerEvent::Arm(self.pool, at)).ok();
+        self.bells.tell_timer(TimerEvent::Arm(self.pool, at));
     }
 
     /// The runtime behind this bell.

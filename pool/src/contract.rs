@@ -1,0 +1,135 @@
+//! The pool as the runtime sees it.
+
+use crate::pool::Inner;
+use crate::queue::Queued;
+use skep_runtime_core::{
+    Batch, BatchTask, Cancel, Counts, Device, Doorbell, Look, Meter, Pool, RuntimeId, Settled, Shutdown,
+    TaskError, TaskKey,
+};
+use std::time::Instant;
+
+impl<D: Device> Meter for Inner<D> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn counts(&self) -> Counts {
+        let state = self.state.lock();
+        let (waiting, waiting_rows) = (state.queue.tasks() as u64, state.queue.rows() as u64);
+        Counts { waiting, waiting_rows, ..state.counts }
+    }
+}
+
+impl<D: Device> Pool<D> for Inner<D> {
+    fn attach(&self, doorbell: Doorbell) {
+        let mut state = self.state.lock();
+        state.doorbell = Some(doorbell);
+        // What has been waiting since before the start may expire too.
+        if let Some(first) = state.queue.first_deadline() {
+            state.arm(first);
+        }
+        drop(state);
+        self.room.notify(usize::MAX);
+    }
+
+    fn look(&self, now: Instant) -> Look {
+        let mut state = self.state.lock();
+        state.rung = false;
+        state.queue.look(now, &self.options, state.closed.is_some())
+    }
+
+    fn cut(&self, now: Instant) -> Option<Batch<D::Tensor>> {
+        let mut state = self.state.lock();
+        let draining = state.closed.is_some();
+        let items = state.queue.cut(now, &self.options, draining);
+        state.freed += items.iter().filter(|item| item.last).count();
+        drop(state);
+        let arity = items.first()?.inputs.len();
+        let mut inputs: Vec<Vec<D::Tensor>> = (0..arity).map(|_| Vec::with_capacity(items.len())).collect();
+        let mut tasks = Vec::with_capacity(items.len());
+        for item in items {
+            let Queued { inputs: tensors, rows, submitted, deadline, reply, .. } = item;
+            for (column, tensor) in inputs.iter_mut().zip(tensors) {
+                column.push(tensor);
+            }
+            tasks.push(BatchTask { rows, submitted, deadline, reply });
+        }
+        Some(Batch { inputs, tasks })
+    }
+
+    fn after_cut(&self) {
+        let freed = std::mem::take(&mut self.state.lock().freed);
+        self.room.notify_additional(freed);
+    }
+
+    fn expire(&self, now: Instant) -> Option<Instant> {
+        let mut state = self.state.lock();
+        let (expired, next) = state.queue.expire(now);
+        state.armed = next;
+        let bell = if expired.is_empty() { None } else { state.ring() };
+        drop(state);
+        if let Some(bell) = bell {
+            bell.ring();
+        }
+        let error =
+            |item: &Queued<_>| TaskError::Expired { waited: now.saturating_duration_since(item.submitted) };
+        self.answer(expired, error, |counts| &mut counts.expired);
+        // Callers who wait for room have deadlines of their own.
+        self.room.notify(usize::MAX);
+        next
+    }
+
+    fn close(&self, how: Shutdown) {
+        let mut state = self.state.lock();
+        if state.closed != Some(Shutdown::Abort) {
+            state.closed = Some(how);
+        }
+        let given_up = if how == Shutdown::Abort { state.queue.clear() } else { Vec::new() };
+        drop(state);
+        self.answer(given_up, |_| TaskError::ShutDown, |counts| &mut counts.shut_down);
+        self.room.notify(usize::MAX);
+    }
+}
+
+impl<D: Device> Cancel for Inner<D> {
+    fn cancel(&self, task: TaskKey) {
+        let mut state = self.state.lock();
+        let (cancelled, news) = state.queue.cancel(task);
+        let bell = if news { state.ring() } else { None };
+        drop(state);
+        if let Some(bell) = bell {
+            bell.ring();
+        }
+        let freed = cancelled.iter().filter(|item| item.last).count();
+        self.answer(cancelled, |_| TaskError::Cancelled, |counts| &mut counts.cancelled);
+        self.room.notify_additional(freed);
+    }
+
+    fn runtime(&self) -> Option<RuntimeId> {
+        self.state.lock().doorbell.as_ref().map(Doorbell::runtime)
+    }
+}
+
+impl<D: Device> Inner<D> {
+    /// Answers tasks that were taken out of the queue. They are counted first: who has an answer finds it
+    /// counted.
+    fn answer(
+        &self,
+        items: Vec<Queued<D::Tensor>>,
+        error: impl Fn(&Queued<D::Tensor>) -> TaskError,
+        count: impl FnOnce(&mut Counts) -> &mut u64,
+    ) {
+        if items.is_empty() {
+            return;
+        }
+        let settled: Vec<Settled<_>> = items
+            .into_iter()
+            .filter_map(|item| {
+                let error = error(&item);
+                item.reply.settle(Err(error))
+            })
+            .collect();
+        *count(&mut self.state.lock().counts) += settled.len() as u64;
+        drop(settled);
+    }
+}

@@ -1,0 +1,90 @@
+//! How a pool gathers tasks into batches.
+
+use skep_runtime_core::{Priority, StartError};
+use std::time::Duration;
+
+/// How a pool gathers tasks into batches. The defaults serve an interactive model well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolOptions {
+    /// The most rows of one batch. Default 64. As large as the device's memory and the callers' patience
+    /// allow: past some size, rows per second stop growing and only the latency does.
+    pub max_rows: usize,
+    /// The rows that a batch should have before it is worth cutting. Default 1: whatever waits runs as soon
+    /// as the device is free, which is nearly always right, because a busy device lets batches grow by
+    /// itself. More than 1 needs `max_delay`.
+    pub min_rows: usize,
+    /// How long a task may wait for company before its batch is cut short of `min_rows`. Default none.
+    pub max_delay: Option<Duration>,
+    /// The most tasks that may wait. Default 1024. What arrives beyond is refused or made to wait, so this
+    /// bounds both memory and the time that an accepted task can wait.
+    pub capacity: usize,
+    /// The priority of tasks that name none.
+    pub priority: Priority,
+    /// Whether a task of more than `max_rows` rows is split over several batches, and its outputs joined
+    /// again, instead of being refused. Default no.
+    pub split_large_tasks: bool,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        Self {
+            max_rows: 64,
+            min_rows: 1,
+            max_delay: None,
+            capacity: 1024,
+            priority: Priority::NORMAL,
+            split_large_tasks: false,
+        }
+    }
+}
+
+impl PoolOptions {
+    pub(crate) fn check(&self) -> Result<(), StartError> {
+        let wrong = |setting, got: usize, expected| {
+            Err(StartError::Setting { setting, got: got.to_string(), expected })
+        };
+        if self.max_rows == 0 {
+            return wrong("max_rows", 0, "at least 1");
+        }
+        if self.min_rows == 0 || self.min_rows > self.max_rows {
+            return wrong("min_rows", self.min_rows, "1 to max_rows");
+        }
+        if self.capacity == 0 {
+            return wrong("capacity", 0, "at least 1");
+        }
+        if self.min_rows > 1 && self.max_delay.is_none() {
+            return wrong("min_rows", self.min_rows, "1 unless max_delay bounds the wait for more");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(options: &PoolOptions) -> String {
+        options.check().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn options_that_would_never_run_are_refused() {
+        let good = PoolOptions::default();
+        assert!(good.check().is_ok());
+        assert_eq!(
+            message(&PoolOptions { max_rows: 0, ..good.clone() }),
+            "max_rows is 0, expected at least 1"
+        );
+        assert_eq!(
+            message(&PoolOptions { min_rows: 65, ..good.clone() }),
+            "min_rows is 65, expected 1 to max_rows"
+        );
+        assert_eq!(
+            message(&PoolOptions { capacity: 0, ..good.clone() }),
+            "capacity is 0, expected at least 1"
+        );
+        let alone = PoolOptions { min_rows: 2, ..good };
+        assert_eq!(message(&alone), "min_rows is 2, expected 1 unless max_delay bounds the wait for more");
+        assert!(PoolOptions { max_delay: Some(Duration::ZERO), ..alone }.check().is_ok());
+    }
+}

@@ -1,0 +1,375 @@
+//! The pool that applications submit to.
+
+use crate::admission::{Part, check, in_order, join_parts, split};
+use crate::options::PoolOptions;
+use crate::queue::{Queue, Queued};
+use async_trait::async_trait;
+use event_listener::{Event, EventListener, Listener};
+use skep_runtime_core::sync::{Mutex, guarded};
+use skep_runtime_core::{
+    BatchError, Cancel, Clock, Counts, Device, Dims, Doorbell, JoinParts, Meter, Pool, Priority, Refused,
+    Reply, Request, Schema, Shape, Shutdown, StartError, Submit, SubmitError, TaskError, TaskKey, Ticket,
+};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Takes tasks for one pass of one block, and cuts them into batches. Cheap to clone.
+///
+/// Three ways in: [`try_submit`](Self::try_submit) gives the task back when the queue is full,
+/// [`submit`](Self::submit) blocks until there is room, [`submit_async`](Self::submit_async) awaits it.
+pub struct TaskPool<D: Device> {
+    inner: Arc<Inner<D>>,
+}
+
+impl<D: Device> Clone for TaskPool<D> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+pub(crate) struct Inner<D: Device> {
+    pub(crate) name: String,
+    device: Arc<D>,
+    schema: Schema,
+    pub(crate) options: PoolOptions,
+    clock: Arc<dyn Clock>,
+    pub(crate) state: Mutex<State<D::Tensor>>,
+    /// Told when there is room in the queue, when time has passed for those who wait for room, and when
+    /// the pool is closed.
+    pub(crate) room: Event,
+}
+
+pub(crate) struct State<T> {
+    pub(crate) queue: Queue<T>,
+    pub(crate) counts: Counts,
+    pub(crate) closed: Option<Shutdown>,
+    pub(crate) doorbell: Option<Doorbell>,
+    /// Rung, and not looked at since: ringing again would tell nothing new.
+    pub(crate) rung: bool,
+    /// The earliest time at which the runtime will ask for expired tasks.
+    pub(crate) armed: Option<Instant>,
+    /// Tasks that were cut since callers who wait for room were last told.
+    pub(crate) freed: usize,
+}
+
+impl<T> State<T> {
+    fn admits(
+        &self,
+        deadline: Option<Instant>,
+        now: Instant,
+        options: &PoolOptions,
+    ) -> Result<(), SubmitError> {
+        if self.closed.is_some() {
+            Err(SubmitError::ShutDown)
+        } else if deadline.is_some_and(|deadline| deadline <= now) {
+            Err(SubmitError::DeadlinePassed)
+        } else if self.queue.tasks() >= options.capacity {
+            Err(SubmitError::Full { capacity: options.capacity })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Notes that there is news, and says whom to tell once the lock is released.
+    pub(crate) fn ring(&mut self) -> Option<Doorbell> {
+        let bell = if self.rung { None } else { self.doorbell.clone() };
+        self.rung |= bell.is_some();
+        bell
+    }
+
+    /// Sees to it that the runtime asks for expired tasks at `at`.
+    pub(crate) fn arm(&mut self, at: Instant) {
+        if let Some(doorbell) = &self.doorbell
+            && self.armed.is_none_or(|armed| at < armed)
+        {
+            self.armed = Some(at);
+            doorbell.expire_at(at);
+        }
+    }
+}
+
+/// A checked task on its way into the queue.
+struct Candidate<T> {
+    inputs: Vec<T>,
+    rows: usize,
+    free: Dims,
+    /// The same tensors cut to fit a batch each, where they are too large for one; else empty.
+    parts: Vec<Part<T>>,
+    priority: Priority,
+    submitted: Instant,
+    deadline: Option<Instant>,
+}
+
+/// What came of an attempt to get into the queue.
+enum Attempt<T> {
+    Queued(Ticket<T>),
+    /// Boxed because it is rare, and large beside a ticket.
+    Refused(SubmitError, Box<Candidate<T>>),
+}
+
+impl<D: Device> TaskPool<D> {
+    /// A pool of its own, to be registered with
+    /// [`RuntimeBuilder::pool`](skep_runtime_core::RuntimeBuilder::pool). [`Serve`](crate::Serve) does both.
+    ///
+    /// # Errors
+    ///
+    /// Names the option that is out of range.
+    pub fn new(
+        name: String,
+        device: Arc<D>,
+        schema: Schema,
+        options: PoolOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
+        options.check()?;
+        let state = State {
+            queue: Queue::new(),
+            counts: Counts::default(),
+            closed: None,
+            doorbell: None,
+            rung: false,
+            armed: None,
+            freed: 0,
+        };
+        let state = Mutex::new(state);
+        Ok(Self {
+            inner: Arc::new(Inner { name, device, schema, options, clock, state, room: Event::new() }),
+        })
+    }
+
+    /// This pool as the runtime sees it.
+    pub fn as_pool(&self) -> Arc<dyn Pool<D>> {
+        Arc::clone(&self.inner) as Arc<dyn Pool<D>>
+    }
+
+    /// The pool's name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// What a task must look like.
+    pub fn schema(&self) -> &Schema {
+        &self.inner.schema
+    }
+
+    /// How tasks are gathered into batches.
+    pub fn options(&self) -> &PoolOptions {
+        &self.inner.options
+    }
+
+    /// What the pool has counted.
+    pub fn counts(&self) -> Counts {
+        self.inner.counts()
+    }
+
+    /// Hands a task in, or gives it back at once.
+    ///
+    /// # Errors
+    ///
+    /// The task does not fit the schema, the queue is full, or the runtime is shut down. The inputs come
+    /// back with the error.
+    pub fn try_submit(
+        &self,
+        request: impl Into<Request<D::Tensor>>,
+    ) -> Result<Ticket<D::Tensor>, Refused<D::Tensor>> {
+        let candidate = self.inner.admit(request.into())?;
+        let now = candidate.submitted;
+        match self.inner.enqueue(candidate, now) {
+            Attempt::Queued(ticket) => Ok(ticket),
+            Attempt::Refused(error, candidate) => Err(self.inner.refuse(error, *candidate)),
+        }
+    }
+
+    /// Hands a task in. Blocks while the queue is full.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_submit`](Self::try_submit), but for a full queue only when the task's deadline passes
+    /// first. On a thread of the runtime itself, which would wait for itself, a full queue is
+    /// [`SubmitError::WouldDeadlock`].
+    pub fn submit(
+        &self,
+        request: impl Into<Request<D::Tensor>>,
+    ) -> Result<Ticket<D::Tensor>, Refused<D::Tensor>> {
+        let mut candidate = self.inner.admit(request.into())?;
+        loop {
+            let listener = match self.inner.enqueue_or_listen(candidate)? {
+                Step::Queued(ticket) => return Ok(ticket),
+                Step::Wait(again, listener) => {
+                    candidate = *again;
+                    listener
+                }
+            };
+            if self.inner.is_own_thread() {
+                return Err(self.inner.refuse(SubmitError::WouldDeadlock, candidate));
+            }
+            listener.wait();
+        }
+    }
+
+    /// Hands a task in. Awaits room while the queue is full. Dropping the future gives the task up.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_submit`](Self::try_submit), but for a full queue only when the task's deadline passes
+    /// first.
+    pub async fn submit_async(
+        &self,
+        request: impl Into<Request<D::Tensor>> + Send,
+    ) -> Result<Ticket<D::Tensor>, Refused<D::Tensor>> {
+        let mut candidate = self.inner.admit(request.into())?;
+        loop {
+            match self.inner.enqueue_or_listen(candidate)? {
+                Step::Queued(ticket) => return Ok(ticket),
+                Step::Wait(again, listener) => {
+                    candidate = *again;
+                    listener.await;
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl<D: Device> Submit<D::Tensor> for TaskPool<D> {
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    fn schema(&self) -> &Schema {
+        self.schema()
+    }
+
+    fn try_submit(&self, request: Request<D::Tensor>) -> Result<Ticket<D::Tensor>, Refused<D::Tensor>> {
+        self.try_submit(request)
+    }
+
+    async fn submit(&self, request: Request<D::Tensor>) -> Result<Ticket<D::Tensor>, Refused<D::Tensor>> {
+        self.submit_async(request).await
+    }
+}
+
+/// How a caller who may wait goes on.
+enum Step<T> {
+    Queued(Ticket<T>),
+    Wait(Box<Candidate<T>>, EventListener),
+}
+
+impl<D: Device> Inner<D> {
+    /// Checks a task. Needs no lock, so that a large check of one caller is no wait for another.
+    fn admit(&self, request: Request<D::Tensor>) -> Result<Candidate<D::Tensor>, Refused<D::Tensor>> {
+        let Request { inputs, priority, deadline } = request;
+        let refused = |(error, inputs)| self.count_refused(error, inputs);
+        let inputs = in_order(&self.schema, inputs).map_err(refused)?;
+        let checked = check(&*self.device, &self.schema, &inputs).and_then(|shape| {
+            let (rows, max) = (shape.rows, self.options.max_rows);
+            if rows <= max {
+                Ok((shape, Vec::new()))
+            } else if self.options.split_large_tasks {
+                Ok((shape, split(&*self.device, &inputs, rows, max)?))
+            } else {
+                Err(SubmitError::TooManyRows { rows, max })
+            }
+        });
+        let (Shape { rows, free }, parts) = match checked {
+            Ok(checked) => checked,
+            Err(error) => return Err(refused((error, inputs))),
+        };
+        let submitted = self.clock.now();
+        // A deadline past all time is none.
+        let deadline = deadline.and_then(|from_now| submitted.checked_add(from_now));
+        let priority = priority.unwrap_or(self.options.priority);
+        Ok(Candidate { inputs, rows, free, parts, priority, submitted, deadline })
+    }
+
+    fn count_refused(&self, error: SubmitError, inputs: Vec<D::Tensor>) -> Refused<D::Tensor> {
+        let counts = &mut self.state.lock().counts;
+        counts.submitted += 1;
+        counts.refused += 1;
+        Refused { error, inputs }
+    }
+
+    fn refuse(&self, error: SubmitError, candidate: Candidate<D::Tensor>) -> Refused<D::Tensor> {
+        self.count_refused(error, candidate.inputs)
+    }
+
+    fn is_own_thread(&self) -> bool {
+        self.state.lock().doorbell.as_ref().is_some_and(Doorbell::is_own_thread)
+    }
+
+    fn enqueue(self: &Arc<Self>, candidate: Candidate<D::Tensor>, now: Instant) -> Attempt<D::Tensor> {
+        let (ticket, reply) = Reply::pair();
+        let mut state = self.state.lock();
+        if let Err(error) = state.admits(candidate.deadline, now, &self.options) {
+            drop(state);
+            // Nobody has the ticket yet, so the reply's answer reaches nobody.
+            drop(reply);
+            return Attempt::Refused(error, Box::new(candidate));
+        }
+        let Candidate { inputs, rows, free, parts, priority, submitted, deadline } = candidate;
+        let task = state.queue.next_seq();
+        let key = TaskKey { priority, seq: task };
+        let mut news = false;
+        if parts.is_empty() {
+            let item = Queued { inputs, rows, submitted, deadline, reply, task, last: true };
+            news = state.queue.push(&free, key, item, &self.options);
+        } else {
+            let count = parts.len();
+            let replies = reply.split(count, self.join());
+            for (i, (part, reply)) in parts.into_iter().zip(replies).enumerate() {
+                let Part { inputs, rows } = part;
+                let key = TaskKey { priority, seq: state.queue.next_seq() };
+                let last = i + 1 == count;
+                let item = Queued { inputs, rows, submitted, deadline, reply, task, last };
+                news |= state.queue.push(&free, key, item, &self.options);
+            }
+        }
+        state.counts.submitted += 1;
+        if let Some(deadline) = deadline {
+            state.arm(deadline);
+        }
+        let bell = if news { state.ring() } else { None };
+        drop(state);
+        if let Some(bell) = bell {
+            bell.ring();
+        }
+        Attempt::Queued(ticket.cancels(Arc::clone(self) as Arc<dyn Cancel>, key))
+    }
+
+    /// Gets into the queue, or says what to wait for before the next attempt.
+    fn enqueue_or_listen(
+        self: &Arc<Self>,
+        candidate: Candidate<D::Tensor>,
+    ) -> Result<Step<D::Tensor>, Refused<D::Tensor>> {
+        // Listening first: room that is made after a failed attempt is heard of.
+        let mut listener = None;
+        let mut candidate = candidate;
+        loop {
+            match self.enqueue(candidate, self.clock.now()) {
+                Attempt::Queued(ticket) => return Ok(Step::Queued(ticket)),
+                Attempt::Refused(SubmitError::Full { .. }, again) => {
+                    if let Some(listener) = listener {
+                        if let Some(deadline) = again.deadline {
+                            self.state.lock().arm(deadline);
+                        }
+                        return Ok(Step::Wait(again, listener));
+                    }
+                    listener = Some(self.room.listen());
+                    candidate = *again;
+                }
+                Attempt::Refused(error, again) => return Err(self.refuse(error, *again)),
+            }
+        }
+    }
+
+    /// Joins the outputs of a large task's parts.
+    fn join(&self) -> JoinParts<D::Tensor> {
+        let device = Arc::clone(&self.device);
+        Box::new(move |parts| {
+            guarded(|| join_parts(&*device, parts))
+                .map_err(|message| BatchError::Panic { place: "join".to_owned(), message })
+                .and_then(|joined| joined.map_err(|source| BatchError::Device { operation: "join", source }))
+                .map_err(|error| TaskError::Failed(Arc::new(error)))
+        })
+    }
+}

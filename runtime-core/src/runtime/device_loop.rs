@@ -1,0 +1,275 @@
+//! The device thread: takes the next batch, runs it, passes its outputs on.
+//!
+//! It chooses and gathers by itself while nothing has been gathered ahead, so a lone task on an idle
+//! runtime crosses two threads in all. Other threads join in when that pays: the loader while a batch runs
+//! that takes longer than waking a thread does, the senders when outputs must be copied back or another
+//! batch is there to run.
+
+use super::core::Core;
+use super::flight::{Cut, Done, Loaded};
+use super::jobs::Blocks;
+use super::sender::{answer, hand_off};
+use crate::backend::Backend;
+use crate::device::{Device, Pass};
+use crate::error::{BatchError, BoxError};
+use crate::pool::{PoolId, Shutdown};
+use crate::sync::guarded;
+use std::time::{Duration, Instant};
+
+/// What the device thread does next.
+enum Next<T> {
+    /// Run a batch that was gathered ahead.
+    Run(Loaded<T>),
+    /// Gather a batch, then run it.
+    Gather(Cut<T>),
+    /// Sleep until woken, or until a pool wants to be looked at.
+    Sleep(Option<Instant>),
+    /// Everything is done.
+    Stop,
+}
+
+/// How long each pool's batches take on the device, lately.
+struct Estimates(Vec<Option<Duration>>);
+
+impl Estimates {
+    fn note(&mut self, pool: PoolId, device: Duration) {
+        if let Some(estimate) = self.0.get_mut(pool.index()) {
+            *estimate = Some(estimate.map_or(device, |before| (before * 3 + device) / 4));
+        }
+    }
+
+    fn get(&self, pool: PoolId) -> Option<Duration> {
+        self.0.get(pool.index()).copied().flatten()
+    }
+}
+
+/// Whether other threads can save more than it costs to wake them: overlap hides at most the time that the
+/// batch is on the device. A pool that has not run yet gets the benefit of the doubt.
+fn overlap_pays(estimate: Option<Duration>, hand_over: Duration) -> bool {
+    estimate.is_none_or(|estimate| estimate >= hand_over)
+}
+
+/// Whether the device thread itself answers a batch: outputs are readable as they are, and it has nothing
+/// better to do or the hand-over would cost more. Failures are logged, so they always go to a sender.
+fn answer_here(ok: bool, host: bool, overlap: bool, more: bool) -> bool {
+    ok && host && !(overlap && more)
+}
+
+/// Runs until the runtime is stopped.
+pub(crate) fn device_loop<D: Device>(
+    core: &Core<D>,
+    blocks: &mut Blocks<D>,
+    outputs: &flume::Sender<Done<D::Tensor>>,
+) {
+    let mut estimates = Estimates(vec![None; core.stations.len()]);
+    loop {
+        while let Some(job) = core.jobs.pop() {
+            job(blocks);
+        }
+        let (next, more) = next(core);
+        let batch = match next {
+            Next::Run(batch) => batch,
+            Next::Gather(cut) => match core.gather(cut) {
+                Ok(batch) => batch,
+                Err(failed) => {
+                    hand_off(core, outputs, *failed);
+                    continue;
+                }
+            },
+            Next::Sleep(until) => {
+                sleep(core, until);
+                continue;
+            }
+            Next::Stop => return,
+        };
+
+        let pool = batch.flight.pool;
+        let overlap = overlap_pays(estimates.get(pool), core.settings.hand_over);
+        let prefetch = overlap && core.settings.prefetch > 0;
+        if prefetch {
+            core.bells.let_loader_choose(true);
+            if more {
+                core.bells.wake_loader();
+            }
+        }
+        let done = run(core, blocks, batch);
+        if prefetch {
+            core.bells.let_loader_choose(false);
+        }
+
+        let Some(done) = done else { continue };
+        estimates.note(pool, done.device);
+        if answer_here(done.outputs.is_ok(), core.device.is_host(), overlap, more || has_more(core)) {
+            answer(core, done);
+        } else {
+            hand_off(core, outputs, done);
+        }
+    }
+}
+
+/// Decides what to do next, and says whether there would be something to do after that.
+fn next<D: Device>(core: &Core<D>) -> (Next<D::Tensor>, bool) {
+    let now = core.now();
+    let mut stage = core.stage.lock();
+    if stage.stop == Some(Shutdown::Abort) {
+        let aborted: Vec<_> = stage.loaded.drain(..).collect();
+        let ended = stage.closed && stage.loading == 0;
+        drop(stage);
+        for batch in aborted {
+            core.give_up(&batch.flight);
+        }
+        return (if ended { Next::Stop } else { Next::Sleep(None) }, false);
+    }
+    if let Some(batch) = stage.loaded.pop_front() {
+        // Something may have become ready while nobody was asked to choose.
+        core.refresh(&mut stage, now);
+        return (Next::Run(batch), stage.selector.most_urgent().is_some());
+    }
+    if stage.loading > 0 {
+        // The loader has the more urgent batch in hand and wakes this thread with it. Cutting another one
+        // meanwhile would let it overtake.
+        return (Next::Sleep(None), false);
+    }
+    if let Some(cut) = core.cut(&mut stage, now) {
+        return (Next::Gather(cut), stage.selector.most_urgent().is_some());
+    }
+    if stage.closed {
+        return (Next::Stop, false);
+    }
+    (Next::Sleep(stage.selector.next_look()), false)
+}
+
+fn has_more<D: Device>(core: &Core<D>) -> bool {
+    !core.rings.is_empty() || {
+        let stage = core.stage.lock();
+        !stage.loaded.is_empty() || stage.loading > 0 || stage.selector.most_urgent().is_some()
+    }
+}
+
+/// Parks the current thread until it is woken, or until `until` by the runtime's clock.
+pub(crate) fn sleep<D: Device>(core: &Core<D>, until: Option<Instant>) {
+    match until.and_then(|until| core.clock.sleep_until(until)) {
+        Some(time) => std::thread::park_timeout(time),
+        None => std::thread::park(),
+    }
+}
+
+/// Runs a batch. `None` when all its tasks expired before it started.
+fn run<D: Device>(
+    core: &Core<D>,
+    blocks: &mut Blocks<D>,
+    mut batch: Loaded<D::Tensor>,
+) -> Option<Done<D::Tensor>> {
+    let mut started = core.now();
+    let start = batch.start(started);
+    if let Some(keep) = start.keep {
+        core.answer_expired(batch.flight.pool, start.expired);
+        if let Err(error) = drop_tasks(core, &mut batch, &keep) {
+            return Some(Done { batch, device: Duration::ZERO, outputs: Err(error) });
+        }
+        if batch.rows.is_empty() {
+            core.land(&batch.flight);
+            return None;
+        }
+        started = core.now();
+    }
+    let station = &core.stations[batch.flight.pool.index()];
+    let outputs = match blocks.get_mut(station.block) {
+        Some(block) => call(core, block.as_mut(), station.block, station.pass, &batch.inputs),
+        None => Err(block_error(core, station.block, "block is missing".into())),
+    };
+    let outputs = outputs.and_then(|outputs| {
+        core.on_device("synchronize", Device::synchronize)?;
+        Ok(outputs)
+    });
+    let device = core.now().saturating_duration_since(started);
+    Some(Done { batch, device, outputs })
+}
+
+fn call<D: Device>(
+    core: &Core<D>,
+    block: &mut dyn Backend<D>,
+    index: usize,
+    pass: Pass,
+    inputs: &[D::Tensor],
+) -> Result<Vec<D::Tensor>, BatchError> {
+    let info = core.infos.get(index);
+    let arity = info.map_or(inputs.len(), |info| info.inputs.tensors().len()).min(inputs.len());
+    let result = guarded(|| match pass {
+        Pass::Forward => block.forward(inputs),
+        Pass::Backward => {
+            let (inputs, gradients) = inputs.split_at(arity);
+            block.backward(inputs, gradients)
+        }
+    });
+    match result {
+        Ok(outputs) => outputs.map_err(|source| block_error(core, index, source)),
+        Err(message) => {
+            Err(BatchError::Panic { place: format!("block `{}`", block_name(core, index)), message })
+        }
+    }
+}
+
+fn block_name<D: Device>(core: &Core<D>, index: usize) -> String {
+    core.infos.get(index).map_or_else(String::new, |info| info.name.clone())
+}
+
+fn block_error<D: Device>(core: &Core<D>, index: usize, source: BoxError) -> BatchError {
+    BatchError::Block { block: block_name(core, index), source }
+}
+
+/// Takes tasks out of a batch that is on the device already. Rare: their deadline passed just there.
+fn drop_tasks<D: Device>(
+    core: &Core<D>,
+    batch: &mut Loaded<D::Tensor>,
+    keep: &[bool],
+) -> Result<(), BatchError> {
+    let rows = std::mem::take(&mut batch.rows);
+    let kept = |i: &usize| keep.get(*i).copied().unwrap_or(false);
+    batch.rows = (0..rows.len()).filter(kept).map(|i| rows[i]).collect();
+    batch.submitted = (0..rows.len()).filter(kept).map(|i| batch.submitted[i]).collect();
+    let inputs = std::mem::take(&mut batch.inputs);
+    if batch.rows.is_empty() {
+        return Ok(());
+    }
+    for input in inputs {
+        let parts = core.on_device("scatter", |device| device.scatter(input, &rows))?;
+        let parts = parts.into_iter().enumerate().filter(|(i, _)| kept(i)).map(|(_, part)| part).collect();
+        batch.inputs.push(core.on_device("gather", |device| device.gather(parts))?);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn overlap_pays_from_the_cost_of_a_hand_over() {
+        let cost = Duration::from_micros(50);
+        assert!(overlap_pays(None, cost));
+        assert!(overlap_pays(Some(cost), cost));
+        assert!(!overlap_pays(Some(Duration::from_micros(49)), cost));
+        assert!(overlap_pays(Some(Duration::ZERO), Duration::ZERO));
+    }
+
+    #[test]
+    fn the_device_thread_answers_only_what_costs_it_nothing() {
+        assert!(answer_here(true, true, true, false), "nothing else to do");
+        assert!(answer_here(true, true, false, true), "quicker than handing over");
+        assert!(!answer_here(true, true, true, true), "another batch is waiting");
+        assert!(!answer_here(true, false, true, false), "a copy back");
+        assert!(!answer_here(false, true, true, false), "a failure is logged");
+    }
+
+    #[test]
+    fn estimates_follow_the_last_few_batches() {
+        let mut estimates = Estimates(vec![None; 1]);
+        estimates.note(PoolId(0), Duration::from_micros(100));
+        assert_eq!(estimates.get(PoolId(0)), Some(Duration::from_micros(100)));
+        estimates.note(PoolId(0), Duration::from_micros(20));
+        assert_eq!(estimates.get(PoolId(0)), Some(Duration::from_micros(80)));
+        estimates.note(PoolId(9), Duration::ZERO);
+        assert_eq!(estimates.get(PoolId(9)), None);
+    }
+}

@@ -1,0 +1,170 @@
+//! A device whose tensors are plain vectors.
+
+use crate::device::Device;
+use crate::error::DeviceError;
+use crate::tensor::{DType, Dims, HostTensor, TensorInfo};
+
+/// A tensor of `f32` values, or of integers that are kept as such.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FakeTensor {
+    dtype: DType,
+    dims: Dims,
+    values: Vec<f32>,
+}
+
+impl FakeTensor {
+    /// A tensor of any dims; `values` are cut or filled up with zeros.
+    pub fn new(dtype: DType, dims: &[usize], mut values: Vec<f32>) -> Self {
+        values.resize(dims.iter().product(), 0.0);
+        Self { dtype, dims: Dims::from_slice(dims), values }
+    }
+
+    /// An `f32` tensor of these rows.
+    pub fn rows<const W: usize>(rows: &[[f32; W]]) -> Self {
+        Self::new(DType::F32, &[rows.len(), W], rows.concat())
+    }
+
+    /// The dims.
+    pub fn dims(&self) -> &[usize] {
+        &self.dims
+    }
+
+    /// The elements, row major.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The same tensor with `change` applied to each element.
+    pub fn map(&self, change: impl FnMut(f32) -> f32) -> Self {
+        let values = self.values.iter().copied().map(change).collect();
+        Self { dtype: self.dtype, dims: self.dims.clone(), values }
+    }
+
+    fn with_rows(&self, rows: usize, values: Vec<f32>) -> Self {
+        let mut dims = self.dims.clone();
+        if let Some(first) = dims.first_mut() {
+            *first = rows;
+        }
+        Self { dtype: self.dtype, dims, values }
+    }
+}
+
+type Hook = Box<dyn Fn(&[FakeTensor]) -> Result<(), DeviceError> + Send + Sync>;
+
+/// A device that joins and cuts vectors, and fails where a test wants it to.
+pub struct FakeDevice {
+    is_host: bool,
+    on_gather: Option<Hook>,
+    on_scatter: Option<Hook>,
+}
+
+impl FakeDevice {
+    /// A device whose tensors are on the host.
+    pub fn new() -> Self {
+        Self { is_host: true, on_gather: None, on_scatter: None }
+    }
+
+    /// Says that outputs must be copied back, so that they always go through a sender.
+    pub fn remote(mut self) -> Self {
+        self.is_host = false;
+        self
+    }
+
+    /// Called with the parts of each gather; may wait, fail or panic.
+    pub fn on_gather(
+        mut self,
+        hook: impl Fn(&[FakeTensor]) -> Result<(), DeviceError> + Send + Sync + 'static,
+    ) -> Self {
+        self.on_gather = Some(Box::new(hook));
+        self
+    }
+
+    /// Called with the tensor of each scatter; may wait, fail or panic.
+    pub fn on_scatter(
+        mut self,
+        hook: impl Fn(&[FakeTensor]) -> Result<(), DeviceError> + Send + Sync + 'static,
+    ) -> Self {
+        self.on_scatter = Some(Box::new(hook));
+        self
+    }
+}
+
+impl Default for FakeDevice {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Device for FakeDevice {
+    type Tensor = FakeTensor;
+
+    fn name(&self) -> String {
+        "fake".to_owned()
+    }
+
+    fn describe(&self, tensor: &FakeTensor) -> Result<TensorInfo, DeviceError> {
+        Ok(TensorInfo { dtype: tensor.dtype, dims: tensor.dims.clone() })
+    }
+
+    fn gather(&self, parts: Vec<FakeTensor>) -> Result<FakeTensor, DeviceError> {
+        if let Some(hook) = &self.on_gather {
+            hook(&parts)?;
+        }
+        self.join(parts)
+    }
+
+    fn scatter(&self, tensor: FakeTensor, rows: &[usize]) -> Result<Vec<FakeTensor>, DeviceError> {
+        if let Some(hook) = &self.on_scatter {
+            hook(std::slice::from_ref(&tensor))?;
+        }
+        if rows.len() == 1 { Ok(vec![tensor]) } else { self.split(&tensor, rows) }
+    }
+
+    fn join(&self, mut parts: Vec<FakeTensor>) -> Result<FakeTensor, DeviceError> {
+        let Some(first) = parts.first_mut() else {
+            return Err(DeviceError::operation("nothing to join"));
+        };
+        let mut values = std::mem::take(&mut first.values);
+        values.reserve(parts[1..].iter().map(|part| part.values.len()).sum());
+        parts[1..].iter().for_each(|part| values.extend_from_slice(&part.values));
+        let rows = parts.iter().filter_map(|part| part.dims.first()).sum();
+        Ok(parts[0].with_rows(rows, values))
+    }
+
+    fn split(&self, tensor: &FakeTensor, rows: &[usize]) -> Result<Vec<FakeTensor>, DeviceError> {
+        let width: usize = tensor.dims.iter().skip(1).product();
+        let mut rest = tensor.values.as_slice();
+        rows.iter()
+            .map(|&rows| {
+                let (part, after) = rest
+                    .split_at_checked(rows * width)
+                    .ok_or_else(|| DeviceError::operation("more rows asked for than there are"))?;
+                rest = after;
+                Ok(tensor.with_rows(rows, part.to_vec()))
+            })
+            .collect()
+    }
+
+    fn index_outside(&self, tensor: &FakeTensor, below: u64) -> Result<Option<i64>, DeviceError> {
+        #[expect(clippy::cast_possible_truncation, reason = "test values are small integers")]
+        let outside = tensor.values.iter().find(|&&v| v < 0.0 || v >= below as f32).map(|&v| v as i64);
+        Ok(outside)
+    }
+
+    fn is_host(&self) -> bool {
+        self.is_host
+    }
+
+    fn synchronize(&self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn from_host(&self, tensor: &HostTensor) -> Result<FakeTensor, DeviceError> {
+        let values = tensor.to_f32().unwrap_or_default();
+        Ok(FakeTensor::new(tensor.dtype(), tensor.dims(), values))
+    }
+
+    fn to_host(&self, tensor: &FakeTensor) -> Result<HostTensor, DeviceError> {
+        HostTensor::from_f32(&tensor.dims, &tensor.values).map_err(DeviceError::operation)
+    }
+}
