@@ -1,1 +1,58 @@
-//! Placeholder.
+//! How much a runtime does, how long tasks wait for it, and what became of each of them.
+//!
+//! [`Stats`] observes a runtime and counts: one short lock per batch, histograms for pools that have had a
+//! batch. Its [`Snapshot`] is plain values: print it as a table, serialize it, or compare two
+//! ([`Snapshot::since`]). [`Reporter`] does the latter at an interval and logs the result. With the feature
+//! `metrics`, `MetricsObserver` feeds a monitoring system.
+//!
+//! ```
+//! # use skep_runtime_core::{Counts, Meter};
+//! # use std::sync::Arc;
+//! # struct Pool;
+//! # impl Meter for Pool {
+//! #     fn name(&self) -> &str { "ffn_forward" }
+//! #     fn counts(&self) -> Counts { Counts { submitted: 2, ..Counts::default() } }
+//! # }
+//! use skep_runtime_core::{BatchEvent, Observer, Pass, PoolId};
+//! use skep_stats::Stats;
+//! use std::time::{Duration, Instant};
+//!
+//! let stats = Stats::new();
+//! let observer = stats.observer(); // for the builder of the runtime, which then does this:
+//! let start = Instant::now();
+//! observer.started("cpu", start, &[Arc::new(Pool)]);
+//! let submitted = [start; 2];
+//! let mut event = BatchEvent::new(PoolId(0), Pass::Forward, &submitted, start);
+//! (event.rows, event.tasks_succeeded) = (16, 2);
+//! event.device = Duration::from_millis(4);
+//! event.done = start + event.device;
+//! observer.batch(&event);
+//! observer.stopped(start + Duration::from_millis(5));
+//!
+//! let snapshot = stats.snapshot();
+//! assert_eq!(snapshot.device_busy, 0.8);
+//! assert_eq!(snapshot.pools[0].rows, 16);
+//! assert_eq!(snapshot.total.accounted(), snapshot.total.submitted);
+//! println!("{snapshot}\n{}", snapshot.total.accounts());
+//! ```
+#![forbid(unsafe_code)]
+
+mod collector;
+mod fanout;
+#[cfg(feature = "metrics")]
+pub mod metrics;
+mod report;
+mod reporter;
+mod snapshot;
+mod summary;
+mod table;
+mod tally;
+
+pub use collector::Stats;
+pub use fanout::Fanout;
+#[cfg(feature = "metrics")]
+pub use metrics::MetricsObserver;
+pub use report::{PoolReport, Report};
+pub use reporter::Reporter;
+pub use snapshot::{PoolSnapshot, Snapshot};
+pub use summary::Summary;

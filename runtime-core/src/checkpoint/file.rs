@@ -1,0 +1,186 @@
+//! The bytes of a checkpoint.
+
+use super::CheckpointError;
+use crate::backend::BlockState;
+use crate::tensor::{DType, HostTensor};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use std::collections::{BTreeMap, HashMap};
+
+/// Optimizer tensors stand under this prefix; parameters under their plain names.
+const OPTIMIZER: &str = "optimizer/";
+/// Scalars stand in the file's metadata under this prefix.
+const SCALAR: &str = "scalar/";
+const CHECKSUM: &str = "skep.crc32";
+const FORMAT: &str = "skep.format";
+const VERSION: &str = "1";
+
+/// Writes a state as the bytes of a safetensors file, with a checksum over names, shapes and data.
+///
+/// # Errors
+///
+/// When a parameter's name begins with `optimizer/`, which would be read back as something else.
+pub fn encode(state: &BlockState) -> Result<Vec<u8>, CheckpointError> {
+    if let Some(name) = state.parameters.keys().find(|name| name.starts_with(OPTIMIZER)) {
+        let reason = format!("parameter name `{name}` begins with the reserved `{OPTIMIZER}`");
+        return Err(CheckpointError::Unsavable { reason });
+    }
+    let unsavable =
+        |error: safetensors::SafeTensorError| CheckpointError::Unsavable { reason: error.to_string() };
+    let parameters = state.parameters.iter().map(|(name, tensor)| (name.clone(), tensor));
+    let optimizer = state.optimizer.iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor));
+    let tensors = parameters.chain(optimizer).map(|(name, tensor)| {
+        Ok((name, TensorView::new(to_file(tensor.dtype()), tensor.dims().to_vec(), tensor.bytes())?))
+    });
+    let tensors: Vec<_> = tensors.collect::<Result<_, _>>().map_err(unsavable)?;
+    let mut metadata: HashMap<String, String> =
+        state.scalars.iter().map(|(name, value)| (format!("{SCALAR}{name}"), value.clone())).collect();
+    metadata.insert(FORMAT.to_owned(), VERSION.to_owned());
+    metadata.insert(CHECKSUM.to_owned(), format!("{:08x}", checksum(state)));
+    safetensors::serialize(tensors, Some(metadata)).map_err(unsavable)
+}
+
+/// Reads what [`encode`] wrote.
+///
+/// # Errors
+///
+/// When the bytes are cut short, changed, or not a checkpoint of this format.
+pub fn decode(bytes: &[u8]) -> Result<BlockState, CheckpointError> {
+    let torn = |reason: String| CheckpointError::Torn { reason };
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| torn(error.to_string()))?;
+    let file = SafeTensors::deserialize(bytes).map_err(|error| torn(error.to_string()))?;
+    let metadata = header.metadata().clone().unwrap_or_default();
+    match metadata.get(FORMAT).map(String::as_str) {
+        Some(VERSION) => {}
+        Some(other) => return Err(torn(format!("format is {other}, expected {VERSION}"))),
+        None => return Err(torn(format!("metadata has no `{FORMAT}`"))),
+    }
+    let mut state = BlockState::default();
+    for (name, view) in file.iter() {
+        let dtype = from_file(view.dtype())
+            .ok_or_else(|| torn(format!("tensor `{name}` has the unknown dtype {:?}", view.dtype())))?;
+        let tensor = HostTensor::new(dtype, view.shape(), view.data().to_vec())
+            .map_err(|error| torn(error.to_string()))?;
+        match name.strip_prefix(OPTIMIZER) {
+            Some(name) => state.optimizer.insert(name.to_owned(), tensor),
+            None => state.parameters.insert(name.to_owned(), tensor),
+        };
+    }
+    let scalars = metadata
+        .iter()
+        .filter_map(|(name, value)| Some((name.strip_prefix(SCALAR)?.to_owned(), value.clone())));
+    state.scalars = scalars.collect();
+    let expected = metadata.get(CHECKSUM).map_or("", String::as_str);
+    let got = format!("{:08x}", checksum(&state));
+    if got != expected {
+        return Err(torn(format!("checksum is {got}, expected `{expected}`")));
+    }
+    Ok(state)
+}
+
+fn checksum(state: &BlockState) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    let mut field = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    let mut tensors = |tensors: &BTreeMap<String, HostTensor>| {
+        field(&(tensors.len() as u64).to_le_bytes());
+        for (name, tensor) in tensors {
+            field(name.as_bytes());
+            field(tensor.dtype().to_string().as_bytes());
+            for dim in tensor.dims() {
+                field(&(*dim as u64).to_le_bytes());
+            }
+            field(tensor.bytes());
+        }
+    };
+    tensors(&state.parameters);
+    tensors(&state.optimizer);
+    for (name, value) in &state.scalars {
+        field(name.as_bytes());
+        field(value.as_bytes());
+    }
+    hasher.finalize()
+}
+
+const DTYPES: [(DType, Dtype); 11] = [
+    (DType::Bool, Dtype::BOOL),
+    (DType::U8, Dtype::U8),
+    (DType::I8, Dtype::I8),
+    (DType::I16, Dtype::I16),
+    (DType::I32, Dtype::I32),
+    (DType::U32, Dtype::U32),
+    (DType::I64, Dtype::I64),
+    (DType::F16, Dtype::F16),
+    (DType::BF16, Dtype::BF16),
+    (DType::F32, Dtype::F32),
+    (DType::F64, Dtype::F64),
+];
+
+fn to_file(dtype: DType) -> Dtype {
+    DTYPES.iter().find(|(ours, _)| *ours == dtype).map_or(Dtype::U8, |(_, theirs)| *theirs)
+}
+
+fn from_file(dtype: Dtype) -> Option<DType> {
+    DTYPES.iter().find(|(_, theirs)| *theirs == dtype).map(|(ours, _)| *ours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn state() -> BlockState {
+        let mut state = BlockState::default();
+        let tensor = |dims: &[usize]| HostTensor::from_f32(dims, &vec![0.25; dims.iter().product()]).unwrap();
+        state.parameters.insert("fc.weight".into(), tensor(&[3, 2]));
+        state.parameters.insert("fc.bias".into(), tensor(&[3]));
+        state.optimizer.insert("exp_avg.fc.bias".into(), tensor(&[3]));
+        state.scalars.insert("step".into(), "17".into());
+        state
+    }
+
+    #[test]
+    fn every_dtype_comes_back() {
+        for (dtype, file) in DTYPES {
+            assert_eq!((to_file(dtype), from_file(file)), (file, Some(dtype)));
+            let mut state = BlockState::default();
+            state.parameters.insert("t".into(), HostTensor::zeros(dtype, &[2, 3]).unwrap());
+            assert_eq!(decode(&encode(&state).unwrap()).unwrap(), state);
+        }
+    }
+
+    #[test]
+    fn a_reserved_name_is_refused() {
+        let mut state = state();
+        state.parameters.insert("optimizer/x".into(), HostTensor::zeros(DType::U8, &[1]).unwrap());
+        let message = encode(&state).unwrap_err().to_string();
+        assert!(message.contains("begins with the reserved `optimizer/`"), "{message}");
+    }
+
+    #[test]
+    fn every_cut_is_noticed() {
+        let bytes = encode(&state()).unwrap();
+        assert_eq!(decode(&bytes).unwrap(), state());
+        for end in 0..bytes.len() {
+            assert!(decode(&bytes[..end]).is_err(), "cut at {end} of {}", bytes.len());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_changed_bit_is_noticed(at in any::<prop::sample::Index>(), bit in 0u8..8) {
+            let mut bytes = encode(&state()).unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            // A change of white space or of a key that nobody reads leaves the state as it was.
+            prop_assert!(decode(&bytes).map_or(true, |read| read == state()));
+        }
+
+        #[test]
+        fn arbitrary_bytes_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(decode(&bytes).is_err());
+        }
+    }
+}

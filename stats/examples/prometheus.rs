@@ -1,0 +1,55 @@
+//! Prints what a Prometheus server would scrape.
+//!
+//! ```text
+//! cargo run -p skep-stats --features metrics --example prometheus
+//! ```
+//!
+//! The events of a runtime are played here by hand. An application gives the observer to the builder of its
+//! runtime, and serves the text at an address of its own.
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use skep_runtime_core::{BatchEvent, Counts, Meter, Observer, Pass, PoolId};
+use skep_stats::MetricsObserver;
+use std::error::Error;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let seconds = [0.001, 0.01, 0.1, 1.0, 10.0];
+    let prometheus = PrometheusBuilder::new().set_buckets(&seconds)?.install_recorder()?;
+
+    let observer = Arc::new(MetricsObserver::new());
+    play(&*observer);
+
+    observer.publish();
+    std::io::stdout().write_all(prometheus.render().as_bytes())?;
+    Ok(())
+}
+
+struct Queue;
+
+impl Meter for Queue {
+    fn name(&self) -> &'static str {
+        "ffn_forward"
+    }
+
+    fn counts(&self) -> Counts {
+        Counts { submitted: 100, refused: 4, waiting: 6, ..Counts::default() }
+    }
+}
+
+/// Ten batches of nine tasks.
+fn play(observer: &dyn Observer) {
+    let start = Instant::now();
+    observer.started("cpu", start, &[Arc::new(Queue)]);
+    for batch in 1..=10 {
+        let submitted = [start; 9];
+        let mut event =
+            BatchEvent::new(PoolId(0), Pass::Forward, &submitted, start + Duration::from_millis(batch));
+        event.device = Duration::from_millis(2);
+        event.done = event.cut + event.device;
+        (event.rows, event.tasks_succeeded) = (36, 9);
+        observer.batch(&event);
+    }
+}

@@ -1,0 +1,26 @@
+//! Several observers of one runtime.
+
+use skep_runtime_core::{BatchEvent, Meter, Observer, PoolId, Unrun};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Tells every event to each of several observers, in their order.
+pub struct Fanout(pub Vec<Arc<dyn Observer>>);
+
+impl Observer for Fanout {
+    fn started(&self, device: &str, at: Instant, pools: &[Arc<dyn Meter>]) {
+        self.0.iter().for_each(|observer| observer.started(device, at, pools));
+    }
+
+    fn batch(&self, event: &BatchEvent<'_>) {
+        self.0.iter().for_each(|observer| observer.batch(event));
+    }
+
+    fn unrun(&self, pool: PoolId, why: Unrun, tasks: usize) {
+        self.0.iter().for_each(|observer| observer.unrun(pool, why, tasks));
+    }
+
+    fn stopped(&self, at: Instant) {
+        self.0.iter().for_each(|observer| observer.stopped(at));
+    }
+}

@@ -1,0 +1,183 @@
+//! The numbers at one moment, as plain values.
+
+use crate::summary::{Summary, micros};
+use crate::tally::Tally;
+use serde::{Deserialize, Serialize};
+use skep_runtime_core::Counts;
+use std::time::Duration;
+
+/// The numbers of a runtime at one moment.
+///
+/// Printed with `{}` it is an aligned table. Serialized, every duration is in microseconds, in a field
+/// whose name ends in `_us`. Two of them make a [`Report`](crate::Report) of the time between them
+/// ([`since`](Self::since)).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// The device's name; empty before the runtime has started.
+    pub device: String,
+    /// Since the runtime started, until now or until it stopped.
+    #[serde(rename = "elapsed_us", with = "micros")]
+    pub elapsed: Duration,
+    /// The part of `elapsed` in which the device ran batches, `0.0..=1.0`.
+    pub device_busy: f64,
+    /// All pools together. Its percentiles are over the tasks and batches of all pools.
+    pub total: PoolSnapshot,
+    /// Each pool, in the order of registration.
+    pub pools: Vec<PoolSnapshot>,
+}
+
+/// The numbers of one pool, or of all pools together, since the runtime started.
+///
+/// Every task is in exactly one place: `submitted` = `succeeded` + `failed` + `cancelled` + `expired` +
+/// `refused` + `waiting` + `in_flight`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PoolSnapshot {
+    /// The pool's name; `total` for all pools together.
+    pub name: String,
+    /// Tasks that callers handed in, the refused ones included.
+    pub submitted: u64,
+    /// Tasks that got their outputs.
+    pub succeeded: u64,
+    /// Tasks that got an error because their batch failed or the runtime stopped.
+    pub failed: u64,
+    /// Those of `failed` that were given up at shutdown.
+    pub shut_down: u64,
+    /// Tasks whose ticket was dropped before they were cut.
+    pub cancelled: u64,
+    /// Tasks whose deadline passed before they ran.
+    pub expired: u64,
+    /// Tasks given back at submit.
+    pub refused: u64,
+    /// Tasks in the queue at this moment.
+    pub waiting: u64,
+    /// Tasks cut into a batch and not answered yet at this moment.
+    pub in_flight: u64,
+    /// Batches that ran, the failed ones included.
+    pub batches: u64,
+    /// Batches that failed.
+    pub failed_batches: u64,
+    /// Rows that ran, those of failed batches included.
+    pub rows: u64,
+    /// `rows / batches`; 0 without batches.
+    pub mean_batch_rows: f64,
+    /// For each task of a batch, from submit until the batch was cut.
+    pub queue_wait: Summary,
+    /// For each batch, joining the inputs and placing them on the device.
+    pub gather: Summary,
+    /// For each batch, the block on the device thread, until the device was done.
+    pub device: Summary,
+    /// For each batch, bringing the outputs back and splitting them.
+    pub scatter: Summary,
+    /// For each task of a batch, from submit until its batch was over.
+    pub end_to_end: Summary,
+}
+
+impl Snapshot {
+    pub(crate) fn new<'a>(
+        device: &str,
+        elapsed: Duration,
+        pools: impl Iterator<Item = (&'a str, Option<Box<Tally>>, Counts)>,
+    ) -> Self {
+        let mut all = Tally::default();
+        let mut all_counts = Counts::default();
+        let pools = pools
+            .map(|(name, tally, counts)| {
+                if let Some(tally) = &tally {
+                    all.add(tally);
+                }
+                all_counts = sum(all_counts, counts);
+                PoolSnapshot::new(name, tally.as_deref(), counts)
+            })
+            .collect();
+        let total = PoolSnapshot::new("total", Some(&all), all_counts);
+        let device_busy = ratio(total.device.total.as_secs_f64(), elapsed.as_secs_f64()).min(1.0);
+        Self { device: device.to_owned(), elapsed, device_busy, total, pools }
+    }
+}
+
+impl PoolSnapshot {
+    fn new(name: &str, tally: Option<&Tally>, counts: Counts) -> Self {
+        let mut pool = Self {
+            name: name.to_owned(),
+            submitted: counts.submitted,
+            shut_down: counts.shut_down,
+            cancelled: counts.cancelled,
+            expired: counts.expired,
+            refused: counts.refused,
+            waiting: counts.waiting,
+            ..Self::default()
+        };
+        if let Some(tally) = tally {
+            pool.succeeded = tally.succeeded;
+            pool.failed = tally.failed;
+            pool.shut_down += tally.shut_down;
+            pool.expired += tally.expired;
+            pool.batches = tally.batches;
+            pool.failed_batches = tally.failed_batches;
+            pool.rows = tally.rows;
+            pool.mean_batch_rows = ratio(tally.rows as f64, tally.batches as f64);
+            pool.queue_wait = tally.queue_wait.summary();
+            pool.gather = tally.gather.summary();
+            pool.device = tally.device.summary();
+            pool.scatter = tally.scatter.summary();
+            pool.end_to_end = tally.end_to_end.summary();
+        }
+        pool.failed += pool.shut_down;
+        pool.in_flight = pool.submitted.saturating_sub(pool.accounted());
+        pool
+    }
+
+    /// Tasks that have been answered: succeeded, failed, cancelled, expired or refused.
+    pub fn answered(&self) -> u64 {
+        self.succeeded + self.failed + self.cancelled + self.expired + self.refused
+    }
+
+    /// Tasks whose place is known without guessing: answered or waiting. Once the runtime has stopped it
+    /// equals `submitted`, or a task was lost or answered twice.
+    pub fn accounted(&self) -> u64 {
+        self.answered() + self.waiting
+    }
+
+    /// One line that accounts for every task.
+    ///
+    /// ```
+    /// let total = skep_stats::Stats::new().snapshot().total;
+    /// assert_eq!(
+    ///     total.accounts(),
+    ///     "0 submitted = 0 succeeded + 0 failed + 0 cancelled + 0 expired + 0 refused + 0 waiting + 0 in flight",
+    /// );
+    /// ```
+    pub fn accounts(&self) -> String {
+        format!(
+            "{} submitted = {} succeeded + {} failed + {} cancelled + {} expired + {} refused \
+             + {} waiting + {} in flight",
+            self.submitted,
+            self.succeeded,
+            self.failed,
+            self.cancelled,
+            self.expired,
+            self.refused,
+            self.waiting,
+            self.in_flight,
+        )
+    }
+}
+
+/// `a / b`, and 0 where there is nothing to divide by.
+pub(crate) fn ratio(a: f64, b: f64) -> f64 {
+    if b > 0.0 { a / b } else { 0.0 }
+}
+
+fn sum(a: Counts, b: Counts) -> Counts {
+    Counts {
+        submitted: a.submitted + b.submitted,
+        refused: a.refused + b.refused,
+        cancelled: a.cancelled + b.cancelled,
+        expired: a.expired + b.expired,
+        shut_down: a.shut_down + b.shut_down,
+        waiting: a.waiting + b.waiting,
+        waiting_rows: a.waiting_rows + b.waiting_rows,
+    }
+}

@@ -1,0 +1,178 @@
+//! How long something took, over many times: a histogram while it is recorded, a few figures when it is
+//! read.
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Significant decimal digits that the histograms keep: percentiles are off by less than 1 %.
+const DIGITS: u8 = 2;
+
+/// The longest time that percentiles tell apart from longer ones, one day, so that a histogram stays below
+/// 50 KB whatever is recorded. Mean and maximum have no such limit.
+const LONGEST_NS: u64 = 24 * 60 * 60 * 1_000_000_000;
+
+/// A few figures that stand for many times. All are zero when nothing was recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Summary {
+    /// How many times were recorded.
+    pub count: u64,
+    /// Their sum, exactly.
+    #[serde(rename = "total_us", with = "micros")]
+    pub total: Duration,
+    /// Their mean, exactly.
+    #[serde(rename = "mean_us", with = "micros")]
+    pub mean: Duration,
+    /// Half of them were at most this, within 1 %.
+    #[serde(rename = "p50_us", with = "micros")]
+    pub p50: Duration,
+    /// Nine of ten were at most this, within 1 %.
+    #[serde(rename = "p90_us", with = "micros")]
+    pub p90: Duration,
+    /// 99 of 100 were at most this, within 1 %.
+    #[serde(rename = "p99_us", with = "micros")]
+    pub p99: Duration,
+    /// The longest, exactly.
+    #[serde(rename = "max_us", with = "micros")]
+    pub max: Duration,
+}
+
+/// Records times and tells their [`Summary`].
+#[derive(Clone)]
+pub(crate) struct Distribution {
+    histogram: Histogram<u64>,
+    total_ns: u64,
+    max_ns: u64,
+}
+
+impl Default for Distribution {
+    #[expect(clippy::expect_used, reason = "the digits are a constant in the range that the histogram takes")]
+    fn default() -> Self {
+        let histogram = Histogram::new(DIGITS).expect("a histogram of 0 to 5 digits");
+        Self { histogram, total_ns: 0, max_ns: 0 }
+    }
+}
+
+impl Distribution {
+    pub(crate) fn record(&mut self, time: Duration) {
+        let ns = nanos(time);
+        // Fails only when the histogram would need more buckets than a usize can count.
+        self.histogram.record(ns.min(LONGEST_NS)).ok();
+        self.total_ns = self.total_ns.saturating_add(ns);
+        self.max_ns = self.max_ns.max(ns);
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        // Fails only for histograms that may not grow, and these may.
+        self.histogram.add(&other.histogram).ok();
+        self.total_ns = self.total_ns.saturating_add(other.total_ns);
+        self.max_ns = self.max_ns.max(other.max_ns);
+    }
+
+    pub(crate) fn summary(&self) -> Summary {
+        // A bucket is known by its upper end, which may be above everything that was recorded.
+        let quantile = |q| Duration::from_nanos(self.histogram.value_at_quantile(q).min(self.max_ns));
+        let count = self.histogram.len();
+        Summary {
+            count,
+            total: Duration::from_nanos(self.total_ns),
+            mean: Duration::from_nanos(self.total_ns.checked_div(count).unwrap_or(0)),
+            p50: quantile(0.5),
+            p90: quantile(0.9),
+            p99: quantile(0.99),
+            max: Duration::from_nanos(self.max_ns),
+        }
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Durations as microseconds, with decimals.
+pub(crate) mod micros {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use std::time::Duration;
+
+    pub(crate) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(time.as_nanos() as f64 / 1e3)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let micros = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(micros / 1e6).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn summary_of(times: impl IntoIterator<Item = Duration>) -> Summary {
+        let mut distribution = Distribution::default();
+        times.into_iter().for_each(|time| distribution.record(time));
+        distribution.summary()
+    }
+
+    #[test]
+    fn nothing_recorded_is_all_zero() {
+        assert_eq!(summary_of([]), Summary::default());
+    }
+
+    #[test]
+    fn a_single_time_is_told_exactly() {
+        let time = Duration::from_nanos(123_456_789);
+        let summary = summary_of([time]);
+        let figures = [summary.total, summary.mean, summary.p50, summary.p90, summary.p99, summary.max];
+        assert_eq!((summary.count, figures), (1, [time; 6]));
+    }
+
+    #[test]
+    fn zero_and_the_longest_duration_are_recorded() {
+        let summary = summary_of([Duration::ZERO, Duration::MAX, Duration::MAX]);
+        assert_eq!(summary.count, 3);
+        assert_eq!(summary.max, Duration::from_nanos(u64::MAX));
+        assert!(summary.p50 >= Duration::from_nanos(LONGEST_NS));
+    }
+
+    #[test]
+    fn times_survive_json_to_the_nanosecond() {
+        let summary = summary_of([1, 999, 12_345, 86_400_000_000_001].map(Duration::from_nanos));
+        let json = serde_json::to_string(&summary).unwrap();
+        assert_eq!(serde_json::from_str::<Summary>(&json).unwrap(), summary);
+        assert!(serde_json::from_str::<Summary>(&json.replace("\"mean_us\":", "\"mean_us\":-")).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn percentiles_are_within_one_percent_of_the_sorted_times(
+            parts in prop::collection::vec(prop::collection::vec(0..200_000_000_000_u64, 0..200), 1..4)
+        ) {
+            let mut all = Distribution::default();
+            for part in &parts {
+                let mut distribution = Distribution::default();
+                for ns in part {
+                    distribution.record(Duration::from_nanos(*ns));
+                }
+                all.add(&distribution);
+            }
+            let mut sorted: Vec<u64> = parts.concat();
+            sorted.sort_unstable();
+            prop_assume!(!sorted.is_empty());
+
+            let summary = all.summary();
+            let total: u64 = sorted.iter().sum();
+            prop_assert_eq!(summary.count, sorted.len() as u64);
+            prop_assert_eq!(nanos(summary.total), total);
+            prop_assert_eq!(nanos(summary.mean), total / summary.count);
+            prop_assert_eq!(nanos(summary.max), sorted[sorted.len() - 1]);
+            for (percent, got) in [(50, summary.p50), (90, summary.p90), (99, summary.p99)] {
+                let expected = sorted[(sorted.len() * percent).div_ceil(100) - 1];
+                let off = nanos(got).abs_diff(expected) as f64;
+                prop_assert!(off <= 0.01 * expected as f64, "p{percent} is {got:?}, expected {expected} ns");
+            }
+        }
+    }
+}

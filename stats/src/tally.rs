@@ -1,0 +1,64 @@
+//! What is counted of one pool. Made when the pool has its first event, because it takes tens of kilobytes.
+
+use crate::summary::Distribution;
+use skep_runtime_core::{BatchEvent, Unrun};
+
+#[derive(Clone, Default)]
+pub(crate) struct Tally {
+    pub(crate) batches: u64,
+    pub(crate) failed_batches: u64,
+    pub(crate) rows: u64,
+    pub(crate) succeeded: u64,
+    pub(crate) failed: u64,
+    /// Tasks that expired after they had been cut.
+    pub(crate) expired: u64,
+    /// Tasks that were given up at shutdown after they had been cut.
+    pub(crate) shut_down: u64,
+    pub(crate) queue_wait: Distribution,
+    pub(crate) gather: Distribution,
+    pub(crate) device: Distribution,
+    pub(crate) scatter: Distribution,
+    pub(crate) end_to_end: Distribution,
+}
+
+impl Tally {
+    pub(crate) fn batch(&mut self, event: &BatchEvent<'_>) {
+        self.batches += 1;
+        self.failed_batches += u64::from(event.failed);
+        self.rows += event.rows as u64;
+        self.succeeded += event.tasks_succeeded as u64;
+        self.failed += event.tasks_failed as u64;
+        self.gather.record(event.gather);
+        self.device.record(event.device);
+        self.scatter.record(event.scatter);
+        let ran = event.done.saturating_duration_since(event.cut);
+        for submitted in event.submitted {
+            let waited = event.cut.saturating_duration_since(*submitted);
+            self.queue_wait.record(waited);
+            self.end_to_end.record(waited.saturating_add(ran));
+        }
+    }
+
+    pub(crate) fn unrun(&mut self, why: Unrun, tasks: usize) {
+        match why {
+            Unrun::Expired => self.expired += tasks as u64,
+            // A reason that is not known here still ended the tasks without their outputs.
+            _ => self.shut_down += tasks as u64,
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.batches += other.batches;
+        self.failed_batches += other.failed_batches;
+        self.rows += other.rows;
+        self.succeeded += other.succeeded;
+        self.failed += other.failed;
+        self.expired += other.expired;
+        self.shut_down += other.shut_down;
+        self.queue_wait.add(&other.queue_wait);
+        self.gather.add(&other.gather);
+        self.device.add(&other.device);
+        self.scatter.add(&other.scatter);
+        self.end_to_end.add(&other.end_to_end);
+    }
+}

@@ -1,0 +1,81 @@
+//! What a Prometheus recorder shows of the events.
+#![cfg(feature = "metrics")]
+
+mod common;
+
+use common::Queue;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use skep_runtime_core::{BatchEvent, Counts, Observer, Pass, PoolId, Unrun};
+use skep_stats::MetricsObserver;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// The lines `name{labels} value`, without comments.
+fn values(text: &str) -> BTreeMap<&str, &str> {
+    text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' ')).collect()
+}
+
+#[test]
+fn events_and_counts_reach_the_recorder() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let observer = MetricsObserver::new();
+    let counts = Counts {
+        submitted: 20,
+        refused: 1,
+        cancelled: 2,
+        expired: 3,
+        shut_down: 4,
+        waiting: 5,
+        waiting_rows: 9,
+    };
+    let (a, idle) = (Queue::new("a", counts), Queue::new("idle", Counts::default()));
+    let start = Instant::now();
+
+    metrics::with_local_recorder(&recorder, || {
+        observer.publish();
+        observer.batch(&BatchEvent::new(PoolId(0), Pass::Forward, &[], start));
+        observer.started("cpu", start, &[a.clone(), idle]);
+        let tasks = [start, start];
+        let mut event = BatchEvent::new(PoolId(0), Pass::Forward, &tasks, start + Duration::from_millis(500));
+        event.done = start + Duration::from_secs(2);
+        event.device = Duration::from_secs(1);
+        (event.rows, event.tasks_succeeded, event.tasks_failed, event.failed) = (6, 1, 1, true);
+        observer.batch(&event);
+        observer.unrun(PoolId(0), Unrun::Expired, 1);
+        observer.unrun(PoolId(0), Unrun::ShutDown, 2);
+        observer.unrun(PoolId(9), Unrun::ShutDown, 2);
+    });
+
+    let text = handle.render();
+    let values_now = values(&text);
+    let outcome =
+        |name: &str| values_now[format!("skep_tasks_total{{pool=\"a\",outcome=\"{name}\"}}").as_str()];
+    assert_eq!((outcome("succeeded"), outcome("failed"), outcome("cancelled")), ("1", "1", "2"));
+    assert_eq!((outcome("expired"), outcome("refused"), outcome("shut_down")), ("4", "1", "6"));
+    for (name, expected) in [
+        ("skep_submitted_total", "20"),
+        ("skep_waiting_tasks", "5"),
+        ("skep_batches_total", "1"),
+        ("skep_failed_batches_total", "1"),
+        ("skep_rows_total", "6"),
+        ("skep_batch_rows_sum", "6"),
+        ("skep_queue_wait_seconds_sum", "1"),
+        ("skep_queue_wait_seconds_count", "2"),
+        ("skep_gather_seconds_count", "1"),
+        ("skep_device_seconds_sum", "1"),
+        ("skep_scatter_seconds_count", "1"),
+        ("skep_end_to_end_seconds_sum", "4"),
+    ] {
+        assert_eq!(values_now[format!("{name}{{pool=\"a\"}}").as_str()], expected, "{name}");
+    }
+    assert!(!text.contains("idle"), "an idle pool has no series:\n{text}");
+
+    // Counts that move without a batch reach the recorder when asked for, and at the end.
+    a.counts.lock().refused = 8;
+    metrics::with_local_recorder(&recorder, || observer.publish());
+    assert!(handle.render().contains("outcome=\"refused\"} 8"));
+    a.counts.lock().waiting = 0;
+    metrics::with_local_recorder(&recorder, || observer.stopped(start));
+    assert_eq!(values(&handle.render())["skep_waiting_tasks{pool=\"a\"}"], "0");
+}

@@ -1,0 +1,262 @@
+//! Events in, numbers out: every task is accounted for, whatever happens to it.
+
+mod common;
+
+use common::Queue;
+use skep_runtime_core::{BatchEvent, Counts, Meter, Pass, PoolId, Unrun};
+use skep_stats::{Fanout, Snapshot, Stats};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const MS: Duration = Duration::from_millis(1);
+
+fn meters(pools: &[Arc<Queue>]) -> Vec<Arc<dyn Meter>> {
+    pools.iter().map(|pool| Arc::clone(pool) as Arc<dyn Meter>).collect()
+}
+
+fn submitted(submitted: u64) -> Counts {
+    Counts { submitted, ..Counts::default() }
+}
+
+#[test]
+fn every_task_is_in_exactly_one_place() {
+    let counts = Counts {
+        submitted: 30,
+        refused: 1,
+        cancelled: 2,
+        expired: 3,
+        shut_down: 4,
+        waiting: 5,
+        waiting_rows: 50,
+    };
+    let pool = Queue::new("a", counts);
+    let stats = Stats::new();
+    let observer = stats.observer();
+    let start = Instant::now();
+    observer.started("cpu", start, &meters(&[Arc::clone(&pool), Queue::new("b", submitted(1))]));
+
+    let mut event = BatchEvent::new(PoolId(0), Pass::Forward, &[], start);
+    (event.tasks_succeeded, event.tasks_failed, event.failed) = (3, 2, true);
+    observer.batch(&event);
+    observer.unrun(PoolId(0), Unrun::Expired, 1);
+    observer.unrun(PoolId(0), Unrun::ShutDown, 2);
+
+    let now = stats.snapshot();
+    let a = &now.pools[0];
+    assert_eq!((a.submitted, a.succeeded, a.failed, a.shut_down), (30, 3, 2 + 4 + 2, 4 + 2));
+    assert_eq!((a.cancelled, a.expired, a.refused, a.waiting), (2, 3 + 1, 1, 5));
+    assert_eq!((a.in_flight, a.answered(), a.accounted()), (7, 18, 23));
+    assert_eq!((a.batches, a.failed_batches), (1, 1));
+    assert_eq!((now.total.submitted, now.total.in_flight, now.total.failed), (31, 8, 8));
+    assert_eq!(
+        now.total.accounts(),
+        "31 submitted = 3 succeeded + 8 failed + 2 cancelled + 4 expired + 1 refused + 5 waiting + 8 in flight"
+    );
+
+    // The rest of the tasks end, and the line closes.
+    *pool.counts.lock() = Counts { waiting: 0, cancelled: 7, ..counts };
+    (event.tasks_succeeded, event.tasks_failed) = (7, 0);
+    observer.batch(&event);
+    event.pool = PoolId(1);
+    (event.tasks_succeeded, event.tasks_failed) = (1, 0);
+    observer.batch(&event);
+    let end = stats.snapshot().total;
+    assert_eq!((end.accounted(), end.in_flight), (end.submitted, 0));
+}
+
+#[test]
+fn times_are_per_task_and_per_batch() {
+    let stats = Stats::new();
+    let start = Instant::now();
+    stats.observer().started("cpu", start, &meters(&[Queue::new("a", submitted(2))]));
+    let tasks = [start, start + MS];
+    let mut event = BatchEvent::new(PoolId(0), Pass::Backward, &tasks, start + 3 * MS);
+    event.rows = 6;
+    (event.gather, event.device, event.scatter) = (MS, 4 * MS, 2 * MS);
+    event.done = start + 10 * MS;
+    stats.observer().batch(&event);
+    event.submitted = &[];
+    event.rows = 1;
+    stats.observer().batch(&event);
+
+    let snapshot = stats.snapshot_at(start + 20 * MS);
+    assert_eq!((snapshot.elapsed, snapshot.device_busy), (20 * MS, 0.4));
+    let pool = &snapshot.pools[0];
+    assert_eq!((pool.queue_wait.count, pool.queue_wait.total, pool.queue_wait.max), (2, 5 * MS, 3 * MS));
+    assert_eq!((pool.end_to_end.count, pool.end_to_end.total, pool.end_to_end.max), (2, 19 * MS, 10 * MS));
+    assert_eq!((pool.gather.count, pool.gather.mean), (2, MS));
+    assert_eq!((pool.device.count, pool.device.mean), (2, 4 * MS));
+    assert_eq!((pool.scatter.count, pool.scatter.mean), (2, 2 * MS));
+    assert_eq!((pool.rows, pool.mean_batch_rows), (7, 3.5));
+
+    // After the end, time stands still.
+    stats.observer().stopped(start + 16 * MS);
+    let stopped = stats.snapshot_at(start + 999 * MS);
+    assert_eq!((stopped.elapsed, stopped.device_busy), (16 * MS, 0.5));
+}
+
+#[test]
+fn odd_events_are_harmless() {
+    let stats = Stats::new();
+    let observer = stats.observer();
+    let past = Instant::now();
+    let now = past + MS;
+    let later = [now + MS];
+    let mut event = BatchEvent::new(PoolId(3), Pass::Forward, &later, now);
+    observer.batch(&event);
+    observer.unrun(PoolId(3), Unrun::Expired, 1);
+    assert_eq!(stats.snapshot(), Snapshot::default());
+
+    observer.started("cpu", now, &meters(&[Queue::new("a", Counts::default())]));
+    observer.batch(&event);
+    observer.unrun(PoolId(3), Unrun::ShutDown, 1);
+    assert_eq!(stats.snapshot().total.batches, 0);
+
+    // A task submitted after its batch was cut, no elapsed time, and a second runtime.
+    event.pool = PoolId(0);
+    observer.batch(&event);
+    observer.started("cuda:0", now, &[]);
+    let snapshot = stats.snapshot_at(past);
+    assert_eq!((snapshot.device.as_str(), snapshot.total.batches, snapshot.device_busy), ("cpu", 1, 0.0));
+    assert_eq!((snapshot.total.queue_wait.count, snapshot.total.queue_wait.max), (1, Duration::ZERO));
+}
+
+/// A pool in which a task arrives and ends right after the pool was asked for its counts.
+struct Busy {
+    stats: Stats,
+    submitted: AtomicU64,
+}
+
+impl Meter for Busy {
+    fn name(&self) -> &'static str {
+        "busy"
+    }
+
+    fn counts(&self) -> Counts {
+        let counts = submitted(self.submitted.fetch_add(1, Ordering::Relaxed));
+        let mut event = BatchEvent::new(PoolId(0), Pass::Forward, &[], Instant::now());
+        event.tasks_succeeded = 1;
+        self.stats.observer().batch(&event);
+        counts
+    }
+}
+
+#[test]
+fn a_snapshot_never_sees_a_task_end_before_it_was_submitted() {
+    let stats = Stats::new();
+    let pool = Busy { stats: stats.clone(), submitted: AtomicU64::new(0) };
+    stats.observer().started("cpu", Instant::now(), &[Arc::new(pool)]);
+    for seen in 0..3 {
+        let total = stats.snapshot().total;
+        assert_eq!((total.submitted, total.accounted(), total.in_flight), (seen, seen, 0));
+    }
+}
+
+#[test]
+fn concurrent_batches_reconcile() {
+    const THREADS: u32 = 8;
+    const BATCHES: u32 = 1_000;
+    let queues: Vec<_> = (0..4).map(|i| Queue::new(&format!("pool {i}"), Counts::default())).collect();
+    let stats = Stats::new();
+    let start = Instant::now();
+    stats.observer().started("cpu", start, &meters(&queues));
+
+    thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (stats, queues, observer) = (&stats, &queues, stats.observer());
+            scope.spawn(move || {
+                let tasks = [start; 2];
+                for batch in 0..BATCHES {
+                    let pool = PoolId((thread + batch) % 4);
+                    queues[pool.index()].counts.lock().submitted += 2;
+                    let mut event = BatchEvent::new(pool, Pass::Forward, &tasks, start);
+                    (event.rows, event.device, event.tasks_succeeded) = (4, MS, 2);
+                    observer.batch(&event);
+                    if batch % 100 == 0 {
+                        let total = stats.snapshot().total;
+                        assert!(total.accounted() <= total.submitted, "{}", total.accounts());
+                    }
+                }
+            });
+        }
+    });
+
+    let snapshot = stats.snapshot();
+    let batches = u64::from(THREADS * BATCHES);
+    let total = &snapshot.total;
+    assert_eq!((total.batches, total.rows, total.succeeded), (batches, 4 * batches, 2 * batches));
+    assert_eq!((total.accounted(), total.in_flight), (total.submitted, 0));
+    assert_eq!((total.device.count, total.device.total), (batches, MS * (THREADS * BATCHES)));
+    assert_eq!(total.queue_wait.count, 2 * batches);
+    assert!(snapshot.pools.iter().all(|pool| pool.batches == batches / 4));
+}
+
+#[test]
+fn json_has_the_keys_that_programs_read() {
+    let stats = Stats::new();
+    let start = Instant::now();
+    stats.observer().started("cpu", start, &meters(&[Queue::new("a", submitted(1))]));
+    let tasks = [start];
+    let mut event = BatchEvent::new(PoolId(0), Pass::Forward, &tasks, start + MS);
+    event.done = start + 2 * MS;
+    (event.rows, event.tasks_succeeded) = (1, 1);
+    stats.observer().batch(&event);
+
+    let snapshot = stats.snapshot_at(start + 4 * MS);
+    let json = serde_json::to_value(&snapshot).unwrap();
+    assert_eq!(keys(&json), ["device", "device_busy", "elapsed_us", "pools", "total"]);
+    assert_eq!(
+        keys(&json["total"]),
+        [
+            "batches",
+            "cancelled",
+            "device",
+            "end_to_end",
+            "expired",
+            "failed",
+            "failed_batches",
+            "gather",
+            "in_flight",
+            "mean_batch_rows",
+            "name",
+            "queue_wait",
+            "refused",
+            "rows",
+            "scatter",
+            "shut_down",
+            "submitted",
+            "succeeded",
+            "waiting",
+        ]
+    );
+    assert_eq!(
+        keys(&json["pools"][0]["queue_wait"]),
+        ["count", "max_us", "mean_us", "p50_us", "p90_us", "p99_us", "total_us"]
+    );
+    assert_eq!(json["elapsed_us"], 4000.0);
+    assert_eq!(json["pools"][0]["end_to_end"]["p99_us"], 2000.0);
+    assert_eq!(serde_json::from_value::<Snapshot>(json).unwrap(), snapshot);
+}
+
+fn keys(json: &serde_json::Value) -> Vec<&str> {
+    let mut keys: Vec<_> =
+        json.as_object().into_iter().flat_map(serde_json::Map::keys).map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
+#[test]
+fn a_fanout_tells_everybody() {
+    let (one, two) = (Stats::new(), Stats::new());
+    let both: Arc<dyn skep_runtime_core::Observer> = Arc::new(Fanout(vec![one.observer(), two.observer()]));
+    let start = Instant::now();
+    both.started("cpu", start, &meters(&[Queue::new("a", submitted(2))]));
+    both.batch(&BatchEvent::new(PoolId(0), Pass::Forward, &[], start));
+    both.unrun(PoolId(0), Unrun::ShutDown, 1);
+    both.stopped(start + MS);
+    let snapshot = one.snapshot();
+    assert_eq!((snapshot.total.batches, snapshot.total.shut_down, snapshot.elapsed), (1, 1, MS));
+    assert_eq!(snapshot, two.snapshot());
+}
