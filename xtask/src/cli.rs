@@ -1,0 +1,146 @@
+//! The arguments.
+
+use crate::combos::{self, Backend, Choice, Combination, Device};
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::num::NonZeroU32;
+
+/// Builds, tests, benchmarks and demonstrates Skep.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Builds a demo in release and runs it: `digits` (the default) or `embed`
+    ///
+    /// `--backend` (candle) and `--device` (cpu) choose the combination. Every other argument, and the exit
+    /// code, is the demo's own: see `cargo xtask demo digits --help` and `cargo xtask demo embed --help`.
+    /// `embed` gets the model by package where no `--model-dir` is given.
+    #[command(
+        override_usage = "cargo xtask demo [digits|embed] [--backend BACKEND] [--device DEVICE] [ARGUMENTS]..."
+    )]
+    Demo {
+        #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Builds everything, tests and benchmarks included, without running it
+    Build {
+        #[command(flatten)]
+        selection: Selection,
+        /// Build optimised
+        #[arg(long)]
+        release: bool,
+    },
+    /// Runs all tests: unit, integration and documentation
+    Test {
+        #[command(flatten)]
+        selection: Selection,
+        /// Run the suite this many times without rebuilding, up to the first failure
+        #[arg(long, value_name = "N", default_value = "1")]
+        repeat: NonZeroU32,
+    },
+    /// Runs the benchmarks and prints one table of them all
+    Bench {
+        #[command(flatten)]
+        selection: Selection,
+        /// Criterion's quick mode: seconds instead of minutes, and a rougher result
+        #[arg(long)]
+        quick: bool,
+        /// Only benchmarks whose name matches this regular expression
+        filter: Option<String>,
+    },
+    /// Checks format, lints and dependencies
+    Lint {
+        #[command(flatten)]
+        selection: Selection,
+    },
+    /// Builds the documentation; a warning is an error
+    Doc {
+        #[command(flatten)]
+        selection: Selection,
+    },
+    /// What CI runs: lint, doc and test
+    Ci {
+        #[command(flatten)]
+        selection: Selection,
+    },
+    /// Gets the sentence model that the embedding demo and test use, and prints its folder
+    Model,
+}
+
+/// Which combinations, and what a skipped one means.
+#[derive(Args, Debug)]
+pub(crate) struct Selection {
+    /// candle, tch or all
+    #[arg(long, default_value = "all", value_parser = combos::choice::<Backend>)]
+    backend: Choice<Backend>,
+    /// cpu, cuda, metal or all
+    #[arg(long, default_value = "all", value_parser = combos::choice::<Device>)]
+    device: Choice<Device>,
+    /// Fail when a step is skipped
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+impl Selection {
+    /// The chosen part of the table.
+    pub(crate) fn combinations(&self) -> Vec<&'static Combination> {
+        combos::select(self.backend, self.device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn selection(arguments: &[&str]) -> Selection {
+        match Cli::try_parse_from([&["xtask", "doc"], arguments].concat()).unwrap().task {
+            Task::Doc { selection } => selection,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn error(arguments: &[&str]) -> String {
+        Cli::try_parse_from([&["xtask"], arguments].concat()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn everything_is_selected_by_default() {
+        let selection = selection(&[]);
+        assert_eq!(selection.combinations().len(), combos::COMBINATIONS.len());
+        assert!(!selection.strict);
+    }
+
+    #[test]
+    fn one_combination_can_be_selected() {
+        let selection = selection(&["--backend", "candle", "--device=cpu", "--strict"]);
+        let names: Vec<_> = selection.combinations().iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["candle cpu"]);
+        assert!(selection.strict);
+    }
+
+    #[test]
+    fn errors_list_what_is_possible() {
+        assert!(error(&["test", "--backend", "torch"]).contains("not one of candle, tch, all"));
+        assert!(error(&["test", "--device", "gpu"]).contains("not one of cpu, cuda, metal, all"));
+        assert!(error(&["test", "--repeat", "0"]).contains("--repeat <N>"));
+        assert!(error(&["tset"]).contains("test"));
+    }
+
+    #[test]
+    fn a_demo_keeps_its_arguments() {
+        let cli = Cli::try_parse_from(["xtask", "demo", "--json", "--help", "--backend", "tch"]).unwrap();
+        let Task::Demo { arguments } = cli.task else { panic!("{cli:?}") };
+        assert_eq!(arguments, ["--json", "--help", "--backend", "tch"]);
+    }
+}

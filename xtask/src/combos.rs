@@ -1,0 +1,243 @@
+//! The one table of combinations of backend and device: what cargo must enable for each, what the machine
+//! must have, and why a combination is not possible.
+
+use clap::ValueEnum;
+use std::env;
+use std::fmt;
+use std::process::{Command, Stdio};
+
+/// A tensor library that blocks run on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Backend {
+    Candle,
+    Tch,
+}
+
+/// A kind of device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Device {
+    Cpu,
+    Cuda,
+    Metal,
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub(crate) struct Combination {
+    pub(crate) backend: Backend,
+    pub(crate) device: Device,
+    pub(crate) support: Support,
+}
+
+/// Whether a combination is there, and what it takes.
+#[derive(Debug)]
+pub(crate) enum Support {
+    Available {
+        /// Cargo features, each with its package, so that they hold for every selection of packages.
+        features: &'static [&'static str],
+        /// What compiling without linking (lint, doc) needs of the machine.
+        check: &'static [Need],
+        /// What every other step needs of the machine.
+        run: &'static [Need],
+    },
+    /// Not possible on any machine, and why.
+    Absent(&'static str),
+}
+
+/// Something that a machine may lack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    Nvcc,
+    NvidiaGpu,
+    MacOs,
+}
+
+/// How much of a combination a step uses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Use {
+    /// Compile without linking.
+    Check,
+    /// Link, and run on the device.
+    Run,
+}
+
+const TCH_ABSENT: Support = Support::Absent("backend tch is not built yet");
+
+/// Every combination there is.
+pub(crate) const COMBINATIONS: [Combination; 6] = [
+    Combination {
+        backend: Backend::Candle,
+        device: Device::Cpu,
+        support: Support::Available { features: &["skep-tests/candle"], check: &[], run: &[] },
+    },
+    Combination {
+        backend: Backend::Candle,
+        device: Device::Cuda,
+        support: Support::Available {
+            features: &["skep-tests/candle", "skep-backend-candle/cuda"],
+            check: &[Need::Nvcc],
+            // The driver too: candle links against its library.
+            run: &[Need::Nvcc, Need::NvidiaGpu],
+        },
+    },
+    Combination {
+        backend: Backend::Candle,
+        device: Device::Metal,
+        support: Support::Available {
+            features: &["skep-tests/candle", "skep-backend-candle/metal"],
+            check: &[Need::MacOs],
+            run: &[Need::MacOs],
+        },
+    },
+    Combination { backend: Backend::Tch, device: Device::Cpu, support: TCH_ABSENT },
+    Combination { backend: Backend::Tch, device: Device::Cuda, support: TCH_ABSENT },
+    Combination { backend: Backend::Tch, device: Device::Metal, support: TCH_ABSENT },
+];
+
+/// The rows that match, in the table's order.
+pub(crate) fn select(backend: Choice<Backend>, device: Choice<Device>) -> Vec<&'static Combination> {
+    COMBINATIONS.iter().filter(|it| backend.covers(&it.backend) && device.covers(&it.device)).collect()
+}
+
+impl Combination {
+    /// Why a step cannot use this combination, or `None` when it can. `has` tells what the machine has.
+    pub(crate) fn obstacle(&self, usage: Use, has: impl Fn(Need) -> bool) -> Option<&'static str> {
+        match (&self.support, usage) {
+            (Support::Absent(why), _) => Some(why),
+            (Support::Available { check: needs, .. }, Use::Check)
+            | (Support::Available { run: needs, .. }, Use::Run) => {
+                needs.iter().find(|need| !has(**need)).map(|need| need.lack())
+            }
+        }
+    }
+
+    /// The cargo features, none where the combination is absent.
+    pub(crate) fn features(&self) -> &'static [&'static str] {
+        match self.support {
+            Support::Available { features, .. } => features,
+            Support::Absent(_) => &[],
+        }
+    }
+}
+
+impl fmt::Display for Combination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", name(&self.backend), name(&self.device))
+    }
+}
+
+impl Need {
+    /// Whether this machine has it.
+    pub(crate) fn met(self) -> bool {
+        match self {
+            Self::Nvcc => {
+                let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(env::var_os);
+                let path = env::var_os("PATH").unwrap_or_default();
+                let file = format!("nvcc{}", env::consts::EXE_SUFFIX);
+                homes
+                    .map(|home| std::path::Path::new(&home).join("bin"))
+                    .chain(env::split_paths(&path))
+                    .any(|folder| folder.join(&file).is_file())
+            }
+            Self::NvidiaGpu => Command::new("nvidia-smi")
+                .arg("--list-gpus")
+                .stderr(Stdio::null())
+                .output()
+                .is_ok_and(|output| output.status.success() && !output.stdout.is_empty()),
+            Self::MacOs => cfg!(target_os = "macos"),
+        }
+    }
+
+    fn lack(self) -> &'static str {
+        match self {
+            Self::Nvcc => "nvcc is neither on PATH nor under CUDA_HOME",
+            Self::NvidiaGpu => "nvidia-smi finds no GPU",
+            Self::MacOs => "metal needs macOS",
+        }
+    }
+}
+
+/// One value, or all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice<T> {
+    One(T),
+    All,
+}
+
+impl<T: PartialEq> Choice<T> {
+    fn covers(&self, value: &T) -> bool {
+        match self {
+            Self::One(one) => one == value,
+            Self::All => true,
+        }
+    }
+}
+
+/// Reads a value's name, or `all`; the error lists the names.
+pub(crate) fn choice<T: ValueEnum>(text: &str) -> Result<Choice<T>, String> {
+    if text == "all" {
+        return Ok(Choice::All);
+    }
+    one(text).map(Choice::One).map_err(|error| error + ", all")
+}
+
+/// Reads a value's name; the error lists the names.
+pub(crate) fn one<T: ValueEnum>(text: &str) -> Result<T, String> {
+    T::from_str(text, false).map_err(|_| {
+        let names: Vec<_> = T::value_variants().iter().map(name).collect();
+        format!("not one of {}", names.join(", "))
+    })
+}
+
+/// A value's name on the command line and in tables.
+pub(crate) fn name<T: ValueEnum>(value: &T) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_complete() {
+        for backend in Backend::value_variants() {
+            for device in Device::value_variants() {
+                assert_eq!(select(Choice::One(*backend), Choice::One(*device)).len(), 1);
+            }
+        }
+        assert_eq!(select(Choice::All, Choice::All).len(), COMBINATIONS.len());
+    }
+
+    #[test]
+    fn each_combination_can_run_or_says_why_not() {
+        for combination in &COMBINATIONS {
+            for usage in [Use::Check, Use::Run] {
+                let reason = combination.obstacle(usage, |_| false);
+                let possible = combination.obstacle(usage, |_| true).is_none();
+                assert!(reason.is_none_or(|reason| !reason.is_empty()));
+                assert_eq!(possible, !combination.features().is_empty(), "{combination}");
+            }
+        }
+    }
+
+    #[test]
+    fn candle_on_the_cpu_needs_nothing() {
+        assert_eq!(COMBINATIONS[0].to_string(), "candle cpu");
+        assert_eq!(COMBINATIONS[0].obstacle(Use::Run, |_| false), None);
+    }
+
+    #[test]
+    fn the_first_need_that_is_missing_is_named() {
+        let cuda = &COMBINATIONS[1];
+        assert_eq!(cuda.obstacle(Use::Run, |_| false), Some(Need::Nvcc.lack()));
+        assert_eq!(cuda.obstacle(Use::Run, |need| need == Need::Nvcc), Some(Need::NvidiaGpu.lack()));
+        assert_eq!(cuda.obstacle(Use::Check, |need| need == Need::Nvcc), None);
+    }
+
+    #[test]
+    fn tch_says_that_it_is_not_built_yet() {
+        for combination in select(Choice::One(Backend::Tch), Choice::All) {
+            assert_eq!(combination.obstacle(Use::Check, |_| true), Some("backend tch is not built yet"));
+        }
+    }
+}

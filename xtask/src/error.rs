@@ -1,0 +1,58 @@
+//! What can go wrong, and what to do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("cannot start {program}: {source}")]
+    Start { program: String, source: io::Error },
+
+    #[error("{program} ended with {status}")]
+    Ended { program: String, status: ExitStatus },
+
+    #[error("cannot {action} {}: {source}", path.display())]
+    File { action: &'static str, path: PathBuf, source: io::Error },
+
+    #[error("{0}")]
+    Usage(String),
+
+    #[error("demo {demo} cannot run on {combination}: {reason}")]
+    NoDemo { demo: &'static str, combination: String, reason: &'static str },
+
+    #[error("cargo built {0} but did not name its file")]
+    NoExecutable(&'static str),
+
+    #[error("neither python3 nor python is on PATH: install Python 3 with pip")]
+    NoPython,
+
+    #[error("{python} has no pip: run `{python} -m ensurepip`, or install the system's pip package")]
+    NoPip { python: &'static str },
+
+    #[error("{} has {found} bytes where {expected} were expected", path.display())]
+    Torn { path: PathBuf, found: u64, expected: u64 },
+
+    #[error("cannot get the model: {source}; {remedy}")]
+    Model { source: Box<Error>, remedy: String },
+
+    #[error("cannot read {}: {reason}", path.display())]
+    Estimates { path: PathBuf, reason: String },
+
+    #[error("run {number} of {runs} failed after {} passed: {source}", number - 1)]
+    Run { number: u32, runs: u32, source: Box<Error> },
+
+    #[error("{failed} of {steps} steps failed")]
+    Failed { failed: usize, steps: usize },
+
+    #[error("{skipped} of {steps} steps were skipped, and --strict allows none")]
+    Skipped { skipped: usize, steps: usize },
+}
+
+impl Error {
+    /// An I/O error, with what was done to which file: `map_err(Error::file("read", path))`.
+    pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { action, path, source }
+    }
+}

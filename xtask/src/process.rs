@@ -1,0 +1,76 @@
+//! Running other programs, cargo first of all.
+
+use crate::error::Error;
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The workspace's folder.
+pub(crate) fn root() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package)
+}
+
+/// The cargo that started this program, in the workspace's folder.
+pub(crate) fn cargo(subcommand: &str) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.arg(subcommand).current_dir(root());
+    command
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target() -> Result<PathBuf, Error> {
+    let metadata = output(cargo("metadata").args(["--no-deps", "--format-version=1", "--offline"]))?;
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata).unwrap_or_default();
+    Ok(metadata["target_directory"].as_str().map_or_else(|| root().join("target"), PathBuf::from))
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
+    let status = command.status().map_err(|source| Error::Start { program: program(command), source })?;
+    if status.success() { Ok(()) } else { Err(Error::Ended { program: program(command), status }) }
+}
+
+/// Runs a command to its end and returns what it wrote to standard output.
+pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>, Error> {
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|source| Error::Start { program: program(command), source })?;
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(Error::Ended { program: program(command), status: output.status })
+    }
+}
+
+/// The program and its first arguments (`cargo test --workspace`), as messages name it.
+fn program(command: &Command) -> String {
+    let name = Path::new(command.get_program()).file_stem().unwrap_or(command.get_program());
+    let words: Vec<_> =
+        [name].into_iter().chain(command.get_args().take(2)).map(OsStr::to_string_lossy).collect();
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_is_the_workspace() {
+        assert!(root().join("xtask").join("Cargo.toml").is_file());
+    }
+
+    #[test]
+    fn a_program_that_is_missing_is_named() {
+        let error = run(Command::new("skep-no-such-program").arg("now")).unwrap_err();
+        assert!(error.to_string().starts_with("cannot start skep-no-such-program now: "), "{error}");
+    }
+
+    #[test]
+    fn a_program_that_fails_is_named_with_its_status() {
+        let error = run(cargo("no-such-subcommand").stderr(Stdio::null())).unwrap_err();
+        assert!(error.to_string().starts_with("cargo no-such-subcommand ended with exit "), "{error}");
+    }
+}
