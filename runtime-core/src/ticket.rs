@@ -246,6 +246,15 @@ impl<T> Reply<T> {
         (0..parts).map(|i| Self { to: Some(To::Part(Arc::clone(&whole), i)) }).collect()
     }
 
+    /// Whether this is the reply of a part whose task has been answered already, because another part
+    /// failed or the task was cancelled. Running the part would help nobody.
+    pub fn is_void(&self) -> bool {
+        match &self.to {
+            Some(To::Part(whole, _)) => whole.state.lock().reply.is_none(),
+            Some(To::Ticket(_)) | None => false,
+        }
+    }
+
     /// Answers.
     pub fn answer(self, result: TaskResult<T>) {
         if let Some(settled) = self.settle(result) {
