@@ -1,1 +1,63 @@
-//! Placeholder.
+//! Skep on [candle](candle_core): everything that an application needs to serve and train blocks on the
+//! processor or a GPU.
+//!
+//! A request meets this crate twice: [`CandleDevice`] gathers the inputs of a batch and scatters its outputs;
+//! in between, a [`CandleBlock`] runs forward or backward. Blocks are made by type ([`blocks::Ffn`]), by name
+//! ([`Registry`]), or of an application's own layers ([`CandleBlock::new`]).
+//!
+//! ```
+//! use skep_backend_candle::blocks::{Activation, Ffn};
+//! use skep_backend_candle::prelude::*;
+//!
+//! let ffn = Ffn { input: 4, hidden: 16, output: 2, activation: Activation::Gelu };
+//! let mut block = ffn.block("expert.0")?.with_seed(7).with_optimizer(Optimizer::adamw(AdamW::default()));
+//!
+//! let device = CandleDevice::cpu();
+//! block.load(&device)?;
+//! let x = device.from_host(&HostTensor::from_f32(&[1, 4], &[0.5, -1.0, 2.0, 0.0])?)?;
+//! let y = block.forward(&[x])?;
+//! assert_eq!(y[0].dims(), [1, 2]);
+//! # Ok::<(), skep_backend_candle::runtime::BoxError>(())
+//! ```
+//!
+//! # Features
+//!
+//! `bert` (on by default) adds `blocks::Bert`. `cuda`, `cudnn`, `metal` and `accelerate` are candle's
+//! features of these names, with candle's requirements at build time. Without them the crate needs nothing
+//! but a Rust compiler.
+#![forbid(unsafe_code)]
+
+mod block;
+pub mod blocks;
+mod config;
+mod device;
+pub mod layers;
+mod optim;
+mod registry;
+
+pub use block::{BlockError, CandleBlock, Layers, RestoreError, WeightsError};
+pub use candle_core;
+pub use candle_nn;
+pub use config::{Config, ConfigError, Setting};
+pub use device::{CandleDevice, CpuOptions};
+pub use optim::{AdamW, Optimizer, Schedule, Sgd, StepError};
+pub use registry::{Registry, RegistryError};
+pub use skep_pool as pool;
+pub use skep_runtime_core as runtime;
+pub use skep_stats as stats;
+
+/// What most applications use.
+pub mod prelude {
+    pub use crate::{
+        AdamW, CandleBlock, CandleDevice, Config, CpuOptions, Layers, Optimizer, Registry, Schedule, Sgd,
+    };
+    pub use candle_core::Tensor;
+    pub use skep_runtime_core::{
+        Backend, BlockState, DType, Device, Dim, HostTensor, Priority, Schema, TensorSpec, Ticket,
+    };
+}
+
+/// The README's example, compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -106,6 +106,7 @@ pub trait Device: Send + Sync + 'static {
     /// # Errors
     ///
     /// When this backend has no such element type.
+    #[expect(clippy::wrong_self_convention, reason = "the device makes it, from host bytes")]
     fn from_host(&self, tensor: &HostTensor) -> Result<Self::Tensor, DeviceError>;
 
     /// Reads a tensor, on the host or on the device, into plain bytes.

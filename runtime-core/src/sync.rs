@@ -23,7 +23,11 @@ impl<T> Mutex<T> {
     }
 }
 
-/// Calls what others have written. `Err` holds what the panic said.
+/// Calls what others have written.
+///
+/// # Errors
+///
+/// What a panic said.
 pub fn guarded<R>(call: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|payload| panic_message(&*payload))
 }

@@ -51,8 +51,8 @@ fn overlap_pays(estimate: Option<Duration>, hand_over: Duration) -> bool {
 
 /// Whether the device thread itself answers a batch: outputs are readable as they are, and it has nothing
 /// better to do or the hand-over would cost more. Failures are logged, so they always go to a sender.
-fn answer_here(ok: bool, host: bool, overlap: bool, more: bool) -> bool {
-    ok && host && !(overlap && more)
+fn answer_here(readable: bool, overlap: bool, more: bool) -> bool {
+    readable && !(overlap && more)
 }
 
 /// Runs until the runtime is stopped.
@@ -99,7 +99,8 @@ pub(crate) fn device_loop<D: Device>(
 
         let Some(done) = done else { continue };
         estimates.note(pool, done.device);
-        if answer_here(done.outputs.is_ok(), core.device.is_host(), overlap, more || has_more(core)) {
+        let readable = done.outputs.is_ok() && core.device.is_host();
+        if answer_here(readable, overlap, more || has_more(core)) {
             answer(core, done);
         } else {
             hand_off(core, outputs, done);
@@ -255,11 +256,10 @@ mod tests {
 
     #[test]
     fn the_device_thread_answers_only_what_costs_it_nothing() {
-        assert!(answer_here(true, true, true, false), "nothing else to do");
-        assert!(answer_here(true, true, false, true), "quicker than handing over");
-        assert!(!answer_here(true, true, true, true), "another batch is waiting");
-        assert!(!answer_here(true, false, true, false), "a copy back");
-        assert!(!answer_here(false, true, true, false), "a failure is logged");
+        assert!(answer_here(true, true, false), "nothing else to do");
+        assert!(answer_here(true, false, true), "quicker than handing over");
+        assert!(!answer_here(true, true, true), "another batch is waiting");
+        assert!(!answer_here(false, true, false), "a copy back, or a failure to log");
     }
 
     #[test]

@@ -1,0 +1,108 @@
+//! candle's element types beside the runtime's, and tensors on the host as plain bytes.
+
+use candle_core::{CpuStorage, DType as CandleDType, Error, Result, Storage, Tensor};
+use skep_runtime_core::{DType, HostTensor};
+
+/// An element type that one side has and the other has not.
+#[derive(Debug, thiserror::Error)]
+#[error("dtype {got} is not supported, expected one of u8, i16, i32, u32, i64, f16, bf16, f32, f64")]
+pub(crate) struct UnknownDType {
+    got: String,
+}
+
+/// The bytes of a tensor's elements.
+pub(crate) fn size(tensor: &Tensor) -> usize {
+    tensor.elem_count().saturating_mul(tensor.dtype().size_in_bytes())
+}
+
+pub(crate) fn dtype_of(tensor: &Tensor) -> std::result::Result<DType, UnknownDType> {
+    Ok(match tensor.dtype() {
+        CandleDType::U8 => DType::U8,
+        CandleDType::I16 => DType::I16,
+        CandleDType::I32 => DType::I32,
+        CandleDType::U32 => DType::U32,
+        CandleDType::I64 => DType::I64,
+        CandleDType::F16 => DType::F16,
+        CandleDType::BF16 => DType::BF16,
+        CandleDType::F32 => DType::F32,
+        CandleDType::F64 => DType::F64,
+        other => return Err(UnknownDType { got: other.as_str().to_owned() }),
+    })
+}
+
+fn candle_dtype(dtype: DType) -> Result<CandleDType> {
+    Ok(match dtype {
+        DType::U8 => CandleDType::U8,
+        DType::I16 => CandleDType::I16,
+        DType::I32 => CandleDType::I32,
+        DType::U32 => CandleDType::U32,
+        DType::I64 => CandleDType::I64,
+        DType::F16 => CandleDType::F16,
+        DType::BF16 => CandleDType::BF16,
+        DType::F32 => CandleDType::F32,
+        DType::F64 => CandleDType::F64,
+        other => return Err(Error::Wrapped(Box::new(UnknownDType { got: other.to_string() }))),
+    })
+}
+
+/// Makes a tensor on the host of plain bytes.
+pub(crate) fn from_host(tensor: &HostTensor) -> Result<Tensor> {
+    let dtype = candle_dtype(tensor.dtype())?;
+    Tensor::from_raw_buffer(tensor.bytes(), dtype, tensor.dims(), &candle_core::Device::Cpu)
+}
+
+/// The elements of a tensor on the host, little endian and row major.
+pub(crate) fn of(tensor: &Tensor) -> Result<Vec<u8>> {
+    macro_rules! bytes {
+        ($elements:expr) => {
+            $elements.iter().flat_map(|element| element.to_le_bytes()).collect()
+        };
+    }
+    on_elements(tensor, |storage, range| {
+        Some(match storage {
+            CpuStorage::U8(elements) => elements[range].to_vec(),
+            CpuStorage::I16(elements) => bytes!(elements[range]),
+            CpuStorage::I32(elements) => bytes!(elements[range]),
+            CpuStorage::U32(elements) => bytes!(elements[range]),
+            CpuStorage::I64(elements) => bytes!(elements[range]),
+            CpuStorage::F16(elements) => bytes!(elements[range]),
+            CpuStorage::BF16(elements) => bytes!(elements[range]),
+            CpuStorage::F32(elements) => bytes!(elements[range]),
+            CpuStorage::F64(elements) => bytes!(elements[range]),
+            _ => return None,
+        })
+    })
+}
+
+/// The first element of a tensor of integers on the host that is not in `0..below`.
+pub(crate) fn index_outside(tensor: &Tensor, below: u64) -> Result<Option<i64>> {
+    fn first<T: Copy + Into<i64>>(elements: &[T], below: u64) -> Option<i64> {
+        elements.iter().map(|&e| e.into()).find(|&e: &i64| u64::try_from(e).map_or(true, |e| e >= below))
+    }
+    on_elements(tensor, |storage, range| {
+        Some(match storage {
+            CpuStorage::U8(elements) => first(&elements[range], below),
+            CpuStorage::I16(elements) => first(&elements[range], below),
+            CpuStorage::I32(elements) => first(&elements[range], below),
+            CpuStorage::U32(elements) => first(&elements[range], below),
+            CpuStorage::I64(elements) => first(&elements[range], below),
+            _ => return None,
+        })
+    })
+}
+
+/// Hands the storage of a tensor on the host, and the range of its elements, to `read`, which answers
+/// `None` for element types that it does not know.
+fn on_elements<R>(
+    tensor: &Tensor,
+    read: impl FnOnce(&CpuStorage, std::ops::Range<usize>) -> Option<R>,
+) -> Result<R> {
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else {
+        return Err(Error::Msg(format!("tensor is on {:?}, expected cpu", tensor.device().location())));
+    };
+    let start = layout.start_offset();
+    read(storage, start..start + tensor.elem_count())
+        .ok_or(Error::UnsupportedDTypeForOp(tensor.dtype(), "reading elements"))
+}

@@ -1,0 +1,232 @@
+//! Where batches run, on candle: the host's processor, or one GPU.
+
+mod bytes;
+mod failure;
+mod memory;
+mod threads;
+
+use candle_core::{Device as Place, DeviceLocation, Tensor};
+use skep_runtime_core::{Device, DeviceError, Dims, HostTensor, MemoryInfo, TensorInfo};
+
+/// How the processor is used.
+///
+/// **Set `RAYON_NUM_THREADS` before the process starts**, to any number: candle asks for it at each matrix
+/// product, and where it is not set, candle counts the machine's cores anew each time by reading
+/// `/proc/cpuinfo`. That costs about 50 µs, where a small product takes 1 µs.
+///
+/// ```
+/// use skep_backend_candle::{CandleDevice, CpuOptions};
+///
+/// let device = CandleDevice::cpu_with(CpuOptions { threads: Some(1), ..CpuOptions::default() });
+/// assert_eq!(device.max_bytes(), CandleDevice::cpu().max_bytes());
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuOptions {
+    /// How many threads a matrix product may use, the device thread included; `None` leaves it to candle:
+    /// `RAYON_NUM_THREADS`, or as many as there are physical cores.
+    ///
+    /// Each runtime gets its own threads when it starts, so this is never too late, and two runtimes of
+    /// one process may differ. One thread per core is right for a machine that does nothing else; where
+    /// other processes are busy, one thread in all is often faster.
+    ///
+    /// What this cannot reach: candle's work on single elements of large tensors (65,536 elements and
+    /// more) runs on threads of one pool for the whole process. Their number is read from the environment
+    /// (`CANDLE_NUM_THREADS`, else `RAYON_NUM_THREADS`) at the first such operation; a later change has no
+    /// effect. Set it before the process starts.
+    pub threads: Option<usize>,
+    /// The most bytes that one tensor which the device makes may have; `None` for a quarter of the
+    /// machine's memory (of the container's limit, where there is one).
+    ///
+    /// candle ends the process when the host's memory runs out, so the size is checked before it is asked
+    /// for. What a block makes in between is not checked: leave room for it.
+    pub max_bytes: Option<usize>,
+}
+
+/// A place where candle runs: `cpu`, `cuda:0`, `metal:0`.
+///
+/// Cloning it gives another handle to the same place. Callers' tensors are on the host; a caller's tensor
+/// that is a variable, or part of a graph, is used without its graph.
+///
+/// ```
+/// use skep_backend_candle::CandleDevice;
+/// use skep_backend_candle::candle_core::{Device as Place, Tensor};
+/// use skep_backend_candle::runtime::Device;
+///
+/// let device = CandleDevice::cpu();
+/// let part = |rows| Tensor::ones((rows, 4), candle_core::DType::F32, &Place::Cpu);
+/// let batch = device.gather(vec![part(1)?, part(2)?])?;
+/// assert_eq!(batch.dims(), [3, 4]);
+/// let parts = device.scatter(batch, &[1, 2])?;
+/// assert_eq!(parts[1].dims(), [2, 4]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct CandleDevice {
+    place: Place,
+    options: CpuOptions,
+}
+
+impl CandleDevice {
+    /// The host's processor, with the default options.
+    pub fn cpu() -> Self {
+        Self::cpu_with(CpuOptions::default())
+    }
+
+    /// The host's processor.
+    pub fn cpu_with(options: CpuOptions) -> Self {
+        Self { place: Place::Cpu, options }
+    }
+
+    /// A CUDA device. Needs the feature `cuda`.
+    ///
+    /// The device gets a stream of its own with events: the stream that CUDA gives to each thread would
+    /// let the block read a batch before the loader's copy of it is done.
+    ///
+    /// # Errors
+    ///
+    /// When the feature is off, or there is no such device.
+    pub fn cuda(ordinal: usize) -> Result<Self, DeviceError> {
+        Self::gpu(format!("cuda:{ordinal}"), Place::new_cuda_with_stream(ordinal))
+    }
+
+    /// A Metal device. Needs the feature `metal`.
+    ///
+    /// # Errors
+    ///
+    /// When the feature is off, or there is no such device.
+    pub fn metal(ordinal: usize) -> Result<Self, DeviceError> {
+        Self::gpu(format!("metal:{ordinal}"), Place::new_metal(ordinal))
+    }
+
+    fn gpu(name: String, place: candle_core::Result<Place>) -> Result<Self, DeviceError> {
+        match place {
+            Ok(place) => Ok(Self { place, options: CpuOptions::default() }),
+            Err(source) => Err(DeviceError::operation(failure::Unavailable { name, source })),
+        }
+    }
+
+    /// candle's name for this place.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The most bytes that one tensor on the host may have.
+    pub fn max_bytes(&self) -> usize {
+        self.options.max_bytes.unwrap_or_else(memory::default_limit)
+    }
+
+    /// Sorts candle's error: out of memory, device lost, or one failed operation.
+    pub fn failure(&self, error: candle_core::Error) -> DeviceError {
+        failure::sort(&self.name(), error)
+    }
+
+    /// Refuses a tensor on the host that is larger than [`max_bytes`](Self::max_bytes).
+    pub(crate) fn admit(&self, bytes: usize) -> candle_core::Result<()> {
+        failure::check_size(bytes, self.max_bytes())
+    }
+
+    /// Brings a tensor to the host, without its graph.
+    fn to_cpu(&self, tensor: &Tensor) -> Result<Tensor, DeviceError> {
+        let tensor = tensor.detach();
+        if tensor.device().is_cpu() {
+            return Ok(tensor);
+        }
+        // candle downloads all of the memory behind a view: have a strided one copied together first.
+        let whole = tensor.contiguous().map_err(|e| self.failure(e))?;
+        whole.to_device(&Place::Cpu).map_err(|e| self.failure(e))
+    }
+
+    /// Joins tensors on the host. One alone is passed on without a copy.
+    fn join_on_cpu(&self, parts: &[Tensor]) -> Result<Tensor, DeviceError> {
+        let parts = parts.iter().map(|part| self.to_cpu(part)).collect::<Result<Vec<_>, _>>()?;
+        if let [part] = &*parts {
+            return part.contiguous().map_err(|e| self.failure(e));
+        }
+        self.admit(parts.iter().fold(0, |sum: usize, part| sum.saturating_add(bytes::size(part))))
+            .map_err(|e| self.failure(e))?;
+        Tensor::cat(&parts, 0).map_err(|e| self.failure(e))
+    }
+
+    /// Cuts a tensor on the host into views.
+    fn views(&self, tensor: &Tensor, rows: &[usize]) -> Result<Vec<Tensor>, DeviceError> {
+        let mut start = 0;
+        rows.iter()
+            .map(|&count| {
+                let part = tensor.narrow(0, start, count).map_err(|e| self.failure(e));
+                start += count;
+                part
+            })
+            .collect()
+    }
+}
+
+impl Device for CandleDevice {
+    type Tensor = Tensor;
+
+    fn name(&self) -> String {
+        match self.place.location() {
+            DeviceLocation::Cpu => "cpu".to_owned(),
+            DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+            DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+        }
+    }
+
+    fn describe(&self, tensor: &Tensor) -> Result<TensorInfo, DeviceError> {
+        let dtype = bytes::dtype_of(tensor).map_err(DeviceError::operation)?;
+        Ok(TensorInfo { dtype, dims: Dims::from_slice(tensor.dims()) })
+    }
+
+    /// Joins the parts on the host, then uploads them in one copy where the device is not the host.
+    fn gather(&self, parts: Vec<Tensor>) -> Result<Tensor, DeviceError> {
+        self.join_on_cpu(&parts)?.to_device(&self.place).map_err(|e| self.failure(e))
+    }
+
+    /// Downloads the tensor in one copy where the device is not the host. The parts are views into it.
+    fn scatter(&self, tensor: Tensor, rows: &[usize]) -> Result<Vec<Tensor>, DeviceError> {
+        self.views(&self.to_cpu(&tensor)?, rows)
+    }
+
+    fn join(&self, parts: Vec<Tensor>) -> Result<Tensor, DeviceError> {
+        self.join_on_cpu(&parts)
+    }
+
+    fn split(&self, tensor: &Tensor, rows: &[usize]) -> Result<Vec<Tensor>, DeviceError> {
+        self.views(tensor, rows)
+    }
+
+    fn index_outside(&self, tensor: &Tensor, below: u64) -> Result<Option<i64>, DeviceError> {
+        bytes::index_outside(&self.to_cpu(tensor)?, below).map_err(|e| self.failure(e))
+    }
+
+    fn is_host(&self) -> bool {
+        self.place.is_cpu()
+    }
+
+    fn bind_thread(&self) -> Result<(), DeviceError> {
+        match self.options.threads {
+            Some(count) if self.place.is_cpu() => threads::bind(count).map_err(DeviceError::operation),
+            _ => Ok(()),
+        }
+    }
+
+    fn synchronize(&self) -> Result<(), DeviceError> {
+        self.place.synchronize().map_err(|e| self.failure(e))
+    }
+
+    /// The machine's memory where the device is the host, and Linux tells.
+    fn memory(&self) -> Option<MemoryInfo> {
+        self.place.is_cpu().then(memory::of_machine).flatten()
+    }
+
+    fn from_host(&self, tensor: &HostTensor) -> Result<Tensor, DeviceError> {
+        self.admit(tensor.bytes().len()).map_err(|e| self.failure(e))?;
+        bytes::from_host(tensor).map_err(|e| self.failure(e))
+    }
+
+    fn to_host(&self, tensor: &Tensor) -> Result<HostTensor, DeviceError> {
+        let dtype = bytes::dtype_of(tensor).map_err(DeviceError::operation)?;
+        let tensor = self.to_cpu(tensor)?;
+        let bytes = bytes::of(&tensor).map_err(|e| self.failure(e))?;
+        HostTensor::new(dtype, tensor.dims(), bytes).map_err(DeviceError::operation)
+    }
+}

@@ -1,0 +1,102 @@
+//! Layers that can be trained, with the names and first values that `PyTorch` gives them.
+
+use candle_core::{D, Result, Tensor};
+use candle_nn::{Init, Linear, Module, VarBuilder};
+
+/// A linear layer with bias: `weight` is `[output, input]`, `bias` is `[output]`, both drawn uniformly from
+/// `±1/sqrt(input)`.
+///
+/// # Errors
+///
+/// When the parameters cannot be had.
+pub fn linear(input: usize, output: usize, vb: &VarBuilder<'_>) -> Result<Linear> {
+    let bound = 1.0 / (input as f64).sqrt();
+    let init = Init::Uniform { lo: -bound, up: bound };
+    let weight = vb.get_with_hints((output, input), "weight", init)?;
+    let bias = vb.get_with_hints(output, "bias", init)?;
+    Ok(Linear::new(weight, Some(bias)))
+}
+
+/// Layer norm over the last dim: Ba, Kiros and Hinton, "Layer normalization", 2016.
+///
+/// Gradients flow through it, unlike `candle_nn::LayerNorm`, whose fused operation it uses for inference only.
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+/// `PyTorch`'s default, which keeps the division finite.
+const EPS: f32 = 1e-5;
+
+impl LayerNorm {
+    /// Parameters `weight` (ones at first) and `bias` (zeros at first), both `[size]`.
+    ///
+    /// # Errors
+    ///
+    /// When the parameters cannot be had.
+    pub fn new(size: usize, vb: &VarBuilder<'_>) -> Result<Self> {
+        let weight = vb.get_with_hints(size, "weight", Init::Const(1.0))?;
+        let bias = vb.get_with_hints(size, "bias", Init::Const(0.0))?;
+        Ok(Self { weight, bias })
+    }
+}
+
+impl Module for LayerNorm {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if self.weight.track_op() || x.track_op() {
+            candle_nn::ops::layer_norm_slow(x, &self.weight, &self.bias, EPS)
+        } else {
+            candle_nn::ops::layer_norm(&x.contiguous()?, &self.weight, &self.bias, EPS)
+        }
+    }
+}
+
+/// Scaled dot-product attention of several heads: Vaswani et al., "Attention is all you need", 2017.
+///
+/// Every position attends to every other of its row.
+#[derive(Clone, Debug)]
+pub struct SelfAttention {
+    heads: usize,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+}
+
+impl SelfAttention {
+    /// Parameters under `q_proj`, `k_proj`, `v_proj` and `out_proj`. `heads` divides `size`.
+    ///
+    /// # Errors
+    ///
+    /// When the parameters cannot be had.
+    pub fn new(size: usize, heads: usize, vb: &VarBuilder<'_>) -> Result<Self> {
+        Ok(Self {
+            heads,
+            query: linear(size, size, &vb.pp("q_proj"))?,
+            key: linear(size, size, &vb.pp("k_proj"))?,
+            value: linear(size, size, &vb.pp("v_proj"))?,
+            output: linear(size, size, &vb.pp("out_proj"))?,
+        })
+    }
+
+    /// `[batch, positions, size]` to `[batch, heads, positions, size / heads]`.
+    fn split(&self, x: &Tensor) -> Result<Tensor> {
+        let (batch, positions, size) = x.dims3()?;
+        x.reshape((batch, positions, self.heads, size / self.heads))?.transpose(1, 2)?.contiguous()
+    }
+}
+
+impl Module for SelfAttention {
+    /// `[batch, positions, size]` to the same.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let query = self.split(&self.query.forward(x)?)?;
+        let key = self.split(&self.key.forward(x)?)?;
+        let value = self.split(&self.value.forward(x)?)?;
+        let scale = 1.0 / (query.dim(D::Minus1)? as f64).sqrt();
+        let scores = (query.matmul(&key.transpose(2, 3)?.contiguous()?)? * scale)?;
+        let weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
+        let joined = weights.matmul(&value)?.transpose(1, 2)?.contiguous()?.reshape(x.shape())?;
+        self.output.forward(&joined)
+    }
+}
