@@ -8,8 +8,8 @@ use skep_runtime_core::{Priority, TaskKey};
 use std::collections::VecDeque;
 
 pub(crate) struct Lanes<V> {
-    /// By priority. No lane is empty.
-    lanes: Vec<Lane<V>>,
+    /// No lane is empty.
+    by_priority: Vec<Lane<V>>,
     len: usize,
     /// The buffer of a lane that became empty: mostly there is one lane, empty every other moment.
     spare: VecDeque<(u64, Option<V>)>,
@@ -38,7 +38,7 @@ impl<V> Lane<V> {
 
 impl<V> Lanes<V> {
     pub(crate) const fn new() -> Self {
-        Self { lanes: Vec::new(), len: 0, spare: VecDeque::new() }
+        Self { by_priority: Vec::new(), len: 0, spare: VecDeque::new() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -47,15 +47,15 @@ impl<V> Lanes<V> {
 
     /// Adds an item whose sequence number is higher than any before.
     pub(crate) fn push(&mut self, key: TaskKey, item: V) {
-        let at = match self.lanes.binary_search_by_key(&key.priority, |lane| lane.priority) {
+        let at = match self.by_priority.binary_search_by_key(&key.priority, |lane| lane.priority) {
             Ok(at) => at,
             Err(at) => {
                 let places = std::mem::take(&mut self.spare);
-                self.lanes.insert(at, Lane { priority: key.priority, places, items: 0 });
+                self.by_priority.insert(at, Lane { priority: key.priority, places, items: 0 });
                 at
             }
         };
-        let lane = &mut self.lanes[at];
+        let lane = &mut self.by_priority[at];
         lane.places.push_back((key.seq, Some(item)));
         lane.items += 1;
         self.len += 1;
@@ -63,17 +63,17 @@ impl<V> Lanes<V> {
 
     /// The most urgent item.
     pub(crate) fn first(&self) -> Option<(TaskKey, &V)> {
-        Self::head(self.lanes.first()?)
+        Self::head(self.by_priority.first()?)
     }
 
     /// The first item of each priority.
     pub(crate) fn heads(&self) -> impl Iterator<Item = (TaskKey, &V)> {
-        self.lanes.iter().filter_map(Self::head)
+        self.by_priority.iter().filter_map(Self::head)
     }
 
     /// Every item, in no order that matters.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &V> {
-        self.lanes.iter().flat_map(|lane| &lane.places).filter_map(|(_, item)| item.as_ref())
+        self.by_priority.iter().flat_map(|lane| &lane.places).filter_map(|(_, item)| item.as_ref())
     }
 
     fn head(lane: &Lane<V>) -> Option<(TaskKey, &V)> {
@@ -83,7 +83,7 @@ impl<V> Lanes<V> {
 
     /// Takes the most urgent item.
     pub(crate) fn pop(&mut self) -> Option<V> {
-        let lane = self.lanes.first_mut()?;
+        let lane = self.by_priority.first_mut()?;
         let (_, item) = lane.places.pop_front()?;
         lane.items -= 1;
         lane.trim();
@@ -95,10 +95,10 @@ impl<V> Lanes<V> {
     /// Takes the items of this priority from the sequence number of `key` on, for as long as `belongs`
     /// says so.
     pub(crate) fn remove(&mut self, key: TaskKey, belongs: impl Fn(&V) -> bool) -> Vec<V> {
-        let Ok(at) = self.lanes.binary_search_by_key(&key.priority, |lane| lane.priority) else {
+        let Ok(at) = self.by_priority.binary_search_by_key(&key.priority, |lane| lane.priority) else {
             return Vec::new();
         };
-        let lane = &mut self.lanes[at];
+        let lane = &mut self.by_priority[at];
         let from = lane.places.partition_point(|(seq, _)| *seq < key.seq);
         let mut removed = Vec::new();
         for (_, place) in lane.places.range_mut(from..) {
@@ -114,8 +114,8 @@ impl<V> Lanes<V> {
     /// Takes every item for which `unwanted` says so.
     pub(crate) fn take_if(&mut self, mut unwanted: impl FnMut(&V) -> bool) -> Vec<V> {
         let mut taken = Vec::new();
-        for at in (0..self.lanes.len()).rev() {
-            let places = &mut self.lanes[at].places;
+        for at in (0..self.by_priority.len()).rev() {
+            let places = &mut self.by_priority[at].places;
             let removed = places.iter_mut().filter_map(|(_, item)| item.take_if(|item| unwanted(item)));
             let removed = removed.collect();
             taken.extend(self.account(at, removed));
@@ -124,7 +124,7 @@ impl<V> Lanes<V> {
     }
 
     fn account(&mut self, at: usize, removed: Vec<V>) -> Vec<V> {
-        let lane = &mut self.lanes[at];
+        let lane = &mut self.by_priority[at];
         lane.items -= removed.len();
         lane.trim();
         self.len -= removed.len();
@@ -133,8 +133,8 @@ impl<V> Lanes<V> {
     }
 
     fn drop_lane_if_empty(&mut self, at: usize) {
-        if self.lanes[at].items == 0 {
-            self.spare = self.lanes.remove(at).places;
+        if self.by_priority[at].items == 0 {
+            self.spare = self.by_priority.remove(at).places;
         }
     }
 }
@@ -193,8 +193,8 @@ mod tests {
                 }
                 prop_assert_eq!(lanes.len, model.len());
                 prop_assert_eq!(lanes.first().map(|(k, v)| (k, *v)), model.first_key_value().map(|(k, v)| (*k, *v)));
-                let places: usize = lanes.lanes.iter().map(|lane| lane.places.len()).sum();
-                prop_assert!(places <= 2 * lanes.len + 16 * lanes.lanes.len());
+                let places: usize = lanes.by_priority.iter().map(|lane| lane.places.len()).sum();
+                prop_assert!(places <= 2 * lanes.len + 16 * lanes.by_priority.len());
             }
         }
     }

@@ -149,7 +149,9 @@ impl<T> Queue<T> {
             let first = self.groups[at].lanes.first().map(|(first, _)| first);
             let removed = self.groups[at].lanes.remove(key, |item| item.task == key.seq);
             if !removed.is_empty() {
-                removed.iter().for_each(|item| self.forget(at, item));
+                for item in &removed {
+                    self.forget(at, item);
+                }
                 let news = first != self.groups[at].lanes.first().map(|(first, _)| first);
                 self.drop_group_if_empty(at);
                 return (removed, news);
@@ -189,7 +191,9 @@ impl<T> Queue<T> {
         let mut taken = Vec::new();
         for at in (0..self.groups.len()).rev() {
             let removed = self.groups[at].lanes.take_if(&mut unwanted);
-            removed.iter().for_each(|item| self.forget(at, item));
+            for item in &removed {
+                self.forget(at, item);
+            }
             self.drop_group_if_empty(at);
             taken.extend(removed);
         }

@@ -69,7 +69,7 @@ impl Checkpointer {
     /// When `keep` or `every` is zero, the folder cannot be made, or the system gives no thread.
     pub fn start<D: Device>(
         handle: Handle<D>,
-        root: PathBuf,
+        root: &Path,
         keep: usize,
         every: Duration,
     ) -> Result<Self, CheckpointError> {
@@ -80,10 +80,10 @@ impl Checkpointer {
             return Err(CheckpointError::Zero { setting: "checkpoint period" });
         }
         let failed =
-            |action, source| CheckpointError::Io { action, path: root.clone(), source: Arc::new(source) };
-        std::fs::create_dir_all(&root).map_err(|source| failed("create", source))?;
+            |action, source| CheckpointError::Io { action, path: root.to_owned(), source: Arc::new(source) };
+        std::fs::create_dir_all(root).map_err(|source| failed("create", source))?;
         let (stop, stopped) = flume::bounded::<()>(0);
-        let folder = root.clone();
+        let folder = root.to_owned();
         let thread = std::thread::Builder::new().name("skep-checkpoint".to_owned()).spawn(move || {
             while stopped.recv_timeout(every) == Err(flume::RecvTimeoutError::Timeout) {
                 if let Err(error) = save_all(&handle, &folder, keep) {

@@ -50,7 +50,7 @@ impl<D: Device> Runtime<D> {
         let blocks = self.blocks.take().unwrap_or_default();
         let (tell, started) = flume::bounded(1);
         let thread = spawn("skep-device".to_owned(), move || {
-            let crew = Crew::assemble(core, timer);
+            let crew = Crew::assemble(&core, timer);
             match crew {
                 Ok(crew) => {
                     tell.send(Ok(())).ok();
@@ -82,7 +82,7 @@ impl<D: Device> Runtime<D> {
     /// Those of [`start`](Self::start).
     pub fn run(mut self) -> Result<(), StartError> {
         let blocks = self.blocks.take().unwrap_or_default();
-        Crew::assemble(Arc::clone(&self.core), self.timer.clone())?.work(blocks);
+        Crew::assemble(&self.core, self.timer.clone())?.work(blocks);
         Ok(())
     }
 }
@@ -163,12 +163,12 @@ struct Crew<D: Device> {
 
 impl<D: Device> Crew<D> {
     /// Makes the current thread the device thread and starts the others.
-    fn assemble(core: Arc<Core<D>>, timer: flume::Receiver<TimerEvent>) -> Result<Self, StartError> {
+    fn assemble(core: &Arc<Core<D>>, timer: flume::Receiver<TimerEvent>) -> Result<Self, StartError> {
         let mark = ThreadMark::new(core.bells.runtime);
         core.bells.set_device(std::thread::current());
         let (send, receive) = flume::bounded(2 * core.settings.senders);
         let outputs = Some(send.clone());
-        let mut crew = Self { core: Arc::clone(&core), _mark: mark, outputs, threads: Vec::new() };
+        let mut crew = Self { core: Arc::clone(core), _mark: mark, outputs, threads: Vec::new() };
         if core.stage.lock().stop.is_some() {
             return Err(StartError::ShutDown);
         }
