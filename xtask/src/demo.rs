@@ -3,7 +3,7 @@
 use crate::combos::{self, Backend, Choice, Device, Need, Use};
 use crate::error::Error;
 use crate::model;
-use crate::process::{cargo, output};
+use crate::process::{cargo, output, tell_cores};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -32,7 +32,9 @@ pub(crate) fn run(arguments: Vec<OsString>) -> Result<ExitCode, Error> {
         arguments.extend(["--model-dir".into(), model::folder()?.into()]);
     }
     let program = build(demo.name, combination.features())?;
-    replace(Command::new(program).args(arguments).env("SKEP_DEVICE", combos::name(&demo.device)))
+    let mut command = Command::new(program);
+    command.args(arguments).env("SKEP_DEVICE", combos::name(&demo.device));
+    replace(tell_cores(&mut command))
 }
 
 /// Takes our own arguments out and leaves the demo's, in their order.

@@ -19,6 +19,18 @@ pub(crate) fn cargo(subcommand: &str) -> Command {
     command
 }
 
+/// Tells a program that computes how many cores there are. Left to itself, candle counts them again at every
+/// product of matrices, which takes longer than a small product.
+pub(crate) fn tell_cores(command: &mut Command) -> &mut Command {
+    const VARIABLE: &str = "RAYON_NUM_THREADS";
+    if env::var_os(VARIABLE).is_none()
+        && let Ok(cores) = std::thread::available_parallelism()
+    {
+        command.env(VARIABLE, cores.to_string());
+    }
+    command
+}
+
 /// Where cargo puts what it builds.
 pub(crate) fn target() -> Result<PathBuf, Error> {
     let metadata = output(cargo("metadata").args(["--no-deps", "--format-version=1", "--offline"]))?;

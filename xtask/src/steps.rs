@@ -6,7 +6,7 @@
 use crate::combos::{self, Combination, Use};
 use crate::error::Error;
 use crate::model;
-use crate::process::{cargo, run};
+use crate::process::{cargo, run, tell_cores};
 use crate::summary::Summary;
 use std::cell::LazyCell;
 use std::env;
@@ -88,6 +88,7 @@ pub(crate) fn workspace(subcommand: &str, combination: &Combination) -> Command 
     let mut command = cargo(subcommand);
     command.args(["--workspace", "--features", &[FEATURES, combination.features()].concat().join(",")]);
     command.env("SKEP_DEVICE", combos::name(&combination.device));
+    tell_cores(&mut command);
     command
 }
 
