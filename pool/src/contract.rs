@@ -71,21 +71,26 @@ impl<D: Device> Pool<D> for Inner<D> {
         if let Some(bell) = bell {
             bell.ring();
         }
-        let error =
-            |item: &Queued<_>| TaskError::Expired { waited: now.saturating_duration_since(item.submitted) };
-        self.answer(expired, error, |counts| &mut counts.expired);
+        self.answer_expired(expired, now);
         // Callers who wait for room have deadlines of their own.
         self.room.notify(usize::MAX);
         next
     }
 
     fn close(&self, how: Shutdown) {
+        let now = self.clock.now();
         let mut state = self.state.lock();
         if state.closed != Some(Shutdown::Abort) {
             state.closed = Some(how);
         }
-        let given_up = if how == Shutdown::Abort { state.queue.clear() } else { Vec::new() };
+        let (mut expired, mut given_up) = (Vec::new(), Vec::new());
+        if how == Shutdown::Abort {
+            // What the timer has not come to yet had expired all the same.
+            expired = state.queue.expire(now).0;
+            given_up = state.queue.clear();
+        }
         drop(state);
+        self.answer_expired(expired, now);
         self.answer(given_up, |_| TaskError::ShutDown, |counts| &mut counts.shut_down);
         self.room.notify(usize::MAX);
     }
@@ -111,6 +116,12 @@ impl<D: Device> Cancel for Inner<D> {
 }
 
 impl<D: Device> Inner<D> {
+    fn answer_expired(&self, items: Vec<Queued<D::Tensor>>, now: Instant) {
+        let error =
+            |item: &Queued<_>| TaskError::Expired { waited: now.saturating_duration_since(item.submitted) };
+        self.answer(items, error, |counts| &mut counts.expired);
+    }
+
     /// Answers tasks that were taken out of the queue. They are counted first: who has an answer finds it
     /// counted.
     fn answer(

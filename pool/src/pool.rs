@@ -32,7 +32,7 @@ pub(crate) struct Inner<D: Device> {
     device: Arc<D>,
     schema: Schema,
     pub(crate) options: PoolOptions,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) state: Mutex<State<D::Tensor>>,
     /// Told when there is room in the queue, when time has passed for those who wait for room, and when
     /// the pool is closed.

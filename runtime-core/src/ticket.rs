@@ -147,7 +147,8 @@ impl<T> Ticket<T> {
     fn take_or_park(&mut self) -> Option<TaskResult<T>> {
         let refuse = self.would_deadlock();
         let result = self.cell.take_or_wait(|waiter| {
-            if !refuse && !matches!(waiter, Waiter::Thread(_)) {
+            if !refuse {
+                // Always anew: an earlier wait may have been another thread's.
                 *waiter = Waiter::Thread(std::thread::current());
             }
         });

@@ -251,9 +251,11 @@ impl<D: Device> Core<D> {
         self.bells.wake_all();
     }
 
-    /// Closes every pool at once and gives up every batch that has been cut.
+    /// Closes every pool at once, and gives up every batch that has been cut and all work with blocks.
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
+        // The device thread may never come back to them.
+        self.jobs.close();
         let shut_down =
             |core: &Self| -> u64 { core.stations.iter().map(|s| s.pool.counts().shut_down).sum() };
         let before = shut_down(self);

@@ -11,8 +11,9 @@ use super::sender::sender_loop;
 use super::status::Phase;
 use super::timer::timer_loop;
 use crate::device::Device;
-use crate::error::StartError;
+use crate::error::{DeviceError, StartError};
 use crate::pool::{PoolId, Shutdown};
+use crate::sync::guarded;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -172,7 +173,9 @@ impl<D: Device> Crew<D> {
         if core.stage.lock().stop.is_some() {
             return Err(StartError::ShutDown);
         }
-        core.device.bind_thread().map_err(StartError::Device)?;
+        guarded(|| core.device.bind_thread())
+            .unwrap_or_else(|message| Err(DeviceError::operation(message)))
+            .map_err(StartError::Device)?;
 
         for i in 0..core.settings.senders {
             let receive = receive.clone();

@@ -160,11 +160,48 @@ impl Device for FakeDevice {
     }
 
     fn from_host(&self, tensor: &HostTensor) -> Result<FakeTensor, DeviceError> {
-        let values = tensor.to_f32().unwrap_or_default();
+        let chunks = tensor.bytes().chunks_exact(tensor.dtype().size());
+        let values = chunks.map(|bytes| read(tensor.dtype(), bytes)).collect::<Result<_, _>>()?;
         Ok(FakeTensor::new(tensor.dtype(), tensor.dims(), values))
     }
 
     fn to_host(&self, tensor: &FakeTensor) -> Result<HostTensor, DeviceError> {
-        HostTensor::from_f32(&tensor.dims, &tensor.values).map_err(DeviceError::operation)
+        let mut bytes = Vec::with_capacity(tensor.values.len() * tensor.dtype.size());
+        for &value in &tensor.values {
+            write(tensor.dtype, value, &mut bytes)?;
+        }
+        HostTensor::new(tensor.dtype, &tensor.dims, bytes).map_err(DeviceError::operation)
     }
+}
+
+fn unknown(dtype: DType) -> DeviceError {
+    DeviceError::operation(format!("fake device has no {dtype} tensors, expected u8, u32, i64, f32 or f64"))
+}
+
+/// One element of a host tensor.
+#[expect(clippy::cast_possible_truncation, reason = "test values are small")]
+fn read(dtype: DType, bytes: &[u8]) -> Result<f32, DeviceError> {
+    let value = match (dtype, bytes) {
+        (DType::U8, &[v]) => Some(f32::from(v)),
+        (DType::U32, bytes) => bytes.try_into().ok().map(|b| u32::from_le_bytes(b) as f32),
+        (DType::I64, bytes) => bytes.try_into().ok().map(|b| i64::from_le_bytes(b) as f32),
+        (DType::F32, bytes) => bytes.try_into().ok().map(f32::from_le_bytes),
+        (DType::F64, bytes) => bytes.try_into().ok().map(|b| f64::from_le_bytes(b) as f32),
+        _ => None,
+    };
+    value.ok_or_else(|| unknown(dtype))
+}
+
+/// The bytes of one element, as [`read`] takes them.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "test values are small")]
+fn write(dtype: DType, value: f32, bytes: &mut Vec<u8>) -> Result<(), DeviceError> {
+    match dtype {
+        DType::U8 => bytes.push(value as u8),
+        DType::U32 => bytes.extend_from_slice(&(value as u32).to_le_bytes()),
+        DType::I64 => bytes.extend_from_slice(&(value as i64).to_le_bytes()),
+        DType::F32 => bytes.extend_from_slice(&value.to_le_bytes()),
+        DType::F64 => bytes.extend_from_slice(&f64::from(value).to_le_bytes()),
+        _ => return Err(unknown(dtype)),
+    }
+    Ok(())
 }

@@ -1,0 +1,200 @@
+//! What the runtime itself costs, on a fake device whose block does nothing, so that nothing else is
+//! measured. The floor beside it is what no runtime can go below: one queue, one thread that drains it
+//! greedily, one-shot replies, and none of the features.
+//!
+//! Device: the processor; there is nothing to synchronise.
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use skep_pool::{Block, PoolOptions, Serve, ServeOptions, TaskPool};
+use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
+use skep_runtime_core::{Device, Observer, RunningRuntime, RuntimeBuilder, Ticket};
+use skep_stats::Stats;
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Threads that submit. Each keeps `outstanding / CLIENTS` tasks in flight.
+const CLIENTS: usize = 2;
+
+fn null_block(name: &str) -> FnBlock<FakeDevice> {
+    FnBlock::rows(name, 1, |x: &[FakeTensor]| Ok(vec![x[0].clone()]))
+}
+
+fn serve(
+    pools: usize,
+    observer: Option<Arc<dyn Observer>>,
+) -> (RunningRuntime<FakeDevice>, Vec<Block<FakeDevice>>) {
+    let mut builder = RuntimeBuilder::new(FakeDevice::new());
+    if let Some(observer) = observer {
+        builder = builder.observer(observer);
+    }
+    let options = ServeOptions::forward(PoolOptions { capacity: 4096, ..PoolOptions::default() });
+    let blocks = (0..pools)
+        .map(|i| builder.serve(null_block(&format!("null.{i}")), options.clone()).expect("a valid block"))
+        .collect();
+    (builder.start().expect("threads"), blocks)
+}
+
+fn task() -> Vec<FakeTensor> {
+    vec![FakeTensor::rows(&[[1.0]])]
+}
+
+/// A system that answers tasks one by one: ours or the floor.
+trait System: Clone + Send + 'static {
+    type Pending;
+    fn submit(&self) -> Self::Pending;
+    fn wait(pending: Self::Pending) -> Vec<FakeTensor>;
+}
+
+impl System for TaskPool<FakeDevice> {
+    type Pending = Ticket<FakeTensor>;
+
+    fn submit(&self) -> Self::Pending {
+        self.submit(task()).expect("room")
+    }
+
+    fn wait(pending: Self::Pending) -> Vec<FakeTensor> {
+        pending.wait().expect("an answer")
+    }
+}
+
+type FloorTask = (Vec<FakeTensor>, oneshot::Sender<Vec<FakeTensor>>);
+
+#[derive(Clone)]
+struct Floor(flume::Sender<FloorTask>);
+
+impl Floor {
+    fn start() -> Self {
+        let (send, receive) = flume::bounded::<FloorTask>(4096);
+        std::thread::spawn(move || {
+            let mut batch = Vec::new();
+            while let Ok(first) = receive.recv() {
+                batch.push(first);
+                batch.extend(receive.try_iter().take(63));
+                for (inputs, reply) in batch.drain(..) {
+                    reply.send(black_box(inputs)).ok();
+                }
+            }
+        });
+        Self(send)
+    }
+}
+
+impl System for Floor {
+    type Pending = oneshot::Receiver<Vec<FakeTensor>>;
+
+    fn submit(&self) -> Self::Pending {
+        let (reply, pending) = oneshot::channel();
+        self.0.send((task(), reply)).expect("a running thread");
+        pending
+    }
+
+    fn wait(pending: Self::Pending) -> Vec<FakeTensor> {
+        pending.recv().expect("an answer")
+    }
+}
+
+/// Time for `tasks` tasks with `outstanding` of them in flight at any moment.
+fn saturate<S: System>(system: &S, outstanding: usize, tasks: u64) -> Duration {
+    let start = Instant::now();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let system = system.clone();
+            std::thread::spawn(move || {
+                let mut flying = VecDeque::with_capacity(outstanding);
+                for _ in 0..tasks.div_ceil(CLIENTS as u64) {
+                    if flying.len() == outstanding.div_ceil(CLIENTS) {
+                        flying.pop_front().map(S::wait).map(black_box);
+                    }
+                    flying.push_back(system.submit());
+                }
+                flying.into_iter().map(S::wait).for_each(|outputs| drop(black_box(outputs)));
+            })
+        })
+        .collect();
+    clients.into_iter().for_each(|client| client.join().expect("no panic"));
+    start.elapsed()
+}
+
+fn round_trip(c: &mut Criterion) {
+    let mut group = c.benchmark_group("round_trip");
+    let floor = Floor::start();
+    group.bench_function("floor", |b| b.iter(|| Floor::wait(floor.submit())));
+    let (_runtime, blocks) = serve(1, None);
+    group.bench_function("skep", |b| b.iter(|| TaskPool::wait(System::submit(&blocks[0].forward))));
+    let stats = Stats::new();
+    let (_runtime, blocks) = serve(1, Some(stats.observer()));
+    group
+        .bench_function("skep_with_stats", |b| b.iter(|| TaskPool::wait(System::submit(&blocks[0].forward))));
+    let (_runtime, blocks) = serve(10_000, None);
+    group.bench_function("skep_beside_9999_idle_pools", |b| {
+        b.iter(|| TaskPool::wait(System::submit(&blocks[5000].forward)));
+    });
+    group.finish();
+}
+
+fn saturation(c: &mut Criterion) {
+    let mut group = c.benchmark_group("saturation");
+    group.throughput(Throughput::Elements(1));
+    let floor = Floor::start();
+    let stats = Stats::new();
+    let (_runtime, blocks) = serve(1, Some(stats.observer()));
+    for outstanding in [8, 64, 512] {
+        group.bench_function(BenchmarkId::new("floor", outstanding), |b| {
+            b.iter_custom(|tasks| saturate(&floor, outstanding, tasks));
+        });
+        group.bench_function(BenchmarkId::new("skep_with_stats", outstanding), |b| {
+            b.iter_custom(|tasks| saturate(&blocks[0].forward, outstanding, tasks));
+        });
+    }
+    group.finish();
+}
+
+/// One batch of each of many ready pools: what it costs to find the most urgent one, cut and run it.
+fn choose(c: &mut Criterion) {
+    let mut group = c.benchmark_group("choose_among_ready_pools");
+    group.throughput(Throughput::Elements(1));
+    for pools in [1, 100, 10_000] {
+        let (_runtime, blocks) = serve(pools, None);
+        group.bench_function(BenchmarkId::from_parameter(pools), |b| {
+            b.iter_custom(|batches| {
+                let start = Instant::now();
+                for round in 0..batches.div_ceil(pools as u64) {
+                    let left = usize::try_from(batches - round * pools as u64).unwrap_or(pools);
+                    let tickets: Vec<_> =
+                        blocks.iter().take(left).map(|block| System::submit(&block.forward)).collect();
+                    tickets.into_iter().map(TaskPool::wait).for_each(|outputs| drop(black_box(outputs)));
+                }
+                start.elapsed()
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Joining 64 one-row tasks of 1,024 `f32` into a batch on the processor, and cutting it up again.
+#[cfg(feature = "candle")]
+fn gather_scatter(c: &mut Criterion) {
+    use skep_backend_candle::CandleDevice;
+    use skep_runtime_core::HostTensor;
+
+    let mut group = c.benchmark_group("gather_scatter_candle_cpu");
+    group.throughput(Throughput::Bytes(64 * 1024 * 4));
+    let device = CandleDevice::cpu();
+    let row = HostTensor::from_f32(&[1, 1024], &[0.5; 1024]).expect("1,024 values");
+    let row = device.from_host(&row).expect("a tensor");
+    let parts = || vec![row.clone(); 64];
+    group.bench_function("gather", |b| b.iter(|| device.gather(black_box(parts())).expect("room")));
+    let batch = device.gather(parts()).expect("room");
+    group.bench_function("scatter", |b| {
+        b.iter(|| device.scatter(black_box(batch.clone()), &[1; 64]).expect("rows"))
+    });
+    group.finish();
+}
+
+#[cfg(not(feature = "candle"))]
+fn gather_scatter(_: &mut Criterion) {}
+
+criterion_group!(benches, round_trip, saturation, choose, gather_scatter);
+criterion_main!(benches);

@@ -1,0 +1,47 @@
+//! The command line.
+
+use clap::Parser;
+use std::path::PathBuf;
+
+/// Embeds sentences with all-MiniLM-L6-v2 for many callers at once, and finds those nearest to a query
+///
+/// `SKEP_DEVICE` chooses the device: cpu, cuda or metal.
+#[derive(Parser)]
+#[command(name = "embed")]
+pub(crate) struct Arguments {
+    /// The model: a folder with model.safetensors, config.json and tokenizer.json
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model_dir: Option<PathBuf>,
+    /// One sentence per line [default: 200 sentences in the program]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) text: Option<PathBuf>,
+    /// What to look for
+    #[arg(long, value_name = "TEXT", default_value = "How did ships find their way before there were maps?")]
+    pub(crate) query: String,
+    /// How many of the nearest sentences to print
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_most::<1000>)]
+    pub(crate) top: usize,
+    /// Threads that hand in one sentence after the other
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_most::<1024>)]
+    pub(crate) callers: usize,
+    /// Sentences are padded to a multiple of this many tokens; those of equal length share batches
+    #[arg(long, value_name = "TOKENS", default_value_t = 8, value_parser = at_most::<512>)]
+    pub(crate) bucket: usize,
+    /// Threads that one product of matrices may use on a CPU [default: one per physical core]
+    #[arg(long, value_name = "N", value_parser = at_most::<1024>)]
+    pub(crate) threads: Option<usize>,
+    /// Also embed every sentence with the model alone, and fail where the vectors differ
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Print one JSON object on standard output, everything else on standard error
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A whole number from 1 to `MOST`.
+fn at_most<const MOST: usize>(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..) if number <= MOST => Ok(number),
+        _ => Err(format!("expected a whole number from 1 to {MOST}")),
+    }
+}

@@ -1,0 +1,114 @@
+//! Sentence embedding for many callers: tasks of different lengths that still share batches.
+//!
+//! Many threads embed one sentence at a time, as the requests of a server would. What makes them fast
+//! together is in two places: [`tokens`] pads sentences to few different lengths, and the pool behind
+//! [`embedder`] joins those of equal length into one batch. A query is embedded in the middle of it all, and
+//! waits for nobody because it is urgent. With `--check`, every vector is compared with that of the model
+//! alone.
+//!
+//! Read [`embedder`] first, then this file, from [`Demo`] on.
+//!
+//! ```text
+//! cargo xtask demo embed
+//! cargo run --release --example embed -- --model-dir DIR --text FILE --query TEXT
+//! ```
+
+mod arguments;
+mod check;
+#[path = "../common/mod.rs"]
+mod common;
+mod embedder;
+mod report;
+mod text;
+mod tokens;
+mod work;
+
+use arguments::Arguments;
+use check::largest_difference;
+use clap::Parser;
+use common::{BAD_INPUT, DemoDevice, Result, device, skep};
+use embedder::Embedder;
+use report::{Report, nearest};
+use skep::runtime::{Device, RunningRuntime, RuntimeBuilder, Shutdown};
+use skep::stats::Stats;
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+use tracing_subscriber::filter::LevelFilter;
+use work::work;
+
+/// A batch's memory is given back and asked for again with every batch. The system's allocator returns it to
+/// the operating system each time; this one keeps it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// How long the runtime may take to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+const NO_MODEL: &str = "--model-dir is missing: name a folder with all-MiniLM-L6-v2 (model.safetensors, \
+                        config.json and tokenizer.json), or run `cargo xtask demo embed`, which gets it";
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(LevelFilter::WARN).init();
+    let arguments = Arguments::parse();
+    let result = Demo::prepare(&arguments).map_err(|error| (error, ExitCode::from(BAD_INPUT)));
+    let result = result.and_then(|demo| demo.run(&arguments).map_err(|error| (error, ExitCode::FAILURE)));
+    result.unwrap_or_else(|(error, code)| {
+        eprintln!("error: {error}");
+        code
+    })
+}
+
+/// Everything that is needed before the first sentence: what fails until then is wrong with arguments or
+/// files.
+struct Demo<'a> {
+    directory: &'a Path,
+    sentences: Vec<String>,
+    stats: Stats,
+    embedder: Embedder,
+    runtime: RunningRuntime<DemoDevice>,
+}
+
+impl<'a> Demo<'a> {
+    fn prepare(arguments: &'a Arguments) -> Result<Self> {
+        let directory = arguments.model_dir.as_deref().ok_or(NO_MODEL)?;
+        let sentences = text::read(arguments.text.as_deref())?;
+        let stats = Stats::new();
+        // Gathering ids takes microseconds and a batch takes many milliseconds: gathering ahead would gain
+        // nothing, and let an urgent sentence wait for one more batch.
+        let builder = RuntimeBuilder::new(device(arguments.threads)?).prefetch(0);
+        let mut builder = builder.observer(stats.observer());
+        let embedder = Embedder::serve(&mut builder, directory, arguments.bucket)?;
+        let runtime = builder.start()?;
+        Ok(Self { directory, sentences, stats, embedder, runtime })
+    }
+
+    fn run(self, arguments: &Arguments) -> Result<ExitCode> {
+        let Self { directory, sentences, stats, embedder, runtime } = self;
+        let (count, callers) = (sentences.len(), arguments.callers);
+        eprintln!("{callers} callers embed {count} sentences on {}", runtime.device().name());
+        let outcome = work(&embedder, &sentences, &arguments.query, callers)?;
+        runtime.shutdown(Shutdown::Drain, STOP_LIMIT)?;
+
+        let alone = || {
+            eprintln!("checking {count} sentences with the model alone");
+            largest_difference(runtime.device(), directory, embedder.tokens(), &sentences, &outcome.sentences)
+        };
+        let report = Report {
+            outcome: &outcome,
+            stats: &stats.snapshot(),
+            query: &arguments.query,
+            nearest: nearest(&outcome, &sentences, arguments.top),
+            difference: arguments.check.then(alone).transpose()?,
+        };
+        let mut stdout = std::io::stdout();
+        if arguments.json {
+            eprintln!("{}", report.to_text());
+            writeln!(stdout, "{}", report.to_json())?;
+        } else {
+            writeln!(stdout, "{}", report.to_text())?;
+        }
+        Ok(if report.agrees() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}

@@ -1,0 +1,102 @@
+//! What the run came to: for people, and for machines.
+
+use crate::check::TOLERANCE;
+use crate::common::skep;
+use crate::work::Outcome;
+use serde_json::{Value, json};
+use skep::stats::Snapshot;
+use std::fmt::Write;
+
+pub(crate) struct Report<'a> {
+    pub(crate) outcome: &'a Outcome,
+    /// Taken after the runtime has stopped.
+    pub(crate) stats: &'a Snapshot,
+    pub(crate) query: &'a str,
+    /// The sentences nearest to the query, nearest first, each with its cosine similarity.
+    pub(crate) nearest: Vec<(f32, &'a str)>,
+    /// From the vectors of the model alone, where that was asked for.
+    pub(crate) difference: Option<f32>,
+}
+
+/// The `top` sentences whose vectors are most like the query's. All vectors have length 1, so the cosine of
+/// the angle between two of them is their product.
+pub(crate) fn nearest<'a>(outcome: &Outcome, sentences: &'a [String], top: usize) -> Vec<(f32, &'a str)> {
+    let cosine = |vector: &[f32]| vector.iter().zip(&outcome.query).map(|(a, b)| a * b).sum::<f32>();
+    let mut all: Vec<_> = outcome.sentences.iter().map(|it| cosine(&it.vector)).zip(sentences).collect();
+    all.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    all.into_iter().take(top).map(|(cosine, sentence)| (cosine, sentence.as_str())).collect()
+}
+
+impl Report<'_> {
+    fn per_second(&self) -> f64 {
+        self.outcome.sentences.len() as f64 / self.outcome.elapsed.as_secs_f64()
+    }
+
+    /// The part of all positions that were padding.
+    fn padding_share(&self) -> f64 {
+        let padded: usize = self.outcome.sentences.iter().map(|it| it.padded).sum();
+        1.0 - self.tokens() as f64 / padded as f64
+    }
+
+    fn tokens(&self) -> usize {
+        self.outcome.sentences.iter().map(|it| it.tokens).sum()
+    }
+
+    /// Whether the vectors are those of the model alone, as far as was asked.
+    pub(crate) fn agrees(&self) -> bool {
+        self.difference.is_none_or(|difference| difference <= TOLERANCE)
+    }
+
+    pub(crate) fn to_text(&self) -> String {
+        let Outcome { sentences, elapsed, latencies, query_took, .. } = self.outcome;
+        let mut text = format!(
+            "\n{stats}\n\n\
+             {count} sentences in {elapsed:.2} s: {rate:.0} per second, {padding:.1} % of all positions were padding, \
+             {rows:.1} sentences per batch\n\
+             sentences     {latencies}\n\
+             urgent query  {query:>10.2} ms\n\n\
+             nearest to \"{wanted}\"\n",
+            stats = self.stats,
+            count = sentences.len(),
+            elapsed = elapsed.as_secs_f64(),
+            rate = self.per_second(),
+            padding = 100.0 * self.padding_share(),
+            rows = self.stats.total.mean_batch_rows,
+            query = query_took.as_secs_f64() * 1e3,
+            wanted = self.query,
+        );
+        // Writing to a string cannot fail.
+        for (cosine, sentence) in &self.nearest {
+            writeln!(text, "  {cosine:.3}  {sentence}").ok();
+        }
+        if let Some(difference) = self.difference {
+            let verdict = if self.agrees() { "at most" } else { "MORE THAN" };
+            writeln!(
+                text,
+                "\nlargest difference from the model alone: {difference:.1e}, {verdict} {TOLERANCE:.0e}"
+            )
+            .ok();
+        }
+        write!(text, "\n{}", self.stats.total.accounts()).ok();
+        text
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
+        let Outcome { sentences, elapsed, latencies, query_took, .. } = self.outcome;
+        let nearest = self.nearest.iter().map(|(cosine, it)| json!({ "cosine": cosine, "sentence": it }));
+        json!({
+            "sentences": sentences.len(),
+            "elapsed_s": elapsed.as_secs_f64(),
+            "sentences_per_s": self.per_second(),
+            "tokens": self.tokens(),
+            "padding_share": self.padding_share(),
+            "mean_batch_rows": self.stats.total.mean_batch_rows,
+            "latency": latencies.to_json(),
+            "query": self.query,
+            "query_us": query_took.as_secs_f64() * 1e6,
+            "nearest": nearest.collect::<Vec<_>>(),
+            "largest_difference": self.difference,
+            "stats": self.stats,
+        })
+    }
+}

@@ -1,0 +1,110 @@
+//! A device that does what another does, and fails or waits where a case wants it to.
+
+use skep_runtime_core::{Device, DeviceError, HostTensor, MemoryInfo, TensorInfo};
+
+/// Where a hook is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// [`Device::bind_thread`].
+    Bind,
+    /// [`Device::gather`].
+    Gather,
+    /// [`Device::scatter`].
+    Scatter,
+    /// [`Device::join`].
+    Join,
+    /// [`Device::synchronize`].
+    Synchronize,
+}
+
+type Hook = Box<dyn Fn(Operation) -> Result<(), DeviceError> + Send + Sync>;
+
+/// A device with a hook before each operation that can fail.
+pub struct Hooked<D: Device> {
+    inner: D,
+    hook: Hook,
+    remote: bool,
+}
+
+impl<D: Device> Hooked<D> {
+    /// The device as it is.
+    pub fn new(inner: D) -> Self {
+        Self { inner, hook: Box::new(|_| Ok(())), remote: false }
+    }
+
+    /// Calls `hook` before each operation; it may wait, fail or panic.
+    pub fn hook(
+        mut self,
+        hook: impl Fn(Operation) -> Result<(), DeviceError> + Send + Sync + 'static,
+    ) -> Self {
+        self.hook = Box::new(hook);
+        self
+    }
+
+    /// Says that outputs must be copied back, so that they always go through a sender.
+    pub fn remote(mut self) -> Self {
+        self.remote = true;
+        self
+    }
+}
+
+impl<D: Device> Device for Hooked<D> {
+    type Tensor = D::Tensor;
+
+    fn name(&self) -> String {
+        self.inner.name()
+    }
+
+    fn describe(&self, tensor: &D::Tensor) -> Result<TensorInfo, DeviceError> {
+        self.inner.describe(tensor)
+    }
+
+    fn gather(&self, parts: Vec<D::Tensor>) -> Result<D::Tensor, DeviceError> {
+        (self.hook)(Operation::Gather)?;
+        self.inner.gather(parts)
+    }
+
+    fn scatter(&self, tensor: D::Tensor, rows: &[usize]) -> Result<Vec<D::Tensor>, DeviceError> {
+        (self.hook)(Operation::Scatter)?;
+        self.inner.scatter(tensor, rows)
+    }
+
+    fn join(&self, parts: Vec<D::Tensor>) -> Result<D::Tensor, DeviceError> {
+        (self.hook)(Operation::Join)?;
+        self.inner.join(parts)
+    }
+
+    fn split(&self, tensor: &D::Tensor, rows: &[usize]) -> Result<Vec<D::Tensor>, DeviceError> {
+        self.inner.split(tensor, rows)
+    }
+
+    fn index_outside(&self, tensor: &D::Tensor, below: u64) -> Result<Option<i64>, DeviceError> {
+        self.inner.index_outside(tensor, below)
+    }
+
+    fn is_host(&self) -> bool {
+        self.inner.is_host() && !self.remote
+    }
+
+    fn bind_thread(&self) -> Result<(), DeviceError> {
+        (self.hook)(Operation::Bind)?;
+        self.inner.bind_thread()
+    }
+
+    fn synchronize(&self) -> Result<(), DeviceError> {
+        (self.hook)(Operation::Synchronize)?;
+        self.inner.synchronize()
+    }
+
+    fn memory(&self) -> Option<MemoryInfo> {
+        self.inner.memory()
+    }
+
+    fn from_host(&self, tensor: &HostTensor) -> Result<D::Tensor, DeviceError> {
+        self.inner.from_host(tensor)
+    }
+
+    fn to_host(&self, tensor: &D::Tensor) -> Result<HostTensor, DeviceError> {
+        self.inner.to_host(tensor)
+    }
+}

@@ -1,0 +1,17 @@
+//! What the cases are written with.
+
+mod blocks;
+mod gate;
+mod hooked;
+mod logs;
+mod overheard;
+mod rig;
+mod waits;
+
+pub use blocks::{Columns, columns, named_schema, rows_block, schema};
+pub use gate::{Gate, gated};
+pub use hooked::{Hooked, Operation};
+pub use logs::{Log, quiet_panics};
+pub use overheard::Overheard;
+pub use rig::{On, Rig, idle_rig, pool_of, rig};
+pub use waits::{LIMIT, all_succeed, answer, block_on, drain, poll_once, receive, spawn, values_of};

@@ -1,0 +1,93 @@
+//! A full queue says so, or makes its callers wait.
+
+use crate::Subject;
+use crate::kit::{
+    Columns, Rig, all_succeed, answer, block_on, columns, poll_once, receive, rig, spawn, values_of,
+};
+use skep_pool::PoolOptions;
+use skep_runtime_core::{Device, SubmitError, Ticket};
+use std::pin::pin;
+use std::sync::mpsc::{TryRecvError, channel};
+
+/// A rig whose device is held and whose queue of two is full.
+fn full<D: Device>(device: D) -> (Rig<D>, Vec<Ticket<D::Tensor>>) {
+    let rig = rig(device, 0, PoolOptions { capacity: 2, max_rows: 1, ..PoolOptions::default() });
+    let tickets = vec![rig.hold(), rig.submit(&[1.0]), rig.submit(&[2.0])];
+    (rig, tickets)
+}
+
+/// `try_submit` gives the task back.
+pub fn a_full_queue_gives_the_task_back<S: Subject>() {
+    let (rig, mut tickets) = full(S::device());
+    let refused = rig.pool.try_submit(columns(&*rig.device, &[3.0])).unwrap_err();
+    assert!(matches!(refused.error, SubmitError::Full { capacity: 2 }), "{refused}");
+    assert_eq!(Columns::read(&*rig.device, &refused.inputs[0]), [3.0]);
+    let counts = rig.pool.counts();
+    assert_eq!((counts.submitted, counts.refused, counts.waiting), (4, 1, 2));
+    rig.gate.open();
+    assert_eq!(rig.gate.entered(), [1.0]);
+    // The device has taken one: there is room.
+    let retried = rig.pool.try_submit(refused.inputs).unwrap();
+    assert_eq!(rig.finish(tickets.remove(0)), [[2.0], [3.0]]);
+    answer(retried).unwrap();
+}
+
+/// `submit` blocks until there is room.
+pub fn submit_blocks_until_there_is_room<S: Subject>() {
+    let (rig, mut tickets) = full(S::device());
+    let (pool, input) = (rig.pool.clone(), columns(&*rig.device, &[3.0]));
+    let told = spawn(move || pool.submit(input));
+    assert!(matches!(told.try_recv(), Err(TryRecvError::Empty)), "no room while the device is held");
+    rig.gate.open();
+    assert_eq!(rig.gate.entered(), [1.0]);
+    let ticket = receive(&told).unwrap();
+    let device = std::sync::Arc::clone(&rig.device);
+    assert_eq!(rig.finish(tickets.remove(0)), [[2.0], [3.0]]);
+    assert_eq!(values_of(&*device, ticket), [6.0]);
+}
+
+/// `submit_async` awaits room, and all who do get in, each once.
+pub fn all_who_await_room_get_in<S: Subject>() {
+    let (rig, mut tickets) = full(S::device());
+    let device = std::sync::Arc::clone(&rig.device);
+    let callers: Vec<_> = (3u8..11)
+        .map(|v| {
+            let (pool, input) = (rig.pool.clone(), columns(&*rig.device, &[f32::from(v)]));
+            let (tell, told) = channel();
+            let caller = spawn(move || {
+                let mut submitting = pin!(pool.submit_async(input));
+                tell.send(poll_once(&mut submitting).is_pending()).ok();
+                block_on(async { submitting.await.unwrap().await })
+            });
+            assert!(receive(&told), "no room while the device is held");
+            (caller, 2.0 * f32::from(v))
+        })
+        .collect();
+    let pool = rig.pool.clone();
+    let held = tickets.remove(0);
+    let ran = rig.gate.open_for_good();
+    answer(held).unwrap();
+    for (caller, doubled) in callers {
+        let outputs = receive(&caller).unwrap();
+        assert_eq!(Columns::read(&*device, &outputs[0]), [doubled]);
+    }
+    assert_eq!(ran.try_iter().count(), 10);
+    assert_eq!((pool.counts().submitted, pool.counts().refused), (11, 0));
+    all_succeed(tickets);
+}
+
+/// A caller who gives up awaiting room passes its turn on.
+pub fn a_caller_who_gives_up_passes_its_turn_on<S: Subject>() {
+    let (rig, mut tickets) = full(S::device());
+    let mut impatient = Box::pin(rig.pool.submit_async(columns(&*rig.device, &[3.0])));
+    assert!(poll_once(&mut impatient).is_pending());
+    let mut patient = Box::pin(rig.pool.submit_async(columns(&*rig.device, &[4.0])));
+    assert!(poll_once(&mut patient).is_pending());
+    rig.gate.open();
+    assert_eq!(rig.gate.entered(), [1.0]);
+    // The first in line may have been told of the room already.
+    drop(impatient);
+    let ticket = block_on(patient).unwrap();
+    assert_eq!(rig.finish(tickets.remove(0)), [[2.0], [4.0]]);
+    answer(ticket).unwrap();
+}

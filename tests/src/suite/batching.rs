@@ -1,0 +1,169 @@
+//! Which tasks run together.
+
+use crate::Subject;
+use crate::kit::{
+    Columns, Log, all_succeed, answer, columns, drain, gated, idle_rig, pool_of, rig, rows_block, schema,
+    values_of,
+};
+use skep_pool::PoolOptions;
+use skep_runtime_core::testing::FnBlock;
+use skep_runtime_core::{DType, Device, Dim, Priority, Request, Schema, SubmitError, TensorSpec};
+use std::sync::Arc;
+use std::time::Duration;
+
+fn up_to(max_rows: usize) -> PoolOptions {
+    PoolOptions { max_rows, ..PoolOptions::default() }
+}
+
+/// What gathers while the device is busy runs together, first in first out, up to `max_rows`; and a task is
+/// never overtaken by a smaller one that would still fit.
+pub fn batches_hold_what_has_gathered<S: Subject>() {
+    let rig = rig(S::device(), 0, up_to(4));
+    let held = rig.hold();
+    let rows: [&[f32]; 6] = [&[1.0], &[2.0, 2.5], &[3.0, 3.5], &[4.0], &[5.0, 5.1, 5.2], &[6.0, 6.5]];
+    let tickets = rows.map(|rows| rig.submit(rows));
+    let device = Arc::clone(&rig.device);
+    let batches = rig.finish(held);
+    assert_eq!(batches, [vec![1.0, 2.0, 2.5], vec![3.0, 3.5, 4.0], vec![5.0, 5.1, 5.2], vec![6.0, 6.5]]);
+    for (ticket, rows) in tickets.into_iter().zip(rows) {
+        let doubled: Vec<f32> = rows.iter().map(|v| 2.0 * v).collect();
+        assert_eq!(values_of(&*device, ticket), doubled);
+    }
+}
+
+/// Within one batch, and across batches, the more urgent task comes first.
+pub fn urgent_tasks_come_first_within_a_pool<S: Subject>() {
+    let rig = rig(S::device(), 0, up_to(2));
+    let held = rig.hold();
+    let tickets = [(1.0, 5), (2.0, 0), (3.0, 5), (4.0, -5), (5.0, 0)].map(|(v, priority)| {
+        let request = Request::new(columns(&*rig.device, &[v])).priority(Priority(priority));
+        rig.pool.try_submit(request).unwrap()
+    });
+    assert_eq!(rig.finish(held), [vec![4.0, 2.0], vec![5.0, 1.0], vec![3.0]]);
+    all_succeed(tickets);
+}
+
+/// Fewer than `min_rows` wait for `max_delay` and not longer.
+pub fn a_partial_batch_is_cut_at_its_delay<S: Subject>() {
+    for prefetch in [0, 1] {
+        let (mut builder, clock) = idle_rig(S::device(), prefetch);
+        let device = Arc::clone(builder.device());
+        let log = Log::new();
+        let block = |name| {
+            let log = log.clone();
+            rows_block(&device, name, move |rows| {
+                log.push(rows.clone());
+                Ok(rows)
+            })
+        };
+        let delay = Some(Duration::from_millis(10));
+        let patient = PoolOptions { min_rows: 3, max_delay: delay, ..PoolOptions::default() };
+        let patient = pool_of(&mut builder, block("patient"), patient);
+        let background = PoolOptions { priority: Priority::BACKGROUND, ..PoolOptions::default() };
+        let witness = pool_of(&mut builder, block("witness"), background);
+        let runtime = builder.start().unwrap();
+
+        let first = patient.submit(columns(&*device, &[1.0])).unwrap();
+        clock.advance(Duration::from_millis(4));
+        let second = patient.submit(columns(&*device, &[2.0])).unwrap();
+        clock.advance(Duration::from_millis(5));
+        // The device prefers the other pool, but has nothing to run there yet.
+        answer(witness.submit(columns(&*device, &[0.0])).unwrap()).unwrap();
+        clock.advance(Duration::from_millis(1));
+        answer(first).unwrap();
+        answer(second).unwrap();
+        assert_eq!(log.take(), [vec![0.0], vec![1.0, 2.0]]);
+
+        // As many as `min_rows` run at once.
+        let tickets = [3.0, 4.0, 5.0].map(|v| patient.submit(columns(&*device, &[v])).unwrap());
+        all_succeed(tickets);
+        assert_eq!(log.take(), [[3.0, 4.0, 5.0]]);
+        drain(runtime);
+    }
+}
+
+/// The delay counts from the oldest waiting task, also when that one is less urgent than others.
+pub fn the_delay_counts_from_the_oldest_task<S: Subject>() {
+    let (mut builder, clock) = idle_rig(S::device(), 0);
+    let device = Arc::clone(builder.device());
+    let (block, gate) = gated(&device, "patient");
+    let delay = Some(Duration::from_millis(10));
+    let options = PoolOptions { min_rows: 3, max_delay: delay, ..PoolOptions::default() };
+    let pool = pool_of(&mut builder, block, options);
+    let runtime = builder.start().unwrap();
+    let old = pool.submit(Request::new(columns(&*device, &[1.0])).priority(Priority::BACKGROUND)).unwrap();
+    clock.advance(Duration::from_millis(9));
+    let new = pool.submit(Request::new(columns(&*device, &[2.0])).priority(Priority::URGENT)).unwrap();
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(gate.entered(), [2.0, 1.0]);
+    gate.open();
+    answer(old).unwrap();
+    answer(new).unwrap();
+    drain(runtime);
+}
+
+/// Tasks share a batch only with tasks whose free dims are the same.
+pub fn only_equal_free_dims_share_a_batch<S: Subject>() {
+    let (mut builder, clock) = idle_rig(S::device(), 0);
+    let device = Arc::clone(builder.device());
+    let (block, gate) = gated(&device, "gate");
+    let gate_pool = pool_of(&mut builder, block, PoolOptions::default());
+    let free =
+        Schema::new(vec![TensorSpec::new("x", DType::F32, [Dim::Batch, Dim::Free { max: 3 }])]).unwrap();
+    let (on, log) = (Arc::clone(&device), Log::new());
+    let dims = log.clone();
+    let block = FnBlock::new("width", free, Some(schema("y")), move |inputs: &[_]| {
+        let shape = Columns::dims(&*on, &inputs[0]);
+        dims.push(shape.clone());
+        Ok(vec![on.gather(columns(&*on, &vec![f32::from(u8::try_from(shape[1])?); shape[0]]))?])
+    });
+    let pool = pool_of(&mut builder, block, PoolOptions::default());
+    let runtime = builder.start().unwrap();
+    let held = gate_pool.submit(columns(&*device, &[0.0])).unwrap();
+    gate.entered();
+
+    let tickets = [(1, 2), (1, 3), (2, 2), (3, 3), (1, 1)].map(|(rows, width)| {
+        clock.advance(Duration::from_micros(1));
+        let input = Columns::shaped(&*device, &[rows, width], &vec![1.0; rows * width]);
+        (pool.submit(vec![input]).unwrap(), vec![f32::from(u8::try_from(width).unwrap()); rows])
+    });
+    let too_wide = pool.submit(vec![Columns::shaped(&*device, &[1, 4], &[1.0; 4])]).unwrap_err();
+    assert_eq!(too_wide.error.to_string(), "input `x` has dims [1, 4], expected [batch, 1..=3]");
+    gate.open();
+    answer(held).unwrap();
+    for (ticket, widths) in tickets {
+        assert_eq!(values_of(&*device, ticket), widths);
+    }
+    assert_eq!(log.take(), [[3, 2], [4, 3], [1, 1]]);
+    drain(runtime);
+}
+
+/// A task of more rows than a batch holds is refused, with its inputs.
+pub fn large_tasks_are_refused<S: Subject>() {
+    let rig = rig(S::device(), 1, up_to(4));
+    let refused = rig.pool.try_submit(columns(&*rig.device, &[1.0, 2.0, 3.0, 4.0, 5.0])).unwrap_err();
+    assert!(matches!(refused.error, SubmitError::TooManyRows { rows: 5, max: 4 }));
+    assert_eq!(Columns::read(&*rig.device, &refused.inputs[0]), [1.0, 2.0, 3.0, 4.0, 5.0]);
+    rig.gate.open();
+    assert_eq!(values_of(&*rig.device, rig.submit(&[1.0, 2.0, 3.0, 4.0])), [2.0, 4.0, 6.0, 8.0]);
+    drain(rig.runtime);
+}
+
+/// A pool that opts in splits a large task over several batches and joins the outputs in order.
+pub fn large_tasks_are_split_and_joined<S: Subject>() {
+    for prefetch in [0, 1] {
+        let options = PoolOptions { split_large_tasks: true, ..up_to(4) };
+        let rig = rig(S::device(), prefetch, options);
+        let device = Arc::clone(&rig.device);
+        let held = rig.hold();
+        let rows: Vec<f32> = (0u8..10).map(f32::from).collect();
+        let large = rig.submit(&rows);
+        let small = rig.submit(&[100.0]);
+        let batches = rig.finish(held);
+        assert_eq!(batches.concat(), [&rows[..], &[100.0]].concat());
+        assert!(batches.iter().all(|batch| batch.len() <= 4), "{batches:?}");
+        let doubled: Vec<f32> = rows.iter().map(|v| 2.0 * v).collect();
+        assert_eq!(values_of(&*device, large), doubled);
+        assert_eq!(values_of(&*device, small), [200.0]);
+    }
+}

@@ -1,0 +1,180 @@
+//! The life of a task: in through the pool, out through its ticket.
+
+use crate::Subject;
+use crate::kit::{
+    Columns, Hooked, LIMIT, Log, On, answer, block_on, columns, drain, idle_rig, named_schema, poll_once,
+    pool_of, receive, rig, rows_block, spawn, values_of,
+};
+use skep_pool::{PoolOptions, TaskPool};
+use skep_runtime_core::testing::FnBlock;
+use skep_runtime_core::{
+    DType, Device, Dim, HostTensor, Request, RunningRuntime, Schema, Submit, SubmitError, TaskError,
+    TensorSpec,
+};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+/// Outputs come back, by `wait`, on the host as on a device whose outputs must be copied back.
+pub fn outputs_come_back<S: Subject>() {
+    for device in [Hooked::new(S::device()), Hooked::new(S::device()).remote()] {
+        let rig = rig::<On<S>>(device, 1, PoolOptions::default());
+        let ticket = rig.submit(&[1.0, 2.0, 3.0]);
+        rig.gate.open();
+        assert_eq!(values_of(&*rig.device, ticket), [2.0, 4.0, 6.0]);
+        drain(rig.runtime);
+    }
+}
+
+/// `wait_timeout` says that there is no answer yet, then gives it, then gives none a second time.
+pub fn wait_timeout_keeps_the_ticket<S: Subject>() {
+    let rig = rig(S::device(), 1, PoolOptions::default());
+    let mut ticket = rig.hold();
+    assert!(ticket.wait_timeout(Duration::ZERO).is_none());
+    rig.gate.open();
+    assert!(ticket.wait_timeout(LIMIT).unwrap().is_ok());
+    assert!(matches!(ticket.wait_timeout(Duration::ZERO), Some(Err(TaskError::Cancelled))));
+    drain(rig.runtime);
+}
+
+/// A ticket that one thread has waited for can be waited for by another.
+pub fn tickets_change_threads<S: Subject>() {
+    let rig = rig(S::device(), 1, PoolOptions::default());
+    let mut ticket = rig.hold();
+    assert!(ticket.wait_timeout(Duration::ZERO).is_none());
+    let (tell, waits) = channel();
+    let waiting = spawn(move || {
+        assert!(ticket.wait_timeout(Duration::ZERO).is_none());
+        tell.send(()).ok();
+        ticket.wait()
+    });
+    receive(&waits);
+    rig.gate.open();
+    assert!(receive(&waiting).is_ok());
+    drain(rig.runtime);
+}
+
+/// A ticket is a future: pending while the device is held, then ready.
+pub fn tickets_can_be_awaited<S: Subject>() {
+    let rig = rig(S::device(), 1, PoolOptions::default());
+    let mut ticket = rig.hold();
+    assert!(poll_once(&mut ticket).is_pending());
+    let waiting = spawn(move || block_on(ticket));
+    rig.gate.open();
+    let outputs = receive(&waiting).unwrap();
+    assert_eq!(Columns::read(&*rig.device, &outputs[0]), [-2.0]);
+    drain(rig.runtime);
+}
+
+/// The door for front ends hands tasks in like the pool itself.
+pub fn front_ends_submit_through_the_door<S: Subject>() {
+    let rig = rig(S::device(), 1, PoolOptions::default());
+    rig.gate.open();
+    rig.gate.open();
+    let door: Arc<dyn Submit<_>> = Arc::new(rig.pool.clone());
+    assert_eq!((door.name(), door.schema().tensors()[0].name()), ("gated_forward", "x"));
+    let ticket = door.try_submit(columns(&*rig.device, &[4.0]).into()).unwrap();
+    assert_eq!(values_of(&*rig.device, ticket), [8.0]);
+    let ticket = block_on(door.submit(columns(&*rig.device, &[5.0]).into())).unwrap();
+    assert_eq!(values_of(&*rig.device, ticket), [10.0]);
+    drain(rig.runtime);
+}
+
+fn two_inputs<D: Device>(device: D) -> (Arc<D>, TaskPool<D>, RunningRuntime<D>) {
+    let (mut builder, _) = idle_rig(device, 1);
+    let device = Arc::clone(builder.device());
+    let on = Arc::clone(&device);
+    let block = FnBlock::new(
+        "arithmetic",
+        named_schema(&["a", "b"]),
+        Some(named_schema(&["sum", "difference"])),
+        move |inputs: &[D::Tensor]| {
+            let read = |tensor| Columns::read(&*on, tensor);
+            let pairs: Vec<_> = read(&inputs[0]).into_iter().zip(read(&inputs[1])).collect();
+            let output = |of: fn(f32, f32) -> f32| {
+                let values: Vec<f32> = pairs.iter().map(|&(a, b)| of(a, b)).collect();
+                on.gather(columns(&*on, &values))
+            };
+            Ok(vec![output(|a, b| a + b)?, output(|a, b| a - b)?])
+        },
+    );
+    let pool = pool_of(&mut builder, block, PoolOptions::default());
+    (device, pool, builder.start().unwrap())
+}
+
+/// Several inputs and outputs keep their places.
+pub fn several_inputs_and_outputs_keep_their_places<S: Subject>() {
+    let (device, pool, runtime) = two_inputs(S::device());
+    let column = |values| columns(&*device, values).remove(0);
+    let ticket = pool.submit(vec![column(&[5.0, 7.0]), column(&[1.0, 2.0])]).unwrap();
+    let outputs = answer(ticket).unwrap();
+    assert_eq!(Columns::read(&*device, &outputs[0]), [6.0, 9.0]);
+    assert_eq!(Columns::read(&*device, &outputs[1]), [4.0, 5.0]);
+    drain(runtime);
+}
+
+/// Named inputs are taken in any order; unknown, missing and double names are refused, inputs back.
+pub fn inputs_can_be_named<S: Subject>() {
+    let (device, pool, runtime) = two_inputs(S::device());
+    let named = |inputs: &[(&'static str, f32)]| {
+        Request::named(inputs.iter().map(|&(name, v)| (name, columns(&*device, &[v]).remove(0))))
+    };
+    let outputs = answer(pool.submit(named(&[("b", 2.0), ("a", 9.0)])).unwrap()).unwrap();
+    assert_eq!(Columns::read(&*device, &outputs[1]), [7.0]);
+
+    let refused = |inputs: &[(&'static str, f32)]| {
+        let refused = pool.submit(named(inputs)).unwrap_err();
+        let back: Vec<f32> = refused.inputs.iter().flat_map(|x| Columns::read(&*device, x)).collect();
+        assert_eq!(back, inputs.iter().map(|&(_, v)| v).collect::<Vec<_>>(), "inputs come back as given");
+        refused.error
+    };
+    let unknown = refused(&[("a", 1.0), ("c", 2.0)]);
+    assert!(matches!(unknown, SubmitError::UnknownInput { name, .. } if name == "c"));
+    assert!(matches!(refused(&[("a", 1.0)]), SubmitError::NotOnce { name } if name == "b"));
+    let double = refused(&[("a", 1.0), ("b", 2.0), ("a", 3.0)]);
+    assert!(matches!(double, SubmitError::NotOnce { name } if name == "a"));
+    drain(runtime);
+}
+
+/// Outputs that a block does not describe are found by a dummy run of three rows, free dims included.
+pub fn outputs_are_found_by_a_dummy_run<S: Subject>() {
+    let (mut builder, _) = idle_rig(S::device(), 1);
+    let device = Arc::clone(builder.device());
+    let sizes = Log::new();
+    let (on, log) = (device, sizes.clone());
+    let dims = [Dim::Batch, Dim::Free { max: 8 }, Dim::Fixed(2)];
+    let inputs = Schema::new(vec![TensorSpec::new("x", DType::F32, dims)]).unwrap();
+    let block = FnBlock::new("same", inputs, None, move |inputs: &[_]| {
+        let host: HostTensor = on.to_host(&inputs[0])?;
+        log.push(host.dims().to_vec());
+        Ok(vec![on.gather(vec![on.from_host(&host)?])?])
+    });
+    let id = builder.block(block).unwrap();
+    let outputs = builder.info(id).outputs.as_ref().expect("outputs are known");
+    assert_eq!(outputs.tensors(), [TensorSpec::new("output_0", DType::F32, dims)]);
+    assert_eq!(sizes.take(), [[3, 1, 2], [3, 2, 2]]);
+}
+
+/// A block may be served with the inputs of its callers running on the caller's thread as well as on many.
+pub fn many_callers_get_their_own_rows<S: Subject>() {
+    let (mut builder, _) = idle_rig(S::device(), 1);
+    let device = Arc::clone(builder.device());
+    let block = rows_block(&device, "square", |rows| Ok(rows.iter().map(|v| v * v).collect()));
+    let pool = pool_of(&mut builder, block, PoolOptions { capacity: 8, ..PoolOptions::default() });
+    let runtime = builder.start().unwrap();
+    std::thread::scope(|scope| {
+        for caller in 0u8..8 {
+            let (device, pool) = (&device, &pool);
+            scope.spawn(move || {
+                for i in 0u8..50 {
+                    let rows: Vec<f32> =
+                        (0..=i % 3).map(|row| f32::from(caller) + f32::from(i * 4 + row)).collect();
+                    let ticket = pool.submit(columns(&**device, &rows)).unwrap();
+                    let squares: Vec<f32> = rows.iter().map(|v| v * v).collect();
+                    assert_eq!(values_of(&**device, ticket), squares);
+                }
+            });
+        }
+    });
+    drain(runtime);
+}

@@ -1,0 +1,160 @@
+//! The cases, one topic a file, and the macros that make tests of them.
+
+pub mod accounts;
+pub mod back_pressure;
+pub mod batching;
+pub mod cancel;
+pub mod deadline;
+pub mod failing;
+pub mod isolation;
+pub mod life;
+pub mod many_pools;
+pub mod model;
+pub mod priority;
+pub mod shutdown;
+pub mod start;
+pub mod state;
+pub mod stress;
+pub mod training;
+
+/// Makes a test of each case that any backend can run, for one [`Subject`](crate::Subject).
+#[macro_export]
+macro_rules! conformance {
+    ($subject:ty) => {
+        $crate::cases! { $subject, life:
+            outputs_come_back,
+            wait_timeout_keeps_the_ticket,
+            tickets_change_threads,
+            tickets_can_be_awaited,
+            front_ends_submit_through_the_door,
+            several_inputs_and_outputs_keep_their_places,
+            inputs_can_be_named,
+            outputs_are_found_by_a_dummy_run,
+            many_callers_get_their_own_rows,
+        }
+        $crate::cases! { $subject, batching:
+            batches_hold_what_has_gathered,
+            urgent_tasks_come_first_within_a_pool,
+            a_partial_batch_is_cut_at_its_delay,
+            the_delay_counts_from_the_oldest_task,
+            only_equal_free_dims_share_a_batch,
+            large_tasks_are_refused,
+            large_tasks_are_split_and_joined,
+        }
+        $crate::cases! { $subject, model:
+            batches_are_those_of_the_rules,
+        }
+        $crate::cases! { $subject, priority:
+            pools_are_served_in_sorted_order,
+            the_most_urgent_is_next_without_prefetch,
+            an_urgent_task_waits_for_the_prefetched_and_no_more,
+            a_cancelled_urgent_task_lends_no_urgency,
+            an_urgent_task_that_ran_lends_no_urgency,
+            pools_have_a_priority,
+        }
+        $crate::cases! { $subject, isolation:
+            bad_tasks_harm_nobody,
+            rows_and_indices_are_checked,
+        }
+        $crate::cases! { $subject, cancel:
+            a_cancelled_task_never_runs,
+            a_cancelled_task_gives_its_capacity_back,
+            a_cancelled_task_lets_the_next_caller_in,
+            a_task_that_was_cut_runs,
+            a_split_task_is_cancelled_whole,
+        }
+        $crate::cases! { $subject, deadline:
+            waiting_tasks_expire_while_the_device_is_busy,
+            prefetched_tasks_expire_while_the_device_is_busy,
+            the_rest_of_a_prefetched_batch_runs,
+            a_task_that_runs_does_not_expire,
+            extreme_deadlines,
+            tasks_that_waited_for_the_start_expire,
+            what_had_expired_is_not_called_shut_down,
+            callers_who_wait_for_room_have_deadlines,
+            a_split_task_expires_whole,
+        }
+        $crate::cases! { $subject, failing:
+            blocks_that_fail_harm_their_batch_only,
+            a_wrong_number_of_outputs_is_an_error,
+            devices_that_fail_harm_that_batch_only,
+            a_failed_join_harms_that_task_only,
+            an_observer_that_panics_harms_nobody,
+            a_waker_that_panics_harms_nobody,
+        }
+        $crate::cases! { $subject, back_pressure:
+            a_full_queue_gives_the_task_back,
+            submit_blocks_until_there_is_room,
+            all_who_await_room_get_in,
+            a_caller_who_gives_up_passes_its_turn_on,
+        }
+        $crate::cases! { $subject, shutdown:
+            drain_runs_all_that_was_accepted,
+            abort_answers_what_waits,
+            stopping_twice_is_harmless,
+            an_abort_cuts_a_drain_short,
+            a_runtime_stopped_before_its_start_does_not_start,
+            what_never_starts_answers_its_tasks,
+            a_limit_that_passes_answers_everybody,
+            a_block_cannot_wait_for_its_runtime,
+            callers_who_wait_for_room_are_let_go,
+            a_drop_answers_and_joins,
+            nothing_gets_in_after_the_end,
+        }
+        $crate::cases! { $subject, start:
+            ready_is_told,
+            tasks_may_come_before_the_start,
+            a_runtime_can_use_its_callers_thread,
+            a_device_that_cannot_be_bound_is_told,
+            a_block_that_cannot_be_loaded_is_told,
+            names_and_settings_are_checked,
+        }
+        $crate::cases! { $subject, state:
+            a_state_is_one_between_two_batches,
+            state_goes_in_and_out,
+            work_that_fails_is_told,
+        }
+        $crate::cases! { $subject, accounts:
+            every_fate_is_counted,
+            an_answer_is_counted_before_it_is_given,
+            a_split_task_is_counted_once,
+            times_are_those_of_the_clock,
+        }
+        $crate::cases! { $subject, stress:
+            nothing_is_lost_with_a_drain,
+            nothing_is_lost_with_an_abort,
+        }
+    };
+}
+
+/// Makes a test of each case about learning, for one [`Learner`](crate::Learner).
+#[macro_export]
+macro_rules! training {
+    ($subject:ty) => {
+        $crate::cases! { $subject, training:
+            gradients_are_those_of_finite_differences,
+            batched_equals_single,
+            a_batch_is_one_step,
+            only_an_optimizer_changes_parameters,
+            training_continues_from_a_state,
+            states_that_do_not_fit_are_told,
+        }
+    };
+}
+
+/// Makes a module of tests for one topic.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! cases {
+    ($subject:ty, $topic:ident: $($case:ident,)*) => {
+        mod $topic {
+            use super::*;
+            $(
+                #[test]
+                fn $case() {
+                    $crate::suite::$topic::$case::<$subject>();
+                }
+            )*
+        }
+    };
+}

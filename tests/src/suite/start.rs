@@ -1,0 +1,165 @@
+//! Starting, and being told why not.
+
+use crate::Subject;
+use crate::kit::{
+    Hooked, LIMIT, On, Operation, answer, block_on, columns, drain, gated, idle_rig, poll_once, pool_of,
+    quiet_panics, receive, rows_block, spawn, values_of,
+};
+use skep_pool::{PoolOptions, Serve, ServeOptions};
+use skep_runtime_core::testing::FnBlock;
+use skep_runtime_core::{
+    Backend, BlockInfo, BlockState, BoxError, Device, DeviceError, Shutdown, StartError, TaskError,
+};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+/// Who waits, or awaits, to hear that the runtime is ready hears it, before the start and after.
+pub fn ready_is_told<S: Subject>() {
+    let (builder, _) = idle_rig(S::device(), 1);
+    let runtime = builder.build().unwrap();
+    let handle = runtime.handle();
+    assert!(!handle.is_running());
+    let mut early = handle.ready();
+    assert!(poll_once(&mut early).is_pending());
+    let blocked = handle.ready();
+    let blocked = spawn(move || blocked.wait());
+    let awaiting = spawn(move || block_on(early));
+    let runtime = runtime.start().unwrap();
+    receive(&blocked).unwrap();
+    receive(&awaiting).unwrap();
+    runtime.ready().wait().unwrap();
+    block_on(runtime.ready()).unwrap();
+    assert!(handle.is_running());
+    drain(runtime);
+    assert!(matches!(handle.ready().wait(), Err(StartError::ShutDown)));
+}
+
+/// Tasks that were submitted before the start run after it.
+pub fn tasks_may_come_before_the_start<S: Subject>() {
+    let (mut builder, _) = idle_rig(S::device(), 1);
+    let device = Arc::clone(builder.device());
+    let (block, gate) = gated(&device, "gated");
+    let pool = pool_of(&mut builder, block, PoolOptions::default());
+    let tickets = [1.0, 2.0].map(|v| pool.submit(columns(&*device, &[v])).unwrap());
+    let runtime = builder.start().unwrap();
+    assert_eq!(gate.entered(), [1.0, 2.0]);
+    gate.open();
+    let values = tickets.map(|ticket| values_of(&*device, ticket));
+    assert_eq!(values, [[2.0], [4.0]]);
+    drain(runtime);
+}
+
+/// `run` uses the thread that calls it.
+pub fn a_runtime_can_use_its_callers_thread<S: Subject>() {
+    let (mut builder, _) = idle_rig(S::device(), 1);
+    let device = Arc::clone(builder.device());
+    let (tell, told) = channel();
+    let block = rows_block(&device, "thread", move |rows| {
+        tell.send(std::thread::current().id()).ok();
+        Ok(rows)
+    });
+    let pool = pool_of(&mut builder, block, PoolOptions::default());
+    let runtime = builder.build().unwrap();
+    let handle = runtime.handle();
+    let caller = spawn(move || runtime.run().map(|()| std::thread::current().id()));
+    handle.ready().wait().unwrap();
+    answer(pool.submit(columns(&*device, &[1.0])).unwrap()).unwrap();
+    handle.shutdown(Shutdown::Drain, LIMIT).unwrap();
+    assert_eq!(receive(&caller).unwrap(), receive(&told));
+}
+
+/// A device that cannot be used from its thread is told by `start` and by `run`, and tasks are answered.
+pub fn a_device_that_cannot_be_bound_is_told<S: Subject>() {
+    quiet_panics();
+    for (panics, on_own_thread) in [(false, false), (true, false), (false, true), (true, true)] {
+        let device: On<S> = Hooked::new(S::device()).hook(move |operation| {
+            assert!(!(panics && operation == Operation::Bind), "on purpose: bind");
+            if operation == Operation::Bind { Err(DeviceError::operation("driver is gone")) } else { Ok(()) }
+        });
+        let (mut builder, _) = idle_rig(device, 1);
+        let device = Arc::clone(builder.device());
+        let pool = pool_of(&mut builder, rows_block(&device, "same", Ok), PoolOptions::default());
+        let ticket = pool.submit(columns(&*device, &[1.0])).unwrap();
+        let runtime = builder.build().unwrap();
+        let handle = runtime.handle();
+        let result = if on_own_thread { runtime.run() } else { runtime.start().map(|_| ()) };
+        let error = result.unwrap_err();
+        let reason = if panics { "on purpose: bind" } else { "driver is gone" };
+        assert!(matches!(error, StartError::Device(_)), "{error}");
+        assert!(error.to_string().contains(reason), "{error}");
+        assert!(matches!(answer(ticket), Err(TaskError::ShutDown)));
+        assert!(matches!(handle.ready().wait(), Err(StartError::ShutDown)));
+    }
+}
+
+/// A block that cannot be loaded.
+struct Unloadable<D: Device> {
+    block: FnBlock<D>,
+    panics: bool,
+}
+
+impl<D: Device> Backend<D> for Unloadable<D> {
+    fn info(&self) -> BlockInfo {
+        self.block.info()
+    }
+    fn load(&mut self, _: &D) -> Result<(), BoxError> {
+        assert!(!self.panics, "on purpose: load");
+        Err("weights are missing".into())
+    }
+    fn forward(&mut self, inputs: &[D::Tensor]) -> Result<Vec<D::Tensor>, BoxError> {
+        self.block.forward(inputs)
+    }
+    fn backward(&mut self, inputs: &[D::Tensor], grads: &[D::Tensor]) -> Result<Vec<D::Tensor>, BoxError> {
+        self.block.backward(inputs, grads)
+    }
+    fn state(&self) -> Result<BlockState, BoxError> {
+        self.block.state()
+    }
+    fn restore(&mut self, state: &BlockState) -> Result<Vec<String>, BoxError> {
+        self.block.restore(state)
+    }
+}
+
+/// A block that cannot be loaded, and a dummy run that fails, are told where the block is named.
+pub fn a_block_that_cannot_be_loaded_is_told<S: Subject>() {
+    quiet_panics();
+    let (mut builder, _) = idle_rig(S::device(), 1);
+    let device = Arc::clone(builder.device());
+    for (panics, message) in [
+        (false, "block `late` cannot be loaded: weights are missing"),
+        (true, "block `late` cannot be loaded: on purpose: load"),
+    ] {
+        let block = Unloadable { block: rows_block(&device, "late", Ok), panics };
+        let mut builder = idle_rig(S::device(), 1).0;
+        assert_eq!(builder.block(block).unwrap_err().to_string(), message);
+    }
+    let block =
+        FnBlock::new("dummy", crate::kit::schema("x"), None, |_: &[_]| Err("no zeros, please".into()));
+    let error = builder.block(block).unwrap_err();
+    assert_eq!(error.to_string(), "block `dummy` cannot be loaded: no zeros, please");
+}
+
+/// A name is given once, and settings are in range.
+pub fn names_and_settings_are_checked<S: Subject>() {
+    let (mut builder, _) = idle_rig(S::device(), 1);
+    let device = Arc::clone(builder.device());
+    let serve = |builder: &mut skep_runtime_core::RuntimeBuilder<S::Device>, name: &str, options| {
+        let block = rows_block(&device, name, Ok);
+        builder.serve(block, ServeOptions::forward(options)).map(|_| ()).map_err(|error| error.to_string())
+    };
+    serve(&mut builder, "same", PoolOptions::default()).unwrap();
+    let twice = serve(&mut builder, "same", PoolOptions::default());
+    assert_eq!(twice.unwrap_err(), "block name `same` is given twice");
+    let none = serve(&mut builder, "none", PoolOptions { max_rows: 0, ..PoolOptions::default() });
+    assert_eq!(none.unwrap_err(), "max_rows is 0, expected at least 1");
+    let (builder, _) = idle_rig(S::device(), 65);
+    assert_eq!(
+        builder.start().map(|_| ()).unwrap_err().to_string(),
+        "prefetch is 65, expected 0 to 64 batches"
+    );
+    let builder = idle_rig(S::device(), 1).0.senders(0);
+    assert_eq!(
+        builder.start().map(|_| ()).unwrap_err().to_string(),
+        "senders is 0, expected 1 to 64 threads"
+    );
+}
