@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod back_pressure;
 pub mod batching;
 pub mod cancel;
+pub mod checkpoint;
 pub mod deadline;
 pub mod failing;
 pub mod isolation;
@@ -138,6 +139,11 @@ macro_rules! training {
             only_an_optimizer_changes_parameters,
             training_continues_from_a_state,
             states_that_do_not_fit_are_told,
+        }
+        $crate::cases! { $subject, checkpoint:
+            a_restart_goes_on_from_the_newest_whole_file,
+            a_checkpoint_that_does_not_fit_changes_nothing,
+            the_checkpointer_ends_with_its_owner,
         }
     };
 }

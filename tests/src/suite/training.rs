@@ -9,29 +9,29 @@ use skep_pool::{Block, PoolOptions, Serve, ServeOptions, TaskPool};
 use skep_runtime_core::{Backend, BlockState, Device, RunningRuntime};
 use std::sync::Arc;
 
-const INPUTS: usize = 4;
-const OUTPUTS: usize = 3;
+pub(super) const INPUTS: usize = 4;
+pub(super) const OUTPUTS: usize = 3;
 
 /// The largest difference between two lists of numbers, by absolute value.
-fn distance(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn distance(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-fn random(seed: u64, count: usize) -> Vec<f32> {
+pub(super) fn random(seed: u64, count: usize) -> Vec<f32> {
     let mut rng = StdRng::seed_from_u64(seed);
     (0..count).map(|_| rng.random_range(-1.0..1.0)).collect()
 }
 
 /// A served block.
-struct Trained<D: Device> {
+pub(super) struct Trained<D: Device> {
     device: Arc<D>,
     block: Block<D>,
-    runtime: RunningRuntime<D>,
+    pub(super) runtime: RunningRuntime<D>,
 }
 
 impl<D: Device> Trained<D> {
-    fn new<L: Learner<Device = D>>(seed: u64, learning: Learning) -> Self {
+    pub(super) fn new<L: Learner<Device = D>>(seed: u64, learning: Learning) -> Self {
         let (mut builder, _) = idle_rig(L::device(), 1);
         let device = Arc::clone(builder.device());
         let block = builder.serve(L::ffn("ffn", seed, learning), ServeOptions::default()).unwrap();
@@ -61,12 +61,12 @@ impl<D: Device> Trained<D> {
         self.forward(x).iter().zip(gradient).map(|(y, g)| f64::from(*y) * f64::from(*g)).sum()
     }
 
-    fn state(&self) -> BlockState {
+    pub(super) fn state(&self) -> BlockState {
         self.runtime.state("ffn").unwrap()
     }
 
     /// One step towards `target` on the squared error. Returns the loss before it.
-    fn step_towards(&self, x: &[f32], target: &[f32]) -> f32 {
+    pub(super) fn step_towards(&self, x: &[f32], target: &[f32]) -> f32 {
         let y = self.forward(x);
         let gradient: Vec<f32> = y.iter().zip(target).map(|(y, t)| 2.0 * (y - t)).collect();
         self.backward(x, &gradient);
