@@ -3,6 +3,8 @@
 //! greedily, one-shot replies, and none of the features.
 //!
 //! Device: the processor; there is nothing to synchronise.
+#![allow(clippy::expect_used, reason = "a benchmark that cannot run has nothing else to say")]
+#![allow(missing_docs, reason = "criterion's macros make public functions")]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use skep_pool::{Block, PoolOptions, Serve, ServeOptions, TaskPool};
@@ -109,11 +111,15 @@ fn saturate<S: System>(system: &S, outstanding: usize, tasks: u64) -> Duration {
                     }
                     flying.push_back(system.submit());
                 }
-                flying.into_iter().map(S::wait).for_each(|outputs| drop(black_box(outputs)));
+                for pending in flying {
+                    black_box(S::wait(pending));
+                }
             })
         })
         .collect();
-    clients.into_iter().for_each(|client| client.join().expect("no panic"));
+    for client in clients {
+        client.join().expect("no panic");
+    }
     start.elapsed()
 }
 
@@ -164,7 +170,9 @@ fn choose(c: &mut Criterion) {
                     let left = usize::try_from(batches - round * pools as u64).unwrap_or(pools);
                     let tickets: Vec<_> =
                         blocks.iter().take(left).map(|block| System::submit(&block.forward)).collect();
-                    tickets.into_iter().map(TaskPool::wait).for_each(|outputs| drop(black_box(outputs)));
+                    for ticket in tickets {
+                        black_box(TaskPool::wait(ticket));
+                    }
                 }
                 start.elapsed()
             });
@@ -188,7 +196,7 @@ fn gather_scatter(c: &mut Criterion) {
     group.bench_function("gather", |b| b.iter(|| device.gather(black_box(parts())).expect("room")));
     let batch = device.gather(parts()).expect("room");
     group.bench_function("scatter", |b| {
-        b.iter(|| device.scatter(black_box(batch.clone()), &[1; 64]).expect("rows"))
+        b.iter(|| device.scatter(black_box(batch.clone()), &[1; 64]).expect("rows"));
     });
     group.finish();
 }
