@@ -14,8 +14,9 @@ impl Latencies {
     }
 
     /// Adds those of another caller.
-    pub(crate) fn merge(&mut self, mut others: Self) {
-        self.0.append(&mut others.0);
+    pub(crate) fn merged(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
     }
 
     /// The time that this percentage of all times does not exceed; zero without any.

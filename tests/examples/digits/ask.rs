@@ -2,9 +2,9 @@
 
 use crate::common::{Latencies, Result, skep};
 use crate::data::Digits;
-use crate::expert::Manner;
 use crate::mixture::Mixture;
 use crate::moving::Moving;
+use crate::remote::Manner;
 use skep::runtime::{Priority, SubmitError, TaskError};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -42,10 +42,12 @@ pub(crate) struct Asked {
 
 impl Asked {
     /// Adds what became of another caller's questions.
-    pub(crate) fn merge(&mut self, other: Self) {
-        self.latencies.merge(other.latencies);
-        self.hung_up += other.hung_up;
-        self.too_late += other.too_late;
+    pub(crate) fn merged(self, other: Self) -> Self {
+        Self {
+            latencies: self.latencies.merged(other.latencies),
+            hung_up: self.hung_up + other.hung_up,
+            too_late: self.too_late + other.too_late,
+        }
     }
 }
 
@@ -64,9 +66,8 @@ impl<'a> Callers<'a> {
         self.right.mean()
     }
 
-    /// The work of one caller.
-    pub(crate) fn ask(&self, mixture: &Mixture) -> Result<Asked> {
-        let mut asked = Asked::default();
+    /// The work of one caller, which records what became of it.
+    pub(crate) fn ask(&self, mixture: &Mixture, asked: &mut Asked) -> Result<()> {
         while !self.stop.load(Ordering::Relaxed) {
             let question = self.asked.fetch_add(1, Ordering::Relaxed);
             let place = question % self.digits.len();
@@ -89,7 +90,7 @@ impl<'a> Callers<'a> {
             }
             std::thread::sleep(PAUSE);
         }
-        Ok(asked)
+        Ok(())
     }
 }
 

@@ -7,8 +7,10 @@ use crate::common::Result;
 use crate::rows::Rows;
 use std::io::Read;
 
-/// Pixels of an image, 8 by 8.
-pub(crate) const PIXELS: usize = 64;
+/// Images are as high as they are wide.
+const SIDE: usize = 8;
+/// Pixels of an image.
+pub(crate) const PIXELS: usize = SIDE * SIDE;
 /// The digits 0 to 9.
 pub(crate) const CLASSES: usize = 10;
 /// The darkest pixel; 0 is white.
@@ -65,4 +67,15 @@ impl Digits {
             _ => Err(format!("line has {} numbers, expected 64 pixels and a digit", numbers.len()).into()),
         }
     }
+}
+
+/// The image that shows at each place what stands `right` of it and `down` from it in this one; white from
+/// beyond the edge.
+pub(crate) fn moved(image: &[f32], (right, down): (isize, isize)) -> Vec<f32> {
+    let pixel =
+        |at: usize| match ((at % SIDE).checked_add_signed(right), (at / SIDE).checked_add_signed(down)) {
+            (Some(x @ ..SIDE), Some(y @ ..SIDE)) => image[y * SIDE + x],
+            _ => 0.0,
+        };
+    (0..PIXELS).map(pixel).collect()
 }

@@ -20,9 +20,9 @@ mod ask;
 #[path = "../common/mod.rs"]
 mod common;
 mod data;
-mod expert;
 mod mixture;
 mod moving;
+mod remote;
 mod report;
 mod rows;
 mod train;
@@ -70,8 +70,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
 
     let split = Split::load()?;
     let stats = Stats::new();
-    // The products are too small to be shared among threads.
-    let mut builder = RuntimeBuilder::new(device(Some(1))?).observer(stats.observer());
+    // The products are too small to be shared among threads, and the inputs too small to be gathered ahead: that
+    // would only let an urgent task wait for one more batch.
+    let builder = RuntimeBuilder::new(device(Some(1))?).prefetch(0);
+    let mut builder = builder.observer(stats.observer());
     let mixture = Mixture::serve(&mut builder, arguments.experts, arguments.hidden, arguments.seed)?;
     let runtime = builder.start()?;
     eprintln!(

@@ -7,7 +7,7 @@
 
 use crate::common::{DemoDevice, Result, skep};
 use crate::data::{CLASSES, PIXELS};
-use crate::expert::{Manner, Pending, Remote};
+use crate::remote::{Manner, Pending, Remote};
 use crate::rows::Rows;
 use skep::blocks::{Activation, Ffn};
 use skep::pool::{PoolOptions, Serve, ServeOptions};
@@ -21,9 +21,8 @@ const CHOSEN: usize = 2;
 const MAX_ROWS: usize = 256;
 /// How much an even use of the experts counts beside being right.
 const BALANCE: f32 = 0.1;
-/// More than usual, because there are few images.
-const WEIGHT_DECAY: f64 = 0.3;
 const GATE_HIDDEN: usize = 32;
+const LEARNING_RATE: f64 = 3e-3;
 
 /// The gate and the experts, as any caller can reach them.
 #[derive(Clone)]
@@ -63,7 +62,7 @@ impl Mixture {
     ) -> Result<Self> {
         let mut serve = |name: String, hidden, output, seed| -> Result<Remote> {
             let ffn = Ffn { input: PIXELS, hidden, output, activation: Activation::Relu };
-            let rule = AdamW { weight_decay: WEIGHT_DECAY, ..AdamW::default() };
+            let rule = AdamW { learning_rate: LEARNING_RATE, ..AdamW::default() };
             let optimizer = Optimizer::adamw(rule).with_max_norm(1.0);
             let block = ffn.block(name)?.with_seed(seed).with_optimizer(optimizer);
             let options = ServeOptions::both(PoolOptions { max_rows: MAX_ROWS, ..PoolOptions::default() });
@@ -145,8 +144,8 @@ impl Answer {
         let mut gradients = Rows::zeros(0, experts);
         for scores in self.scores.iter() {
             let likely = softmax(scores.iter().copied());
-            let mean: f32 = likely.iter().zip(&asked).map(|(p, share)| p * share).sum();
-            gradients.values.extend(likely.iter().zip(&asked).map(|(p, share)| scale * p * (share - mean)));
+            let mean: f32 = likely.iter().zip(&asked).map(|(p, part)| p * part).sum();
+            gradients.values.extend(likely.iter().zip(&asked).map(|(p, part)| scale * p * (part - mean)));
         }
         gradients
     }

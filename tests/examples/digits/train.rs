@@ -5,14 +5,14 @@
 //! step.
 
 use crate::common::{Latencies, Result, skep};
-use crate::data::Digits;
-use crate::expert::Manner;
+use crate::data::{Digits, moved};
 use crate::mixture::{Mixture, softmax};
 use crate::moving::Moving;
+use crate::remote::Manner;
 use crate::rows::Rows;
-use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{Rng, SeedableRng};
 use skep::runtime::Priority;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -20,11 +20,17 @@ use std::time::Instant;
 /// Images that a trainer takes at once.
 const ROWS: usize = 32;
 
+/// Where a digit may stand beside where it stood.
+const NUDGES: [(isize, isize); 8] = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)];
+/// How many of the images are shown there: a digit should be known by its form, not by its place.
+const NUDGED: f64 = 0.5;
+
 const MANNER: Manner = Manner { priority: Priority::NORMAL, patience: None };
 
 /// What the trainers share: the order of the images, and how far they are.
 pub(crate) struct Course<'a> {
     digits: &'a Digits,
+    seed: u64,
     /// All images once per epoch, in another order each time.
     order: Vec<usize>,
     next: AtomicUsize,
@@ -44,7 +50,7 @@ impl<'a> Course<'a> {
             order.extend(&epoch);
         }
         let (next, stop, loss) = (AtomicUsize::new(0), AtomicBool::new(false), Moving::new());
-        Self { digits, order, next, stop, loss }
+        Self { digits, seed, order, next, stop, loss }
     }
 
     pub(crate) fn steps(&self) -> usize {
@@ -66,18 +72,17 @@ impl<'a> Course<'a> {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// The work of one trainer. Tells how long the mixture took to answer it. When it fails, the others stop
-    /// too.
-    pub(crate) fn train(&self, mixture: &Mixture) -> Result<Latencies> {
-        self.take_steps(mixture).inspect_err(|_| self.stop())
+    /// The work of one trainer, which records how long the mixture took to answer. When it fails, the others
+    /// stop too.
+    pub(crate) fn train(&self, mixture: &Mixture, latencies: &mut Latencies) -> Result<()> {
+        self.take_steps(mixture, latencies).inspect_err(|_| self.stop())
     }
 
-    fn take_steps(&self, mixture: &Mixture) -> Result<Latencies> {
-        let mut latencies = Latencies::default();
+    fn take_steps(&self, mixture: &Mixture, latencies: &mut Latencies) -> Result<()> {
         while !self.stop.load(Ordering::Relaxed) {
             let step = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(places) = self.order.chunks(ROWS).nth(step) else { break };
-            let images = self.digits.images.pick(places);
+            let images = self.nudged(step, self.digits.images.pick(places));
 
             let asked = Instant::now();
             let answer = mixture.forward(&images, MANNER)?;
@@ -88,7 +93,21 @@ impl<'a> Course<'a> {
             mixture.backward(&images, &answer, &gradients, MANNER)?;
             self.loss.note(loss);
         }
-        Ok(latencies)
+        Ok(())
+    }
+
+    /// Some of the images a pixel to the side, others each time.
+    fn nudged(&self, step: usize, mut images: Rows) -> Rows {
+        let mut random = StdRng::seed_from_u64(self.seed.wrapping_add(step as u64));
+        for at in 0..images.count() {
+            if random.random_bool(NUDGED)
+                && let Some(&nudge) = NUDGES.choose(&mut random)
+            {
+                let image = moved(images.row(at), nudge);
+                images.row_mut(at).copy_from_slice(&image);
+            }
+        }
+        images
     }
 }
 

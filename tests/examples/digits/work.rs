@@ -42,10 +42,14 @@ pub(crate) fn work(
     let aborted = || interrupts.load(Ordering::Relaxed) > 1;
 
     let mut progress = Progress::new(course.steps(), "steps");
-    let (trained, asked) = thread::scope(|scope| {
-        let training: Vec<_> =
-            (0..arguments.trainers).map(|_| scope.spawn(|| course.train(mixture))).collect();
-        let asking: Vec<_> = (0..arguments.callers).map(|_| scope.spawn(|| callers.ask(mixture))).collect();
+    let mut latencies: Vec<_> = (0..arguments.trainers).map(|_| Latencies::default()).collect();
+    let mut asked: Vec<_> = (0..arguments.callers).map(|_| Asked::default()).collect();
+    let results = thread::scope(|scope| {
+        let (course, callers) = (&course, &callers);
+        let spawn_trainer = |own| scope.spawn(|| course.train(mixture, own));
+        let training: Vec<_> = latencies.iter_mut().map(spawn_trainer).collect();
+        let spawn_caller = |own| scope.spawn(|| callers.ask(mixture, own));
+        let asking: Vec<_> = asked.iter_mut().map(spawn_caller).collect();
         while !training.iter().all(ScopedJoinHandle::is_finished) {
             thread::sleep(LOOK_EVERY);
             let (loss, right) = (course.loss(), 100.0 * callers.right());
@@ -59,51 +63,29 @@ pub(crate) fn work(
             }
         }
         callers.stop();
-        (join(training), join(asking))
+        let threads = training.into_iter().chain(asking);
+        threads
+            .map(|thread| thread.join().unwrap_or_else(|_| Err("thread panicked".into())))
+            .collect::<Vec<_>>()
     });
     progress.end();
 
     let mut outcome = Outcome {
-        trainers: Latencies::default(),
-        callers: Asked::default(),
+        trainers: latencies.into_iter().fold(Latencies::default(), Latencies::merged),
+        callers: asked.into_iter().fold(Asked::default(), Asked::merged),
         steps: course.begun(),
         loss: course.loss(),
         right: None,
-        failure: None,
+        failure: results.into_iter().find_map(Result::err),
     };
-    for result in trained {
-        match result {
-            Ok(latencies) => outcome.trainers.merge(latencies),
-            Err(error) => outcome.fail(error),
-        }
-    }
-    for result in asked {
-        match result {
-            Ok(asked) => outcome.callers.merge(asked),
-            Err(error) => outcome.fail(error),
-        }
-    }
     // No trainer is left, so the parameters stay as they are.
     match count_right(mixture, &split.held_out, aborted) {
         Ok(right) => outcome.right = right,
-        Err(error) => outcome.fail(error),
+        Err(error) => drop(outcome.failure.get_or_insert(error)),
     }
     if aborted() {
         // It is no wonder then that calls were refused.
         outcome.failure = None;
     }
     outcome
-}
-
-impl Outcome {
-    fn fail(&mut self, error: skep::runtime::BoxError) {
-        self.failure.get_or_insert(error);
-    }
-}
-
-fn join<T>(threads: Vec<ScopedJoinHandle<'_, Result<T>>>) -> Vec<Result<T>> {
-    threads
-        .into_iter()
-        .map(|thread| thread.join().unwrap_or_else(|_| Err("thread panicked".into())))
-        .collect()
 }

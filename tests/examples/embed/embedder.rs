@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// More rows bring no more sentences per second on a CPU, and make everybody wait longer.
-const MAX_ROWS: usize = 32;
+const MAX_ROWS: usize = 16;
 
 pub(crate) struct Embedder {
     device: Arc<DemoDevice>,

@@ -65,9 +65,9 @@ impl Report<'_> {
             query = query_took.as_secs_f64() * 1e3,
             wanted = self.query,
         );
-        // Writing to a string cannot fail.
+        // Writing to a string cannot fail. A long sentence is cut.
         for (cosine, sentence) in &self.nearest {
-            writeln!(text, "  {cosine:.3}  {sentence}").ok();
+            writeln!(text, "  {cosine:.3}  {sentence:.100}").ok();
         }
         if let Some(difference) = self.difference {
             let verdict = if self.agrees() { "at most" } else { "MORE THAN" };

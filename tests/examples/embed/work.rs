@@ -60,7 +60,7 @@ pub(crate) fn work(
     for part in parts {
         let (part, times) = part?;
         done.extend(part);
-        latencies.merge(times);
+        latencies = latencies.merged(times);
     }
     done.sort_unstable_by_key(|(place, _)| *place);
     let (query, query_took) = query?;

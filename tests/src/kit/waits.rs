@@ -1,15 +1,35 @@
 //! Waiting with a limit, so that what never comes fails a test instead of hanging it.
 
+use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::{Device, RunningRuntime, Shutdown, TaskResult, Ticket};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 /// How long a case waits for what must come. Nothing that works takes as long, on any machine.
 pub const LIMIT: Duration = Duration::from_mins(1);
+
+/// Runs a case on a thread of its own, so that one which hangs fails, whatever it hangs on.
+pub fn limited(name: &str, case: fn()) {
+    let (tell, told) = channel::<()>();
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    let running = thread.spawn(move || {
+        let _tell = tell;
+        case();
+    });
+    // Nothing is sent: the other end goes when the case is over, well or badly.
+    match told.recv_timeout(3 * LIMIT) {
+        Err(RecvTimeoutError::Timeout) => panic!("case `{name}` hangs"),
+        Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+            if let Err(panic) = running.unwrap().join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
 
 /// Waits for a ticket's answer.
 ///
@@ -73,6 +93,22 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         assert!(!left.is_zero(), "future should have been ready");
         std::thread::park_timeout(left);
     }
+}
+
+struct Tell(Mutex<Sender<()>>);
+
+impl Wake for Tell {
+    fn wake(self: Arc<Self>) {
+        self.0.lock().send(()).ok();
+    }
+}
+
+/// Polls a future that must be pending, and gives what will be told when it should be polled again.
+pub fn poll_pending<F: Future + Unpin>(future: &mut F) -> Receiver<()> {
+    let (tell, told) = channel();
+    let waker = Waker::from(Arc::new(Tell(Mutex::new(tell))));
+    assert!(Pin::new(future).poll(&mut Context::from_waker(&waker)).is_pending());
+    told
 }
 
 /// Polls a future once, with a waker that does nothing.

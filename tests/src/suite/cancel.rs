@@ -1,8 +1,9 @@
 //! Dropping a ticket takes its task back.
 
 use crate::Subject;
-use crate::kit::{Hooked, On, Operation, all_succeed, answer, columns, receive, rig, spawn};
+use crate::kit::{Hooked, On, Operation, all_succeed, answer, block_on, columns, poll_once, receive, rig};
 use skep_pool::PoolOptions;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
@@ -53,10 +54,11 @@ pub fn a_cancelled_task_lets_the_next_caller_in<S: Subject>() {
     let rig = rig(S::device(), 0, PoolOptions { capacity: 1, ..PoolOptions::default() });
     let held = rig.hold();
     let waiting = rig.submit(&[1.0]);
-    let (pool, input) = (rig.pool.clone(), columns(&*rig.device, &[2.0]));
-    let told = spawn(move || pool.submit(input));
+    let pool = rig.pool.clone();
+    let mut next = pin!(pool.submit_async(columns(&*rig.device, &[2.0])));
+    assert!(poll_once(&mut next).is_pending());
     drop(waiting);
-    let ticket = receive(&told).expect("there was room while the device was held");
+    let ticket = block_on(next).expect("there is room although the device is held");
     assert_eq!(rig.finish(held), [[2.0]]);
     answer(ticket).unwrap();
 }

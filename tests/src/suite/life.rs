@@ -2,7 +2,7 @@
 
 use crate::Subject;
 use crate::kit::{
-    Columns, Hooked, LIMIT, Log, On, answer, block_on, columns, drain, idle_rig, named_schema, poll_once,
+    Columns, Hooked, LIMIT, Log, On, answer, block_on, columns, drain, idle_rig, named_schema, poll_pending,
     pool_of, receive, rig, rows_block, spawn, values_of,
 };
 use skep_pool::{PoolOptions, TaskPool};
@@ -58,10 +58,10 @@ pub fn tickets_change_threads<S: Subject>() {
 pub fn tickets_can_be_awaited<S: Subject>() {
     let rig = rig(S::device(), 1, PoolOptions::default());
     let mut ticket = rig.hold();
-    assert!(poll_once(&mut ticket).is_pending());
-    let waiting = spawn(move || block_on(ticket));
+    let told = poll_pending(&mut ticket);
     rig.gate.open();
-    let outputs = receive(&waiting).unwrap();
+    receive(&told);
+    let outputs = block_on(ticket).unwrap();
     assert_eq!(Columns::read(&*rig.device, &outputs[0]), [-2.0]);
     drain(rig.runtime);
 }

@@ -158,7 +158,7 @@ macro_rules! cases {
             $(
                 #[test]
                 fn $case() {
-                    $crate::suite::$topic::$case::<$subject>();
+                    $crate::kit::limited(stringify!($case), $crate::suite::$topic::$case::<$subject>);
                 }
             )*
         }

@@ -2,7 +2,7 @@
 
 use crate::Subject;
 use crate::kit::{
-    Hooked, LIMIT, On, Operation, answer, block_on, columns, drain, gated, idle_rig, poll_once, pool_of,
+    Hooked, LIMIT, On, Operation, answer, block_on, columns, drain, gated, idle_rig, poll_pending, pool_of,
     quiet_panics, receive, rows_block, spawn, values_of,
 };
 use skep_pool::{PoolOptions, Serve, ServeOptions};
@@ -19,14 +19,16 @@ pub fn ready_is_told<S: Subject>() {
     let runtime = builder.build().unwrap();
     let handle = runtime.handle();
     assert!(!handle.is_running());
-    let mut early = handle.ready();
-    assert!(poll_once(&mut early).is_pending());
+    let mut early = [handle.ready(), handle.ready()];
+    let told = early.each_mut().map(poll_pending);
     let blocked = handle.ready();
     let blocked = spawn(move || blocked.wait());
-    let awaiting = spawn(move || block_on(early));
     let runtime = runtime.start().unwrap();
     receive(&blocked).unwrap();
-    receive(&awaiting).unwrap();
+    for (ready, told) in early.into_iter().zip(told) {
+        receive(&told);
+        block_on(ready).unwrap();
+    }
     runtime.ready().wait().unwrap();
     block_on(runtime.ready()).unwrap();
     assert!(handle.is_running());
