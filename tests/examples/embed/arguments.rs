@@ -27,6 +27,9 @@ pub(crate) struct Arguments {
     /// Sentences are padded to a multiple of this many tokens; those of equal length share batches
     #[arg(long, value_name = "TOKENS", default_value_t = 8, value_parser = at_most::<512>)]
     pub(crate) bucket: usize,
+    /// The most sentences in one batch: on a CPU, more of them bring little, and let an urgent one wait longer
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_most::<1024>)]
+    pub(crate) max_rows: usize,
     /// Threads that one product of matrices may use on a CPU [default: one per physical core]
     #[arg(long, value_name = "N", value_parser = at_most::<1024>)]
     pub(crate) threads: Option<usize>,

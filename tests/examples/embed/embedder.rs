@@ -8,9 +8,6 @@ use skep::runtime::{Device, Dim, Priority, Request, RuntimeBuilder, TensorSpec};
 use std::path::Path;
 use std::sync::Arc;
 
-/// More rows bring no more sentences per second on a CPU, and make everybody wait longer.
-const MAX_ROWS: usize = 16;
-
 pub(crate) struct Embedder {
     device: Arc<DemoDevice>,
     tokens: Tokens,
@@ -31,9 +28,10 @@ impl Embedder {
         builder: &mut RuntimeBuilder<DemoDevice>,
         directory: &Path,
         bucket: usize,
+        max_rows: usize,
     ) -> Result<Self> {
         let block = Bert { directory: directory.to_owned() }.block("minilm")?;
-        let options = PoolOptions { max_rows: MAX_ROWS, ..PoolOptions::default() };
+        let options = PoolOptions { max_rows, ..PoolOptions::default() };
         let block = builder.serve(block, ServeOptions::forward(options))?;
         // The schema says how long a text may be.
         let dims = block.info.inputs.tensors().iter().flat_map(TensorSpec::dims);

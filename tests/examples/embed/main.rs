@@ -38,8 +38,8 @@ use std::time::Duration;
 use tracing_subscriber::filter::LevelFilter;
 use work::work;
 
-/// A batch's memory is given back and asked for again with every batch. The system's allocator returns it to
-/// the operating system each time; this one keeps it.
+/// A large batch's memory is given back and asked for again with every batch. The system's allocator may return
+/// it to the operating system each time; this one keeps it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -79,7 +79,7 @@ impl<'a> Demo<'a> {
         // nothing, and let an urgent sentence wait for one more batch.
         let builder = RuntimeBuilder::new(device(arguments.threads)?).prefetch(0);
         let mut builder = builder.observer(stats.observer());
-        let embedder = Embedder::serve(&mut builder, directory, arguments.bucket)?;
+        let embedder = Embedder::serve(&mut builder, directory, arguments.bucket, arguments.max_rows)?;
         let runtime = builder.start()?;
         Ok(Self { directory, sentences, stats, embedder, runtime })
     }
