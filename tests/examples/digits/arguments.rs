@@ -7,7 +7,7 @@ use clap::Parser;
 /// Ctrl-C ends the training early; a second one gives up what is still running. `SKEP_DEVICE` chooses the
 /// device: cpu, cuda or metal.
 #[derive(Parser)]
-#[command(name = "digits")]
+#[command(name = "digits", allow_negative_numbers = true)]
 pub(crate) struct Arguments {
     /// Experts, of which two are asked about each image
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = at_most::<64>)]
@@ -22,10 +22,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = at_most::<64>)]
     pub(crate) callers: usize,
     /// How often each training image is learnt
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = at_most::<10_000>)]
+    #[arg(long, value_name = "N", default_value_t = 150, value_parser = at_most::<10_000>)]
     pub(crate) epochs: usize,
     /// First parameters and the order of the images
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = seed)]
     pub(crate) seed: u64,
     /// Print one JSON object on standard output, everything else on standard error
     #[arg(long)]
@@ -38,4 +38,8 @@ fn at_most<const MOST: usize>(text: &str) -> Result<usize, String> {
         Ok(number @ 1..) if number <= MOST => Ok(number),
         _ => Err(format!("expected a whole number from 1 to {MOST}")),
     }
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("expected a whole number from 0 to {}", u64::MAX))
 }

@@ -43,8 +43,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tracing_subscriber::filter::LevelFilter;
 use work::{STOP_LIMIT, work};
 
-/// A large batch's memory is given back and asked for again with every batch. The system's allocator may return
-/// it to the operating system each time; this one keeps it.
+/// A large batch's memory is given back and asked for again with every batch. The system's allocator may
+/// return it to the operating system each time; this one keeps it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -70,8 +70,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
 
     let split = Split::load()?;
     let stats = Stats::new();
-    // The products are too small to be shared among threads, and the inputs too small to be gathered ahead: that
-    // would only let an urgent task wait for one more batch.
+    // The products are too small to be shared among threads, and the inputs too small to be gathered ahead:
+    // that would only let an urgent task wait for one more batch.
     let builder = RuntimeBuilder::new(device(Some(1))?).prefetch(0);
     let mut builder = builder.observer(stats.observer());
     let mixture = Mixture::serve(&mut builder, arguments.experts, arguments.hidden, arguments.seed)?;

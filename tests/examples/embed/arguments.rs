@@ -7,7 +7,7 @@ use std::path::PathBuf;
 ///
 /// `SKEP_DEVICE` chooses the device: cpu, cuda or metal.
 #[derive(Parser)]
-#[command(name = "embed")]
+#[command(name = "embed", allow_negative_numbers = true)]
 pub(crate) struct Arguments {
     /// The model: a folder with model.safetensors, config.json and tokenizer.json
     #[arg(long, value_name = "DIR")]
@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     /// Sentences are padded to a multiple of this many tokens; those of equal length share batches
     #[arg(long, value_name = "TOKENS", default_value_t = 8, value_parser = at_most::<512>)]
     pub(crate) bucket: usize,
-    /// The most sentences in one batch: on a CPU, more of them bring little, and let an urgent one wait longer
+    /// The most sentences in one batch: on a CPU, more bring little, and let an urgent one wait longer
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_most::<1024>)]
     pub(crate) max_rows: usize,
     /// Threads that one product of matrices may use on a CPU [default: one per physical core]

@@ -38,8 +38,8 @@ use std::time::Duration;
 use tracing_subscriber::filter::LevelFilter;
 use work::work;
 
-/// A large batch's memory is given back and asked for again with every batch. The system's allocator may return
-/// it to the operating system each time; this one keeps it.
+/// A large batch's memory is given back and asked for again with every batch. The system's allocator may
+/// return it to the operating system each time; this one keeps it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
