@@ -2,7 +2,7 @@
 // at without a panic, pinned copies on streams of their own, memory figures, gradients for given output
 // gradients, and TorchScript made of source text.
 //
-// Every function that can fail answers 0 or 1. After a 1, skep_last_error() is what went wrong, for this thread
+// Every function that can fail answers 0, or 1 for a failure. After a 1, skep_last_error() is what went wrong, for this thread
 // and until its next call. No C++ exception leaves this file. The declarations stand in src/shim/ffi.rs.
 //
 // Streams, events and memory go through libtorch's interfaces for any device, so that one and the same file
@@ -17,6 +17,7 @@
 #include <torch/cuda.h>
 #include <torch/script.h>
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 #include <string>
@@ -66,8 +67,51 @@ std::vector<Tensor> tensors(const Tensor *const *list, size_t count) {
   return all;
 }
 
+void check_usable(const Tensor &tensor) {
+  TORCH_CHECK(tensor.defined(), "tensor is undefined, expected one with elements");
+  TORCH_CHECK(tensor.layout() == at::kStrided, "tensor has layout ", tensor.layout(), ", expected Strided");
+}
+
 Tensor pinned(at::IntArrayRef dims, at::ScalarType dtype) {
   return at::empty(dims, at::TensorOptions().dtype(dtype).pinned_memory(true));
+}
+
+// Joins host tensors in pinned memory and copies them to a CUDA device, on a stream of their own. The caller
+// waits for its copy, and no other thread does.
+Tensor upload(const std::vector<Tensor> &parts, c10::Device device) {
+  Tensor staged = pinned(joined_dims(parts), parts.at(0).scalar_type());
+  at::cat_out(staged, parts, 0);
+  c10::impl::VirtualGuardImpl guard(device.type());
+  c10::Stream compute = guard.getDefaultStream(device);
+  c10::Stream copies = guard.getStreamFromGlobalPool(device);
+  c10::StreamGuard on_copies(copies);
+  Tensor uploaded = staged.to(device, /*non_blocking=*/true);
+  guard.synchronizeStream(copies);
+  // Else the memory could be given to the next copy while a block still reads it.
+  uploaded.record_stream(compute);
+  return uploaded;
+}
+
+// Copies a tensor from its CUDA device into pinned memory, on a stream of its own. What makes the tensor must be
+// done: the runtime synchronizes the device after each batch.
+Tensor download(const Tensor &tensor) {
+  at::NoGradGuard no_grad;
+  c10::impl::VirtualGuardImpl guard(tensor.device().type());
+  c10::Stream copies = guard.getStreamFromGlobalPool(tensor.device());
+  c10::StreamGuard on_copies(copies);
+  // A view is put together on the device, so that only its own elements cross over.
+  Tensor whole = tensor.contiguous();
+  Tensor staged = pinned(whole.sizes(), whole.scalar_type());
+  staged.copy_(whole, /*non_blocking=*/true);
+  guard.synchronizeStream(copies);
+  return staged;
+}
+
+Tensor on_host(const Tensor &tensor) {
+  check_usable(tensor);
+  if (tensor.is_cpu()) return tensor;
+  TORCH_CHECK(tensor.is_cuda(), "tensor is on ", tensor.device(), ", expected cpu or cuda");
+  return download(tensor);
 }
 
 }  // namespace
@@ -76,14 +120,15 @@ extern "C" {
 
 const char *skep_last_error() { return last_error.c_str(); }
 
-// The scalar type, the device's type and index, and whether the elements lie in strides.
-int skep_describe(const Tensor *tensor, int *dtype, int *device_type, int *device_index) {
+// The scalar type and the dims, of which there is room for `capacity`.
+int skep_describe(const Tensor *tensor, int *dtype, int64_t *dims, size_t capacity, size_t *rank) {
   return guarded([&] {
-    TORCH_CHECK(tensor->defined(), "tensor is undefined, expected one with elements");
-    TORCH_CHECK(tensor->layout() == at::kStrided, "tensor has layout ", tensor->layout(), ", expected Strided");
+    check_usable(*tensor);
+    at::IntArrayRef sizes = tensor->sizes();
+    TORCH_CHECK(sizes.size() <= capacity, "tensor has ", sizes.size(), " dims, expected at most ", capacity);
     *dtype = static_cast<int>(tensor->scalar_type());
-    *device_type = static_cast<int>(tensor->device().type());
-    *device_index = static_cast<int>(tensor->device().index());
+    *rank = sizes.size();
+    std::copy(sizes.begin(), sizes.end(), dims);
   });
 }
 
@@ -106,49 +151,43 @@ int skep_to_bytes(const Tensor *tensor, uint8_t *bytes, size_t count) {
   });
 }
 
-// Joins host tensors along dim 0 in pinned memory and copies them to CUDA device `index` on a stream of their
-// own. The caller waits for its copy, and no other thread does.
-int skep_upload(const Tensor *const *parts, size_t count, int index, Tensor **out) {
-  return guarded([&] {
+// Joins tensors along dim 0, without their graphs, on the host (`index` below 0) or a CUDA device. One alone on
+// the host is passed on without a copy. Joins of more than `limit` bytes are not made: then the answer is 2, and
+// `bytes` is their size.
+int skep_join(const Tensor *const *parts, size_t count, int index, uint64_t limit, uint64_t *bytes, Tensor **out) {
+  bool too_large = false;
+  int status = guarded([&] {
     at::NoGradGuard no_grad;
-    std::vector<Tensor> all = tensors(parts, count);
-    Tensor staged = pinned(joined_dims(all), all.at(0).scalar_type());
-    at::cat_out(staged, all, 0);
-
-    c10::Device device = cuda(index);
-    c10::impl::VirtualGuardImpl guard(device.type());
-    c10::Stream compute = guard.getDefaultStream(device);
-    c10::Stream copies = guard.getStreamFromGlobalPool(device);
-    c10::StreamGuard on_copies(copies);
-    Tensor uploaded = staged.to(device, /*non_blocking=*/true);
-    guard.synchronizeStream(copies);
-    // Else the memory could be given to the next copy while a block still reads it.
-    uploaded.record_stream(compute);
-    *out = given(std::move(uploaded));
+    std::vector<Tensor> all;
+    all.reserve(count);
+    *bytes = 0;
+    for (size_t i = 0; i < count; ++i) {
+      all.push_back(on_host(*parts[i]));
+      *bytes += all.back().nbytes();
+    }
+    too_large = count > 1 && *bytes > limit;
+    if (too_large) return;
+    if (index >= 0) {
+      *out = given(upload(all, cuda(index)));
+    } else {
+      *out = given(count == 1 ? all[0].detach().contiguous() : at::cat(all, 0));
+    }
   });
+  return too_large ? 2 : status;
 }
 
-// Copies a tensor from its CUDA device into pinned memory, on a stream of its own. What makes the tensor must
-// be done: the runtime synchronizes the device after each batch.
-int skep_download(const Tensor *tensor, Tensor **out) {
-  return guarded([&] {
-    at::NoGradGuard no_grad;
-    c10::Device device = tensor->device();
-    c10::impl::VirtualGuardImpl guard(device.type());
-    c10::Stream copies = guard.getStreamFromGlobalPool(device);
-    c10::StreamGuard on_copies(copies);
-    // A view is put together on the device, so that only its own elements cross over.
-    Tensor whole = tensor->detach().contiguous();
-    Tensor staged = pinned(whole.sizes(), whole.scalar_type());
-    staged.copy_(whole, /*non_blocking=*/true);
-    guard.synchronizeStream(copies);
-    *out = given(std::move(staged));
-  });
+// The tensor on the host, without its graph.
+int skep_to_host(const Tensor *tensor, Tensor **out) {
+  return guarded([&] { *out = given(on_host(*tensor).detach()); });
 }
 
-// How many CUDA devices there are; 0 where this libtorch, or the machine, has no CUDA.
+// How many CUDA devices there are; 0 where this libtorch, or the machine, has no CUDA. Where there are any, CUDA
+// is made ready, which libtorch else does at its first tensor.
 int skep_cuda_count(int *count) {
-  return guarded([&] { *count = static_cast<int>(torch::cuda::device_count()); });
+  return guarded([&] {
+    *count = static_cast<int>(torch::cuda::device_count());
+    if (*count > 0) at::globalContext().lazyInitDevice(c10::kCUDA);
+  });
 }
 
 // Sets whether this thread records graphs, and tells whether it did.
@@ -209,6 +248,7 @@ int skep_script_save(const char *source, const char *const *names, const Tensor 
                      const bool *trainable, size_t count, const char *file) {
   return guarded([&] {
     torch::jit::Module module("Block");
+    module.register_attribute("training", c10::BoolType::get(), true);
     for (size_t i = 0; i < count; ++i) {
       Tensor value = values[i]->detach();
       if (trainable[i]) value.set_requires_grad(true);

@@ -5,9 +5,9 @@ mod failure;
 mod memory;
 mod threads;
 
-use crate::shim::{self, Place};
+use crate::shim::{self, JoinError};
 use failure::Unavailable;
-use skep_runtime_core::{BoxError, DType, Device, DeviceError, Dims, HostTensor, MemoryInfo, TensorInfo};
+use skep_runtime_core::{BoxError, DType, Device, DeviceError, HostTensor, MemoryInfo, TensorInfo};
 use tch::{Device as TorchDevice, TchError, Tensor};
 
 pub(crate) use bytes::torch_dims;
@@ -130,47 +130,16 @@ impl TchDevice {
         if bytes <= limit { Ok(()) } else { Err(failure::too_large(self.name(), bytes, limit)) }
     }
 
-    fn look(&self, tensor: &Tensor) -> Result<(TensorInfo, Place), DeviceError> {
-        let facts = shim::describe(tensor).map_err(|e| self.failure(e))?;
-        let dtype = bytes::dtype_of(facts.scalar_type).map_err(DeviceError::operation)?;
-        let dims = tensor.size().into_iter().map(|dim| usize::try_from(dim).unwrap_or(0));
-        Ok((TensorInfo { dtype, dims: Dims::from_iter(dims) }, facts.place))
-    }
-
-    /// Brings a tensor to the host, without its graph.
     fn to_cpu(&self, tensor: &Tensor) -> Result<Tensor, DeviceError> {
-        let brought = match self.look(tensor)?.1 {
-            Place::Host => tensor.f_detach(),
-            Place::Cuda(_) => shim::download(tensor),
-            Place::Other(kind) => {
-                let text = format!("tensor is on a device of libtorch's type {kind}, expected cpu or cuda");
-                Err(TchError::Torch(text))
-            }
-        };
-        brought.map_err(|e| self.failure(e))
+        shim::to_host(tensor).map_err(|e| self.failure(e))
     }
 
-    fn all_to_cpu(&self, parts: &[Tensor]) -> Result<Vec<Tensor>, DeviceError> {
-        let parts = parts.iter().map(|part| self.to_cpu(part)).collect::<Result<Vec<_>, _>>()?;
-        let mut rows = 0_usize;
-        for part in &parts {
-            rows = rows.saturating_add(self.look(part)?.0.rows().unwrap_or(0));
-        }
-        if let [first, _, ..] = &*parts {
-            let mut joined = self.look(first)?.0;
-            if let Some(count) = joined.dims.first_mut() {
-                *count = rows;
-            }
-            self.admit(joined.dtype, &joined.dims)?;
-        }
-        Ok(parts)
-    }
-
-    /// Joins tensors on the host. One alone is passed on without a copy.
-    fn join_on_cpu(&self, parts: &[Tensor]) -> Result<Tensor, DeviceError> {
-        let parts = self.all_to_cpu(parts)?;
-        let joined = if let [part] = &*parts { part.f_contiguous() } else { Tensor::f_cat(&parts, 0) };
-        joined.map_err(|e| self.failure(e))
+    fn join_on(&self, cuda: Option<usize>, parts: &[Tensor]) -> Result<Tensor, DeviceError> {
+        let limit = self.max_bytes();
+        shim::join(parts, cuda, limit).map_err(|error| match error {
+            JoinError::TooLarge(bytes) => failure::too_large(self.name(), bytes, limit),
+            JoinError::Torch(error) => self.failure(error),
+        })
     }
 
     /// Cuts a tensor on the host into views.
@@ -202,19 +171,15 @@ impl Device for TchDevice {
     }
 
     fn describe(&self, tensor: &Tensor) -> Result<TensorInfo, DeviceError> {
-        Ok(self.look(tensor)?.0)
+        let facts = shim::describe(tensor).map_err(|e| self.failure(e))?;
+        let dtype = bytes::dtype_of(facts.scalar_type).map_err(DeviceError::operation)?;
+        Ok(TensorInfo { dtype, dims: facts.dims })
     }
 
     /// Joins the parts on the host, in pinned memory where the device is not the host, and uploads them in one
     /// copy on a stream of its own, so that a batch that is running goes on.
     fn gather(&self, parts: Vec<Tensor>) -> Result<Tensor, DeviceError> {
-        match self.cuda {
-            None => self.join_on_cpu(&parts),
-            Some(ordinal) => {
-                let parts = self.all_to_cpu(&parts)?;
-                shim::upload(&parts, ordinal).map_err(|e| self.failure(e))
-            }
-        }
+        self.join_on(self.cuda, &parts)
     }
 
     /// Downloads the tensor in one copy, on a stream of its own, where the device is not the host. The parts
@@ -224,7 +189,7 @@ impl Device for TchDevice {
     }
 
     fn join(&self, parts: Vec<Tensor>) -> Result<Tensor, DeviceError> {
-        self.join_on_cpu(&parts)
+        self.join_on(None, &parts)
     }
 
     fn split(&self, tensor: &Tensor, rows: &[usize]) -> Result<Vec<Tensor>, DeviceError> {

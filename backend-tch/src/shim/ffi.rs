@@ -16,8 +16,9 @@ unsafe extern "C" {
     pub(super) fn skep_describe(
         tensor: *const C_tensor,
         dtype: &mut c_int,
-        device_type: &mut c_int,
-        device_index: &mut c_int,
+        dims: *mut i64,
+        capacity: usize,
+        rank: &mut usize,
     ) -> c_int;
     pub(super) fn skep_from_bytes(
         bytes: *const u8,
@@ -28,13 +29,15 @@ unsafe extern "C" {
         out: &mut *mut C_tensor,
     ) -> c_int;
     pub(super) fn skep_to_bytes(tensor: *const C_tensor, bytes: *mut u8, count: usize) -> c_int;
-    pub(super) fn skep_upload(
+    pub(super) fn skep_join(
         parts: *const *const C_tensor,
         count: usize,
         index: c_int,
+        limit: u64,
+        bytes: &mut u64,
         out: &mut *mut C_tensor,
     ) -> c_int;
-    pub(super) fn skep_download(tensor: *const C_tensor, out: &mut *mut C_tensor) -> c_int;
+    pub(super) fn skep_to_host(tensor: *const C_tensor, out: &mut *mut C_tensor) -> c_int;
     pub(super) fn skep_cuda_count(count: &mut c_int) -> c_int;
     pub(super) fn skep_set_grad_mode(on: bool) -> bool;
     pub(super) fn skep_synchronize(index: c_int) -> c_int;

@@ -9,6 +9,7 @@ mod ffi;
 mod script;
 
 use ffi::C_tensor;
+use skep_runtime_core::Dims;
 use std::ffi::{CStr, c_int};
 use std::marker::PhantomData;
 use std::ptr;
@@ -16,21 +17,22 @@ use tch::{TchError, Tensor};
 
 pub(crate) use script::{Script, save_script};
 
-/// What libtorch knows of a tensor, in its own numbers.
+/// What libtorch knows of a tensor.
 pub(crate) struct Facts {
     /// `c10::ScalarType`.
     pub(crate) scalar_type: c_int,
-    pub(crate) place: Place,
+    pub(crate) dims: Dims,
 }
 
-/// Where a tensor's elements are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    Host,
-    Cuda(usize),
-    /// A kind of device that this crate does not use, as `c10::DeviceType`.
-    Other(c_int),
+/// Why tensors were not joined.
+pub(crate) enum JoinError {
+    /// They have this many bytes together.
+    TooLarge(usize),
+    Torch(TchError),
 }
+
+/// More dims than any tensor of this crate's users has.
+const MAX_DIMS: usize = 16;
 
 fn checked(status: c_int) -> Result<(), TchError> {
     if status == 0 {
@@ -60,16 +62,18 @@ fn index_of(ordinal: usize) -> Result<c_int, TchError> {
         .map_err(|_| TchError::Torch(format!("device index is {ordinal}, expected at most 127")))
 }
 
+/// The host's number, and libtorch's of a CUDA device.
+fn index_or_host(cuda: Option<usize>) -> Result<c_int, TchError> {
+    cuda.map_or(Ok(-1), index_of)
+}
+
 pub(crate) fn describe(tensor: &Tensor) -> Result<Facts, TchError> {
-    let (mut scalar_type, mut kind, mut index) = (0, 0, 0);
-    // SAFETY: the tensor is borrowed.
-    checked(unsafe { ffi::skep_describe(tensor.as_ptr(), &mut scalar_type, &mut kind, &mut index) })?;
-    let place = match (kind, usize::try_from(index)) {
-        (0, _) => Place::Host,
-        (1, Ok(index)) => Place::Cuda(index),
-        _ => Place::Other(kind),
-    };
-    Ok(Facts { scalar_type, place })
+    let (mut scalar_type, mut dims, mut rank) = (0, [0; MAX_DIMS], 0);
+    let (room, capacity) = (dims.as_mut_ptr(), dims.len());
+    // SAFETY: the tensor is borrowed; the shim writes up to `capacity` dims.
+    checked(unsafe { ffi::skep_describe(tensor.as_ptr(), &mut scalar_type, room, capacity, &mut rank) })?;
+    let dims = dims.iter().take(rank).map(|&dim| usize::try_from(dim).unwrap_or(0)).collect();
+    Ok(Facts { scalar_type, dims })
 }
 
 /// A tensor on the host. The bytes must fill the dims.
@@ -87,17 +91,26 @@ pub(crate) fn to_bytes(tensor: &Tensor, count: usize) -> Result<Vec<u8>, TchErro
     Ok(bytes)
 }
 
-/// Joins host tensors and places the result on a CUDA device.
-pub(crate) fn upload(parts: &[Tensor], ordinal: usize) -> Result<Tensor, TchError> {
-    let (index, parts) = (index_of(ordinal)?, pointers(parts));
+/// Joins tensors along dim 0, without their graphs, on the host (`None`) or a CUDA device.
+pub(crate) fn join(parts: &[Tensor], cuda: Option<usize>, limit: usize) -> Result<Tensor, JoinError> {
+    let index = index_or_host(cuda).map_err(JoinError::Torch)?;
+    let (parts, limit) = (pointers(parts), u64::try_from(limit).unwrap_or(u64::MAX));
+    let (mut bytes, mut out) = (0, ptr::null_mut());
     // SAFETY: the tensors are borrowed.
-    given(|out| unsafe { ffi::skep_upload(parts.as_ptr(), parts.len(), index, out) })
+    match unsafe { ffi::skep_join(parts.as_ptr(), parts.len(), index, limit, &mut bytes, &mut out) } {
+        2 => Err(JoinError::TooLarge(usize::try_from(bytes).unwrap_or(usize::MAX))),
+        status => {
+            checked(status).map_err(JoinError::Torch)?;
+            // SAFETY: after a 0 the shim has put a tensor there, which is now ours.
+            Ok(unsafe { Tensor::from_ptr(out) })
+        }
+    }
 }
 
-/// Brings a tensor from its CUDA device to the host. What makes it must be done.
-pub(crate) fn download(tensor: &Tensor) -> Result<Tensor, TchError> {
+/// The tensor on the host, without its graph. Where it is on a device, what makes it must be done.
+pub(crate) fn to_host(tensor: &Tensor) -> Result<Tensor, TchError> {
     // SAFETY: the tensor is borrowed.
-    given(|out| unsafe { ffi::skep_download(tensor.as_ptr(), out) })
+    given(|out| unsafe { ffi::skep_to_host(tensor.as_ptr(), out) })
 }
 
 /// Waits for the stream that blocks run on.

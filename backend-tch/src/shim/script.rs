@@ -1,7 +1,7 @@
 //! TorchScript modules: tch's own give their parameters but not their buffers, and panic on results of unusual
 //! types.
 
-use super::{C_tensor, checked, ffi, index_of, pointers};
+use super::{C_tensor, checked, ffi, index_or_host, pointers};
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::Path;
 use std::ptr::{self, NonNull};
@@ -31,7 +31,7 @@ fn c_path(path: &Path) -> Result<CString, TchError> {
 impl Script {
     /// Reads a file onto the host (`None`) or a CUDA device.
     pub(crate) fn load(file: &Path, cuda: Option<usize>) -> Result<Self, TchError> {
-        let (file, index) = (c_path(file)?, cuda.map_or(Ok(-1), index_of)?);
+        let (file, index) = (c_path(file)?, index_or_host(cuda)?);
         let mut module = ptr::null_mut();
         // SAFETY: the string ends in NUL and is borrowed.
         checked(unsafe { ffi::skep_script_load(file.as_ptr(), index, &mut module) })?;

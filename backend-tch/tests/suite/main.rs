@@ -7,6 +7,7 @@ mod gradients;
 mod optimizer;
 mod registry;
 mod state;
+mod torch_script;
 
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
