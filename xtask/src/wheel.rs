@@ -30,7 +30,7 @@ pub(crate) struct Files {
     /// The folder's name in the cache.
     pub(crate) folder: &'static str,
     /// The files to keep.
-    pub(crate) files: &'static [Member],
+    pub(crate) members: &'static [Member],
 }
 
 /// One file of a wheel.
@@ -44,14 +44,14 @@ pub(crate) struct Member {
 
 /// The wheel's files in the cache, downloaded where they are not there yet.
 pub(crate) fn get(files: &Files, cache: &Path) -> Result<PathBuf, Error> {
-    let is_whole = |folder: &Path| check(folder, files.files).is_ok();
+    let is_whole = |folder: &Path| check(folder, files.members).is_ok();
     whole(cache, files.folder, is_whole, |python, work| {
         let archive = download(python, &files.wheel, work)?;
         let all = work.join("all");
-        let wanted: Vec<_> = files.files.iter().map(|file| file.path).collect();
+        let wanted: Vec<_> = files.members.iter().map(|file| file.path).collect();
         extract(python, &archive, &wanted, &all)?;
         let kept = work.join("kept");
-        keep(files.files, &all, &kept)?;
+        keep(files.members, &all, &kept)?;
         Ok(kept)
     })
 }
@@ -249,7 +249,7 @@ mod tests {
     fn files_that_are_there_are_not_downloaded_again() {
         let cache = tempfile::tempdir().unwrap();
         let wheel = Wheel { requirement: "", sha256: "", tags: &[] };
-        let files = Files { wheel, folder: "thing", files: FILES };
+        let files = Files { wheel, folder: "thing", members: FILES };
         fs::create_dir(cache.path().join("thing")).unwrap();
         fs::write(cache.path().join("thing/a.txt"), "hello").unwrap();
         fs::write(cache.path().join("thing/b.json"), "{}").unwrap();
@@ -295,7 +295,7 @@ mod tests {
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
         let wheel = Wheel { requirement: "", sha256: "", tags: &[] };
-        let files = Files { wheel, folder: "thing", files: FILES };
+        let files = Files { wheel, folder: "thing", members: FILES };
         let error = get(&files, &file.join("cache")).unwrap_err().to_string();
         assert!(error.starts_with("cannot create "), "{error}");
     }

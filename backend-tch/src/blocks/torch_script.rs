@@ -1,4 +1,4 @@
-//! Blocks that others have made: TorchScript files, as `torch.jit.save` writes them.
+//! Blocks that others have made: `TorchScript` files, as `torch.jit.save` writes them.
 
 use super::schema;
 use crate::block::{Layers, TchBlock, VarBuilder};
@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tch::{TchError, Tensor};
 
-/// The module in a TorchScript file (`.pt`), by its method `forward`, which takes tensors and gives a tensor or
+/// The module in a `TorchScript` file (`.pt`), by its method `forward`, which takes tensors and gives a tensor or
 /// a tuple or list of tensors.
 ///
 /// Its parameters and buffers keep their names. A parameter that needs a gradient in the file is trained where
@@ -44,7 +44,7 @@ pub struct TorchScript {
     pub inputs: Schema,
 }
 
-/// Why a TorchScript file cannot be used.
+/// Why a `TorchScript` file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScriptError {
@@ -56,7 +56,7 @@ pub enum ScriptError {
         /// The system's error.
         source: io::Error,
     },
-    /// The file is not a whole TorchScript file: torn, or something else.
+    /// The file is not a whole `TorchScript` file: torn, or something else.
     #[error("file {} is not a whole TorchScript file: {reason}", .path.display())]
     Torn {
         /// The file.
@@ -94,8 +94,8 @@ impl TorchScript {
         TchBlock::new(name, self.inputs, move |vb| Ok(Box::new(Module::load(&file, vb)?)))
     }
 
-    /// Writes a TorchScript file, without Python: `source` holds the method `forward` (and others that it
-    /// calls) in TorchScript's language; `values` are what it finds under `self`, each with whether it is
+    /// Writes a `TorchScript` file, without Python: `source` holds the method `forward` (and others that it
+    /// calls) in `TorchScript`'s language; `values` are what it finds under `self`, each with whether it is
     /// trained. Types other than `Tensor` need annotations.
     ///
     /// # Errors

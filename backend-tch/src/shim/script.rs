@@ -1,4 +1,4 @@
-//! TorchScript modules: tch's own give their parameters but not their buffers, and panic on results of unusual
+//! `TorchScript` modules: tch's own give their parameters but not their buffers, and panic on results of unusual
 //! types.
 
 use super::{C_tensor, checked, ffi, index_or_host, pointers};
@@ -91,7 +91,7 @@ impl Drop for Script {
     }
 }
 
-/// Writes a TorchScript file: methods as source text, and what they find under `self`, each with whether it is
+/// Writes a `TorchScript` file: methods as source text, and what they find under `self`, each with whether it is
 /// trained.
 pub(crate) fn save_script(
     source: &str,

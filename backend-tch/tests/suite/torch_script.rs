@@ -1,4 +1,4 @@
-//! TorchScript files, made here, as blocks.
+//! `TorchScript` files, made here, as blocks.
 
 use crate::{assert_close, dims, loaded, noise, tensor, values};
 use skep_backend_tch::blocks::{ScriptError, TorchScript};
