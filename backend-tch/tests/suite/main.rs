@@ -6,6 +6,7 @@ mod device;
 mod gradients;
 mod optimizer;
 mod registry;
+mod serving;
 mod state;
 mod torch_script;
 
