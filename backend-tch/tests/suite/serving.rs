@@ -9,7 +9,7 @@ use std::slice::from_ref;
 use std::thread;
 use std::time::Duration;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 fn ffn() -> TchBlock {
     let ffn = Ffn { input: 6, hidden: 12, output: 4, activation: Activation::Gelu };
