@@ -2,8 +2,8 @@
 // at without a panic, pinned copies on streams of their own, memory figures, gradients for given output
 // gradients, and TorchScript made of source text.
 //
-// Every function that can fail answers 0, or 1 for a failure. After a 1, skep_last_error() is what went wrong, for this thread
-// and until its next call. No C++ exception leaves this file. The declarations stand in src/shim/ffi.rs.
+// Every function that can fail answers 0, or 1 for a failure. After a 1, skep_last_error() is what went wrong,
+// for this thread and until its next call. No C++ exception leaves this file. The declarations stand in src/shim/ffi.rs.
 //
 // Streams, events and memory go through libtorch's interfaces for any device, so that one and the same file
 // compiles with a libtorch that has CUDA and with one that has not.

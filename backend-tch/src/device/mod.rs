@@ -231,6 +231,8 @@ impl Device for TchDevice {
     }
 
     fn to_host(&self, tensor: &Tensor) -> Result<HostTensor, DeviceError> {
+        // Unlike outputs that are scattered, this one may still be in the making.
+        self.synchronize()?;
         let tensor = self.to_cpu(tensor)?;
         let info = self.describe(&tensor)?;
         let bytes = shim::to_bytes(&tensor, bytes::count(info.dtype, &info.dims));
