@@ -165,6 +165,13 @@ impl<T> fmt::Display for Refused<T> {
 
 impl<T> StdError for Refused<T> {}
 
+/// Lets a caller who does not want the inputs back write `?`, also where tensors are not `Sync`.
+impl<T> From<Refused<T>> for SubmitError {
+    fn from(refused: Refused<T>) -> Self {
+        refused.error
+    }
+}
+
 /// What an accepted task is told in place of outputs. Cheap to clone.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -59,8 +59,8 @@ impl<T> Request<T> {
     /// Sets how long the task may wait before it starts to run. When the time is up, its ticket resolves
     /// to [`TaskError::Expired`](crate::TaskError::Expired), also while the device is busy, and the task
     /// never runs. A task that has started is not interrupted.
-    pub fn deadline(mut self, from_now: Duration) -> Self {
-        self.deadline = Some(from_now);
+    pub fn deadline(mut self, from_now: impl Into<Option<Duration>>) -> Self {
+        self.deadline = from_now.into();
         self
     }
 }

@@ -130,6 +130,24 @@ impl HostTensor {
         Self::new(DType::F32, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
+    /// A `u32` tensor: token ids, say.
+    ///
+    /// # Errors
+    ///
+    /// When `values` are not as many as `dims` say.
+    pub fn from_u32(dims: &[usize], values: &[u32]) -> Result<Self, WrongByteCount> {
+        Self::new(DType::U32, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+
+    /// An `i64` tensor: indices as libtorch takes them.
+    ///
+    /// # Errors
+    ///
+    /// When `values` are not as many as `dims` say.
+    pub fn from_i64(dims: &[usize], values: &[i64]) -> Result<Self, WrongByteCount> {
+        Self::new(DType::I64, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+
     /// A tensor full of zeros; `None` where its size does not fit into memory's address range.
     pub fn zeros(dtype: DType, dims: &[usize]) -> Option<Self> {
         let bytes = dims.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d))?;
@@ -160,5 +178,26 @@ impl HostTensor {
     pub fn to_f32(&self) -> Option<Vec<f32>> {
         (self.dtype == DType::F32)
             .then(|| self.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_must_fill_the_dims() {
+        let error = HostTensor::new(DType::I64, &[2, 3], vec![0; 47]).unwrap_err();
+        assert_eq!(error.to_string(), "i64 tensor of dims [2, 3] needs 48 bytes, got 47");
+        assert!(HostTensor::new(DType::F32, &[usize::MAX, 2], Vec::new()).is_err(), "no overflow");
+        assert!(HostTensor::zeros(DType::F32, &[usize::MAX, 2]).is_none());
+    }
+
+    #[test]
+    fn numbers_are_little_endian() {
+        assert_eq!(HostTensor::from_u32(&[1], &[258]).unwrap().bytes(), [2, 1, 0, 0]);
+        assert_eq!(HostTensor::from_i64(&[1], &[-2]).unwrap().bytes(), (-2i64).to_le_bytes());
+        assert_eq!(HostTensor::from_f32(&[2], &[0.5, -1.5]).unwrap().to_f32(), Some(vec![0.5, -1.5]));
+        assert_eq!(HostTensor::from_u32(&[1], &[1]).unwrap().to_f32(), None);
     }
 }

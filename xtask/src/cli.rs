@@ -70,6 +70,14 @@ pub(crate) enum Task {
     },
     /// Gets the sentence model that the embedding demo and test use, and prints its folder
     Model,
+    /// Gets libtorch for the processor, with which backend tch is built, and prints its folder
+    ///
+    /// Where `LIBTORCH` names one, that one is used. Steps of backend tch do this by themselves.
+    Libtorch {
+        /// Take the libtorch of this Python's `torch` package, with CUDA where it has it
+        #[arg(long, value_name = "PYTHON", num_args = 0..=1, default_missing_value = "python3")]
+        from_python: Option<OsString>,
+    },
 }
 
 /// Which combinations, and what a skipped one means.

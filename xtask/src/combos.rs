@@ -1,6 +1,8 @@
 //! The one table of combinations of backend and device: what cargo must enable for each, what the machine
 //! must have, and why a combination is not possible.
 
+use crate::error::Error;
+use crate::libtorch;
 use clap::ValueEnum;
 use std::env;
 use std::fmt;
@@ -50,6 +52,11 @@ pub(crate) enum Need {
     Nvcc,
     NvidiaGpu,
     MacOs,
+    /// libtorch, or what it takes to get it.
+    #[allow(dead_code, reason = "asked for once the suite has tch")]
+    Libtorch,
+    #[allow(dead_code, reason = "asked for once the suite has tch")]
+    CudaLibtorch,
 }
 
 /// How much of a combination a step uses.
@@ -61,7 +68,10 @@ pub(crate) enum Use {
     Run,
 }
 
-const TCH_ABSENT: Support = Support::Absent("backend tch is not built yet");
+/// The suite and the demos do not know tch yet.
+const TCH_ALONE: Support = Support::Absent(
+    "the suite has no tch yet; its own tests: cargo xtask libtorch && cargo test -p skep-backend-tch",
+);
 
 /// Every combination there is.
 pub(crate) const COMBINATIONS: [Combination; 6] = [
@@ -89,9 +99,13 @@ pub(crate) const COMBINATIONS: [Combination; 6] = [
             run: &[Need::MacOs],
         },
     },
-    Combination { backend: Backend::Tch, device: Device::Cpu, support: TCH_ABSENT },
-    Combination { backend: Backend::Tch, device: Device::Cuda, support: TCH_ABSENT },
-    Combination { backend: Backend::Tch, device: Device::Metal, support: TCH_ABSENT },
+    Combination { backend: Backend::Tch, device: Device::Cpu, support: TCH_ALONE },
+    Combination { backend: Backend::Tch, device: Device::Cuda, support: TCH_ALONE },
+    Combination {
+        backend: Backend::Tch,
+        device: Device::Metal,
+        support: Support::Absent("backend tch has no metal device"),
+    },
 ];
 
 /// The rows that match, in the table's order.
@@ -108,6 +122,26 @@ impl Combination {
             | (Support::Available { run: needs, .. }, Use::Run) => {
                 needs.iter().find(|need| !has(**need)).map(|need| need.lack())
             }
+        }
+    }
+
+    /// Gets what a step that links needs and the machine does not have yet.
+    pub(crate) fn prepare(&self, usage: Use) -> Result<(), Error> {
+        match (self.backend, usage) {
+            (Backend::Tch, Use::Run) => libtorch::get().map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Which packages cargo is to work on, and how.
+    ///
+    /// The workspace's default members are all that can be built without libtorch. Where it is missing, the
+    /// others can be checked and documented, and no more.
+    pub(crate) fn packages(&self) -> &'static [&'static str] {
+        match self.backend {
+            Backend::Candle => &[],
+            Backend::Tch if libtorch::is_there() => &["--workspace"],
+            Backend::Tch => &["--workspace", "--features=skep-backend-tch/doc-only"],
         }
     }
 
@@ -145,6 +179,8 @@ impl Need {
                 .output()
                 .is_ok_and(|output| output.status.success() && !output.stdout.is_empty()),
             Self::MacOs => cfg!(target_os = "macos"),
+            Self::Libtorch => libtorch::available(),
+            Self::CudaLibtorch => libtorch::has_cuda(),
         }
     }
 
@@ -153,6 +189,10 @@ impl Need {
             Self::Nvcc => "nvcc is neither on PATH nor under CUDA_HOME",
             Self::NvidiaGpu => "nvidia-smi finds no GPU",
             Self::MacOs => "metal needs macOS",
+            Self::Libtorch => {
+                "libtorch is missing, and only Linux on x86-64 with Python and pip can fetch it"
+            }
+            Self::CudaLibtorch => "there is no libtorch with CUDA: cargo xtask libtorch --from-python",
         }
     }
 }
@@ -232,12 +272,5 @@ mod tests {
         assert_eq!(cuda.obstacle(Use::Run, |_| false), Some(Need::Nvcc.lack()));
         assert_eq!(cuda.obstacle(Use::Run, |need| need == Need::Nvcc), Some(Need::NvidiaGpu.lack()));
         assert_eq!(cuda.obstacle(Use::Check, |need| need == Need::Nvcc), None);
-    }
-
-    #[test]
-    fn tch_says_that_it_is_not_built_yet() {
-        for combination in select(Choice::One(Backend::Tch), Choice::All) {
-            assert_eq!(combination.obstacle(Use::Check, |_| true), Some("backend tch is not built yet"));
-        }
     }
 }

@@ -28,6 +28,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> Result<ExitCode, Error> {
     if let Some(reason) = combination.obstacle(Use::Run, Need::met) {
         return Err(Error::NoDemo { demo: demo.name, combination: combination.to_string(), reason });
     }
+    combination.prepare(Use::Run)?;
     if demo.name == "embed" && !has_any(&arguments, &["--model-dir", "--help", "-h"]) {
         arguments.extend(["--model-dir".into(), model::folder()?.into()]);
     }
@@ -159,8 +160,8 @@ mod tests {
 
     #[test]
     fn a_combination_that_cannot_run_is_an_error() {
-        let error = run(vec!["--backend".into(), "tch".into()]).unwrap_err().to_string();
-        assert_eq!(error, "demo digits cannot run on tch cpu: backend tch is not built yet");
+        let error = run(vec!["--backend=tch".into(), "--device=metal".into()]).unwrap_err().to_string();
+        assert_eq!(error, "demo digits cannot run on tch metal: backend tch has no metal device");
     }
 
     #[test]

@@ -36,6 +36,18 @@ pub(crate) enum Error {
     #[error("cannot get the model: {source}; {remedy}")]
     Model { source: Box<Error>, remedy: String },
 
+    #[error("cannot get libtorch: {source}; {remedy}")]
+    Libtorch { source: Box<Error>, remedy: String },
+
+    #[error(
+        "libtorch {version} is not there, and can be fetched on Linux on x86-64 only: set LIBTORCH, or run \
+         `cargo xtask libtorch --from-python` where Python has torch {version}"
+    )]
+    NoLibtorch { version: &'static str },
+
+    #[error("{} is libtorch {found}, expected {expected}", path.display())]
+    WrongLibtorch { path: PathBuf, found: String, expected: &'static str },
+
     #[error("cannot read {}: {reason}", path.display())]
     Estimates { path: PathBuf, reason: String },
 

@@ -17,6 +17,7 @@ mod combos;
 mod demo;
 mod error;
 mod estimates;
+mod libtorch;
 mod model;
 mod process;
 mod steps;
@@ -46,6 +47,14 @@ fn run(task: Task) -> Result<ExitCode, Error> {
         Task::Demo { arguments } => return demo::run(arguments),
         Task::Model => {
             println!("{}", model::folder()?.display());
+            return Ok(ExitCode::SUCCESS);
+        }
+        Task::Libtorch { from_python } => {
+            let folder = match from_python {
+                Some(python) => libtorch::take_from_python(&python)?,
+                None => libtorch::get()?,
+            };
+            println!("{}", folder.display());
             return Ok(ExitCode::SUCCESS);
         }
         Task::Build { selection, release } => {

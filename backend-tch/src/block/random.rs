@@ -1,0 +1,91 @@
+//! Random numbers for first parameters, equal on every machine and in every backend.
+
+use super::parameters::Init;
+
+/// `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
+pub(super) struct Random(u64);
+
+impl Random {
+    /// Numbers that depend on the seed and the name of a parameter, so that a block that gains a layer
+    /// keeps the first values of the others.
+    pub(super) fn for_parameter(seed: u64, name: &str) -> Self {
+        let mut random = Self(seed);
+        for byte in name.bytes() {
+            random = Self(random.next() ^ u64::from(byte));
+        }
+        random
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in `0..1`, of 53 random bits.
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Normal with mean 0 and deviation 1 (Box and Muller, "A note on the generation of random normal
+    /// deviates", 1958).
+    fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.unit()).cos()
+    }
+
+    /// The first values of a parameter, as its layer asks for them.
+    pub(super) fn values(&mut self, count: usize, init: Init) -> Vec<f32> {
+        let mut draw = |f: &mut dyn FnMut(&mut Self) -> f64| {
+            #[expect(clippy::cast_possible_truncation, reason = "parameters are f32")]
+            (0..count).map(|_| f(self) as f32).collect()
+        };
+        match init {
+            Init::Const(value) => draw(&mut |_| value),
+            Init::Uniform { lo, up } => draw(&mut |r| lo + (up - lo) * r.unit()),
+            Init::Randn { mean, stdev } => draw(&mut |r| mean + stdev * r.normal()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(seed: u64, name: &str, init: Init) -> Vec<f32> {
+        Random::for_parameter(seed, name).values(10_000, init)
+    }
+
+    #[test]
+    fn the_generator_is_the_published_one() {
+        let mut random = Random(1_234_567);
+        let first = [random.next(), random.next(), random.next()];
+        assert_eq!(first, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+    }
+
+    #[test]
+    fn seed_and_name_decide_the_values() {
+        let init = Init::Uniform { lo: -1.0, up: 1.0 };
+        assert_eq!(values(1, "a", init), values(1, "a", init));
+        assert_ne!(values(1, "a", init), values(2, "a", init));
+        assert_ne!(values(1, "a", init), values(1, "b", init));
+    }
+
+    #[test]
+    fn values_are_distributed_as_asked() {
+        let uniform = values(3, "w", Init::Uniform { lo: -2.0, up: 4.0 });
+        assert!(uniform.iter().all(|v| (-2.0..4.0).contains(v)));
+        assert!((mean(&uniform) - 1.0).abs() < 0.1);
+
+        let normal = values(3, "w", Init::Randn { mean: 5.0, stdev: 2.0 });
+        let squares: Vec<f32> = normal.iter().map(|v| (v - 5.0).powi(2)).collect();
+        assert!((mean(&normal) - 5.0).abs() < 0.1);
+        assert!((mean(&squares).sqrt() - 2.0).abs() < 0.1);
+    }
+
+    fn mean(values: &[f32]) -> f32 {
+        values.iter().sum::<f32>() / values.len() as f32
+    }
+}

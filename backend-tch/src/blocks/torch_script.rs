@@ -1,0 +1,172 @@
+//! Blocks that others have made: `TorchScript` files, as `torch.jit.save` writes them.
+
+use super::schema;
+use crate::block::{Layers, TchBlock, VarBuilder};
+use crate::config::{Config, ConfigError};
+use crate::shim::{self, Script};
+use skep_runtime_core::{BoxError, DType, Dim, Schema, TensorSpec};
+use std::cell::Cell;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use tch::{TchError, Tensor};
+
+/// The module in a `TorchScript` file (`.pt`), by its method `forward`, which takes tensors and gives a tensor or
+/// a tuple or list of tensors.
+///
+/// Its parameters and buffers keep their names. A parameter that needs a gradient in the file is trained where
+/// the block has an optimizer; the module is in its training mode during backward passes and in its evaluation
+/// mode else. What comes out is found by the runtime in one dummy run, unless
+/// [`with_outputs`](TchBlock::with_outputs) says it.
+///
+/// ```
+/// use skep_backend_tch::blocks::TorchScript;
+/// use skep_backend_tch::prelude::*;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let file = folder.path().join("scale.pt");
+/// let source = "def forward(self, x):\n    return x * self.scale\n";
+/// let scale = Tensor::from_slice(&[2.0_f32]);
+/// TorchScript::save(&file, source, &[("scale", scale, true)])?;
+///
+/// let inputs = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[3])])?;
+/// let mut block = TorchScript { file, inputs }.block("scale");
+/// block.load(&TchDevice::cpu())?;
+/// let y = block.forward(&[Tensor::from_slice(&[1.0_f32, 2.0, 3.0]).f_reshape([1, 3])?])?;
+/// assert_eq!(y[0], Tensor::from_slice(&[2.0_f32, 4.0, 6.0]).f_reshape([1, 3])?);
+/// # Ok::<(), skep_backend_tch::runtime::BoxError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TorchScript {
+    /// The file.
+    pub file: PathBuf,
+    /// What `forward` takes, in order.
+    pub inputs: Schema,
+}
+
+/// Why a `TorchScript` file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScriptError {
+    /// The file is missing or cannot be read.
+    #[error("TorchScript file {} cannot be read: {source}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The file is not a whole `TorchScript` file: torn, or something else.
+    #[error("file {} is not a whole TorchScript file: {reason}", .path.display())]
+    Torn {
+        /// The file.
+        path: PathBuf,
+        /// What libtorch says.
+        reason: String,
+    },
+}
+
+impl TorchScript {
+    /// Reads `file` and `inputs`: the tensors that `forward` takes, in order and with spaces between them, each
+    /// as `name:dtype[dims of a row]`, with `x` between the dims. `..128` is a dim that differs from task to
+    /// task, up to 128: `ids:i64[..128] weights:f32[3x4] label:u8[]`.
+    ///
+    /// # Errors
+    ///
+    /// When a setting is missing, unknown or of another form.
+    pub fn from_config(config: &Config) -> Result<Self, ConfigError> {
+        config.only(&["file", "inputs"])?;
+        let text: String = config.required("inputs")?;
+        let invalid = |got: &str| {
+            ConfigError::invalid("inputs", got, "tensors like `x:f32[3x4]`, with spaces between them")
+        };
+        let specs = text.split_whitespace().map(|part| spec(part).ok_or_else(|| invalid(part)));
+        let specs = specs.collect::<Result<Vec<_>, _>>()?;
+        if specs.is_empty() {
+            return Err(invalid(&text));
+        }
+        Ok(Self { file: config.required::<String>("file")?.into(), inputs: schema(specs)? })
+    }
+
+    /// The block of this name. The file is read when the block is loaded.
+    pub fn block(self, name: impl Into<String>) -> TchBlock {
+        let file = self.file;
+        TchBlock::new(name, self.inputs, move |vb| Ok(Box::new(Module::load(&file, vb)?)))
+    }
+
+    /// Writes a `TorchScript` file, without Python: `source` holds the method `forward` (and others that it
+    /// calls) in `TorchScript`'s language; `values` are what it finds under `self`, each with whether it is
+    /// trained. Types other than `Tensor` need annotations.
+    ///
+    /// # Errors
+    ///
+    /// When the source is wrong or the file cannot be written; libtorch's message names the line.
+    pub fn save(file: &Path, source: &str, values: &[(&str, Tensor, bool)]) -> Result<(), TchError> {
+        shim::save_script(source, values, file)
+    }
+}
+
+/// `name:dtype[dims]`.
+fn spec(text: &str) -> Option<TensorSpec> {
+    let (name, rest) = text.split_once(':')?;
+    let (dtype, dims) = rest.strip_suffix(']')?.split_once('[')?;
+    let dtype = DTYPES.into_iter().find(|known| known.to_string() == dtype)?;
+    let dim = |text: &str| {
+        Some(match text.strip_prefix("..") {
+            Some(max) => Dim::Free { max: max.parse().ok()? },
+            None => Dim::Fixed(text.parse().ok()?),
+        })
+    };
+    let row = dims.split('x').filter(|_| !dims.is_empty()).map(dim).collect::<Option<Vec<_>>>()?;
+    let named = !name.is_empty();
+    named.then(|| TensorSpec::new(name, dtype, [vec![Dim::Batch], row].concat()))
+}
+
+const DTYPES: [DType; 11] = [
+    DType::Bool,
+    DType::U8,
+    DType::I8,
+    DType::I16,
+    DType::I32,
+    DType::U32,
+    DType::I64,
+    DType::F16,
+    DType::BF16,
+    DType::F32,
+    DType::F64,
+];
+
+struct Module {
+    script: Script,
+    /// The mode that the module is in, once it was set: setting it walks through all of the module's parts.
+    training: Cell<Option<bool>>,
+}
+
+impl Module {
+    fn load(file: &Path, vb: &VarBuilder<'_>) -> Result<Self, BoxError> {
+        // libtorch tells a missing file from a torn one in its text only.
+        File::open(file).map_err(|source| ScriptError::Read { path: file.to_owned(), source })?;
+        let script = Script::load(file, vb.device().cuda_ordinal()).map_err(|error| {
+            let reason = vb.device().failure(error).to_string();
+            ScriptError::Torn { path: file.to_owned(), reason }
+        })?;
+        for named in script.tensors()? {
+            vb.adopt(&named.name, named.parameter, named.tensor);
+        }
+        Ok(Self { script, training: Cell::new(None) })
+    }
+}
+
+impl Layers for Module {
+    fn forward(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, TchError> {
+        self.script.forward(inputs)
+    }
+
+    fn training(&self, on: bool) -> Result<(), TchError> {
+        if self.training.get() != Some(on) {
+            self.script.train(on)?;
+            self.training.set(Some(on));
+        }
+        Ok(())
+    }
+}

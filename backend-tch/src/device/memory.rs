@@ -1,0 +1,50 @@
+//! How much memory the machine has, where the operating system tells in files (Linux).
+
+use skep_runtime_core::MemoryInfo;
+use std::fs::read_to_string;
+use std::sync::OnceLock;
+
+/// One tensor may take this part of the machine's memory: a block holds several of a batch's size at once.
+const SHARE: u64 = 4;
+
+/// The most bytes of one tensor unless the application says otherwise. No limit where the machine's memory
+/// is not known.
+pub(super) fn default_limit() -> usize {
+    static LIMIT: OnceLock<usize> = OnceLock::new();
+    *LIMIT.get_or_init(|| {
+        let machine = of_machine().map(|memory| memory.total);
+        let container = read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|s| s.trim().parse().ok());
+        let total = machine.into_iter().chain(container).min();
+        total.map_or(usize::MAX, |total| usize::try_from(total / SHARE).unwrap_or(usize::MAX))
+    })
+}
+
+pub(super) fn of_machine() -> Option<MemoryInfo> {
+    parse(&read_to_string("/proc/meminfo").ok()?)
+}
+
+fn parse(meminfo: &str) -> Option<MemoryInfo> {
+    let bytes = |name: &str| -> Option<u64> {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    };
+    let total = bytes("MemTotal")?;
+    Some(MemoryInfo { used: total.saturating_sub(bytes("MemAvailable")?), total })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meminfo_is_read_in_bytes() {
+        let text = "MemTotal:       1000 kB\nMemFree:  10 kB\nMemAvailable:    400 kB\n";
+        assert_eq!(parse(text), Some(MemoryInfo { used: 600 * 1024, total: 1000 * 1024 }));
+    }
+
+    #[test]
+    fn an_odd_meminfo_gives_no_figures() {
+        assert_eq!(parse("MemTotal: many\nMemAvailable: 1 kB\n"), None);
+        assert_eq!(parse(""), None);
+    }
+}

@@ -1,0 +1,242 @@
+//! Where batches run, on libtorch: the host's processor, or one GPU.
+
+mod bytes;
+mod failure;
+mod memory;
+mod threads;
+
+use crate::shim::{self, JoinError};
+use failure::Unavailable;
+use skep_runtime_core::{BoxError, DType, Device, DeviceError, HostTensor, MemoryInfo, TensorInfo};
+use tch::{Device as TorchDevice, TchError, Tensor};
+
+pub(crate) use bytes::torch_dims;
+
+/// How the processor is used.
+///
+/// ```
+/// use skep_backend_tch::{CpuOptions, TchDevice};
+///
+/// let device = TchDevice::cpu_with(CpuOptions { threads: Some(1), ..CpuOptions::default() });
+/// assert_eq!(device.max_bytes(), TchDevice::cpu().max_bytes());
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuOptions {
+    /// How many threads one operation may use (libtorch's intra-op threads), the device thread included;
+    /// `None` leaves it to libtorch: `OMP_NUM_THREADS`, or as many as there are physical cores.
+    ///
+    /// It is set when the device thread of a runtime starts and holds for that thread, so two runtimes of
+    /// one process may differ. Threads that use libtorch for the first time later take it over. One thread per
+    /// core is right for a machine that does nothing else; where other processes are busy, one thread in
+    /// all is often faster.
+    pub threads: Option<usize>,
+    /// The most bytes that one tensor which the device makes may have; `None` for a quarter of the
+    /// machine's memory (of the container's limit, where there is one).
+    ///
+    /// Operating systems promise more memory than there is and end the process that uses it, so the size is
+    /// checked before it is asked for. What a block makes in between is not checked: leave room for it.
+    pub max_bytes: Option<usize>,
+}
+
+/// A place where libtorch runs: `cpu`, `cuda:0`.
+///
+/// Cloning it gives another handle to the same place. Callers' tensors are on the host; a caller's tensor
+/// that is part of a graph is used without its graph.
+///
+/// ```
+/// use skep_backend_tch::TchDevice;
+/// use skep_backend_tch::runtime::Device;
+/// use skep_backend_tch::tch::{Kind, Tensor};
+///
+/// let device = TchDevice::cpu();
+/// let part = |rows| Tensor::f_ones([rows, 4], (Kind::Float, device.place()));
+/// let batch = device.gather(vec![part(1)?, part(2)?])?;
+/// assert_eq!(batch.size(), [3, 4]);
+/// let parts = device.scatter(batch, &[1, 2])?;
+/// assert_eq!(parts[1].size(), [2, 4]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct TchDevice {
+    cuda: Option<usize>,
+    options: CpuOptions,
+}
+
+impl TchDevice {
+    /// The host's processor, with the default options.
+    pub fn cpu() -> Self {
+        Self::cpu_with(CpuOptions::default())
+    }
+
+    /// The host's processor.
+    pub fn cpu_with(options: CpuOptions) -> Self {
+        Self { cuda: None, options }
+    }
+
+    /// A CUDA device. Needs a libtorch that was built with CUDA, and a driver; this crate itself is the same
+    /// for all.
+    ///
+    /// Loads the CUDA half of libtorch, which the linker leaves out of programs. Make this device before
+    /// anything else uses libtorch: it looks for CUDA once, and keeps the answer.
+    ///
+    /// # Errors
+    ///
+    /// When this libtorch has no CUDA, or there is no such device.
+    pub fn cuda(ordinal: usize) -> Result<Self, DeviceError> {
+        let name = format!("cuda:{ordinal}");
+        let unavailable = |reason: String| DeviceError::operation(Unavailable { name: name.clone(), reason });
+        shim::load_cuda().map_err(|e| unavailable(format!("this libtorch has no CUDA ({})", text(&e))))?;
+        match shim::cuda_count().map_err(|e| unavailable(text(&e)))? {
+            0 => Err(unavailable("libtorch finds no device or no driver".to_owned())),
+            count if ordinal >= count => Err(unavailable(format!("there are {count} devices, from cuda:0"))),
+            _ => Ok(Self { cuda: Some(ordinal), options: CpuOptions::default() }),
+        }
+    }
+
+    /// tch's name for this place.
+    pub fn place(&self) -> TorchDevice {
+        self.cuda.map_or(TorchDevice::Cpu, TorchDevice::Cuda)
+    }
+
+    /// The most bytes that one tensor on the host may have.
+    pub fn max_bytes(&self) -> usize {
+        self.options.max_bytes.unwrap_or_else(memory::default_limit)
+    }
+
+    /// Sorts tch's error: out of memory, device lost, or one failed operation.
+    pub fn failure(&self, error: TchError) -> DeviceError {
+        failure::sort(&self.name(), error)
+    }
+
+    /// The same for an error that may be of any kind.
+    pub(crate) fn unbox(&self, error: BoxError) -> DeviceError {
+        match error.downcast::<TchError>() {
+            Ok(error) => self.failure(*error),
+            Err(error) => match error.downcast::<DeviceError>() {
+                Ok(error) => *error,
+                Err(error) => DeviceError::operation(error),
+            },
+        }
+    }
+
+    /// The ordinal of the CUDA device, `None` for the host.
+    pub(crate) fn cuda_ordinal(&self) -> Option<usize> {
+        self.cuda
+    }
+
+    /// Refuses a tensor on the host that is larger than [`max_bytes`](Self::max_bytes).
+    pub(crate) fn admit(&self, dtype: DType, dims: &[usize]) -> Result<(), DeviceError> {
+        let (bytes, limit) = (bytes::count(dtype, dims), self.max_bytes());
+        if bytes <= limit { Ok(()) } else { Err(failure::too_large(self.name(), bytes, limit)) }
+    }
+
+    fn to_cpu(&self, tensor: &Tensor) -> Result<Tensor, DeviceError> {
+        shim::to_host(tensor).map_err(|e| self.failure(e))
+    }
+
+    fn join_on(&self, cuda: Option<usize>, parts: &[Tensor]) -> Result<Tensor, DeviceError> {
+        let limit = self.max_bytes();
+        shim::join(parts, cuda, limit).map_err(|error| match error {
+            JoinError::TooLarge(bytes) => failure::too_large(self.name(), bytes, limit),
+            JoinError::Torch(error) => self.failure(error),
+        })
+    }
+
+    /// Cuts a tensor on the host into views.
+    fn views(&self, tensor: &Tensor, rows: &[usize]) -> Result<Vec<Tensor>, DeviceError> {
+        let mut start = 0;
+        let cut = |rows: i64| {
+            let part = tensor.f_narrow(0, start, rows);
+            start += rows;
+            part
+        };
+        let rows = torch_dims(rows).map_err(|e| self.failure(e))?;
+        rows.into_iter().map(cut).collect::<Result<_, _>>().map_err(|e| self.failure(e))
+    }
+}
+
+/// The text of an error without the name of its variant.
+fn text(error: &TchError) -> String {
+    match error {
+        TchError::Torch(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+impl Device for TchDevice {
+    type Tensor = Tensor;
+
+    fn name(&self) -> String {
+        self.cuda.map_or_else(|| "cpu".to_owned(), |ordinal| format!("cuda:{ordinal}"))
+    }
+
+    fn describe(&self, tensor: &Tensor) -> Result<TensorInfo, DeviceError> {
+        let facts = shim::describe(tensor).map_err(|e| self.failure(e))?;
+        let dtype = bytes::dtype_of(facts.scalar_type).map_err(DeviceError::operation)?;
+        Ok(TensorInfo { dtype, dims: facts.dims })
+    }
+
+    /// Joins the parts on the host, in pinned memory where the device is not the host, and uploads them in one
+    /// copy on a stream of its own, so that a batch that is running goes on.
+    fn gather(&self, parts: Vec<Tensor>) -> Result<Tensor, DeviceError> {
+        self.join_on(self.cuda, &parts)
+    }
+
+    /// Downloads the tensor in one copy, on a stream of its own, where the device is not the host. The parts
+    /// are views into it.
+    fn scatter(&self, tensor: Tensor, rows: &[usize]) -> Result<Vec<Tensor>, DeviceError> {
+        self.views(&self.to_cpu(&tensor)?, rows)
+    }
+
+    fn join(&self, parts: Vec<Tensor>) -> Result<Tensor, DeviceError> {
+        self.join_on(None, &parts)
+    }
+
+    fn split(&self, tensor: &Tensor, rows: &[usize]) -> Result<Vec<Tensor>, DeviceError> {
+        self.views(tensor, rows)
+    }
+
+    fn index_outside(&self, tensor: &Tensor, below: u64) -> Result<Option<i64>, DeviceError> {
+        let tensor = self.to_cpu(tensor)?;
+        let info = self.describe(&tensor)?;
+        bytes::index_outside(&tensor, info.dtype, &info.dims, below).map_err(|e| self.unbox(e))
+    }
+
+    fn is_host(&self) -> bool {
+        self.cuda.is_none()
+    }
+
+    fn bind_thread(&self) -> Result<(), DeviceError> {
+        match self.options.threads {
+            Some(count) if self.is_host() => threads::bind(count).map_err(DeviceError::operation),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for what blocks have started. Copies wait for themselves.
+    fn synchronize(&self) -> Result<(), DeviceError> {
+        self.cuda.map_or(Ok(()), |ordinal| shim::synchronize(ordinal).map_err(|e| self.failure(e)))
+    }
+
+    /// The GPU's memory, or the machine's where the device is the host and Linux tells.
+    fn memory(&self) -> Option<MemoryInfo> {
+        let Some(ordinal) = self.cuda else { return memory::of_machine() };
+        let (free, total) = shim::memory(ordinal).ok()?;
+        Some(MemoryInfo { used: total.saturating_sub(free), total })
+    }
+
+    fn from_host(&self, tensor: &HostTensor) -> Result<Tensor, DeviceError> {
+        self.admit(tensor.dtype(), tensor.dims())?;
+        bytes::from_host(tensor).map_err(|e| self.unbox(e))
+    }
+
+    fn to_host(&self, tensor: &Tensor) -> Result<HostTensor, DeviceError> {
+        // Unlike outputs that are scattered, this one may still be in the making.
+        self.synchronize()?;
+        let tensor = self.to_cpu(tensor)?;
+        let info = self.describe(&tensor)?;
+        let bytes = shim::to_bytes(&tensor, bytes::count(info.dtype, &info.dims));
+        let bytes = bytes.map_err(|e| self.failure(e))?;
+        HostTensor::new(info.dtype, &info.dims, bytes).map_err(DeviceError::operation)
+    }
+}

@@ -1,0 +1,168 @@
+//! Layers that can be trained, with the names and first values that `PyTorch` gives them.
+
+use crate::block::{Init, VarBuilder};
+use crate::device::torch_dims;
+use skep_runtime_core::BoxError;
+use tch::{TchError, Tensor};
+
+/// A tensor that holds one number, to compute with: tch's methods that take a plain number
+/// (`f_mul_scalar`) panic where they should return an error.
+///
+/// # Errors
+///
+/// When there is no room.
+pub fn number(value: f64) -> Result<Tensor, TchError> {
+    let no_dims: [i64; 0] = [];
+    Tensor::f_from_slice(&[value])?.f_reshape(no_dims)
+}
+
+/// A linear layer with bias.
+#[derive(Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+/// A linear layer with bias: `weight` is `[output, input]`, `bias` is `[output]`, both drawn uniformly from
+/// `±1/sqrt(input)`.
+///
+/// # Errors
+///
+/// When the parameters cannot be had.
+pub fn linear(input: usize, output: usize, vb: &VarBuilder<'_>) -> Result<Linear, BoxError> {
+    let bound = 1.0 / (input as f64).sqrt();
+    let init = Init::Uniform { lo: -bound, up: bound };
+    let weight = vb.get(&[output, input], "weight", init)?;
+    let bias = vb.get(&[output], "bias", init)?;
+    Ok(Linear { weight, bias })
+}
+
+impl Linear {
+    /// `[.., input]` to `[.., output]`.
+    ///
+    /// # Errors
+    ///
+    /// When `x` does not fit, or there is no room.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        x.f_linear(&self.weight, Some(&self.bias))
+    }
+}
+
+/// Layer norm over the last dim: Ba, Kiros and Hinton, "Layer normalization", 2016.
+#[derive(Debug)]
+pub struct LayerNorm {
+    size: i64,
+    eps: f64,
+    weight: Tensor,
+    bias: Tensor,
+}
+
+/// `PyTorch`'s default, which keeps the division finite.
+const EPS: f64 = 1e-5;
+
+impl LayerNorm {
+    /// Parameters `weight` (ones at first) and `bias` (zeros at first), both `[size]`.
+    ///
+    /// # Errors
+    ///
+    /// When the parameters cannot be had.
+    pub fn new(size: usize, vb: &VarBuilder<'_>) -> Result<Self, BoxError> {
+        Self::with_eps(size, EPS, vb)
+    }
+
+    /// The same with another number under the division.
+    ///
+    /// # Errors
+    ///
+    /// When the parameters cannot be had.
+    pub fn with_eps(size: usize, eps: f64, vb: &VarBuilder<'_>) -> Result<Self, BoxError> {
+        let weight = vb.get(&[size], "weight", Init::Const(1.0))?;
+        let bias = vb.get(&[size], "bias", Init::Const(0.0))?;
+        Ok(Self { size: torch_dims(&[size])?[0], eps, weight, bias })
+    }
+
+    /// `[.., size]` to the same.
+    ///
+    /// # Errors
+    ///
+    /// When `x` does not fit, or there is no room.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        x.f_layer_norm(self.size, Some(&self.weight), Some(&self.bias), self.eps, true)
+    }
+}
+
+/// Scaled dot-product attention of several heads: Vaswani et al., "Attention is all you need", 2017.
+///
+/// Every position attends to every other of its row.
+#[derive(Debug)]
+pub struct SelfAttention {
+    size: i64,
+    heads: i64,
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+}
+
+impl SelfAttention {
+    /// Parameters under `q_proj`, `k_proj`, `v_proj` and `out_proj`. `heads` divides `size`.
+    ///
+    /// # Errors
+    ///
+    /// When the parameters cannot be had.
+    pub fn new(size: usize, heads: usize, vb: &VarBuilder<'_>) -> Result<Self, BoxError> {
+        Self::named(size, heads, vb, ["q_proj", "k_proj", "v_proj", "out_proj"])
+    }
+
+    /// The same with the parameters of query, key, value and output under other names.
+    ///
+    /// # Errors
+    ///
+    /// When the parameters cannot be had.
+    pub fn named(
+        size: usize,
+        heads: usize,
+        vb: &VarBuilder<'_>,
+        [query, key, value, output]: [&str; 4],
+    ) -> Result<Self, BoxError> {
+        let dims = torch_dims(&[size, heads])?;
+        let layer = |name: &str| linear(size, size, &vb.pp(name));
+        Ok(Self {
+            size: dims[0],
+            heads: dims[1],
+            query: layer(query)?,
+            key: layer(key)?,
+            value: layer(value)?,
+            output: layer(output)?,
+        })
+    }
+
+    /// `[batch, positions, size]` to the same.
+    ///
+    /// # Errors
+    ///
+    /// When `x` does not fit, or there is no room.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        self.masked(x, None)
+    }
+
+    /// The same, with `mask`, `[batch, 1, 1, positions]`, added to the scores.
+    ///
+    /// # Errors
+    ///
+    /// When `x` or the mask does not fit, or there is no room.
+    pub fn masked(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, TchError> {
+        let (batch, positions, _) = x.size3()?;
+        // `[batch, positions, size]` to `[batch, heads, positions, size / heads]`.
+        let split = |x: Tensor| {
+            x.f_reshape([batch, positions, self.heads, self.size / self.heads])?.f_transpose(1, 2)
+        };
+        let query = split(self.query.forward(x)?)?;
+        let key = split(self.key.forward(x)?)?;
+        let value = split(self.value.forward(x)?)?;
+        let attended =
+            Tensor::f_scaled_dot_product_attention(&query, &key, &value, mask, 0.0, false, None, false)?;
+        let joined = attended.f_transpose(1, 2)?.f_reshape([batch, positions, self.size])?;
+        self.output.forward(&joined)
+    }
+}

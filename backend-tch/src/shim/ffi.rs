@@ -1,0 +1,77 @@
+//! The declarations of `shim/skep_shim.cpp`, which says what each does.
+
+use std::ffi::{c_char, c_int, c_void};
+
+/// A `torch::Tensor`, as torch-sys has it.
+pub(super) use torch_sys::C_tensor;
+
+/// A `torch::jit::Module`.
+#[repr(C)]
+pub(super) struct Module {
+    _opaque: [u8; 0],
+}
+
+unsafe extern "C" {
+    pub(super) fn skep_last_error() -> *const c_char;
+    pub(super) fn skep_describe(
+        tensor: *const C_tensor,
+        dtype: &mut c_int,
+        dims: *mut i64,
+        capacity: usize,
+        rank: &mut usize,
+    ) -> c_int;
+    pub(super) fn skep_from_bytes(
+        bytes: *const u8,
+        count: usize,
+        dims: *const i64,
+        rank: usize,
+        dtype: c_int,
+        out: &mut *mut C_tensor,
+    ) -> c_int;
+    pub(super) fn skep_to_bytes(tensor: *const C_tensor, bytes: *mut u8, count: usize) -> c_int;
+    pub(super) fn skep_join(
+        parts: *const *const C_tensor,
+        count: usize,
+        index: c_int,
+        limit: u64,
+        bytes: &mut u64,
+        out: &mut *mut C_tensor,
+    ) -> c_int;
+    pub(super) fn skep_to_host(tensor: *const C_tensor, out: &mut *mut C_tensor) -> c_int;
+    pub(super) fn skep_cuda_count(count: &mut c_int) -> c_int;
+    pub(super) fn skep_set_grad_mode(on: bool) -> bool;
+    pub(super) fn skep_synchronize(index: c_int) -> c_int;
+    pub(super) fn skep_memory(index: c_int, free: &mut u64, total: &mut u64) -> c_int;
+    pub(super) fn skep_load_cuda() -> c_int;
+    pub(super) fn skep_gradients(
+        outputs: *const *const C_tensor,
+        gradients: *const *const C_tensor,
+        count: usize,
+        leaves: *const *const C_tensor,
+        leaf_count: usize,
+        out: *mut *mut C_tensor,
+    ) -> c_int;
+    pub(super) fn skep_script_save(
+        source: *const c_char,
+        names: *const *const c_char,
+        values: *const *const C_tensor,
+        trainable: *const bool,
+        count: usize,
+        file: *const c_char,
+    ) -> c_int;
+    pub(super) fn skep_script_load(file: *const c_char, index: c_int, out: &mut *mut Module) -> c_int;
+    pub(super) fn skep_script_free(module: *mut Module);
+    pub(super) fn skep_script_train(module: *mut Module, on: bool) -> c_int;
+    pub(super) fn skep_script_tensors(
+        module: *const Module,
+        context: *mut c_void,
+        each: extern "C" fn(*mut c_void, *const c_char, bool, *mut C_tensor),
+    ) -> c_int;
+    pub(super) fn skep_script_forward(
+        module: *mut Module,
+        inputs: *const *const C_tensor,
+        count: usize,
+        context: *mut c_void,
+        each: extern "C" fn(*mut c_void, *mut C_tensor),
+    ) -> c_int;
+}

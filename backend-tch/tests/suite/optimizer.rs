@@ -1,0 +1,139 @@
+//! Optimizers beside the same formulas written out for one number after the other, in f64.
+
+use crate::{assert_close, loaded, noise, tensor, values};
+use skep_backend_tch::Init;
+use skep_backend_tch::prelude::*;
+use std::slice::from_ref;
+
+/// A block of one parameter `w` `[4]` whose gradient is the gradient of the output: `y = x + w`.
+fn adder(optimizer: Optimizer) -> TchBlock {
+    let inputs = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[4])]).unwrap();
+    let block = TchBlock::new("adder", inputs, |vb| {
+        let w = vb.get(&[4], "w", Init::Uniform { lo: -1.0, up: 1.0 })?;
+        Ok(Box::new(move |inputs: &[Tensor]| Ok(vec![inputs[0].f_add(&w)?])))
+    });
+    loaded(block.with_seed(11).with_optimizer(optimizer))
+}
+
+fn weights(block: &TchBlock) -> Vec<f32> {
+    block.state().unwrap().parameters["w"].to_f32().unwrap()
+}
+
+fn gradient(step: u32) -> Tensor {
+    noise(&[1, 4], step)
+}
+
+fn train(block: &mut TchBlock, steps: std::ops::Range<u32>) {
+    for step in steps {
+        block.backward(&[noise(&[1, 4], 0)], &[gradient(step)]).unwrap();
+    }
+}
+
+/// Follows each weight through the steps with `rule(weight, gradient, step from 1, memory)`.
+fn follow(start: &[f32], steps: u32, rule: impl Fn(&mut f64, f64, i32, &mut [f64; 2])) -> Vec<f32> {
+    let follow_one = |(i, &start): (usize, &f32)| {
+        let (mut weight, mut memory) = (f64::from(start), [0.0; 2]);
+        for step in 0..steps {
+            let gradient = f64::from(values(&gradient(step))[i]);
+            rule(&mut weight, gradient, i32::try_from(step).unwrap() + 1, &mut memory);
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
+        {
+            weight as f32
+        }
+    };
+    start.iter().enumerate().map(follow_one).collect()
+}
+
+#[test]
+fn adamw_follows_the_published_formula() {
+    let rule = AdamW { learning_rate: 0.05, beta1: 0.8, beta2: 0.95, eps: 1e-6, weight_decay: 0.1 };
+    let mut block = adder(Optimizer::adamw(rule));
+    let start = weights(&block);
+    train(&mut block, 0..20);
+    let expected = follow(&start, 20, |w, g, t, [m, v]| {
+        *w -= 0.05 * 0.1 * *w;
+        *m = 0.8 * *m + 0.2 * g;
+        *v = 0.95 * *v + 0.05 * g * g;
+        *w -= 0.05 * (*m / (1.0 - 0.8f64.powi(t))) / ((*v / (1.0 - 0.95f64.powi(t))).sqrt() + 1e-6);
+    });
+    assert_close(&weights(&block), &expected, 1e-5);
+}
+
+#[test]
+fn sgd_follows_its_formula() {
+    let rule = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.05 };
+    let mut block = adder(Optimizer::sgd(rule));
+    let start = weights(&block);
+    train(&mut block, 0..20);
+    let expected = follow(&start, 20, |w, g, _, [m, _]| {
+        *m = 0.9 * *m + g + 0.05 * *w;
+        *w -= 0.1 * *m;
+    });
+    assert_close(&weights(&block), &expected, 1e-4);
+}
+
+#[test]
+fn the_schedule_scales_each_step() {
+    let schedule = Schedule::WarmupLinear { warmup: 3, total: 8 };
+    let sgd = Optimizer::sgd(Sgd { learning_rate: 0.5, ..Sgd::default() }).with_schedule(schedule);
+    let mut block = adder(sgd);
+    let start = weights(&block);
+    train(&mut block, 0..12);
+    let factors = [1.0 / 3.0, 2.0 / 3.0, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2, 0.0, 0.0, 0.0, 0.0];
+    let expected = follow(&start, 12, |w, g, t, _| *w -= 0.5 * factors[usize::try_from(t).unwrap() - 1] * g);
+    assert_close(&weights(&block), &expected, 1e-5);
+}
+
+#[test]
+fn a_large_gradient_is_scaled_down_to_the_norm() {
+    let sgd = Optimizer::sgd(Sgd { learning_rate: 1.0, ..Sgd::default() }).with_max_norm(2.0);
+    let mut block = adder(sgd);
+    let step = |block: &mut TchBlock, gradient: [f32; 4]| {
+        let before = weights(block);
+        let gradient = tensor(&[1, 4], &gradient);
+        block.backward(&[noise(&[1, 4], 0)], &[gradient]).unwrap();
+        before.iter().zip(weights(block)).map(|(before, after)| before - after).collect::<Vec<_>>()
+    };
+    // The norm is 10: a fifth of it is left.
+    assert_close(&step(&mut block, [1.0, 7.0, 5.0, 5.0]), &[0.2, 1.4, 1.0, 1.0], 1e-5);
+    assert_close(&step(&mut block, [1.0, 0.0, -1.0, 0.5]), &[1.0, 0.0, -1.0, 0.5], 1e-6);
+}
+
+#[test]
+fn the_norm_goes_over_all_parameters() {
+    let inputs = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[1])]).unwrap();
+    let block = TchBlock::new("two", inputs, |vb| {
+        let zero = |name| vb.get(&[1], name, Init::Const(0.0));
+        let (a, b) = (zero("a")?, zero("b")?);
+        let forward = move |inputs: &[Tensor]| {
+            let a = inputs[0].f_add(&a.f_mul_scalar(3.0)?)?;
+            Ok(vec![a.f_add(&b.f_mul_scalar(4.0)?)?])
+        };
+        Ok(Box::new(forward))
+    });
+    let sgd = Optimizer::sgd(Sgd { learning_rate: 1.0, ..Sgd::default() }).with_max_norm(1.0);
+    let mut block = loaded(block.with_optimizer(sgd));
+    let one = tensor(&[1, 1], &[1.0]);
+    block.backward(from_ref(&one), from_ref(&one)).unwrap();
+    let state = block.state().unwrap();
+    assert_close(&state.parameters["a"].to_f32().unwrap(), &[-0.6], 1e-5);
+    assert_close(&state.parameters["b"].to_f32().unwrap(), &[-0.8], 1e-5);
+}
+
+#[test]
+fn training_goes_on_after_a_restart_as_if_there_had_been_none() {
+    let optimizers = [
+        Optimizer::adamw(AdamW::default()).with_schedule(Schedule::WarmupLinear { warmup: 4, total: 30 }),
+        Optimizer::sgd(Sgd { momentum: 0.9, ..Sgd::default() }),
+    ];
+    for optimizer in optimizers {
+        let mut uninterrupted = adder(optimizer.clone());
+        train(&mut uninterrupted, 0..7);
+        let mut restarted = adder(optimizer);
+        assert!(restarted.restore(&uninterrupted.state().unwrap()).unwrap().is_empty());
+        train(&mut uninterrupted, 7..12);
+        train(&mut restarted, 7..12);
+        assert_eq!(restarted.state().unwrap(), uninterrupted.state().unwrap());
+    }
+}

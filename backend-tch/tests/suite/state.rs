@@ -1,0 +1,112 @@
+use crate::{loaded, noise, values};
+use skep_backend_tch::RestoreError;
+use skep_backend_tch::blocks::{Activation, Ffn, Transformer};
+use skep_backend_tch::prelude::*;
+use std::slice::from_ref;
+
+fn ffn(hidden: usize, seed: u64) -> TchBlock {
+    let ffn = Ffn { input: 3, hidden, output: 2, activation: Activation::Gelu };
+    let block = ffn.block("ffn").unwrap().with_seed(seed);
+    loaded(block.with_optimizer(Optimizer::adamw(AdamW::default())))
+}
+
+fn train(block: &mut TchBlock) {
+    block.backward(&[noise(&[4, 3], 1)], &[noise(&[4, 2], 2)]).unwrap();
+}
+
+#[test]
+fn the_parts_of_a_state_have_plain_names() {
+    let state = ffn(5, 0).state().unwrap();
+    let names: Vec<&str> = state.parameters.keys().map(String::as_str).collect();
+    assert_eq!(names, ["fc1.bias", "fc1.weight", "fc2.bias", "fc2.weight"]);
+    assert_eq!(state.parameters["fc1.weight"].dims(), [5, 3]);
+    assert_eq!(state.optimizer.len(), 8);
+    assert_eq!(state.optimizer["exp_avg_sq.fc2.weight"].dims(), [2, 5]);
+    assert_eq!(state.scalars["step"], "0");
+
+    let layer = Transformer { size: 4, heads: 2, hidden: 8, max_positions: 3, activation: Activation::Relu };
+    let state = loaded(layer.block("layer").unwrap()).state().unwrap();
+    let weights = state.parameters.keys().filter_map(|name| name.strip_suffix(".weight"));
+    assert_eq!(
+        weights.collect::<Vec<_>>(),
+        [
+            "linear1",
+            "linear2",
+            "norm1",
+            "norm2",
+            "self_attn.k_proj",
+            "self_attn.out_proj",
+            "self_attn.q_proj",
+            "self_attn.v_proj"
+        ]
+    );
+}
+
+#[test]
+fn the_seed_decides_the_first_parameters() {
+    assert_eq!(ffn(5, 1).state().unwrap(), ffn(5, 1).state().unwrap());
+    assert_ne!(ffn(5, 1).state().unwrap(), ffn(5, 2).state().unwrap());
+}
+
+#[test]
+fn inference_sees_restored_and_trained_parameters() {
+    let (mut one, mut two) = (ffn(5, 1), ffn(5, 2));
+    let x = noise(&[1, 3], 1);
+    train(&mut one);
+    let trained = values(&one.forward(from_ref(&x)).unwrap()[0]);
+    assert_ne!(trained, values(&ffn(5, 1).forward(from_ref(&x)).unwrap()[0]));
+    two.restore(&one.state().unwrap()).unwrap();
+    assert_eq!(values(&two.forward(&[x]).unwrap()[0]), trained);
+}
+
+#[test]
+fn missing_parts_are_named_and_keep_their_value() {
+    let mut source = ffn(5, 1);
+    train(&mut source);
+    let mut state = source.state().unwrap();
+    state.parameters.remove("fc1.bias");
+    state.optimizer.remove("exp_avg.fc2.weight");
+    state.scalars.clear();
+
+    let mut block = ffn(5, 2);
+    let before = block.state().unwrap();
+    assert_eq!(block.restore(&state).unwrap(), ["fc1.bias", "exp_avg.fc2.weight", "step"]);
+    let after = block.state().unwrap();
+    assert_eq!(after.parameters["fc1.bias"], before.parameters["fc1.bias"]);
+    assert_eq!(after.parameters["fc1.weight"], state.parameters["fc1.weight"]);
+    assert_eq!(after.optimizer["exp_avg.fc1.weight"], state.optimizer["exp_avg.fc1.weight"]);
+    assert_eq!(after.scalars["step"], "0");
+}
+
+/// Restores a state that one change made wrong, and looks that nothing was replaced.
+fn refused(spoil: impl FnOnce(&mut BlockState)) -> RestoreError {
+    let mut source = ffn(5, 1);
+    train(&mut source);
+    let mut state = source.state().unwrap();
+    spoil(&mut state);
+    let mut block = ffn(5, 2);
+    let before = block.state().unwrap();
+    let error = block.restore(&state).unwrap_err();
+    assert_eq!(block.state().unwrap(), before);
+    error.downcast_ref::<RestoreError>().unwrap().clone()
+}
+
+#[test]
+fn a_state_that_does_not_fit_replaces_nothing() {
+    let other = ffn(6, 1).state().unwrap();
+    let error = refused(|state| {
+        state.parameters.insert("fc2.weight".to_owned(), other.parameters["fc2.weight"].clone());
+    });
+    assert_eq!(error.to_string(), "`fc2.weight` is f32 of dims [2, 6], expected f32 of dims [2, 5]");
+
+    let error = refused(|state| {
+        let name = "exp_avg.fc1.bias".to_owned();
+        state.optimizer.insert(name, HostTensor::zeros(DType::F64, &[5]).unwrap());
+    });
+    assert_eq!(error.to_string(), "`exp_avg.fc1.bias` is f64 of dims [5], expected f32 of dims [5]");
+
+    let error = refused(|state| {
+        state.scalars.insert("step".to_owned(), "-1".to_owned());
+    });
+    assert_eq!(error.to_string(), "`step` is `-1`, expected a whole number");
+}

@@ -1,0 +1,206 @@
+//! `TorchScript` files, made here, as blocks.
+
+use crate::{assert_close, dims, loaded, noise, tensor, values};
+use skep_backend_tch::blocks::{ScriptError, TorchScript};
+use skep_backend_tch::prelude::*;
+use skep_backend_tch::runtime::RuntimeBuilder;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::slice::from_ref;
+
+const LINEAR: &str = "
+def forward(self, x):
+    return torch.matmul(x, self.weight.t()) + self.bias
+";
+
+fn rows(dims: &[usize]) -> Schema {
+    Schema::new(vec![TensorSpec::rows("x", DType::F32, dims)]).unwrap()
+}
+
+fn write(folder: &Path, source: &str, values: &[(&str, Tensor, bool)]) -> PathBuf {
+    let file = folder.join("block.pt");
+    TorchScript::save(&file, source, values).unwrap();
+    file
+}
+
+fn linear(folder: &Path) -> TchBlock {
+    let values = [("weight", noise(&[2, 3], 1), true), ("bias", noise(&[2], 2), true)];
+    TorchScript { file: write(folder, LINEAR, &values), inputs: rows(&[3]) }.block("linear")
+}
+
+/// `x w^T + b`, written out.
+fn by_hand(x: &Tensor) -> Vec<f32> {
+    let (w, b) = (values(&noise(&[2, 3], 1)), values(&noise(&[2], 2)));
+    let row = |x: &[f32]| [0, 1].map(|o| (0..3).map(|i| x[i] * w[3 * o + i]).sum::<f32>() + b[o]);
+    values(x).chunks(3).flat_map(row).collect()
+}
+
+#[test]
+fn a_module_is_served_forward() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut block = loaded(linear(folder.path()));
+    let x = noise(&[4, 3], 3);
+    let y = block.forward(from_ref(&x)).unwrap();
+    assert_eq!(dims(&y[0]), [4, 2]);
+    assert_close(&values(&y[0]), &by_hand(&x), 1e-6);
+    assert!(!y[0].requires_grad());
+}
+
+#[test]
+fn a_module_is_trained_where_its_parameters_allow_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let sgd = || Optimizer::sgd(Sgd { learning_rate: 1.0, ..Sgd::default() });
+    let mut block = loaded(linear(folder.path()).with_optimizer(sgd()));
+    let (x, gy) = (noise(&[1, 3], 3), noise(&[1, 2], 4));
+    let gradients = block.backward(from_ref(&x), from_ref(&gy)).unwrap();
+
+    let (w, x, gy) = (values(&noise(&[2, 3], 1)), values(&x), values(&gy));
+    let expected = [0, 1, 2].map(|i| gy[0] * w[i] + gy[1] * w[3 + i]);
+    assert_close(&values(&gradients[0]), &expected, 1e-6);
+    let stepped: Vec<f32> = (0..6).map(|i| w[i] - gy[i / 3] * x[i % 3]).collect();
+    let state = block.state().unwrap();
+    assert_close(&state.parameters["weight"].to_f32().unwrap(), &stepped, 1e-6);
+
+    // The next inference sees the step, and so does a block that is restored.
+    let probe = noise(&[2, 3], 5);
+    let after = values(&block.forward(from_ref(&probe)).unwrap()[0]);
+    assert_ne!(after, by_hand(&probe));
+    let mut other = loaded(linear(folder.path()).with_optimizer(sgd()));
+    assert!(other.restore(&state).unwrap().is_empty());
+    assert_eq!(values(&other.forward(from_ref(&probe)).unwrap()[0]), after);
+}
+
+#[test]
+fn what_is_not_a_parameter_is_kept_and_saved_but_not_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = "def forward(self, x):\n    return x * self.scale + self.offset\n";
+    let scale = || tensor(&[2], &[2.0, 3.0]);
+    let file = write(folder.path(), source, &[("scale", scale(), false), ("offset", scale(), true)]);
+    let block = TorchScript { file, inputs: rows(&[2]) }.block("scale");
+    let mut block = loaded(block.with_optimizer(Optimizer::sgd(Sgd::default())));
+    let gradient = block.backward(&[noise(&[1, 2], 1)], &[tensor(&[1, 2], &[1.0, 1.0])]).unwrap();
+    assert_eq!(values(&gradient[0]), [2.0, 3.0]);
+    let state = block.state().unwrap();
+    assert_eq!(state.parameters["scale"].to_f32().unwrap(), [2.0, 3.0]);
+    assert_close(&state.parameters["offset"].to_f32().unwrap(), &[1.99, 2.99], 1e-6);
+}
+
+#[test]
+fn modules_are_in_training_mode_during_a_backward_pass_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = "
+def forward(self, x):
+    if self.training:
+        return x * 10.0
+    return x * 2.0
+";
+    let file = write(folder.path(), source, &[]);
+    let mut block = loaded(TorchScript { file, inputs: rows(&[1]) }.block("mode"));
+    let one = tensor(&[1, 1], &[1.0]);
+    for _ in 0..2 {
+        assert_eq!(values(&block.forward(from_ref(&one)).unwrap()[0]), [2.0]);
+        assert_eq!(values(&block.backward(from_ref(&one), from_ref(&one)).unwrap()[0]), [10.0]);
+    }
+}
+
+#[test]
+fn several_outputs_come_as_a_tuple_or_a_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let tuple = "def forward(self, x):\n    return x, x.sum(1)\n";
+    let list = "def forward(self, x):\n    return [x, x.sum(1)]\n";
+    for source in [tuple, list] {
+        let file = write(folder.path(), source, &[]);
+        let mut block = loaded(TorchScript { file, inputs: rows(&[2]) }.block("two"));
+        let outputs = block.forward(&[tensor(&[1, 2], &[1.0, 2.0])]).unwrap();
+        assert_eq!((values(&outputs[0]), values(&outputs[1])), (vec![1.0, 2.0], vec![3.0]));
+    }
+    let file = write(folder.path(), "def forward(self, x):\n    return 1\n", &[]);
+    let mut block = loaded(TorchScript { file, inputs: rows(&[2]) }.block("number"));
+    let error = block.forward(&[noise(&[1, 2], 1)]).unwrap_err().to_string();
+    assert_eq!(error, "forward gave Int, expected Tensor or a tuple of Tensor");
+}
+
+#[test]
+fn the_runtime_finds_the_outputs_and_serves_the_module_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    linear(folder.path());
+    let config =
+        Config::new().with("file", folder.path().join("block.pt").display()).with("inputs", "x:f32[3]");
+    let block = Registry::with_defaults().build("torch_script", "linear", &config).unwrap();
+    assert_eq!(block.info().inputs, rows(&[3]));
+    let mut builder = RuntimeBuilder::new(TchDevice::cpu());
+    builder.block(block).unwrap();
+}
+
+#[test]
+fn an_exception_inside_the_module_is_an_error_of_that_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = "
+def forward(self, x):
+    assert bool((x > 0.0).all()), 'no negative numbers'
+    return x
+";
+    let file = write(folder.path(), source, &[]);
+    let mut block = loaded(TorchScript { file, inputs: rows(&[1]) }.block("picky"));
+    let error = block.forward(&[tensor(&[1, 1], &[-1.0])]).unwrap_err().to_string();
+    assert!(error.contains("no negative numbers"), "{error}");
+    assert_eq!(values(&block.forward(&[tensor(&[1, 1], &[1.0])]).unwrap()[0]), [1.0]);
+}
+
+#[track_caller]
+fn load_error(file: &Path) -> String {
+    let mut block = TorchScript { file: file.to_owned(), inputs: rows(&[3]) }.block("broken");
+    let error = block.load(&TchDevice::cpu()).unwrap_err();
+    assert!(error.downcast_ref::<ScriptError>().is_some(), "{error}");
+    error.to_string()
+}
+
+#[test]
+fn a_missing_or_torn_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = load_error(&folder.path().join("nothing.pt"));
+    assert!(
+        error.starts_with("TorchScript file ") && error.contains("nothing.pt cannot be read: "),
+        "{error}"
+    );
+
+    linear(folder.path());
+    let file = folder.path().join("block.pt");
+    let whole = fs::read(&file).unwrap();
+    for length in [0, 5, 100, whole.len() / 2, whole.len() - 1] {
+        fs::write(&file, &whole[..length]).unwrap();
+        let error = load_error(&file);
+        assert!(error.contains("is not a whole TorchScript file: "), "{length} bytes: {error}");
+        assert!(!error.contains("frame #"), "{error}");
+    }
+}
+
+#[test]
+fn source_that_is_wrong_is_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("block.pt");
+    let error =
+        TorchScript::save(&file, "def forward(self, x):\n    return y\n", &[]).unwrap_err().to_string();
+    assert!(error.contains("undefined value y"), "{error}");
+    assert!(!file.exists());
+}
+
+#[test]
+fn inputs_are_read_from_settings() {
+    let read = |inputs: &str| {
+        TorchScript::from_config(&Config::new().with("file", "f.pt").with("inputs", inputs))
+            .map(|script| script.inputs)
+            .map_err(|error| error.to_string())
+    };
+    let expected = Schema::new(vec![
+        TensorSpec::new("ids", DType::I64, [Dim::Batch, Dim::Free { max: 128 }]),
+        TensorSpec::rows("weights", DType::F32, &[3, 4]),
+        TensorSpec::rows("label", DType::U8, &[]),
+    ]);
+    assert_eq!(read("ids:i64[..128] weights:f32[3x4] label:u8[]"), Ok(expected.unwrap()));
+    for wrong in ["", "x", "x:f32", "x:f31[3]", "x:f32[3", "x:f32[a]", "x:f32[3x]", ":f32[3]"] {
+        let error = read(wrong).unwrap_err();
+        assert!(error.contains("expected tensors like `x:f32[3x4]`"), "{wrong}: {error}");
+    }
+    assert!(read("x:f32[1] x:f32[1]").unwrap_err().contains("`x` is given twice"));
+}
