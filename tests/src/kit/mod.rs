@@ -13,7 +13,7 @@ pub use gate::{Gate, gated};
 pub use hooked::{Hooked, Operation};
 pub use logs::{Log, quiet_panics};
 pub use overheard::Overheard;
-pub use rig::{On, Rig, idle_rig, pool_of, rig};
+pub use rig::{On, Rig, new_builder, pool_of, rig};
 pub use waits::{
     LIMIT, all_succeed, answer, block_on, drain, limited, poll_once, poll_pending, receive, spawn, values_of,
 };

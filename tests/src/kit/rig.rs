@@ -28,7 +28,7 @@ pub struct Rig<D: Device> {
 }
 
 /// A builder on a manual clock that uses all its threads, however short the batches are.
-pub fn idle_rig<D: Device>(device: D, prefetch: usize) -> (RuntimeBuilder<D>, Arc<ManualClock>) {
+pub fn new_builder<D: Device>(device: D, prefetch: usize) -> (RuntimeBuilder<D>, Arc<ManualClock>) {
     let clock = ManualClock::new();
     let builder = RuntimeBuilder::new(device)
         .prefetch(prefetch)
@@ -48,7 +48,7 @@ pub fn pool_of<D: Device>(
 
 /// A running runtime with one gated block.
 pub fn rig<D: Device>(device: D, prefetch: usize, options: PoolOptions) -> Rig<D> {
-    let (mut builder, clock) = idle_rig(device, prefetch);
+    let (mut builder, clock) = new_builder(device, prefetch);
     let device = Arc::clone(builder.device());
     let (block, gate) = gated(&device, "gated");
     let pool = pool_of(&mut builder, block, options);

@@ -2,8 +2,8 @@
 
 use crate::Subject;
 use crate::kit::{
-    Hooked, LIMIT, On, Operation, Rig, answer, columns, drain, gated, idle_rig, pool_of, receive, rows_block,
-    spawn,
+    Hooked, LIMIT, On, Operation, Rig, answer, columns, drain, gated, new_builder, pool_of, receive,
+    rows_block, spawn,
 };
 use skep_pool::PoolOptions;
 use skep_runtime_core::{Clock, Request, Shutdown, TaskError};
@@ -29,7 +29,7 @@ pub fn every_fate_is_counted<S: Subject>() {
         Ok(())
     });
     let stats = Stats::new();
-    let (builder, clock) = idle_rig(device, 1);
+    let (builder, clock) = new_builder(device, 1);
     let mut builder = builder.observer(stats.observer());
     let device = Arc::clone(builder.device());
     let (block, gate) = gated(&device, "gated");
@@ -84,7 +84,7 @@ pub fn every_fate_is_counted<S: Subject>() {
 pub fn an_answer_is_counted_before_it_is_given<S: Subject>() {
     for device in [Hooked::new(S::device()), Hooked::new(S::device()).remote()] {
         let stats = Stats::new();
-        let (builder, _) = idle_rig::<On<S>>(device, 1);
+        let (builder, _) = new_builder::<On<S>>(device, 1);
         let mut builder = builder.observer(stats.observer());
         let device = Arc::clone(builder.device());
         let block = rows_block(&device, "moody", |rows| {
@@ -106,7 +106,7 @@ pub fn an_answer_is_counted_before_it_is_given<S: Subject>() {
 /// A task in several parts is one task.
 pub fn a_split_task_is_counted_once<S: Subject>() {
     let stats = Stats::new();
-    let (builder, _) = idle_rig(S::device(), 1);
+    let (builder, _) = new_builder(S::device(), 1);
     let mut builder = builder.observer(stats.observer());
     let device = Arc::clone(builder.device());
     let block = rows_block(&device, "moody", |rows| {
@@ -128,7 +128,7 @@ pub fn a_split_task_is_counted_once<S: Subject>() {
 /// Times add up on a clock that the case moves: waiting until the cut, the device until the block is done.
 pub fn times_are_those_of_the_clock<S: Subject>() {
     let stats = Stats::new();
-    let (builder, clock) = idle_rig(S::device(), 0);
+    let (builder, clock) = new_builder(S::device(), 0);
     let mut builder = builder.observer(stats.observer());
     let device = Arc::clone(builder.device());
     let (block, gate) = gated(&device, "gated");

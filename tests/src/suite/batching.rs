@@ -2,7 +2,7 @@
 
 use crate::Subject;
 use crate::kit::{
-    Columns, Log, all_succeed, answer, columns, drain, gated, idle_rig, pool_of, rig, rows_block, schema,
+    Columns, Log, all_succeed, answer, columns, drain, gated, new_builder, pool_of, rig, rows_block, schema,
     values_of,
 };
 use skep_pool::PoolOptions;
@@ -46,7 +46,7 @@ pub fn urgent_tasks_come_first_within_a_pool<S: Subject>() {
 /// Fewer than `min_rows` wait for `max_delay` and not longer.
 pub fn a_partial_batch_is_cut_at_its_delay<S: Subject>() {
     for prefetch in [0, 1] {
-        let (mut builder, clock) = idle_rig(S::device(), prefetch);
+        let (mut builder, clock) = new_builder(S::device(), prefetch);
         let device = Arc::clone(builder.device());
         let log = Log::new();
         let block = |name| {
@@ -84,7 +84,7 @@ pub fn a_partial_batch_is_cut_at_its_delay<S: Subject>() {
 
 /// The delay counts from the oldest waiting task, also when that one is less urgent than others.
 pub fn the_delay_counts_from_the_oldest_task<S: Subject>() {
-    let (mut builder, clock) = idle_rig(S::device(), 0);
+    let (mut builder, clock) = new_builder(S::device(), 0);
     let device = Arc::clone(builder.device());
     let (block, gate) = gated(&device, "patient");
     let delay = Some(Duration::from_millis(10));
@@ -104,7 +104,7 @@ pub fn the_delay_counts_from_the_oldest_task<S: Subject>() {
 
 /// Tasks share a batch only with tasks whose free dims are the same.
 pub fn only_equal_free_dims_share_a_batch<S: Subject>() {
-    let (mut builder, clock) = idle_rig(S::device(), 0);
+    let (mut builder, clock) = new_builder(S::device(), 0);
     let device = Arc::clone(builder.device());
     let (block, gate) = gated(&device, "gate");
     let gate_pool = pool_of(&mut builder, block, PoolOptions::default());

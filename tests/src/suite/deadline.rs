@@ -2,8 +2,8 @@
 
 use crate::Subject;
 use crate::kit::{
-    Columns, Hooked, LIMIT, On, Operation, Overheard, Rig, answer, block_on, columns, drain, gated, idle_rig,
-    poll_once, pool_of, receive, rig, spawn, values_of,
+    Columns, Hooked, LIMIT, On, Operation, Overheard, Rig, answer, block_on, columns, drain, gated,
+    new_builder, poll_once, pool_of, receive, rig, spawn, values_of,
 };
 use skep_pool::PoolOptions;
 use skep_runtime_core::testing::ManualClock;
@@ -72,7 +72,7 @@ pub fn prefetched_tasks_expire_while_the_device_is_busy<S: Subject>() {
 pub fn the_rest_of_a_prefetched_batch_runs<S: Subject>() {
     let (device, gathered) = telling::<S>();
     let patience = PoolOptions { min_rows: 3, max_delay: Some(LIMIT), ..PoolOptions::default() };
-    let (mut builder, clock) = idle_rig(device, 1);
+    let (mut builder, clock) = new_builder(device, 1);
     let device = Arc::clone(builder.device());
     let (block, first_gate) = gated(&device, "first");
     let first_pool = pool_of(&mut builder, block, PoolOptions::default());
@@ -128,7 +128,7 @@ pub fn extreme_deadlines<S: Subject>() {
 /// A deadline that passes before the start counts too.
 pub fn tasks_that_waited_for_the_start_expire<S: Subject>() {
     for prefetch in [0, 1] {
-        let (mut builder, clock) = idle_rig(S::device(), prefetch);
+        let (mut builder, clock) = new_builder(S::device(), prefetch);
         let device = Arc::clone(builder.device());
         let (block, gate) = gated(&device, "gated");
         let pool = pool_of(&mut builder, block, PoolOptions::default());
@@ -146,7 +146,7 @@ pub fn tasks_that_waited_for_the_start_expire<S: Subject>() {
 
 /// A runtime that stops does not call a task shut down that had expired before.
 pub fn what_had_expired_is_not_called_shut_down<S: Subject>() {
-    let (mut builder, clock) = idle_rig(S::device(), 1);
+    let (mut builder, clock) = new_builder(S::device(), 1);
     let device = Arc::clone(builder.device());
     let (block, _gate) = gated(&device, "gated");
     let pool = pool_of(&mut builder, block, PoolOptions::default());

@@ -2,8 +2,8 @@
 
 use crate::Subject;
 use crate::kit::{
-    Hooked, LIMIT, Log, On, Operation, answer, columns, drain, idle_rig, pool_of, quiet_panics, rows_block,
-    values_of,
+    Hooked, LIMIT, Log, On, Operation, answer, columns, drain, new_builder, pool_of, quiet_panics,
+    rows_block, values_of,
 };
 use skep_pool::{PoolOptions, TaskPool};
 use skep_runtime_core::testing::FnBlock;
@@ -31,7 +31,7 @@ fn succeeds<D: Device>(device: &D, pool: &TaskPool<D>) {
 pub fn blocks_that_fail_harm_their_batch_only<S: Subject>() {
     quiet_panics();
     for prefetch in [0, 1] {
-        let (mut builder, _) = idle_rig(S::device(), prefetch);
+        let (mut builder, _) = new_builder(S::device(), prefetch);
         let device = Arc::clone(builder.device());
         let block = rows_block(&device, "moody", |mut rows| {
             match rows[0] {
@@ -63,7 +63,7 @@ pub fn blocks_that_fail_harm_their_batch_only<S: Subject>() {
 
 /// A block that returns another number of outputs than it said.
 pub fn a_wrong_number_of_outputs_is_an_error<S: Subject>() {
-    let (mut builder, _) = idle_rig(S::device(), 1);
+    let (mut builder, _) = new_builder(S::device(), 1);
     let device = Arc::clone(builder.device());
     let on = Arc::clone(&device);
     let block = FnBlock::new(
@@ -109,7 +109,7 @@ pub fn devices_that_fail_harm_that_batch_only<S: Subject>() {
                 assert!(!(fails && panics), "on purpose");
                 if fails { Err(DeviceError::operation("no room")) } else { Ok(()) }
             });
-            let (mut builder, _) = idle_rig(device, prefetch);
+            let (mut builder, _) = new_builder(device, prefetch);
             let device = Arc::clone(builder.device());
             let block = rows_block(&device, "double", |rows| Ok(rows.iter().map(|v| 2.0 * v).collect()));
             let pool = pool_of(&mut builder, block, PoolOptions::default());
@@ -136,7 +136,7 @@ pub fn a_failed_join_harms_that_task_only<S: Subject>() {
             assert!(!(at == Operation::Join && panics), "on purpose");
             if at == Operation::Join { Err(DeviceError::operation("no room")) } else { Ok(()) }
         });
-        let (mut builder, _) = idle_rig(device, 1);
+        let (mut builder, _) = new_builder(device, 1);
         let device = Arc::clone(builder.device());
         let block = rows_block(&device, "double", |rows| Ok(rows.iter().map(|v| 2.0 * v).collect()));
         let options = PoolOptions { max_rows: 2, split_large_tasks: true, ..PoolOptions::default() };
@@ -179,7 +179,7 @@ impl Observer for PanickingObserver {
 pub fn an_observer_that_panics_harms_nobody<S: Subject>() {
     quiet_panics();
     let log = Log::new();
-    let (builder, _) = idle_rig(S::device(), 1);
+    let (builder, _) = new_builder(S::device(), 1);
     let mut builder = builder.observer(Arc::new(PanickingObserver(log.clone())));
     let device = Arc::clone(builder.device());
     let block = rows_block(&device, "double", |rows| Ok(rows.iter().map(|v| 2.0 * v).collect()));

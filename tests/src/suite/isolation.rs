@@ -1,7 +1,7 @@
 //! A bad task is told what is wrong with it, and nobody else notices.
 
 use crate::Subject;
-use crate::kit::{Columns, columns, drain, idle_rig, pool_of, rows_block, values_of};
+use crate::kit::{Columns, columns, drain, new_builder, pool_of, rows_block, values_of};
 use skep_pool::{PoolOptions, TaskPool};
 use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{DType, Device, HostTensor, Schema, SubmitError, TensorSpec};
@@ -34,7 +34,7 @@ fn submit_bad_tasks<D: Device>(device: &D, pool: &TaskPool<D>) {
 
 /// Each bad task gets its error and its inputs at submit, while 1,000 good tasks in the same pool succeed.
 pub fn bad_tasks_harm_nobody<S: Subject>() {
-    let (mut builder, _) = idle_rig(S::device(), 1);
+    let (mut builder, _) = new_builder(S::device(), 1);
     let device = Arc::clone(builder.device());
     let block = rows_block(&device, "double", |rows| Ok(rows.iter().map(|v| 2.0 * v).collect()));
     let options = PoolOptions { max_rows: 8, capacity: 64, ..PoolOptions::default() };
@@ -67,7 +67,7 @@ pub fn bad_tasks_harm_nobody<S: Subject>() {
 
 /// The tensors of one task have the same rows, and indices are in range.
 pub fn rows_and_indices_are_checked<S: Subject>() {
-    let (mut builder, _) = idle_rig(S::device(), 1);
+    let (mut builder, _) = new_builder(S::device(), 1);
     let device = Arc::clone(builder.device());
     let on = Arc::clone(&device);
     let inputs = Schema::new(vec![

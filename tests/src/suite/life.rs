@@ -2,8 +2,8 @@
 
 use crate::Subject;
 use crate::kit::{
-    Columns, Hooked, LIMIT, Log, On, answer, block_on, columns, drain, idle_rig, named_schema, poll_pending,
-    pool_of, receive, rig, rows_block, spawn, values_of,
+    Columns, Hooked, LIMIT, Log, On, answer, block_on, columns, drain, named_schema, new_builder,
+    poll_pending, pool_of, receive, rig, rows_block, spawn, values_of,
 };
 use skep_pool::{PoolOptions, TaskPool};
 use skep_runtime_core::testing::FnBlock;
@@ -81,7 +81,7 @@ pub fn front_ends_submit_through_the_door<S: Subject>() {
 }
 
 fn two_inputs<D: Device>(device: D) -> (Arc<D>, TaskPool<D>, RunningRuntime<D>) {
-    let (mut builder, _) = idle_rig(device, 1);
+    let (mut builder, _) = new_builder(device, 1);
     let device = Arc::clone(builder.device());
     let on = Arc::clone(&device);
     let block = FnBlock::new(
@@ -138,7 +138,7 @@ pub fn inputs_can_be_named<S: Subject>() {
 
 /// Outputs that a block does not describe are found by a dummy run of three rows, free dims included.
 pub fn outputs_are_found_by_a_dummy_run<S: Subject>() {
-    let (mut builder, _) = idle_rig(S::device(), 1);
+    let (mut builder, _) = new_builder(S::device(), 1);
     let device = Arc::clone(builder.device());
     let sizes = Log::new();
     let (on, log) = (device, sizes.clone());
@@ -157,7 +157,7 @@ pub fn outputs_are_found_by_a_dummy_run<S: Subject>() {
 
 /// A block may be served with the inputs of its callers running on the caller's thread as well as on many.
 pub fn many_callers_get_their_own_rows<S: Subject>() {
-    let (mut builder, _) = idle_rig(S::device(), 1);
+    let (mut builder, _) = new_builder(S::device(), 1);
     let device = Arc::clone(builder.device());
     let block = rows_block(&device, "square", |rows| Ok(rows.iter().map(|v| v * v).collect()));
     let pool = pool_of(&mut builder, block, PoolOptions { capacity: 8, ..PoolOptions::default() });

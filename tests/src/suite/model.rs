@@ -1,7 +1,7 @@
 //! Random callers against a plain model of one pool: which batches there are, to the row.
 
 use crate::Subject;
-use crate::kit::{answer, columns, drain, gated, idle_rig, pool_of};
+use crate::kit::{answer, columns, drain, gated, new_builder, pool_of};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use skep_pool::PoolOptions;
@@ -67,7 +67,7 @@ impl Model {
 }
 
 fn run<S: Subject>(min_rows: usize, steps: &[Step]) -> Result<(), TestCaseError> {
-    let (mut builder, clock) = idle_rig(S::device(), 0);
+    let (mut builder, clock) = new_builder(S::device(), 0);
     let device = Arc::clone(builder.device());
     let (block, gate) = gated(&device, "gated");
     let delay = Some(Duration::from_millis(DELAY));

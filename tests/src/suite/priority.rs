@@ -2,7 +2,7 @@
 
 use crate::Subject;
 use crate::kit::{
-    Hooked, Log, On, Operation, all_succeed, answer, columns, drain, gated, idle_rig, pool_of, receive,
+    Hooked, Log, On, Operation, all_succeed, answer, columns, drain, gated, new_builder, pool_of, receive,
     rows_block,
 };
 use proptest::prelude::*;
@@ -40,7 +40,7 @@ fn submit<D: Device>(device: &D, pool: &TaskPool<D>, value: f32, priority: i32) 
 }
 
 fn order<S: Subject>(prefetch: usize, tasks: &[(bool, i32)]) -> Result<(), TestCaseError> {
-    let (mut builder, clock) = idle_rig(S::device(), prefetch);
+    let (mut builder, clock) = new_builder(S::device(), prefetch);
     let device = Arc::clone(builder.device());
     let log = Log::new();
     let pools = ["left", "right"].map(|name| logged(&mut builder, name, &log, one_row()));
@@ -74,7 +74,7 @@ pub fn pools_are_served_in_sorted_order<S: Subject>() {
 
 /// Without prefetch, a task that arrives while a batch runs and is more urgent than all others is next.
 pub fn the_most_urgent_is_next_without_prefetch<S: Subject>() {
-    let (mut builder, _) = idle_rig(S::device(), 0);
+    let (mut builder, _) = new_builder(S::device(), 0);
     let device = Arc::clone(builder.device());
     let log = Log::new();
     let (block, gate) = gated(&device, "gated");
@@ -104,7 +104,7 @@ pub fn an_urgent_task_waits_for_the_prefetched_and_no_more<S: Subject>() {
             }
             Ok(())
         });
-        let (mut builder, clock) = idle_rig(device, prefetch);
+        let (mut builder, clock) = new_builder(device, prefetch);
         let device = Arc::clone(builder.device());
         let log = Log::new();
         let (block, gate) = gated(&device, "gated");
@@ -131,7 +131,7 @@ pub fn an_urgent_task_waits_for_the_prefetched_and_no_more<S: Subject>() {
 
 /// A pool's urgency is that of its most urgent task that still waits, not of one that was cancelled.
 pub fn a_cancelled_urgent_task_lends_no_urgency<S: Subject>() {
-    let (mut builder, _) = idle_rig(S::device(), 0);
+    let (mut builder, _) = new_builder(S::device(), 0);
     let device = Arc::clone(builder.device());
     let log = Log::new();
     let (block, gate) = gated(&device, "gated");
@@ -151,7 +151,7 @@ pub fn a_cancelled_urgent_task_lends_no_urgency<S: Subject>() {
 
 /// A pool that has run its urgent task is as urgent as what it has left.
 pub fn an_urgent_task_that_ran_lends_no_urgency<S: Subject>() {
-    let (mut builder, _) = idle_rig(S::device(), 0);
+    let (mut builder, _) = new_builder(S::device(), 0);
     let device = Arc::clone(builder.device());
     let log = Log::new();
     let [left, right] = ["left", "right"].map(|name| logged(&mut builder, name, &log, one_row()));
@@ -166,7 +166,7 @@ pub fn an_urgent_task_that_ran_lends_no_urgency<S: Subject>() {
 
 /// Tasks that name no priority have their pool's.
 pub fn pools_have_a_priority<S: Subject>() {
-    let (mut builder, clock) = idle_rig(S::device(), 1);
+    let (mut builder, clock) = new_builder(S::device(), 1);
     let device = Arc::clone(builder.device());
     let log = Log::new();
     let options = |priority| PoolOptions { priority, ..one_row() };

@@ -2,8 +2,8 @@
 
 use crate::Subject;
 use crate::kit::{
-    Columns, LIMIT, Rig, all_succeed, answer, block_on, columns, drain, gated, idle_rig, poll_once, pool_of,
-    receive, rig, rows_block, spawn,
+    Columns, LIMIT, Rig, all_succeed, answer, block_on, columns, drain, gated, new_builder, poll_once,
+    pool_of, receive, rig, rows_block, spawn,
 };
 use skep_pool::PoolOptions;
 use skep_runtime_core::{
@@ -102,7 +102,7 @@ pub fn an_abort_cuts_a_drain_short<S: Subject>() {
 /// Stopping a runtime before its start keeps it from starting, and its tasks are answered.
 pub fn a_runtime_stopped_before_its_start_does_not_start<S: Subject>() {
     for how in [Shutdown::Drain, Shutdown::Abort] {
-        let (mut builder, _) = idle_rig(S::device(), 1);
+        let (mut builder, _) = new_builder(S::device(), 1);
         let device = Arc::clone(builder.device());
         let pool = pool_of(&mut builder, rows_block(&device, "same", Ok), PoolOptions::default());
         let ticket = pool.submit(columns(&*device, &[1.0])).unwrap();
@@ -119,7 +119,7 @@ pub fn a_runtime_stopped_before_its_start_does_not_start<S: Subject>() {
 /// A builder or a runtime that is dropped unstarted answers the tasks that its pools took.
 pub fn what_never_starts_answers_its_tasks<S: Subject>() {
     for build in [false, true] {
-        let (mut builder, _) = idle_rig(S::device(), 1);
+        let (mut builder, _) = new_builder(S::device(), 1);
         let device = Arc::clone(builder.device());
         let pool = pool_of(&mut builder, rows_block(&device, "same", Ok), PoolOptions::default());
         let ticket = pool.submit(columns(&*device, &[1.0])).unwrap();
@@ -165,7 +165,7 @@ pub fn a_limit_that_passes_answers_everybody<S: Subject>() {
 
 /// From inside a block, nothing waits for the runtime itself: not for its end, not for room, not for a task.
 pub fn a_block_cannot_wait_for_its_runtime<S: Subject>() {
-    let (mut builder, _) = idle_rig(S::device(), 1);
+    let (mut builder, _) = new_builder(S::device(), 1);
     let device = Arc::clone(builder.device());
     let (send, handles) = channel::<Handle<S::Device>>();
     let (block, gate) = gated(&device, "other");

@@ -2,8 +2,8 @@
 
 use crate::Subject;
 use crate::kit::{
-    Hooked, LIMIT, On, Operation, answer, block_on, columns, drain, gated, idle_rig, poll_pending, pool_of,
-    quiet_panics, receive, rows_block, spawn, values_of,
+    Hooked, LIMIT, On, Operation, answer, block_on, columns, drain, gated, new_builder, poll_pending,
+    pool_of, quiet_panics, receive, rows_block, spawn, values_of,
 };
 use skep_pool::{PoolOptions, Serve, ServeOptions};
 use skep_runtime_core::testing::FnBlock;
@@ -15,7 +15,7 @@ use std::sync::mpsc::channel;
 
 /// Who waits, or awaits, to hear that the runtime is ready hears it, before the start and after.
 pub fn ready_is_told<S: Subject>() {
-    let (builder, _) = idle_rig(S::device(), 1);
+    let (builder, _) = new_builder(S::device(), 1);
     let runtime = builder.build().unwrap();
     let handle = runtime.handle();
     assert!(!handle.is_running());
@@ -38,7 +38,7 @@ pub fn ready_is_told<S: Subject>() {
 
 /// Tasks that were submitted before the start run after it.
 pub fn tasks_may_come_before_the_start<S: Subject>() {
-    let (mut builder, _) = idle_rig(S::device(), 1);
+    let (mut builder, _) = new_builder(S::device(), 1);
     let device = Arc::clone(builder.device());
     let (block, gate) = gated(&device, "gated");
     let pool = pool_of(&mut builder, block, PoolOptions::default());
@@ -53,7 +53,7 @@ pub fn tasks_may_come_before_the_start<S: Subject>() {
 
 /// `run` uses the thread that calls it.
 pub fn a_runtime_can_use_its_callers_thread<S: Subject>() {
-    let (mut builder, _) = idle_rig(S::device(), 1);
+    let (mut builder, _) = new_builder(S::device(), 1);
     let device = Arc::clone(builder.device());
     let (tell, told) = channel();
     let block = rows_block(&device, "thread", move |rows| {
@@ -78,7 +78,7 @@ pub fn a_device_that_cannot_be_bound_is_told<S: Subject>() {
             assert!(!(panics && operation == Operation::Bind), "on purpose: bind");
             if operation == Operation::Bind { Err(DeviceError::operation("driver is gone")) } else { Ok(()) }
         });
-        let (mut builder, _) = idle_rig(device, 1);
+        let (mut builder, _) = new_builder(device, 1);
         let device = Arc::clone(builder.device());
         let pool = pool_of(&mut builder, rows_block(&device, "same", Ok), PoolOptions::default());
         let ticket = pool.submit(columns(&*device, &[1.0])).unwrap();
@@ -125,14 +125,14 @@ impl<D: Device> Backend<D> for Unloadable<D> {
 /// A block that cannot be loaded, and a dummy run that fails, are told where the block is named.
 pub fn a_block_that_cannot_be_loaded_is_told<S: Subject>() {
     quiet_panics();
-    let (mut builder, _) = idle_rig(S::device(), 1);
+    let (mut builder, _) = new_builder(S::device(), 1);
     let device = Arc::clone(builder.device());
     for (panics, message) in [
         (false, "block `late` cannot be loaded: weights are missing"),
         (true, "block `late` cannot be loaded: on purpose: load"),
     ] {
         let block = Unloadable { block: rows_block(&device, "late", Ok), panics };
-        let mut builder = idle_rig(S::device(), 1).0;
+        let mut builder = new_builder(S::device(), 1).0;
         assert_eq!(builder.block(block).unwrap_err().to_string(), message);
     }
     let block =
@@ -143,7 +143,7 @@ pub fn a_block_that_cannot_be_loaded_is_told<S: Subject>() {
 
 /// A name is given once, and settings are in range.
 pub fn names_and_settings_are_checked<S: Subject>() {
-    let (mut builder, _) = idle_rig(S::device(), 1);
+    let (mut builder, _) = new_builder(S::device(), 1);
     let device = Arc::clone(builder.device());
     let serve = |builder: &mut skep_runtime_core::RuntimeBuilder<S::Device>, name: &str, options| {
         let block = rows_block(&device, name, Ok);
@@ -154,12 +154,12 @@ pub fn names_and_settings_are_checked<S: Subject>() {
     assert_eq!(twice.unwrap_err(), "block name `same` is given twice");
     let none = serve(&mut builder, "none", PoolOptions { max_rows: 0, ..PoolOptions::default() });
     assert_eq!(none.unwrap_err(), "max_rows is 0, expected at least 1");
-    let (builder, _) = idle_rig(S::device(), 65);
+    let (builder, _) = new_builder(S::device(), 65);
     assert_eq!(
         builder.start().map(|_| ()).unwrap_err().to_string(),
         "prefetch is 65, expected 0 to 64 batches"
     );
-    let builder = idle_rig(S::device(), 1).0.senders(0);
+    let builder = new_builder(S::device(), 1).0.senders(0);
     assert_eq!(
         builder.start().map(|_| ()).unwrap_err().to_string(),
         "senders is 0, expected 1 to 64 threads"

@@ -2,7 +2,7 @@
 
 use crate::Subject;
 use crate::kit::{
-    Gate, all_succeed, answer, columns, drain, idle_rig, quiet_panics, receive, rig, rows_block, spawn,
+    Gate, all_succeed, answer, columns, drain, new_builder, quiet_panics, receive, rig, rows_block, spawn,
 };
 use skep_pool::{PoolOptions, Serve, ServeOptions};
 use skep_runtime_core::testing::FnBlock;
@@ -44,7 +44,7 @@ impl<D: Device> Backend<D> for Twice<D> {
 
 /// A state that is asked for in the middle of a batch is the one after it, and comes before the next batch.
 pub fn a_state_is_one_between_two_batches<S: Subject>() {
-    let (mut builder, _) = idle_rig(S::device(), 1);
+    let (mut builder, _) = new_builder(S::device(), 1);
     let device = Arc::clone(builder.device());
     let (gated, gate): (_, Gate) = crate::kit::gated(&device, "twice");
     let options = ServeOptions::forward(PoolOptions { max_rows: 1, ..PoolOptions::default() });
@@ -78,7 +78,7 @@ pub fn state_goes_in_and_out<S: Subject>() {
 /// Work with a block that panics, or with a block that is not there, is told, and the runtime goes on.
 pub fn work_that_fails_is_told<S: Subject>() {
     quiet_panics();
-    let (mut builder, _) = idle_rig(S::device(), 1);
+    let (mut builder, _) = new_builder(S::device(), 1);
     let device = Arc::clone(builder.device());
     let block = rows_block(&device, "same", Ok);
     let pool = builder.serve(block, ServeOptions::default()).unwrap().forward;

@@ -1,7 +1,7 @@
 //! Learning through the runtime: the gradients are the right ones, a batch is one step, and a state carries
 //! everything that the next step depends on.
 
-use crate::kit::{Columns, LIMIT, answer, drain, gated, idle_rig, pool_of};
+use crate::kit::{Columns, LIMIT, answer, drain, gated, new_builder, pool_of};
 use crate::subject::{Learner, Learning};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -32,7 +32,7 @@ pub(super) struct Trained<D: Device> {
 
 impl<D: Device> Trained<D> {
     pub(super) fn new<L: Learner<Device = D>>(seed: u64, learning: Learning) -> Self {
-        let (mut builder, _) = idle_rig(L::device(), 1);
+        let (mut builder, _) = new_builder(L::device(), 1);
         let device = Arc::clone(builder.device());
         let block = builder.serve(L::ffn("ffn", seed, learning), ServeOptions::default()).unwrap();
         Self { device, block, runtime: builder.start().unwrap() }
@@ -129,7 +129,7 @@ pub fn gradients_are_those_of_finite_differences<L: Learner>() {
 
 /// Rows that run in one batch with others get the outputs that they get alone, to 1e-5 in the maximum norm.
 pub fn batched_equals_single<L: Learner>() {
-    let (mut builder, _) = idle_rig(L::device(), 0);
+    let (mut builder, _) = new_builder(L::device(), 0);
     let device = Arc::clone(builder.device());
     let (block, gate) = gated(&device, "gate");
     let gate_pool = pool_of(&mut builder, block, PoolOptions::default());
@@ -161,7 +161,7 @@ pub fn batched_equals_single<L: Learner>() {
 /// gradients and parameters equal to 1e-6 in the maximum norm.
 pub fn a_batch_is_one_step<L: Learner>() {
     for learning in [Learning::Sgd { rate: 0.1 }, Learning::AdamW] {
-        let (mut builder, _) = idle_rig(L::device(), 1);
+        let (mut builder, _) = new_builder(L::device(), 1);
         let device = Arc::clone(builder.device());
         let patient = PoolOptions { min_rows: 3, max_delay: Some(LIMIT), ..PoolOptions::default() };
         let options = ServeOptions { backward: patient, ..ServeOptions::default() };
