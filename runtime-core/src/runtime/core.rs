@@ -247,7 +247,15 @@ impl<D: Device> Core<D> {
             // What was waiting for company need not wait any more.
             self.bells.leave_ring(PoolId(pool));
         }
-        self.stage.lock().closed = true;
+        let mut stage = self.stage.lock();
+        stage.closed = true;
+        // What was gathered ahead need not wait for the block that is running.
+        let aborted =
+            if stage.stop == Some(Shutdown::Abort) { stage.loaded.drain(..).collect() } else { Vec::new() };
+        drop(stage);
+        for batch in aborted {
+            self.give_up(&batch.flight);
+        }
         self.bells.wake_all();
     }
 

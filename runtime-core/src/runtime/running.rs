@@ -231,10 +231,6 @@ impl<D: Device> Drop for Crew<D> {
         core.stage.lock().ended = true;
         core.jobs.close();
         core.close(Shutdown::Abort);
-        let left: Vec<_> = core.stage.lock().loaded.drain(..).collect();
-        for batch in left {
-            core.give_up(&batch.flight);
-        }
         core.bells.tell_timer(TimerEvent::Stop);
         self.outputs = None;
         for thread in self.threads.drain(..) {
