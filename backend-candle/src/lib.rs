@@ -29,21 +29,22 @@
 
 mod block;
 pub mod blocks;
-mod config;
 mod device;
 pub mod layers;
 mod optim;
 mod registry;
 
-pub use block::{BlockError, CandleBlock, Layers, RestoreError, WeightsError};
+pub use block::{CandleBlock, Layers};
 pub use candle_core;
 pub use candle_nn;
-pub use config::{Config, ConfigError, Setting};
 pub use device::{CandleDevice, CpuOptions};
-pub use optim::{AdamW, Optimizer, Schedule, Sgd, StepError};
-pub use registry::{Registry, RegistryError};
+pub use registry::Registry;
 pub use skep_pool as pool;
 pub use skep_runtime_core as runtime;
+pub use skep_runtime_core::toolkit::{
+    AdamW, BlockError, Config, ConfigError, Optimizer, ParameterError, RegistryError, RestoreError, Schedule,
+    Setting, Sgd, StepError, WeightsError,
+};
 pub use skep_stats as stats;
 
 /// What most applications use.

@@ -1,8 +1,9 @@
 //! Layers that can be trained, with the names and first values that `PyTorch` gives them.
 
-use crate::block::{Init, VarBuilder};
+use crate::block::VarBuilder;
 use crate::device::torch_dims;
 use skep_runtime_core::BoxError;
+use skep_runtime_core::toolkit::Init;
 use tch::{TchError, Tensor};
 
 /// A tensor that holds one number, to compute with: tch's methods that take a plain number

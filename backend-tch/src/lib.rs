@@ -52,20 +52,21 @@
 
 mod block;
 pub mod blocks;
-mod config;
 mod device;
 pub mod layers;
 mod optim;
 mod registry;
 mod shim;
 
-pub use block::{BlockError, Init, Layers, ParameterError, RestoreError, TchBlock, VarBuilder, WeightsError};
-pub use config::{Config, ConfigError, Setting};
+pub use block::{Layers, TchBlock, VarBuilder};
 pub use device::{CpuOptions, TchDevice};
-pub use optim::{AdamW, Optimizer, Schedule, Sgd, StepError};
-pub use registry::{Registry, RegistryError};
+pub use registry::Registry;
 pub use skep_pool as pool;
 pub use skep_runtime_core as runtime;
+pub use skep_runtime_core::toolkit::{
+    AdamW, BlockError, Config, ConfigError, Init, Optimizer, ParameterError, RegistryError, RestoreError,
+    Schedule, Setting, Sgd, StepError, WeightsError,
+};
 pub use skep_stats as stats;
 pub use tch;
 

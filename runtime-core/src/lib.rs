@@ -59,6 +59,7 @@ mod error;
 pub mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod toolkit;
 
 pub use backend::{Backend, BlockInfo, BlockState};
 pub use clock::{Clock, SystemClock};

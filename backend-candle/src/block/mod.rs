@@ -1,21 +1,17 @@
 //! A block made of candle layers: what the runtime calls, around the arithmetic that an application writes.
 
+mod init;
 mod parameters;
-mod random;
-mod state;
-mod weights;
 
 use crate::device::CandleDevice;
-use crate::optim::Optimizer;
+use crate::optim;
 use candle_core::{Tensor, Var};
 use candle_nn::VarBuilder;
 use parameters::{Given, Parameters};
-use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, Schema};
+use skep_runtime_core::toolkit::{BlockError, Optimizer, Stepper, check_gradients, state};
+use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, Device, HostTensor, Schema};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-
-pub use state::RestoreError;
-pub use weights::WeightsError;
 
 /// The arithmetic of a block: input tensors to output tensors.
 ///
@@ -87,36 +83,14 @@ struct Loaded {
     inference: Box<dyn Layers>,
     /// None where the block is never called backward.
     training: Option<Box<dyn Layers>>,
+    /// None where the block is not trained.
+    stepper: Option<Stepper<Tensor>>,
 }
 
-/// Why a block could not do what it was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BlockError {
-    /// `load` comes first.
-    #[error("block is not loaded onto a device")]
-    NotLoaded,
-    /// The block was made for inference only.
-    #[error("block has no backward pass")]
-    InferenceOnly,
-    /// As many gradients as outputs are needed.
-    #[error("block got {got} gradients, expected {expected}")]
-    WrongGradients {
-        /// The block's outputs.
-        expected: usize,
-        /// The gradients that came.
-        got: usize,
-    },
-    /// A gradient has other dims than its output.
-    #[error("gradient {output} has dims {got:?}, expected {expected:?}")]
-    WrongGradientDims {
-        /// The position of the output.
-        output: usize,
-        /// The output's dims.
-        expected: Vec<usize>,
-        /// The gradient's dims.
-        got: Vec<usize>,
-    },
+impl Loaded {
+    fn parameters(&self) -> impl Iterator<Item = (&String, &Tensor)> {
+        self.variables.iter().map(|(name, variable)| (name, variable.as_tensor()))
+    }
 }
 
 impl CandleBlock {
@@ -187,10 +161,11 @@ impl Backend<CandleDevice> for CandleBlock {
         let inference = build(Given::Constants)?;
         let training = self.info.backward.then(|| build(Given::Variables)).transpose()?;
         let variables = parameters.into_variables();
-        if let Some(optimizer) = &mut self.optimizer {
-            optimizer.begin(&variables).map_err(|e| device.failure(e))?;
-        }
-        self.loaded = Some(Loaded { device: device.clone(), variables, inference, training });
+        let mut loaded = Loaded { device: device.clone(), variables, inference, training, stepper: None };
+        let zeros = |parameter: &Tensor| parameter.detach().zeros_like();
+        let begin = |optimizer| Stepper::new(optimizer, loaded.parameters(), zeros);
+        loaded.stepper = self.optimizer.map(begin).transpose().map_err(|e| device.failure(e))?;
+        self.loaded = Some(loaded);
         Ok(())
     }
 
@@ -201,38 +176,41 @@ impl Backend<CandleDevice> for CandleBlock {
     }
 
     fn backward(&mut self, inputs: &[Tensor], gradients: &[Tensor]) -> Result<Vec<Tensor>, BoxError> {
-        let loaded = self.loaded.as_ref().ok_or(BlockError::NotLoaded)?;
-        let training = loaded.training.as_ref().ok_or(BlockError::InferenceOnly)?;
-        step(&**training, &loaded.variables, self.optimizer.as_mut(), inputs, gradients).map_err(|error| {
-            match error.downcast::<candle_core::Error>() {
-                Ok(error) => loaded.device.failure(*error).into(),
-                Err(other) => other,
-            }
+        let loaded = self.loaded.as_mut().ok_or(BlockError::NotLoaded)?;
+        step(loaded, inputs, gradients).map_err(|error| match error.downcast::<candle_core::Error>() {
+            Ok(error) => loaded.device.failure(*error).into(),
+            Err(other) => other,
         })
     }
 
     fn state(&self) -> Result<BlockState, BoxError> {
         let loaded = self.loaded()?;
-        state::save(&loaded.device, &loaded.variables, self.optimizer.as_ref())
+        state::save(&loaded.device, loaded.parameters(), loaded.stepper.as_ref())
     }
 
     fn restore(&mut self, state: &BlockState) -> Result<Vec<String>, BoxError> {
-        let loaded = self.loaded.as_ref().ok_or(BlockError::NotLoaded)?;
-        state::restore(&loaded.device, &loaded.variables, self.optimizer.as_mut(), state)
+        let loaded = self.loaded.as_mut().ok_or(BlockError::NotLoaded)?;
+        let device = &loaded.device;
+        let place = |saved: &HostTensor| {
+            Ok(device.from_host(saved)?.to_device(device.place()).map_err(|e| device.failure(e))?)
+        };
+        let saved = state::read(device, loaded.parameters(), loaded.stepper.as_ref(), state, place)?;
+        for (name, value) in &saved.parameters {
+            if let Some(variable) = loaded.variables.get(name) {
+                variable.set(value).map_err(|e| device.failure(e))?;
+            }
+        }
+        Ok(saved.resume(loaded.stepper.as_mut()))
     }
 }
 
 /// Runs the layers again, now with a graph, and goes back through it.
-fn step(
-    layers: &dyn Layers,
-    variables: &BTreeMap<String, Var>,
-    optimizer: Option<&mut Optimizer>,
-    inputs: &[Tensor],
-    gradients: &[Tensor],
-) -> Result<Vec<Tensor>, BoxError> {
+fn step(loaded: &mut Loaded, inputs: &[Tensor], gradients: &[Tensor]) -> Result<Vec<Tensor>, BoxError> {
+    let Loaded { device, variables, training, stepper, .. } = loaded;
+    let layers = training.as_ref().ok_or(BlockError::InferenceOnly)?;
     let leaves = inputs.iter().map(leaf).collect::<candle_core::Result<Vec<_>>>()?;
     let outputs = layers.forward(&leaves)?;
-    check_gradients(&outputs, gradients)?;
+    check_gradients(device, &outputs, gradients)?;
 
     // The gradient of sum(y * gy) by x is the product of gy with the Jacobian of y by x.
     let mut loss: Option<Tensor> = None;
@@ -253,8 +231,8 @@ fn step(
             None => leaf.detach().zeros_like(),
         })
         .collect::<candle_core::Result<Vec<_>>>()?;
-    if let (Some(optimizer), Some(found)) = (optimizer, &found) {
-        optimizer.step(variables, found)?;
+    if let (Some(stepper), Some(found)) = (stepper, &found) {
+        optim::step(stepper, variables, found)?;
     }
     Ok(of_inputs)
 }
@@ -262,20 +240,4 @@ fn step(
 /// An input that gradients flow to, where its element type lets them.
 fn leaf(input: &Tensor) -> candle_core::Result<Tensor> {
     if input.dtype().is_float() { Ok(Var::from_tensor(input)?.into_inner()) } else { Ok(input.clone()) }
-}
-
-fn check_gradients(outputs: &[Tensor], gradients: &[Tensor]) -> Result<(), BlockError> {
-    if outputs.len() != gradients.len() {
-        return Err(BlockError::WrongGradients { expected: outputs.len(), got: gradients.len() });
-    }
-    for (i, (output, gradient)) in outputs.iter().zip(gradients).enumerate() {
-        if output.dims() != gradient.dims() {
-            return Err(BlockError::WrongGradientDims {
-                output: i,
-                expected: output.dims().to_vec(),
-                got: gradient.dims().to_vec(),
-            });
-        }
-    }
-    Ok(())
 }

@@ -1,37 +1,18 @@
 //! The parameters of one block while it is loaded: made when layers first ask for them by name, and shared by
 //! the layers for inference and those for training.
 
-use super::random::Random;
-use super::weights;
+use super::init::first_values;
 use crate::device::CandleDevice;
-use candle_core::safetensors::{BufferedSafetensors, Load};
 use candle_core::{DType, Device as Place, Error, Result, Shape, Tensor, Var};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
+use skep_runtime_core::Device;
 use skep_runtime_core::sync::Mutex;
+use skep_runtime_core::toolkit::{ParameterError, Weights, WeightsError};
 use std::collections::BTreeMap;
 use std::mem;
 use std::path::Path;
 use std::sync::Arc;
-
-/// Why a layer does not get a parameter.
-#[derive(Debug, thiserror::Error)]
-enum ParameterError {
-    #[error("weights file has no tensor `{name}`")]
-    Missing { name: String },
-    #[error("tensor `{name}` has dims {got:?}, expected {expected:?}")]
-    WrongDims { name: String, expected: Vec<usize>, got: Vec<usize> },
-    #[error("tensor `{name}` is asked for without dims, which needs a weights file")]
-    NoDims { name: String },
-    #[error("tensor `{name}` cannot be read: {source}")]
-    Unreadable { name: String, source: Error },
-}
-
-impl From<ParameterError> for Error {
-    fn from(error: ParameterError) -> Self {
-        Self::Wrapped(Box::new(error))
-    }
-}
 
 /// Which tensors layers are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +31,7 @@ pub(super) struct Parameters {
 struct Shared {
     device: CandleDevice,
     seed: u64,
-    file: Option<BufferedSafetensors>,
+    file: Option<Weights>,
     variables: Mutex<BTreeMap<String, Var>>,
 }
 
@@ -59,14 +40,11 @@ impl Parameters {
         Self::new(device, seed, None)
     }
 
-    pub(super) fn of_file(
-        device: &CandleDevice,
-        file: &Path,
-    ) -> std::result::Result<Self, weights::WeightsError> {
-        Ok(Self::new(device, 0, Some(weights::read(file)?)))
+    pub(super) fn of_file(device: &CandleDevice, file: &Path) -> std::result::Result<Self, WeightsError> {
+        Ok(Self::new(device, 0, Some(Weights::read(file)?)))
     }
 
-    fn new(device: &CandleDevice, seed: u64, file: Option<BufferedSafetensors>) -> Self {
+    fn new(device: &CandleDevice, seed: u64, file: Option<Weights>) -> Self {
         let shared = Shared { device: device.clone(), seed, file, variables: Mutex::default() };
         Self { device: device.clone(), shared: Arc::new(shared) }
     }
@@ -88,17 +66,16 @@ impl Shared {
         let place = self.device.place();
         let tensor = match (&self.file, dims) {
             (Some(file), _) => {
-                let view = file.get(name).map_err(|_| ParameterError::Missing { name: name.to_owned() })?;
-                let unreadable = |source| ParameterError::Unreadable { name: name.to_owned(), source };
-                view.load(place).map_err(unreadable)?
+                let value = file.get(name).map_err(wrapped)?;
+                self.device.from_host(value).map_err(wrapped)?.to_device(place)?
             }
             (None, Some(dims)) => {
                 let bytes = dims.dims().iter().fold(size_of::<f32>(), |n, &d| n.saturating_mul(d));
                 self.device.admit(bytes)?;
-                let values = Random::for_parameter(self.seed, name).values(dims, init);
+                let values = first_values(self.seed, name, dims, init);
                 Tensor::from_vec(values, dims.clone(), place)?
             }
-            (None, None) => return Err(ParameterError::NoDims { name: name.to_owned() }.into()),
+            (None, None) => return Err(wrapped(ParameterError::NoDims { name: name.to_owned() })),
         };
         Var::from_tensor(&tensor.to_dtype(dtype)?)
     }
@@ -112,7 +89,7 @@ impl Shared {
         match dims.map(Shape::dims) {
             Some(dims) if dims != var.dims() => {
                 let (expected, got) = (dims.to_vec(), var.dims().to_vec());
-                Err(ParameterError::WrongDims { name: name.to_owned(), expected, got }.into())
+                Err(wrapped(ParameterError::WrongDims { name: name.to_owned(), expected, got }))
             }
             _ => {
                 variables.insert(name.to_owned(), var.clone());
@@ -120,6 +97,10 @@ impl Shared {
             }
         }
     }
+}
+
+fn wrapped(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Wrapped(Box::new(error))
 }
 
 struct Source {
@@ -146,7 +127,7 @@ impl SimpleBackend for Source {
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        let in_file = self.shared.file.as_ref().is_some_and(|file| file.get(name).is_ok());
+        let in_file = self.shared.file.as_ref().is_some_and(|file| file.contains(name));
         in_file || self.shared.variables.lock().contains_key(name)
     }
 }

@@ -1,10 +1,9 @@
 //! Sentence embedding with a BERT model as it is published: a directory with weights and their sizes.
 
-use super::schema;
 use crate::block::CandleBlock;
-use crate::config::{Config, ConfigError};
 use candle_core::{D, DType as CandleDType, Result, Tensor};
 use candle_transformers::models::bert::{BertModel, Config as ModelConfig};
+use skep_runtime_core::toolkit::{Config, ConfigError, schema};
 use skep_runtime_core::{DType, Dim, TensorSpec};
 use std::path::{Path, PathBuf};
 

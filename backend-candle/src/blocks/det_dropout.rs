@@ -1,12 +1,11 @@
 //! Dropout whose mask the caller chooses: a backward pass runs the forward again, and must drop the same
 //! features.
 
-use super::{check_sizes, schema};
 use crate::block::CandleBlock;
-use crate::config::{Config, ConfigError};
 use crate::layers::linear;
 use candle_core::Tensor;
 use candle_nn::Module;
+use skep_runtime_core::toolkit::{Config, ConfigError, check_sizes, schema};
 use skep_runtime_core::{DType, TensorSpec};
 
 /// `x` `[batch, input]` and `mask` `[batch, hidden]` to `y` `[batch, output]`, all f32:

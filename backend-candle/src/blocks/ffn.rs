@@ -1,11 +1,11 @@
 //! Two linear layers with an activation between them: what an expert of a mixture usually is.
 
-use super::{Activation, check_sizes, schema};
+use super::{Activation, activate};
 use crate::block::CandleBlock;
-use crate::config::{Config, ConfigError};
 use crate::layers::linear;
 use candle_core::Tensor;
 use candle_nn::Module;
+use skep_runtime_core::toolkit::{Config, ConfigError, check_sizes, schema};
 use skep_runtime_core::{DType, TensorSpec};
 
 /// `x` `[batch, input]` to `y` `[batch, output]`, both f32.
@@ -55,7 +55,7 @@ impl Ffn {
             let fc1 = linear(input, hidden, &vb.pp("fc1"))?;
             let fc2 = linear(hidden, output, &vb.pp("fc2"))?;
             Ok(Box::new(move |inputs: &[Tensor]| {
-                Ok(vec![fc2.forward(&activation.apply(&fc1.forward(&inputs[0])?)?)?])
+                Ok(vec![fc2.forward(&activate(activation, &fc1.forward(&inputs[0])?)?)?])
             }))
         });
         Ok(block.with_outputs(outputs))

@@ -1,9 +1,8 @@
 //! Blocks that compute nothing, to measure what the runtime itself costs.
 
-use super::{check_sizes, schema};
 use crate::block::CandleBlock;
-use crate::config::{Config, ConfigError};
 use candle_core::Tensor;
+use skep_runtime_core::toolkit::{Config, ConfigError, check_sizes, schema};
 use skep_runtime_core::{DType, TensorSpec};
 use std::time::Duration;
 

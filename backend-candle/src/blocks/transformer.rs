@@ -1,11 +1,11 @@
 //! One layer of a transformer's encoder.
 
-use super::{Activation, check_sizes, schema};
+use super::{Activation, activate};
 use crate::block::CandleBlock;
-use crate::config::{Config, ConfigError};
 use crate::layers::{LayerNorm, SelfAttention, linear};
 use candle_core::Tensor;
 use candle_nn::Module;
+use skep_runtime_core::toolkit::{Config, ConfigError, check_sizes, schema};
 use skep_runtime_core::{DType, Dim, TensorSpec};
 
 /// `x` `[batch, positions, size]` to `y` of the same dims, both f32, without dropout: a layer of the encoder
@@ -72,7 +72,7 @@ impl Transformer {
             Ok(Box::new(move |inputs: &[Tensor]| {
                 let x = &inputs[0];
                 let h = norm1.forward(&(x + attention.forward(x)?)?)?;
-                let wide = activation.apply(&linear1.forward(&h)?)?;
+                let wide = activate(activation, &linear1.forward(&h)?)?;
                 Ok(vec![norm2.forward(&(h + linear2.forward(&wide)?)?)?])
             }))
         });

@@ -2,10 +2,10 @@
 
 mod bytes;
 mod failure;
-mod memory;
 mod threads;
 
 use candle_core::{Device as Place, DeviceLocation, Tensor};
+use skep_runtime_core::toolkit::memory;
 use skep_runtime_core::{Device, DeviceError, Dims, HostTensor, MemoryInfo, TensorInfo};
 
 /// How the processor is used.

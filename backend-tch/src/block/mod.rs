@@ -1,21 +1,17 @@
 //! A block made of libtorch layers: what the runtime calls, around the arithmetic that an application writes.
 
 mod parameters;
-mod random;
-mod state;
-mod weights;
 
 use crate::device::TchDevice;
-use crate::optim::{Optimizer, Step};
+use crate::optim::{self, Step};
 use crate::shim::{self, GradMode};
 use parameters::{Found, Parameters};
-use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, Device, Schema};
+use skep_runtime_core::toolkit::{BlockError, Optimizer, Stepper, check_gradients, state};
+use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, Device, HostTensor, Schema};
 use std::path::PathBuf;
 use tch::{TchError, Tensor};
 
-pub use parameters::{Init, ParameterError, VarBuilder};
-pub use state::RestoreError;
-pub use weights::WeightsError;
+pub use parameters::VarBuilder;
 
 /// The arithmetic of a block: input tensors to output tensors.
 ///
@@ -94,36 +90,8 @@ struct Loaded {
     device: TchDevice,
     tensors: Found,
     layers: Box<dyn Layers>,
-}
-
-/// Why a block could not do what it was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BlockError {
-    /// `load` comes first.
-    #[error("block is not loaded onto a device")]
-    NotLoaded,
-    /// The block was made for inference only.
-    #[error("block has no backward pass")]
-    InferenceOnly,
-    /// As many gradients as outputs are needed.
-    #[error("block got {got} gradients, expected {expected}")]
-    WrongGradients {
-        /// The block's outputs.
-        expected: usize,
-        /// The gradients that came.
-        got: usize,
-    },
-    /// A gradient has other dims than its output.
-    #[error("gradient {output} has dims {got:?}, expected {expected:?}")]
-    WrongGradientDims {
-        /// The position of the output.
-        output: usize,
-        /// The output's dims.
-        expected: Vec<usize>,
-        /// The gradient's dims.
-        got: Vec<usize>,
-    },
+    /// None where the block is not trained.
+    stepper: Option<Stepper<Tensor>>,
 }
 
 impl TchBlock {
@@ -188,10 +156,10 @@ impl Backend<TchDevice> for TchBlock {
         let parameters = Parameters::new(device, self.seed, self.weights.as_deref())?;
         let layers = (self.build)(&parameters.builder()).map_err(|e| sorted(device, e))?;
         let tensors = parameters.into_found();
-        if let Some(optimizer) = &mut self.optimizer {
-            optimizer.begin(&tensors.variables).map_err(|e| device.failure(e))?;
-        }
-        self.loaded = Some(Loaded { device: device.clone(), tensors, layers });
+        let zeros = |variable: &Tensor| variable.f_detach()?.f_zeros_like();
+        let begin = |optimizer| Stepper::new(optimizer, &tensors.variables, zeros);
+        let stepper = self.optimizer.map(begin).transpose().map_err(|e| device.failure(e))?;
+        self.loaded = Some(Loaded { device: device.clone(), tensors, layers, stepper });
         Ok(())
     }
 
@@ -209,18 +177,27 @@ impl Backend<TchDevice> for TchBlock {
         if !self.info.backward {
             return Err(BlockError::InferenceOnly.into());
         }
-        let optimizer = self.optimizer.as_mut();
-        step(loaded, optimizer, inputs, gradients).map_err(|error| sorted(&loaded.device, error))
+        step(loaded, inputs, gradients).map_err(|error| sorted(&loaded.device, error))
     }
 
     fn state(&self) -> Result<BlockState, BoxError> {
         let loaded = self.loaded()?;
-        state::save(&loaded.device, &loaded.tensors, self.optimizer.as_ref())
+        state::save(&loaded.device, loaded.tensors.iter(), loaded.stepper.as_ref())
     }
 
     fn restore(&mut self, state: &BlockState) -> Result<Vec<String>, BoxError> {
-        let loaded = self.loaded.as_mut().ok_or(BlockError::NotLoaded)?;
-        state::restore(&loaded.device, &mut loaded.tensors, self.optimizer.as_mut(), state)
+        let Loaded { device, tensors, stepper, .. } = self.loaded.as_mut().ok_or(BlockError::NotLoaded)?;
+        let place = |saved: &HostTensor| {
+            Ok(device.from_host(saved)?.f_to(device.place()).map_err(|e| device.failure(e))?)
+        };
+        let mut saved = state::read(device, tensors.iter(), stepper.as_ref(), state, place)?;
+        let _no_grad = GradMode::set(false);
+        for (name, tensor) in tensors.iter_mut() {
+            if let Some(saved) = saved.parameters.remove(name) {
+                tensor.f_copy_(&saved).map_err(|e| device.failure(e))?;
+            }
+        }
+        Ok(saved.resume(stepper.as_mut()))
     }
 }
 
@@ -233,13 +210,8 @@ fn sorted(device: &TchDevice, error: BoxError) -> BoxError {
 }
 
 /// Runs the layers again, now with a graph, and goes back through it.
-fn step(
-    loaded: &mut Loaded,
-    optimizer: Option<&mut Optimizer>,
-    inputs: &[Tensor],
-    gradients: &[Tensor],
-) -> Result<Vec<Tensor>, BoxError> {
-    let Loaded { device, tensors, layers } = loaded;
+fn step(loaded: &mut Loaded, inputs: &[Tensor], gradients: &[Tensor]) -> Result<Vec<Tensor>, BoxError> {
+    let Loaded { device, tensors, layers, stepper } = loaded;
     let _grad = GradMode::set(true);
     let leaves = inputs.iter().map(|input| leaf(device, input)).collect::<Result<Vec<_>, _>>()?;
     layers.training(true)?;
@@ -249,7 +221,7 @@ fn step(
     let pairs = outputs.iter().zip(gradients).filter(|(output, _)| output.requires_grad());
     let (outputs, gradients): (Vec<&Tensor>, Vec<&Tensor>) = pairs.unzip();
     // Without an optimizer, nobody asks for the parameters' gradients.
-    let variables = tensors.variables.values().filter(|v| optimizer.is_some() && v.requires_grad());
+    let variables = tensors.variables.values().filter(|v| stepper.is_some() && v.requires_grad());
     let wanted: Vec<&Tensor> = leaves.iter().filter(|leaf| leaf.requires_grad()).chain(variables).collect();
     let flows = !outputs.is_empty();
     let mut found = if flows {
@@ -265,13 +237,13 @@ fn step(
         let gradient = if leaf.requires_grad() { found.next().flatten() } else { None };
         of_inputs.push(gradient.map_or_else(|| leaf.f_zeros_like(), Ok)?);
     }
-    if let Some(optimizer) = optimizer {
+    if let Some(stepper) = stepper {
         let trained = tensors.variables.iter_mut().filter(|(_, v)| v.requires_grad());
         let steps = trained
             .zip(found)
             .filter_map(|((name, variable), gradient)| Some(Step { name, variable, gradient: gradient? }));
         if flows {
-            optimizer.step(steps.collect())?;
+            optim::step(stepper, steps.collect())?;
         }
     }
     Ok(of_inputs)
@@ -281,18 +253,4 @@ fn step(
 fn leaf(device: &TchDevice, input: &Tensor) -> Result<Tensor, BoxError> {
     let is_float = device.describe(input)?.dtype.is_float();
     Ok(input.f_detach()?.f_set_requires_grad(is_float)?)
-}
-
-fn check_gradients(device: &TchDevice, outputs: &[Tensor], gradients: &[Tensor]) -> Result<(), BoxError> {
-    if outputs.len() != gradients.len() {
-        return Err(BlockError::WrongGradients { expected: outputs.len(), got: gradients.len() }.into());
-    }
-    for (i, (output, gradient)) in outputs.iter().zip(gradients).enumerate() {
-        let (expected, got) = (device.describe(output)?.dims, device.describe(gradient)?.dims);
-        if expected != got {
-            let (expected, got) = (expected.to_vec(), got.to_vec());
-            return Err(BlockError::WrongGradientDims { output: i, expected, got }.into());
-        }
-    }
-    Ok(())
 }

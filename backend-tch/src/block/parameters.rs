@@ -1,63 +1,12 @@
 //! The parameters of one block while it is loaded: made when layers first ask for them by name.
 
-use super::random::Random;
-use super::weights::{self, Weights, WeightsError};
 use crate::device::TchDevice;
+use skep_runtime_core::toolkit::{Init, ParameterError, Weights, WeightsError};
 use skep_runtime_core::{BoxError, DType, Device, HostTensor};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Kind, Tensor};
-
-/// Where the first value of a parameter comes from, unless a weights file has it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Init {
-    /// One value for all elements.
-    Const(f64),
-    /// Uniform in `lo..up`.
-    Uniform {
-        /// The least value.
-        lo: f64,
-        /// The bound, which is not reached.
-        up: f64,
-    },
-    /// Normal.
-    Randn {
-        /// The mean.
-        mean: f64,
-        /// The standard deviation.
-        stdev: f64,
-    },
-}
-
-/// Why a layer does not get a parameter.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ParameterError {
-    /// The weights file lacks it.
-    #[error("weights file has no tensor `{name}`")]
-    Missing {
-        /// Its name.
-        name: String,
-    },
-    /// It has other dims than its layer needs.
-    #[error("tensor `{name}` has dims {got:?}, expected {expected:?}")]
-    WrongDims {
-        /// Its name.
-        name: String,
-        /// The dims that the layer asks for.
-        expected: Vec<usize>,
-        /// The dims that it has.
-        got: Vec<usize>,
-    },
-    /// It has an element type in the weights file that cannot be read.
-    #[error("tensor `{name}` of the weights file has a dtype that is not supported")]
-    WrongDType {
-        /// Its name.
-        name: String,
-    },
-}
 
 /// What layers ask for their parameters, by name. Names of nested layers are joined with dots.
 #[derive(Debug)]
@@ -88,7 +37,7 @@ impl VarBuilder<'_> {
     /// Whether the weights file, or a layer before, has a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
         let name = self.full(name);
-        let in_file = self.parameters.file.as_ref().is_some_and(|file| file.contains_key(&name));
+        let in_file = self.parameters.file.as_ref().is_some_and(|file| file.contains(&name));
         in_file || self.parameters.found.borrow().variables.contains_key(&name)
     }
 
@@ -105,13 +54,24 @@ impl VarBuilder<'_> {
     }
 }
 
-/// All tensors that layers have asked for.
+/// The tensors of a block.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// Leaves of graphs: what is trained.
     pub(super) variables: BTreeMap<String, Tensor>,
     /// What is saved and never trained.
     pub(super) buffers: BTreeMap<String, Tensor>,
+}
+
+impl Found {
+    /// What is saved.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Tensor)> {
+        self.variables.iter().chain(&self.buffers)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&String, &mut Tensor)> {
+        self.variables.iter_mut().chain(&mut self.buffers)
+    }
 }
 
 #[derive(Debug)]
@@ -124,7 +84,7 @@ pub(super) struct Parameters {
 
 impl Parameters {
     pub(super) fn new(device: &TchDevice, seed: u64, file: Option<&Path>) -> Result<Self, WeightsError> {
-        let file = file.map(weights::read).transpose()?;
+        let file = file.map(Weights::read).transpose()?;
         Ok(Self { device: device.clone(), seed, file, found: RefCell::default() })
     }
 
@@ -132,6 +92,7 @@ impl Parameters {
         VarBuilder { path: String::new(), parameters: self }
     }
 
+    /// All that layers have asked for.
     pub(super) fn into_found(self) -> Found {
         self.found.into_inner()
     }
@@ -151,13 +112,11 @@ impl Parameters {
     fn first_value(&self, name: &str, dims: &[usize], init: Init) -> Result<HostTensor, BoxError> {
         let Some(file) = &self.file else {
             self.device.admit(DType::F32, dims)?;
-            let values = Random::for_parameter(self.seed, name).values(dims.iter().product(), init);
+            let values = init.values(self.seed, name, dims.iter().product());
             return Ok(HostTensor::from_f32(dims, &values)?);
         };
-        let name = || name.to_owned();
-        let value = file.get(&name()).ok_or_else(|| ParameterError::Missing { name: name() })?;
-        let value = value.as_ref().ok_or_else(|| ParameterError::WrongDType { name: name() })?;
-        check_dims(&name(), dims, value.dims())?;
+        let value = file.get(name)?;
+        check_dims(name, dims, value.dims())?;
         Ok(value.clone())
     }
 }

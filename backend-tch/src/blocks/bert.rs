@@ -1,9 +1,9 @@
 //! Sentence embedding with a BERT model as it is published: a directory with weights and their sizes.
 
-use super::{Activation, schema};
-use crate::block::{Init, TchBlock, VarBuilder};
-use crate::config::{Config, ConfigError};
+use super::{Activation, activate};
+use crate::block::{TchBlock, VarBuilder};
 use crate::layers::{LayerNorm, Linear, SelfAttention, linear, number};
+use skep_runtime_core::toolkit::{Config, ConfigError, Init, schema};
 use skep_runtime_core::{BoxError, DType, Dim, TensorSpec};
 use std::path::{Path, PathBuf};
 use tch::{Kind, TchError, Tensor};
@@ -195,7 +195,7 @@ impl Layer {
 
     fn forward(&self, x: &Tensor, hidden: &Tensor) -> Result<Tensor, TchError> {
         let h = self.attention_norm.forward(&self.attention.masked(x, Some(hidden))?.f_add(x)?)?;
-        let wide = self.activation.apply(&self.wide.forward(&h)?)?;
+        let wide = activate(self.activation, &self.wide.forward(&h)?)?;
         self.norm.forward(&self.narrow.forward(&wide)?.f_add(&h)?)
     }
 }

@@ -1,10 +1,9 @@
 //! Dropout whose mask the caller chooses: a backward pass runs the forward again, and must drop the same
 //! features.
 
-use super::{check_sizes, schema};
 use crate::block::TchBlock;
-use crate::config::{Config, ConfigError};
 use crate::layers::{linear, number};
+use skep_runtime_core::toolkit::{Config, ConfigError, check_sizes, schema};
 use skep_runtime_core::{DType, TensorSpec};
 use tch::Tensor;
 

@@ -1,9 +1,9 @@
 //! Two linear layers with an activation between them: what an expert of a mixture usually is.
 
-use super::{Activation, check_sizes, schema};
+use super::{Activation, activate};
 use crate::block::TchBlock;
-use crate::config::{Config, ConfigError};
 use crate::layers::linear;
+use skep_runtime_core::toolkit::{Config, ConfigError, check_sizes, schema};
 use skep_runtime_core::{DType, TensorSpec};
 use tch::Tensor;
 
@@ -54,7 +54,7 @@ impl Ffn {
             let fc1 = linear(input, hidden, &vb.pp("fc1"))?;
             let fc2 = linear(hidden, output, &vb.pp("fc2"))?;
             Ok(Box::new(move |inputs: &[Tensor]| {
-                Ok(vec![fc2.forward(&activation.apply(&fc1.forward(&inputs[0])?)?)?])
+                Ok(vec![fc2.forward(&activate(activation, &fc1.forward(&inputs[0])?)?)?])
             }))
         });
         Ok(block.with_outputs(outputs))

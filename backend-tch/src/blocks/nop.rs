@@ -1,8 +1,7 @@
 //! Blocks that compute nothing, to measure what the runtime itself costs.
 
-use super::{check_sizes, schema};
 use crate::block::TchBlock;
-use crate::config::{Config, ConfigError};
+use skep_runtime_core::toolkit::{Config, ConfigError, check_sizes, schema};
 use skep_runtime_core::{DType, TensorSpec};
 use std::time::Duration;
 use tch::Tensor;

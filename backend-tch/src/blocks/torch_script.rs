@@ -1,9 +1,8 @@
 //! Blocks that others have made: `TorchScript` files, as `torch.jit.save` writes them.
 
-use super::schema;
 use crate::block::{Layers, TchBlock, VarBuilder};
-use crate::config::{Config, ConfigError};
 use crate::shim::{self, Script};
+use skep_runtime_core::toolkit::{Config, ConfigError, schema};
 use skep_runtime_core::{BoxError, DType, Dim, Schema, TensorSpec};
 use std::cell::Cell;
 use std::fs::File;

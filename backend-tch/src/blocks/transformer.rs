@@ -1,9 +1,9 @@
 //! One layer of a transformer's encoder.
 
-use super::{Activation, check_sizes, schema};
+use super::{Activation, activate};
 use crate::block::TchBlock;
-use crate::config::{Config, ConfigError};
 use crate::layers::{LayerNorm, SelfAttention, linear};
+use skep_runtime_core::toolkit::{Config, ConfigError, check_sizes, schema};
 use skep_runtime_core::{DType, Dim, TensorSpec};
 use tch::Tensor;
 
@@ -71,7 +71,7 @@ impl Transformer {
             Ok(Box::new(move |inputs: &[Tensor]| {
                 let x = &inputs[0];
                 let h = norm1.forward(&x.f_add(&attention.forward(x)?)?)?;
-                let wide = activation.apply(&linear1.forward(&h)?)?;
+                let wide = activate(activation, &linear1.forward(&h)?)?;
                 Ok(vec![norm2.forward(&h.f_add(&linear2.forward(&wide)?)?)?])
             }))
         });

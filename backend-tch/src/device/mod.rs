@@ -2,11 +2,11 @@
 
 mod bytes;
 mod failure;
-mod memory;
 mod threads;
 
 use crate::shim::{self, JoinError};
 use failure::Unavailable;
+use skep_runtime_core::toolkit::memory;
 use skep_runtime_core::{BoxError, DType, Device, DeviceError, HostTensor, MemoryInfo, TensorInfo};
 use tch::{Device as TorchDevice, TchError, Tensor};
 

@@ -128,7 +128,7 @@ fn training_goes_on_after_a_restart_as_if_there_had_been_none() {
         Optimizer::sgd(Sgd { momentum: 0.9, ..Sgd::default() }),
     ];
     for optimizer in optimizers {
-        let mut uninterrupted = adder(optimizer.clone());
+        let mut uninterrupted = adder(optimizer);
         train(&mut uninterrupted, 0..7);
         let mut restarted = adder(optimizer);
         assert!(restarted.restore(&uninterrupted.state().unwrap()).unwrap().is_empty());

@@ -57,7 +57,7 @@ pub fn decode(bytes: &[u8]) -> Result<BlockState, CheckpointError> {
     }
     let mut state = BlockState::default();
     for (name, view) in file.iter() {
-        let dtype = from_file(view.dtype())
+        let dtype = dtype_of_file(view.dtype())
             .ok_or_else(|| torn(format!("tensor `{name}` has the unknown dtype {:?}", view.dtype())))?;
         let tensor = HostTensor::new(dtype, view.shape(), view.data().to_vec())
             .map_err(|error| torn(error.to_string()))?;
@@ -122,7 +122,7 @@ fn to_file(dtype: DType) -> Dtype {
     DTYPES.iter().find(|(ours, _)| *ours == dtype).map_or(Dtype::U8, |(_, theirs)| *theirs)
 }
 
-fn from_file(dtype: Dtype) -> Option<DType> {
+pub(crate) fn dtype_of_file(dtype: Dtype) -> Option<DType> {
     DTYPES.iter().find(|(_, theirs)| *theirs == dtype).map(|(ours, _)| *ours)
 }
 
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn every_dtype_comes_back() {
         for (dtype, file) in DTYPES {
-            assert_eq!((to_file(dtype), from_file(file)), (file, Some(dtype)));
+            assert_eq!((to_file(dtype), dtype_of_file(file)), (file, Some(dtype)));
             let mut state = BlockState::default();
             state.parameters.insert("t".into(), HostTensor::zeros(dtype, &[2, 3]).unwrap());
             assert_eq!(decode(&encode(&state).unwrap()).unwrap(), state);

@@ -27,6 +27,7 @@ mod file;
 mod periodic;
 
 pub use dir::{CheckpointDir, Newest};
+pub(crate) use file::dtype_of_file;
 pub use file::{decode, encode};
 pub use periodic::{Checkpointer, restore_all, save_all};
 

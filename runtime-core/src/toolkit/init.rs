@@ -1,14 +1,49 @@
-//! Random numbers for first parameters, equal on every machine and in every backend.
+//! First values of parameters, equal on every machine and in every backend.
 
-use super::parameters::Init;
+/// Where the first value of a parameter comes from, unless a weights file has it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Init {
+    /// One value for all elements.
+    Const(f64),
+    /// Uniform in `lo..up`.
+    Uniform {
+        /// The least value.
+        lo: f64,
+        /// The bound, which is not reached.
+        up: f64,
+    },
+    /// Normal.
+    Randn {
+        /// The mean.
+        mean: f64,
+        /// The standard deviation.
+        stdev: f64,
+    },
+}
+
+impl Init {
+    /// The first `count` values of a parameter. They depend on the seed and the parameter's name only, so a block
+    /// that gains a layer keeps the first values of the others.
+    pub fn values(self, seed: u64, name: &str, count: usize) -> Vec<f32> {
+        let mut random = Random::for_parameter(seed, name);
+        let mut draw = |f: &mut dyn FnMut(&mut Random) -> f64| {
+            #[expect(clippy::cast_possible_truncation, reason = "parameters are f32")]
+            (0..count).map(|_| f(&mut random) as f32).collect()
+        };
+        match self {
+            Self::Const(value) => draw(&mut |_| value),
+            Self::Uniform { lo, up } => draw(&mut |r| lo + (up - lo) * r.unit()),
+            Self::Randn { mean, stdev } => draw(&mut |r| mean + stdev * r.normal()),
+        }
+    }
+}
 
 /// `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
-pub(super) struct Random(u64);
+struct Random(u64);
 
 impl Random {
-    /// Numbers that depend on the seed and the name of a parameter, so that a block that gains a layer
-    /// keeps the first values of the others.
-    pub(super) fn for_parameter(seed: u64, name: &str) -> Self {
+    fn for_parameter(seed: u64, name: &str) -> Self {
         let mut random = Self(seed);
         for byte in name.bytes() {
             random = Self(random.next() ^ u64::from(byte));
@@ -35,19 +70,6 @@ impl Random {
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
-
-    /// The first values of a parameter, as its layer asks for them.
-    pub(super) fn values(&mut self, count: usize, init: Init) -> Vec<f32> {
-        let mut draw = |f: &mut dyn FnMut(&mut Self) -> f64| {
-            #[expect(clippy::cast_possible_truncation, reason = "parameters are f32")]
-            (0..count).map(|_| f(self) as f32).collect()
-        };
-        match init {
-            Init::Const(value) => draw(&mut |_| value),
-            Init::Uniform { lo, up } => draw(&mut |r| lo + (up - lo) * r.unit()),
-            Init::Randn { mean, stdev } => draw(&mut |r| mean + stdev * r.normal()),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -55,7 +77,7 @@ mod tests {
     use super::*;
 
     fn values(seed: u64, name: &str, init: Init) -> Vec<f32> {
-        Random::for_parameter(seed, name).values(10_000, init)
+        init.values(seed, name, 10_000)
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! How much memory the machine has, where the operating system tells in files (Linux).
 
-use skep_runtime_core::MemoryInfo;
+use crate::device::MemoryInfo;
 use std::fs::read_to_string;
 use std::sync::OnceLock;
 
@@ -9,7 +9,7 @@ const SHARE: u64 = 4;
 
 /// The most bytes of one tensor unless the application says otherwise. No limit where the machine's memory
 /// is not known.
-pub(super) fn default_limit() -> usize {
+pub fn default_limit() -> usize {
     static LIMIT: OnceLock<usize> = OnceLock::new();
     *LIMIT.get_or_init(|| {
         let machine = of_machine().map(|memory| memory.total);
@@ -19,7 +19,8 @@ pub(super) fn default_limit() -> usize {
     })
 }
 
-pub(super) fn of_machine() -> Option<MemoryInfo> {
+/// The memory of this machine; `None` where the system does not tell.
+pub fn of_machine() -> Option<MemoryInfo> {
     parse(&read_to_string("/proc/meminfo").ok()?)
 }
 

@@ -1,0 +1,137 @@
+//! How parameters follow their gradients: the settings, and the numbers of each step.
+
+use super::schedule::Schedule;
+
+/// How a block's parameters follow their gradients. What the steps need to remember is kept by the block.
+///
+/// ```
+/// use skep_runtime_core::toolkit::{AdamW, Optimizer, Schedule};
+///
+/// let optimizer = Optimizer::adamw(AdamW { learning_rate: 3e-4, ..AdamW::default() })
+///     .with_schedule(Schedule::WarmupLinear { warmup: 100, total: 10_000 })
+///     .with_max_norm(1.0);
+/// assert_ne!(optimizer, Optimizer::adamw(AdamW::default()));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Optimizer {
+    pub(super) rule: Rule,
+    pub(super) schedule: Schedule,
+    pub(super) max_norm: Option<f64>,
+}
+
+impl Optimizer {
+    /// `AdamW`: moments of the gradients, decoupled weight decay.
+    pub fn adamw(rule: AdamW) -> Self {
+        Self::new(Rule::AdamW(rule))
+    }
+
+    /// Gradient descent with momentum.
+    pub fn sgd(rule: Sgd) -> Self {
+        Self::new(Rule::Sgd(rule))
+    }
+
+    fn new(rule: Rule) -> Self {
+        Self { rule, schedule: Schedule::Constant, max_norm: None }
+    }
+
+    /// How the learning rate changes with the steps. [`Schedule::Constant`] unless set.
+    pub fn with_schedule(mut self, schedule: Schedule) -> Self {
+        self.schedule = schedule;
+        self
+    }
+
+    /// Scales all gradients of a step down together when the norm over all of them is larger than this.
+    /// No limit unless set; 1 is a usual choice.
+    pub fn with_max_norm(mut self, max_norm: f64) -> Self {
+        self.max_norm = Some(max_norm);
+        self
+    }
+}
+
+/// `AdamW`: Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2, with the
+/// schedule applied to learning rate and decay together, as `PyTorch` does it.
+///
+/// With the gradient `g` of step `t`: `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g²`, and
+/// `p = p (1 - lr decay) - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// `lr`; 1e-3 unless set.
+    pub learning_rate: f64,
+    /// `b1`, how long the mean of the gradients lasts; 0.9 unless set.
+    pub beta1: f64,
+    /// `b2`, how long the mean of their squares lasts; 0.999 unless set.
+    pub beta2: f64,
+    /// `eps`, which keeps the division finite; 1e-8 unless set.
+    pub eps: f64,
+    /// `decay`; 0.01 unless set.
+    pub weight_decay: f64,
+}
+
+impl Default for AdamW {
+    fn default() -> Self {
+        Self { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 }
+    }
+}
+
+/// Stochastic gradient descent: `m = momentum m + g + decay p`, `p = p - lr m`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sgd {
+    /// `lr`; 1e-2 unless set.
+    pub learning_rate: f64,
+    /// 0 for none, which is what it is unless set.
+    pub momentum: f64,
+    /// `decay`; 0 unless set.
+    pub weight_decay: f64,
+}
+
+impl Default for Sgd {
+    fn default() -> Self {
+        Self { learning_rate: 1e-2, momentum: 0.0, weight_decay: 0.0 }
+    }
+}
+
+/// What an optimizer does to one parameter, for backends that do it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// Remembers `m` and `v`, in this order.
+    AdamW(AdamW),
+    /// Remembers `m` where there is momentum.
+    Sgd(Sgd),
+}
+
+impl Rule {
+    /// What is remembered of each parameter, in the names that `PyTorch` has for it where it has one.
+    pub fn memory_names(&self) -> &'static [&'static str] {
+        match self {
+            Self::AdamW(_) => &["exp_avg", "exp_avg_sq"],
+            Self::Sgd(Sgd { momentum, .. }) if *momentum == 0.0 => &[],
+            Self::Sgd(_) => &["momentum"],
+        }
+    }
+}
+
+impl AdamW {
+    /// `1 / (1 - b1^t)` and `1 / (1 - b2^t)` for step `t`, counted from 1.
+    pub fn corrections(&self, t: u64) -> [f64; 2] {
+        let t = i32::try_from(t).unwrap_or(i32::MAX);
+        [self.beta1, self.beta2].map(|beta| 1.0 / (1.0 - beta.powi(t)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_step_is_corrected_to_the_gradient_itself() {
+        let rule = AdamW { beta1: 0.5, beta2: 0.75, ..AdamW::default() };
+        assert_eq!(rule.corrections(1).map(|c| c.to_string()), ["2", "4"]);
+        assert_eq!(rule.corrections(u64::MAX).map(|c| c.to_string()), ["1", "1"]);
+    }
+
+    #[test]
+    fn plain_descent_remembers_nothing() {
+        assert!(Rule::Sgd(Sgd::default()).memory_names().is_empty());
+        assert_eq!(Rule::Sgd(Sgd { momentum: 0.9, ..Sgd::default() }).memory_names(), ["momentum"]);
+    }
+}
