@@ -35,14 +35,16 @@ pub(crate) fn loader_loop<D: Device>(core: &Core<D>, outputs: &flume::Sender<Don
         stage.loading -= 1;
         match gathered {
             // Nobody takes it any more once the device thread has ended.
-            Ok(batch) if stage.ended => {
+            Ok(loaded) if stage.ended => {
                 drop(stage);
-                core.give_up(&batch.flight);
+                core.give_up(&loaded.batch.flight);
             }
-            Ok(batch) => stage.loaded.push_back(batch),
+            Ok(loaded) => stage.loaded.push_back(loaded),
             Err(failed) => {
                 drop(stage);
-                hand_off(core, outputs, *failed);
+                if let Some(failed) = failed {
+                    hand_off(core, outputs, *failed);
+                }
             }
         }
         core.bells.wake_device();
