@@ -1,7 +1,7 @@
 //! What the runtime's threads share.
 
 use super::bell::Bells;
-use super::flight::{Cut, Done, Expired, Flight, Loaded};
+use super::flight::{Cut, Done, Expired, Flight, Gathered, Loaded};
 use super::jobs::Jobs;
 use super::stage::Stage;
 use super::status::Status;
@@ -114,12 +114,8 @@ impl<D: Device> Core<D> {
         }
     }
 
-    /// Joins the inputs of a batch and places them on the device. A batch that fails here for good comes back
-    /// as its error; one that is taken apart does not come back.
-    pub(crate) fn gather(
-        &self,
-        mut batch: Cut<D::Tensor>,
-    ) -> Result<Loaded<D::Tensor>, Option<Box<Done<D::Tensor>>>> {
+    /// Joins the inputs of a batch and places them on the device.
+    pub(crate) fn gather(&self, mut batch: Cut<D::Tensor>) -> Gathered<D::Tensor> {
         if let Some(station) = self.stations.get(batch.flight.pool.index())
             && let Err(message) = guarded(|| station.pool.after_cut())
         {
@@ -128,8 +124,8 @@ impl<D: Device> Core<D> {
         let inputs = self.place(&batch);
         batch.gather = self.now().saturating_duration_since(batch.chosen);
         match inputs {
-            Ok(inputs) => Ok(Loaded { batch, inputs }),
-            Err(error) => Err(self.failed(batch, error).map(Box::new)),
+            Ok(inputs) => Gathered::Loaded(Loaded { batch, inputs }),
+            Err(error) => self.failed(batch, error).map_or(Gathered::TakenApart, Gathered::Failed),
         }
     }
 
@@ -165,7 +161,7 @@ impl<D: Device> Core<D> {
             device: batch.device.unwrap_or_default(),
             failed: true,
             taken_apart: true,
-            ..BatchEvent::new(pool, station.pass, &[], batch.cut)
+            ..BatchEvent::new(pool, station.pass, &[], batch.left_queue)
         };
         let trial = batch.trial.get_or_insert_default();
         if tasks == 1 {

@@ -6,7 +6,7 @@
 //! batch is there to run.
 
 use super::core::Core;
-use super::flight::{Cut, Done, Loaded};
+use super::flight::{Cut, Done, Gathered, Loaded};
 use super::jobs::Blocks;
 use super::sender::{answer, hand_off};
 use crate::backend::Backend;
@@ -70,13 +70,12 @@ pub(crate) fn device_loop<D: Device>(
         let loaded = match next {
             Next::Run(loaded) => loaded,
             Next::Gather(cut) => match core.gather(cut) {
-                Ok(loaded) => loaded,
-                Err(failed) => {
-                    if let Some(failed) = failed {
-                        hand_off(core, outputs, *failed);
-                    }
+                Gathered::Loaded(loaded) => loaded,
+                Gathered::Failed(failed) => {
+                    hand_off(core, outputs, failed);
                     continue;
                 }
+                Gathered::TakenApart => continue,
             },
             Next::Sleep(until) => {
                 sleep(core, until);

@@ -88,7 +88,7 @@ pub(crate) struct Cut<T> {
     /// When each task was submitted.
     pub(crate) submitted: Vec<Instant>,
     /// When the tasks were cut from their pool.
-    pub(crate) cut: Instant,
+    pub(crate) left_queue: Instant,
     /// When this batch was chosen: the same time, or later where it is part of one that failed.
     pub(crate) chosen: Instant,
     /// The time that it took to place the inputs on the device.
@@ -117,7 +117,7 @@ impl<T> Cut<T> {
             parts: batch.inputs,
             rows,
             submitted,
-            cut: now,
+            left_queue: now,
             chosen: now,
             gather: Duration::ZERO,
             device: None,
@@ -170,7 +170,7 @@ impl<T> Cut<T> {
             parts: self.parts.iter_mut().map(|parts| parts.split_off(middle)).collect(),
             rows: self.rows.split_off(middle),
             submitted: self.submitted.split_off(middle),
-            cut: self.cut,
+            left_queue: self.left_queue,
             chosen: self.chosen,
             gather: Duration::ZERO,
             device: None,
@@ -187,6 +187,16 @@ pub(crate) struct Loaded<T> {
     pub(crate) batch: Cut<T>,
     /// One tensor per input, all tasks joined.
     pub(crate) inputs: Vec<T>,
+}
+
+/// What came of placing a batch's inputs on the device.
+pub(crate) enum Gathered<T> {
+    /// It can run.
+    Loaded(Loaded<T>),
+    /// It failed for good.
+    Failed(Done<T>),
+    /// It failed, and runs again in parts.
+    TakenApart,
 }
 
 /// A batch that is over: outputs on the device, or why there are none.

@@ -87,7 +87,7 @@ fn settle<D: Device>(
             failed,
             tasks_succeeded: succeeded,
             tasks_failed: settled.len() - succeeded,
-            ..BatchEvent::new(batch.flight.pool, station.pass, &batch.submitted, batch.cut)
+            ..BatchEvent::new(batch.flight.pool, station.pass, &batch.submitted, batch.left_queue)
         });
     });
     for task in settled {

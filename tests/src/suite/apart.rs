@@ -95,20 +95,21 @@ fn numbers(count: u16) -> impl Iterator<Item = f32> {
 /// Of 64 tasks in one batch exactly the one that makes it fail gets the error, after at most 2 log2(64)
 /// further runs, wherever it stands and however it fails.
 pub fn only_the_culprit_fails<S: Subject>() {
-    for (culprit, prefetch) in [(1.0, 0), (32.0, 1), (33.0, 0), (64.0, 1)] {
+    for (culprit, prefetch) in [(1u16, 0), (32, 1), (33, 0), (64, 1)] {
         for kind in 0..3 {
-            let trial =
-                trial(S::device(), prefetch, 64, RULES, move |rows| match (rows.contains(&culprit), kind) {
+            let trial = trial(S::device(), prefetch, 64, RULES, move |rows| {
+                match (rows.contains(&f32::from(culprit)), kind) {
                     (false, _) => double(rows),
                     (true, 0) => Err("bad row".into()),
                     (true, 1) => panic!("on purpose: bad row"),
                     (true, _) => Ok(vec![0.0; rows.len() + 1]),
-                });
+                }
+            });
             let tickets = trial.submit(numbers(64));
             let (stats, (ran, results)) = (trial.stats.clone(), trial.finish(tickets));
             assert_eq!(ran[0].len(), 64);
             assert!(ran.len() - 1 <= 12, "{} further runs", ran.len() - 1);
-            for (row, result) in numbers(64).zip(results) {
+            for (row, result) in (1u16..=64).zip(results) {
                 if row == culprit {
                     let expected = [
                         "block `picky` failed: bad row",
@@ -117,7 +118,7 @@ pub fn only_the_culprit_fails<S: Subject>() {
                     ];
                     assert_eq!(result, Err(expected[kind].to_owned()));
                 } else {
-                    assert_eq!(result, Ok(2.0 * row));
+                    assert_eq!(result, Ok(2.0 * f32::from(row)));
                 }
             }
             let total = stats.snapshot().total;
@@ -214,7 +215,7 @@ pub fn what_a_device_loses_is_made_again<S: Subject>() {
 pub fn outputs_that_are_not_finite_fail_their_tasks<S: Subject>() {
     for check_finite in [false, true] {
         let trial = trial(S::device(), 1, 4, FailureRules { check_finite, ..RULES }, |rows| {
-            Ok(rows.iter().map(|v| if *v == 3.0 { f32::NAN } else { 2.0 * v }).collect())
+            Ok(rows.iter().map(|v| if *v > 2.5 && *v < 3.5 { f32::NAN } else { 2.0 * v }).collect())
         });
         let tickets = trial.submit(numbers(4));
         let (_, results) = trial.finish(tickets);
