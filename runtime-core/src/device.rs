@@ -78,7 +78,7 @@ pub trait Device: Send + Sync + 'static {
     fn index_outside(&self, tensor: &Self::Tensor, below: u64) -> Result<Option<i64>, DeviceError>;
 
     /// Whether all elements of a host tensor are finite. Asked of outputs where a pool checks them
-    /// ([`Rules::check_finite`](crate::Rules::check_finite)). Integers are.
+    /// ([`FailureRules::check_finite`](crate::FailureRules::check_finite)). Integers are.
     ///
     /// # Errors
     ///
