@@ -6,7 +6,12 @@
 #![allow(clippy::expect_used, reason = "a benchmark that cannot run has nothing else to say")]
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+#[cfg(feature = "backend")]
+#[path = "../examples/common/backend.rs"]
+#[allow(dead_code, reason = "the demos use all of it")]
+mod backend;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use skep_pool::{Block, PoolOptions, Serve, ServeOptions, TaskPool};
 use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
 use skep_runtime_core::{Device, Observer, RunningRuntime, RuntimeBuilder, Ticket};
@@ -182,26 +187,28 @@ fn choose(c: &mut Criterion) {
 }
 
 /// Joining 64 one-row tasks of 1,024 `f32` into a batch on the processor, and cutting it up again.
-#[cfg(feature = "candle")]
+#[cfg(feature = "backend")]
 fn gather_scatter(c: &mut Criterion) {
-    use skep_backend_candle::CandleDevice;
+    use backend::BACKEND;
     use skep_runtime_core::HostTensor;
 
-    let mut group = c.benchmark_group("gather_scatter_candle_cpu");
+    let mut group = c.benchmark_group(format!("gather_scatter_{BACKEND}_cpu"));
     group.throughput(Throughput::Bytes(64 * 1024 * 4));
-    let device = CandleDevice::cpu();
+    let device = backend::DemoDevice::cpu();
     let row = HostTensor::from_f32(&[1, 1024], &[0.5; 1024]).expect("1,024 values");
-    let row = device.from_host(&row).expect("a tensor");
-    let parts = || vec![row.clone(); 64];
-    group.bench_function("gather", |b| b.iter(|| device.gather(&black_box(parts())).expect("room")));
-    let batch = device.gather(&parts()).expect("room");
+    let parts: Vec<_> = (0..64).map(|_| device.from_host(&row).expect("a tensor")).collect();
+    group.bench_function("gather", |b| b.iter(|| device.gather(black_box(&parts)).expect("room")));
     group.bench_function("scatter", |b| {
-        b.iter(|| device.scatter(black_box(batch.clone()), &[1; 64]).expect("rows"));
+        b.iter_batched(
+            || device.gather(&parts).expect("room"),
+            |batch| device.scatter(batch, &[1; 64]).expect("rows"),
+            BatchSize::LargeInput,
+        );
     });
     group.finish();
 }
 
-#[cfg(not(feature = "candle"))]
+#[cfg(not(feature = "backend"))]
 fn gather_scatter(_: &mut Criterion) {}
 
 criterion_group!(benches, round_trip, saturation, choose, gather_scatter);

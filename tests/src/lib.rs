@@ -21,10 +21,12 @@
 //! conformance!(Fake);
 //! ```
 //!
-//! A backend with blocks that learn also implements [`Learner`] and instantiates [`training!`].
+//! A backend with blocks that learn also implements [`Learner`] and instantiates [`training!`]. Those of this
+//! workspace are in [`backends`], each behind a feature of its name.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what is not as expected fails the test")]
 
+pub mod backends;
 pub mod kit;
 mod subject;
 pub mod suite;

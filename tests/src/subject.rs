@@ -1,5 +1,6 @@
 //! What a backend brings to the suite.
 
+use skep_runtime_core::toolkit::{AdamW, Config, Optimizer, Schedule, Sgd};
 use skep_runtime_core::{Backend, Device};
 
 /// A backend under test.
@@ -28,7 +29,36 @@ pub enum Learning {
 
 /// A backend with blocks that can be called backward.
 pub trait Learner: Subject {
+    /// The block of a kind that backends have by default.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such kind, or the settings do not fit it.
+    fn block(
+        kind: &str,
+        name: &str,
+        config: Config,
+        optimizer: Option<Optimizer>,
+    ) -> impl Backend<Self::Device>;
+
     /// A block from `x` `[batch, 4]` through 8 features and a smooth activation to `y` `[batch, 3]`, all
     /// f32, with parameters drawn from `seed`.
-    fn ffn(name: &str, seed: u64, learning: Learning) -> impl Backend<Self::Device>;
+    fn ffn(name: &str, seed: u64, learning: Learning) -> impl Backend<Self::Device> {
+        let config = Config::new().with("input", 4).with("hidden", 8).with("output", 3).with("seed", seed);
+        Self::block("ffn", name, config, learning.optimizer())
+    }
+}
+
+impl Learning {
+    fn optimizer(self) -> Option<Optimizer> {
+        match self {
+            Self::Off => None,
+            Self::Sgd { rate } => Some(Optimizer::sgd(Sgd { learning_rate: rate, ..Sgd::default() })),
+            Self::AdamW => {
+                let rule = AdamW { learning_rate: 0.05, ..AdamW::default() };
+                let schedule = Schedule::WarmupLinear { warmup: 4, total: 40 };
+                Some(Optimizer::adamw(rule).with_schedule(schedule).with_max_norm(1.0))
+            }
+        }
+    }
 }

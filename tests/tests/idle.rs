@@ -23,18 +23,6 @@ impl Subject for Fake {
     }
 }
 
-#[cfg(feature = "candle")]
-struct Candle;
-
-#[cfg(feature = "candle")]
-impl Subject for Candle {
-    type Device = skep_backend_candle::CandleDevice;
-
-    fn device() -> Self::Device {
-        skep_backend_candle::CandleDevice::cpu()
-    }
-}
-
 /// How often each of the runtime's threads has gone to sleep so far, by name.
 fn switches() -> BTreeMap<String, u64> {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
@@ -91,5 +79,7 @@ fn idle_runtimes_sleep() {
     }
     sleeps_through::<Fake>();
     #[cfg(feature = "candle")]
-    sleeps_through::<Candle>();
+    sleeps_through::<skep_tests::backends::Candle>();
+    #[cfg(feature = "tch")]
+    sleeps_through::<skep_tests::backends::Tch>();
 }

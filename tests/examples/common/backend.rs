@@ -1,25 +1,37 @@
-//! The one place that knows which backend runs: its crate, its device type, and how to make a device.
-
-use super::Result;
+//! The one place that knows which backend runs: its crate, its device type, and how to make a device. The rest of
+//! a demo is the same on every backend.
+//!
+//! The crate's cargo features choose: tch where it is on, else candle.
 
 /// The backend's crate, under the name that the demos use. It brings the runtime, pools and stats with it.
-#[cfg(feature = "candle")]
+#[cfg(not(feature = "tch"))]
 pub(crate) use skep_backend_candle as skep;
+#[cfg(feature = "tch")]
+pub(crate) use skep_backend_tch as skep;
+
+use skep::runtime::BoxError;
 
 /// Where the demos run.
-#[cfg(feature = "candle")]
+#[cfg(not(feature = "tch"))]
 pub(crate) type DemoDevice = skep::CandleDevice;
+#[cfg(feature = "tch")]
+pub(crate) type DemoDevice = skep::TchDevice;
+
+/// What the backend is called.
+#[cfg(not(feature = "tch"))]
+pub(crate) const BACKEND: &str = "candle";
+#[cfg(feature = "tch")]
+pub(crate) const BACKEND: &str = "tch";
 
 /// The device that the environment variable `SKEP_DEVICE` names: `cpu` (also when it is not set), `cuda` or
-/// `metal`. `threads` is how many threads one product of matrices may use on a CPU; `None` leaves it to the
-/// backend.
-#[cfg(feature = "candle")]
-pub(crate) fn device(threads: Option<usize>) -> Result<DemoDevice> {
+/// `metal`. `threads` is how many threads one operation may use on a CPU; `None` leaves it to the backend.
+pub(crate) fn device(threads: Option<usize>) -> Result<DemoDevice, BoxError> {
     let wanted = std::env::var_os("SKEP_DEVICE").unwrap_or_else(|| "cpu".into());
     match wanted.to_str() {
         Some("cpu") => Ok(DemoDevice::cpu_with(skep::CpuOptions { threads, ..skep::CpuOptions::default() })),
         Some("cuda") => Ok(DemoDevice::cuda(0)?),
+        #[cfg(not(feature = "tch"))]
         Some("metal") => Ok(DemoDevice::metal(0)?),
-        _ => Err(format!("SKEP_DEVICE is `{}`, expected cpu, cuda or metal", wanted.display()).into()),
+        _ => Err(format!("SKEP_DEVICE is `{}`, expected a device of {BACKEND}", wanted.display()).into()),
     }
 }

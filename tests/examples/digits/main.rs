@@ -11,6 +11,8 @@
 //! Read [`mixture`] first: it makes the blocks and calls them. Then this file, from [`run`] on.
 //!
 //! ```text
+//! cargo xtask demo
+//! cargo xtask demo --backend tch
 //! cargo run --release --example digits
 //! cargo run --release --example digits -- --help
 //! ```
@@ -30,7 +32,7 @@ mod work;
 
 use arguments::Arguments;
 use clap::Parser;
-use common::{BAD_INPUT, Result, device, skep};
+use common::{BACKEND, BAD_INPUT, Result, device, skep};
 use data::Split;
 use mixture::Mixture;
 use report::Report;
@@ -77,7 +79,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mixture = Mixture::serve(&mut builder, arguments.experts, arguments.hidden, arguments.seed)?;
     let runtime = builder.start()?;
     eprintln!(
-        "{} trainers teach {} experts {} digits, {} urgent callers ask about {} others",
+        "on {BACKEND}, {} trainers teach {} experts {} digits, {} urgent callers ask about {} others",
         arguments.trainers,
         arguments.experts,
         split.training.len(),

@@ -1,6 +1,6 @@
 //! What the run came to: for people, and for machines.
 
-use crate::common::skep;
+use crate::common::{BACKEND, skep};
 use crate::work::Outcome;
 use serde_json::{Value, json};
 use skep::stats::{PoolSnapshot, Snapshot};
@@ -58,6 +58,7 @@ impl Report<'_> {
     pub(crate) fn to_json(&self) -> Value {
         let total = &self.stats.total;
         json!({
+            "backend": BACKEND,
             "accuracy": self.accuracy(),
             "steps": self.outcome.steps,
             "submitted": total.submitted,

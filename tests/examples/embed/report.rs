@@ -1,7 +1,7 @@
 //! What the run came to: for people, and for machines.
 
 use crate::check::TOLERANCE;
-use crate::common::skep;
+use crate::common::{BACKEND, skep};
 use crate::work::Outcome;
 use serde_json::{Value, json};
 use skep::stats::Snapshot;
@@ -85,6 +85,7 @@ impl Report<'_> {
         let Outcome { sentences, elapsed, latencies, query_took, .. } = self.outcome;
         let nearest = self.nearest.iter().map(|(cosine, it)| json!({ "cosine": cosine, "sentence": it }));
         json!({
+            "backend": BACKEND,
             "sentences": sentences.len(),
             "elapsed_s": elapsed.as_secs_f64(),
             "sentences_per_s": self.per_second(),

@@ -1,6 +1,7 @@
 //! What the cases are written with.
 
 mod blocks;
+mod figures;
 mod gate;
 mod hooked;
 mod logs;
@@ -9,6 +10,7 @@ mod rig;
 mod waits;
 
 pub use blocks::{Columns, columns, named_schema, rows_block, schema};
+pub use figures::{Figure, figures};
 pub use gate::{Gate, gated};
 pub use hooked::{Hooked, Operation};
 pub use logs::{Log, quiet_panics};

@@ -1,0 +1,32 @@
+//! Measured differences, shown by the run that measures them.
+
+use std::io::Write;
+
+/// A largest absolute difference, and how large it may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Figure {
+    /// What differs.
+    pub what: &'static str,
+    /// By how much.
+    pub difference: f32,
+    /// What it must not pass.
+    pub limit: f32,
+}
+
+/// Shows figures on one line, then checks them.
+///
+/// # Panics
+///
+/// When a difference passes its limit, or is not a number.
+pub fn figures(subject: &str, figures: &[Figure]) {
+    let mut line = format!("parity of {subject}, largest absolute differences:");
+    for Figure { what, difference, limit } in figures {
+        line.push_str(&format!(" {what} {difference:.1e} (limit {limit:.0e}),"));
+    }
+    line.replace_range(line.len() - 1.., "\n");
+    // Not by `print!`, which a test's harness keeps to itself where the test passes.
+    std::io::stdout().write_all(line.as_bytes()).unwrap();
+    for Figure { what, difference, limit } in figures {
+        assert!(difference <= limit, "{subject}: {what} differ by {difference}, expected at most {limit}");
+    }
+}
