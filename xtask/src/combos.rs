@@ -53,9 +53,7 @@ pub(crate) enum Need {
     NvidiaGpu,
     MacOs,
     /// libtorch, or what it takes to get it.
-    #[allow(dead_code, reason = "asked for once the suite has tch")]
     Libtorch,
-    #[allow(dead_code, reason = "asked for once the suite has tch")]
     CudaLibtorch,
 }
 
@@ -67,11 +65,6 @@ pub(crate) enum Use {
     /// Link, and run on the device.
     Run,
 }
-
-/// The suite and the demos do not know tch yet.
-const TCH_ALONE: Support = Support::Absent(
-    "the suite has no tch yet; its own tests: cargo xtask libtorch && cargo test -p skep-backend-tch",
-);
 
 /// Every combination there is.
 pub(crate) const COMBINATIONS: [Combination; 6] = [
@@ -99,8 +92,21 @@ pub(crate) const COMBINATIONS: [Combination; 6] = [
             run: &[Need::MacOs],
         },
     },
-    Combination { backend: Backend::Tch, device: Device::Cpu, support: TCH_ALONE },
-    Combination { backend: Backend::Tch, device: Device::Cuda, support: TCH_ALONE },
+    Combination {
+        backend: Backend::Tch,
+        device: Device::Cpu,
+        support: Support::Available { features: &["skep-tests/tch"], check: &[], run: &[Need::Libtorch] },
+    },
+    Combination {
+        backend: Backend::Tch,
+        device: Device::Cuda,
+        support: Support::Available {
+            features: &["skep-tests/tch"],
+            // The code is that of the row above, and only what it is linked with is another.
+            check: &[Need::CudaLibtorch],
+            run: &[Need::CudaLibtorch, Need::NvidiaGpu],
+        },
+    },
     Combination {
         backend: Backend::Tch,
         device: Device::Metal,
@@ -135,13 +141,16 @@ impl Combination {
 
     /// Which packages cargo is to work on, and how.
     ///
-    /// The workspace's default members are all that can be built without libtorch. Where it is missing, the
-    /// others can be checked and documented, and no more.
+    /// The workspace's default members are all that can be built without libtorch. backend tch adds itself and the
+    /// suite, in which both backends are then compared. Where libtorch is missing, it can be checked and documented,
+    /// and no more.
     pub(crate) fn packages(&self) -> &'static [&'static str] {
+        const TCH: [&str; 3] =
+            ["--package=skep-backend-tch", "--package=skep-tests", "--features=skep-backend-tch/doc-only"];
         match self.backend {
             Backend::Candle => &[],
-            Backend::Tch if libtorch::is_there() => &["--workspace"],
-            Backend::Tch => &["--workspace", "--features=skep-backend-tch/doc-only"],
+            Backend::Tch if libtorch::is_there() => &TCH[..2],
+            Backend::Tch => &TCH,
         }
     }
 

@@ -62,6 +62,11 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// Whether something is missing that this machine cannot get, as opposed to something that went wrong.
+    pub(crate) fn is_lack(&self) -> bool {
+        matches!(self, Self::Libtorch { .. } | Self::NoLibtorch { .. })
+    }
+
     /// An I/O error, with what was done to which file: `map_err(Error::file("read", path))`.
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

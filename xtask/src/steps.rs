@@ -82,8 +82,8 @@ pub(crate) fn doc(combinations: &[&Combination], summary: &mut Summary) {
     }
 }
 
-/// A cargo command over all packages that a combination concerns, with a combination's features. Programs that it starts find the
-/// device's name in `SKEP_DEVICE`.
+/// A cargo command over all packages that a combination concerns, with its features. Programs that it starts find
+/// the device's name in `SKEP_DEVICE`.
 pub(crate) fn workspace(subcommand: &str, combination: &Combination) -> Command {
     let mut command = cargo(subcommand);
     command.args(combination.packages());

@@ -27,7 +27,8 @@ enum Outcome {
 }
 
 impl Summary {
-    /// Runs a step of a combination, or skips it where it cannot run, and tells whether it ran.
+    /// Runs a step of a combination, or skips it where it cannot run, and tells whether it ran. What the step
+    /// needs and the machine lacks is got first; where it cannot be had, the step is skipped too.
     pub(crate) fn step(
         &mut self,
         combination: &Combination,
@@ -35,10 +36,15 @@ impl Summary {
         usage: Use,
         action: impl FnOnce() -> Result<(), Error>,
     ) -> bool {
-        let obstacle = combination.obstacle(usage, Need::met);
-        match obstacle {
+        let mut obstacle = combination.obstacle(usage, Need::met).map(str::to_owned);
+        let mut prepared = Ok(());
+        if obstacle.is_none() {
+            prepared = combination.prepare(usage);
+            obstacle = prepared.as_ref().err().filter(|error| error.is_lack()).map(ToString::to_string);
+        }
+        match &obstacle {
             Some(reason) => self.skip(combination, step, reason),
-            None => self.run(combination, step, || combination.prepare(usage).and_then(|()| action())),
+            None => self.run(combination, step, || prepared.and_then(|()| action())),
         }
         obstacle.is_none()
     }
