@@ -3,7 +3,7 @@
 //!
 //! Needs all-MiniLM-L6-v2 (`model.safetensors`, `config.json`, `tokenizer.json`) in the folder that
 //! `SKEP_MINILM_DIR` names. `cargo xtask test` gets it.
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
 
 use skep_pool::{PoolOptions, Serve, ServeOptions};
 use skep_runtime_core::toolkit::Config;

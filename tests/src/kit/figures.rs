@@ -19,11 +19,11 @@ pub struct Figure {
 ///
 /// When a difference passes its limit, or is not a number.
 pub fn figures(subject: &str, figures: &[Figure]) {
-    let mut line = format!("parity of {subject}, largest absolute differences:");
-    for Figure { what, difference, limit } in figures {
-        line.push_str(&format!(" {what} {difference:.1e} (limit {limit:.0e}),"));
-    }
-    line.replace_range(line.len() - 1.., "\n");
+    let told: Vec<_> = figures
+        .iter()
+        .map(|Figure { what, difference, limit }| format!("{what} {difference:.1e} (limit {limit:.0e})"))
+        .collect();
+    let line = format!("parity of {subject}, largest absolute differences: {}\n", told.join(", "));
     // Not by `print!`, which a test's harness keeps to itself where the test passes.
     std::io::stdout().write_all(line.as_bytes()).unwrap();
     for Figure { what, difference, limit } in figures {
