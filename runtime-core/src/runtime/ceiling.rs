@@ -5,6 +5,9 @@
 /// Full batches at the ceiling before more rows are tried again. Doubles with each try that fails.
 const PATIENCE: u32 = 256;
 const MOST_PATIENCE: u32 = 1 << 16;
+/// Full batches before more rows are allowed, while more are being tried: tasks of several rows may not fill
+/// the batch that is tried, and some batches were cut before.
+const TRIES: u32 = 16;
 
 /// The limit on the rows of one pool's batches. Made when one of them did not fit.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,27 +58,30 @@ impl Ceiling {
         if self.fails.is_none_or(|fails| rows < fails) {
             self.fits = self.fits.max(rows);
         }
-        // Tasks of several rows seldom fill a batch exactly.
-        let full = rows.saturating_mul(4) >= self.rows.saturating_mul(3);
+        // Tasks of several rows seldom fill a batch exactly. Where no further task of their size would have had
+        // room, they fill more than half of it.
+        let full = rows.saturating_mul(2) > self.rows;
         if !full {
             return false;
         }
-        let rows = match self.fails {
-            Some(fails) => next(self.fits, fails),
-            None if more_than_ever => self.fits.saturating_mul(2),
-            None => return false, // It was cut before more were tried.
+        let (rows, patience) = match self.fails {
+            Some(fails) => (next(self.fits, fails), self.patience),
+            None if more_than_ever => (self.fits.saturating_mul(2), TRIES),
+            None => (0, TRIES),
         };
         if rows > self.rows {
             self.rows = rows;
-            return rows > self.most && self.fails.is_none();
-        }
-        self.full_batches += 1;
-        if self.full_batches >= self.patience {
+            self.full_batches = 0;
+        } else {
+            self.full_batches += 1;
+            if self.full_batches < patience {
+                return false;
+            }
             self.full_batches = 0;
             self.fails = None;
             self.rows = self.rows.saturating_add((self.rows / 8).max(1));
         }
-        false
+        self.fails.is_none() && self.rows > self.most
     }
 }
 
@@ -127,6 +133,15 @@ mod tests {
         assert_eq!(ceiling.as_ref().map(Ceiling::rows), Some(1));
         assert!(run(&mut ceiling, 64, 64, 300).is_empty());
         assert_eq!(ceiling, None);
+    }
+
+    #[test]
+    fn a_ceiling_is_lifted_where_tasks_never_fill_a_batch_exactly() {
+        let mut ceiling = Ceiling::new();
+        [64, 32, 16, 8].into_iter().for_each(|rows| ceiling.failed(rows));
+        // Tasks of four rows each, on a device that has room for any number of them by now.
+        let lifted = (0..2000).any(|_| ceiling.fitted((ceiling.rows() / 4).max(1) * 4));
+        assert!(lifted, "stuck at {ceiling:?}");
     }
 
     #[test]
