@@ -270,8 +270,8 @@ impl<D: Device> Core<D> {
         // What was gathered ahead need not wait for the block that is running.
         let aborted = if stage.stop == Some(Shutdown::Abort) { stage.take_unstarted() } else { Vec::new() };
         drop(stage);
-        for flight in aborted {
-            self.give_up(&flight);
+        for loaded in aborted {
+            self.give_up(&loaded.batch.flight);
         }
         self.bells.wake_all();
     }

@@ -111,17 +111,19 @@ pub(crate) fn device_loop<D: Device>(
 /// Decides what to do next, and says whether there would be something to do after that.
 fn next<D: Device>(core: &Core<D>) -> (Next<D::Tensor>, bool) {
     let now = core.now();
+    // Declared before the lock, so freed after it.
+    let mut useless = Vec::new();
     let mut stage = core.stage.lock();
     if stage.stop == Some(Shutdown::Abort) {
         let aborted = stage.take_unstarted();
         let ended = stage.closed && stage.loading == 0;
         drop(stage);
-        for flight in aborted {
-            core.give_up(&flight);
+        for loaded in aborted {
+            core.give_up(&loaded.batch.flight);
         }
         return (if ended { Next::Stop } else { Next::Sleep(None) }, false);
     }
-    if let Some(loaded) = stage.take_loaded() {
+    if let Some(loaded) = stage.take_loaded(&mut useless) {
         // Something may have become ready while nobody was asked to choose.
         core.refresh(&mut stage, now);
         return (Next::Run(loaded), stage.has_work());

@@ -68,12 +68,14 @@ impl<T> Stage<T> {
         }
     }
 
-    /// The next batch that was gathered ahead. Those that are now known to be too large are halved.
-    pub(crate) fn take_loaded(&mut self) -> Option<Loaded<T>> {
-        while let Some(loaded) = self.loaded.pop_front() {
+    /// The next batch that was gathered ahead. Those that are now known to be too large are halved; what they
+    /// had on the device goes to `useless`, to be freed once the lock is released.
+    pub(crate) fn take_loaded(&mut self, useless: &mut Vec<T>) -> Option<Loaded<T>> {
+        while let Some(mut loaded) = self.loaded.pop_front() {
             if !self.exceeds(&loaded.batch) {
                 return Some(loaded);
             }
+            useless.append(&mut loaded.inputs);
             self.halve(loaded.batch);
         }
         None
@@ -113,9 +115,9 @@ impl<T> Stage<T> {
     }
 
     /// Takes out every batch that has been cut and is not running.
-    pub(crate) fn take_unstarted(&mut self) -> Vec<Arc<Flight<T>>> {
-        let loaded = self.loaded.drain(..).map(|loaded| loaded.batch.flight);
-        loaded.chain(self.parts.drain(..).map(|part| part.flight)).collect()
+    pub(crate) fn take_unstarted(&mut self) -> Vec<Loaded<T>> {
+        let parts = self.parts.drain(..).map(|batch| Loaded { batch, inputs: Vec::new() });
+        self.loaded.drain(..).chain(parts).collect()
     }
 
     /// Forgets a flight whose replies have been taken.
