@@ -138,7 +138,9 @@ mod tests {
     #[test]
     fn a_ceiling_is_lifted_where_tasks_never_fill_a_batch_exactly() {
         let mut ceiling = Ceiling::new();
-        [64, 32, 16, 8].into_iter().for_each(|rows| ceiling.failed(rows));
+        for rows in [64, 32, 16, 8] {
+            ceiling.failed(rows);
+        }
         // Tasks of four rows each, on a device that has room for any number of them by now.
         let lifted = (0..2000).any(|_| ceiling.fitted((ceiling.rows() / 4).max(1) * 4));
         assert!(lifted, "stuck at {ceiling:?}");
