@@ -167,7 +167,8 @@ fn make_executable(folder: &Path) -> Result<(), Error> {
     for entry in fs::read_dir(folder).map_err(Error::file("read", folder))? {
         let path = entry.map_err(Error::file("read", folder))?.path();
         if path.is_file() {
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(Error::file("change", &path))?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+                .map_err(Error::file("change", &path))?;
         }
     }
     Ok(())

@@ -51,7 +51,9 @@ pub(crate) enum Error {
     #[error("cannot get CUDA's compiler: {source}; {remedy}")]
     Toolkit { source: Box<Error>, remedy: String },
 
-    #[error("there is no nvcc, and it can be fetched on Linux on x86-64 only: install CUDA, and set CUDA_HOME")]
+    #[error(
+        "there is no nvcc, and it can be fetched on Linux on x86-64 only: install CUDA, and set CUDA_HOME"
+    )]
     NoToolkit,
 
     #[error("candle does not use cudarc, whose symbols the libraries to link with would have")]
