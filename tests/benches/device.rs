@@ -66,7 +66,7 @@ fn round_trip(c: &mut Criterion) {
     device.bind_thread().expect("a thread that the device accepts");
     group.bench_function("bare", |b| {
         b.iter(|| {
-            let placed = device.gather(vec![rows(&device, 1)]).expect("room");
+            let placed = device.gather(&[rows(&device, 1)]).expect("room");
             black_box(device.scatter(placed, &[1]).expect("one row"))
         });
     });
@@ -88,7 +88,7 @@ fn ffn(c: &mut Criterion) {
         group.throughput(Throughput::Elements(size as u64));
         let mut block = FFN.block("bare").expect("a valid block");
         block.load(&device).expect("room");
-        let batch = [device.gather(vec![rows(&device, size)]).expect("room")];
+        let batch = [device.gather(&[rows(&device, size)]).expect("room")];
         group.bench_function(BenchmarkId::new("bare", size), |b| {
             b.iter_custom(|batches| {
                 let start = Instant::now();
