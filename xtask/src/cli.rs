@@ -78,6 +78,11 @@ pub(crate) enum Task {
         #[arg(long, value_name = "PYTHON", num_args = 0..=1, default_missing_value = "python3")]
         from_python: Option<OsString>,
     },
+    /// Gets the compiler with which candle is built for CUDA, and prints its folder
+    ///
+    /// Where CUDA is installed (`CUDA_HOME`, `CUDA_PATH`, or nvcc on `PATH`), that one is used. Building takes no
+    /// GPU; for which one to build, `CUDA_COMPUTE_CAP` says: the machine's own unless given, or else 90.
+    CudaToolkit,
 }
 
 /// Which combinations, and what a skipped one means.

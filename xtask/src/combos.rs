@@ -1,12 +1,12 @@
 //! The one table of combinations of backend and device: what cargo must enable for each, what the machine
 //! must have, and why a combination is not possible.
 
+use crate::cuda;
 use crate::error::Error;
 use crate::libtorch;
 use clap::ValueEnum;
-use std::env;
 use std::fmt;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// A tensor library that blocks run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,7 +39,9 @@ pub(crate) enum Support {
         features: &'static [&'static str],
         /// What compiling without linking (lint, doc) needs of the machine.
         check: &'static [Need],
-        /// What every other step needs of the machine.
+        /// What linking needs of the machine.
+        build: &'static [Need],
+        /// What running on the device needs of the machine.
         run: &'static [Need],
     },
     /// Not possible on any machine, and why.
@@ -62,6 +64,8 @@ pub(crate) enum Need {
 pub(crate) enum Use {
     /// Compile without linking.
     Check,
+    /// Link, and no more.
+    Build,
     /// Link, and run on the device.
     Run,
 }
@@ -71,7 +75,7 @@ pub(crate) const COMBINATIONS: [Combination; 6] = [
     Combination {
         backend: Backend::Candle,
         device: Device::Cpu,
-        support: Support::Available { features: &["skep-tests/candle"], check: &[], run: &[] },
+        support: Support::Available { features: &["skep-tests/candle"], check: &[], build: &[], run: &[] },
     },
     Combination {
         backend: Backend::Candle,
@@ -79,7 +83,7 @@ pub(crate) const COMBINATIONS: [Combination; 6] = [
         support: Support::Available {
             features: &["skep-tests/candle", "skep-backend-candle/cuda"],
             check: &[Need::Nvcc],
-            // The driver too: candle links against its library.
+            build: &[Need::Nvcc],
             run: &[Need::Nvcc, Need::NvidiaGpu],
         },
     },
@@ -89,13 +93,19 @@ pub(crate) const COMBINATIONS: [Combination; 6] = [
         support: Support::Available {
             features: &["skep-tests/candle", "skep-backend-candle/metal"],
             check: &[Need::MacOs],
+            build: &[Need::MacOs],
             run: &[Need::MacOs],
         },
     },
     Combination {
         backend: Backend::Tch,
         device: Device::Cpu,
-        support: Support::Available { features: &["skep-tests/tch"], check: &[], run: &[Need::Libtorch] },
+        support: Support::Available {
+            features: &["skep-tests/tch"],
+            check: &[],
+            build: &[Need::Libtorch],
+            run: &[Need::Libtorch],
+        },
     },
     Combination {
         backend: Backend::Tch,
@@ -104,6 +114,7 @@ pub(crate) const COMBINATIONS: [Combination; 6] = [
             features: &["skep-tests/tch"],
             // The code is that of the row above, and only what it is linked with is another.
             check: &[Need::CudaLibtorch],
+            build: &[Need::Libtorch],
             run: &[Need::CudaLibtorch, Need::NvidiaGpu],
         },
     },
@@ -125,6 +136,7 @@ impl Combination {
         match (&self.support, usage) {
             (Support::Absent(why), _) => Some(why),
             (Support::Available { check: needs, .. }, Use::Check)
+            | (Support::Available { build: needs, .. }, Use::Build)
             | (Support::Available { run: needs, .. }, Use::Run) => {
                 needs.iter().find(|need| !has(**need)).map(|need| need.lack())
             }
@@ -133,9 +145,17 @@ impl Combination {
 
     /// Gets what a step that links needs and the machine does not have yet.
     pub(crate) fn prepare(&self, usage: Use) -> Result<(), Error> {
-        match (self.backend, usage) {
-            (Backend::Tch, Use::Run) => libtorch::get().map(|_| ()),
+        match (self.backend, self.device, usage) {
+            (Backend::Tch, _, Use::Build | Use::Run) => libtorch::get().map(|_| ()),
+            (Backend::Candle, Device::Cuda, _) => cuda::get().map(|_| ()),
             _ => Ok(()),
+        }
+    }
+
+    /// Tells cargo's build scripts what they cannot find by themselves.
+    pub(crate) fn tell(&self, command: &mut Command) {
+        if let (Backend::Candle, Device::Cuda, Some(toolkit)) = (self.backend, self.device, cuda::found()) {
+            toolkit.tell(command);
         }
     }
 
@@ -173,20 +193,8 @@ impl Need {
     /// Whether this machine has it.
     pub(crate) fn met(self) -> bool {
         match self {
-            Self::Nvcc => {
-                let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(env::var_os);
-                let path = env::var_os("PATH").unwrap_or_default();
-                let file = format!("nvcc{}", env::consts::EXE_SUFFIX);
-                homes
-                    .map(|home| std::path::Path::new(&home).join("bin"))
-                    .chain(env::split_paths(&path))
-                    .any(|folder| folder.join(&file).is_file())
-            }
-            Self::NvidiaGpu => Command::new("nvidia-smi")
-                .arg("--list-gpus")
-                .stderr(Stdio::null())
-                .output()
-                .is_ok_and(|output| output.status.success() && !output.stdout.is_empty()),
+            Self::Nvcc => cuda::found().is_some(),
+            Self::NvidiaGpu => cuda::has_gpu(),
             Self::MacOs => cfg!(target_os = "macos"),
             Self::Libtorch => libtorch::available(),
             Self::CudaLibtorch => libtorch::has_cuda(),
@@ -195,7 +203,7 @@ impl Need {
 
     fn lack(self) -> &'static str {
         match self {
-            Self::Nvcc => "nvcc is neither on PATH nor under CUDA_HOME",
+            Self::Nvcc => "there is no nvcc: cargo xtask cuda-toolkit",
             Self::NvidiaGpu => "nvidia-smi finds no GPU",
             Self::MacOs => "metal needs macOS",
             Self::Libtorch => {
@@ -260,7 +268,7 @@ mod tests {
     #[test]
     fn each_combination_can_run_or_says_why_not() {
         for combination in &COMBINATIONS {
-            for usage in [Use::Check, Use::Run] {
+            for usage in [Use::Check, Use::Build, Use::Run] {
                 let reason = combination.obstacle(usage, |_| false);
                 let possible = combination.obstacle(usage, |_| true).is_none();
                 assert!(reason.is_none_or(|reason| !reason.is_empty()));
@@ -281,5 +289,14 @@ mod tests {
         assert_eq!(cuda.obstacle(Use::Run, |_| false), Some(Need::Nvcc.lack()));
         assert_eq!(cuda.obstacle(Use::Run, |need| need == Need::Nvcc), Some(Need::NvidiaGpu.lack()));
         assert_eq!(cuda.obstacle(Use::Check, |need| need == Need::Nvcc), None);
+    }
+
+    #[test]
+    fn building_for_a_gpu_takes_none() {
+        let cuda = select(Choice::All, Choice::One(Device::Cuda));
+        for cuda in cuda.into_iter().filter(|it| !it.features().is_empty()) {
+            assert_eq!(cuda.obstacle(Use::Build, |need| need != Need::NvidiaGpu), None, "{cuda}");
+            assert_eq!(cuda.obstacle(Use::Run, |need| need != Need::NvidiaGpu), Some(Need::NvidiaGpu.lack()));
+        }
     }
 }

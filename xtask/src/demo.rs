@@ -1,6 +1,6 @@
 //! The demos: example programs of `skep-tests`, built in release and run in this program's place.
 
-use crate::combos::{self, Backend, Choice, Device, Need, Use};
+use crate::combos::{self, Backend, Choice, Combination, Device, Need, Use};
 use crate::error::Error;
 use crate::model;
 use crate::process::{cargo, output, tell_cores};
@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> Result<ExitCode, Error> {
     if demo.name == "embed" && !has_any(&arguments, &["--model-dir", "--help", "-h"]) {
         arguments.extend(["--model-dir".into(), model::folder()?.into()]);
     }
-    let program = build(demo.name, combination.features())?;
+    let program = build(demo.name, combination)?;
     let mut command = Command::new(program);
     command.args(arguments).env("SKEP_DEVICE", combos::name(&demo.device));
     replace(tell_cores(&mut command))
@@ -85,13 +85,14 @@ fn has_any(arguments: &[OsString], flags: &[&str]) -> bool {
 
 /// Builds an example and returns the path of its program. Cargo's progress goes to standard error, so that
 /// standard output stays the demo's.
-fn build(example: &'static str, features: &[&str]) -> Result<PathBuf, Error> {
-    let messages = output(
-        cargo("build")
-            .args(["--release", "--package", "skep-tests", "--example", example])
-            .args(["--no-default-features", "--features", &features.join(",")])
-            .arg("--message-format=json-render-diagnostics"),
-    )?;
+fn build(example: &'static str, combination: &Combination) -> Result<PathBuf, Error> {
+    let mut command = cargo("build");
+    command
+        .args(["--release", "--package", "skep-tests", "--example", example])
+        .args(["--no-default-features", "--features", &combination.features().join(",")])
+        .arg("--message-format=json-render-diagnostics");
+    combination.tell(&mut command);
+    let messages = output(&mut command)?;
     executable(&String::from_utf8_lossy(&messages), example).ok_or(Error::NoExecutable(example))
 }
 

@@ -48,6 +48,17 @@ pub(crate) enum Error {
     #[error("{} is libtorch {found}, expected {expected}", path.display())]
     WrongLibtorch { path: PathBuf, found: String, expected: &'static str },
 
+    #[error("cannot get CUDA's compiler: {source}; {remedy}")]
+    Toolkit { source: Box<Error>, remedy: String },
+
+    #[error(
+        "there is no nvcc, and it can be fetched on Linux on x86-64 only: install CUDA, and set CUDA_HOME"
+    )]
+    NoToolkit,
+
+    #[error("candle does not use cudarc, whose symbols the libraries to link with would have")]
+    NoCudarc,
+
     #[error("cannot read {}: {reason}", path.display())]
     Estimates { path: PathBuf, reason: String },
 

@@ -14,6 +14,7 @@
 mod bench;
 mod cli;
 mod combos;
+mod cuda;
 mod demo;
 mod error;
 mod estimates;
@@ -21,6 +22,7 @@ mod libtorch;
 mod model;
 mod process;
 mod steps;
+mod stubs;
 mod summary;
 mod wheel;
 
@@ -55,6 +57,10 @@ fn run(task: Task) -> Result<ExitCode, Error> {
                 None => libtorch::get()?,
             };
             println!("{}", folder.display());
+            return Ok(ExitCode::SUCCESS);
+        }
+        Task::CudaToolkit => {
+            println!("{}", cuda::get()?.home().display());
             return Ok(ExitCode::SUCCESS);
         }
         Task::Build { selection, release } => {

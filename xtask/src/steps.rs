@@ -24,7 +24,7 @@ const WORKSPACE: &str = "workspace";
 /// Compiles and links every target.
 pub(crate) fn build(combinations: &[&Combination], release: bool, summary: &mut Summary) {
     for combination in combinations {
-        summary.step(combination, "build", Use::Run, || {
+        summary.step(combination, "build", Use::Build, || {
             let mut command = workspace("build", combination);
             command.arg("--all-targets").args(release.then_some("--release"));
             run(&mut command)
@@ -89,6 +89,7 @@ pub(crate) fn workspace(subcommand: &str, combination: &Combination) -> Command 
     command.args(combination.packages());
     command.args(["--features", &[FEATURES, combination.features()].concat().join(",")]);
     command.env("SKEP_DEVICE", combos::name(&combination.device));
+    combination.tell(&mut command);
     tell_cores(&mut command);
     command
 }
