@@ -53,6 +53,29 @@ pub(crate) enum Task {
         /// Only benchmarks whose name matches this regular expression
         filter: Option<String>,
     },
+    /// Builds, tests and benchmarks each combination; one table, as text, JSON and a plot
+    ///
+    /// The files are `matrix.json` and `matrix.svg` in the folder `matrix` of the target folder.
+    Matrix {
+        #[command(flatten)]
+        selection: Selection,
+        /// Criterion's quick mode: seconds instead of minutes, and a rougher result
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Packs tests, benchmarks and demos into one archive each, which runs on a machine without Rust
+    ///
+    /// Building for a GPU takes none. What libtorch and CUDA's large libraries do, those of the other machine do.
+    Bundle {
+        #[command(flatten)]
+        selection: Selection,
+    },
+    /// What the script of a bundle starts
+    #[command(hide = true, disable_help_flag = true)]
+    Packed {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Checks format, lints and dependencies
     Lint {
         #[command(flatten)]
@@ -155,5 +178,8 @@ mod tests {
         let cli = Cli::try_parse_from(["xtask", "demo", "--json", "--help", "--backend", "tch"]).unwrap();
         let Task::Demo { arguments } = cli.task else { panic!("{cli:?}") };
         assert_eq!(arguments, ["--json", "--help", "--backend", "tch"]);
+        let cli = Cli::try_parse_from(["xtask", "packed", "--help"]).unwrap();
+        let Task::Packed { arguments } = cli.task else { panic!("{cli:?}") };
+        assert_eq!(arguments, ["--help"]);
     }
 }

@@ -12,14 +12,20 @@
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 
 mod bench;
+mod bundle;
+mod chart;
 mod cli;
 mod combos;
 mod cuda;
 mod demo;
 mod error;
 mod estimates;
+mod libraries;
 mod libtorch;
+mod manifest;
+mod matrix;
 mod model;
+mod packed;
 mod process;
 mod steps;
 mod stubs;
@@ -47,6 +53,7 @@ fn run(task: Task) -> Result<ExitCode, Error> {
     let mut summary = Summary::default();
     let selection = match task {
         Task::Demo { arguments } => return demo::run(arguments),
+        Task::Packed { arguments } => return packed::run(arguments),
         Task::Model => {
             println!("{}", model::folder()?.display());
             return Ok(ExitCode::SUCCESS);
@@ -73,6 +80,14 @@ fn run(task: Task) -> Result<ExitCode, Error> {
         }
         Task::Bench { selection, quick, filter } => {
             bench::run_all(&selection.combinations(), quick, filter.as_deref(), &mut summary)?;
+            selection
+        }
+        Task::Matrix { selection, quick } => {
+            matrix::run(&selection.combinations(), quick, &mut summary)?;
+            selection
+        }
+        Task::Bundle { selection } => {
+            bundle::pack(&selection.combinations(), &mut summary)?;
             selection
         }
         Task::Lint { selection } => {
