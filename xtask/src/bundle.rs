@@ -73,8 +73,12 @@ fn told(archive: &Path, bytes: u64) -> String {
 }
 
 fn bundle(combination: &'static Combination, home: &Path) -> Result<PathBuf, Error> {
+    if !cfg!(all(target_os = "linux", target_env = "gnu")) {
+        return Err(Error::Usage("bundles are made on Linux with glibc only".to_owned()));
+    }
     for tool in ["strip", "tar", "xz"] {
-        run(Command::new(tool).arg("--version").stdout(Stdio::null()))?;
+        let has = Command::new(tool).arg("--version").stdout(Stdio::null()).status();
+        has.map_err(|source| Error::NoTool { tool, source })?;
     }
     let name = format!("skep-{combination}").replace(' ', "-");
     let folder = home.join(&name);

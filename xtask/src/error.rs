@@ -64,6 +64,9 @@ pub(crate) enum Error {
     #[error("candle does not use cudarc, whose symbols the libraries to link with would have")]
     NoCudarc,
 
+    #[error("cannot start {tool}, and packing takes strip, tar and xz: {source}")]
+    NoTool { tool: &'static str, source: io::Error },
+
     #[error("{} is not what a bundle says of itself: pack it again", path.display())]
     NoBundle { path: PathBuf },
 

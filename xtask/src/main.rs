@@ -79,11 +79,11 @@ fn run(task: Task) -> Result<ExitCode, Error> {
             selection
         }
         Task::Bench { selection, quick, filter } => {
-            bench::run_all(&selection.combinations(), quick, filter.as_deref(), &mut summary)?;
+            bench::run_all(&selection.combinations(), quick.quick, filter.as_deref(), &mut summary)?;
             selection
         }
         Task::Matrix { selection, quick } => {
-            matrix::run(&selection.combinations(), quick, &mut summary)?;
+            matrix::run(&selection.combinations(), quick.quick, &mut summary)?;
             selection
         }
         Task::Bundle { selection } => {

@@ -3,6 +3,7 @@
 
 use crate::bench::{self, Report};
 use crate::bundle::{LIBRARIES, PROGRAMS};
+use crate::cli::{Packed, PackedTask as Task};
 use crate::combos::{self, Backend, Device, Need};
 use crate::cuda;
 use crate::demo;
@@ -14,7 +15,7 @@ use crate::manifest::{Kind, Manifest, Program};
 use crate::model;
 use crate::process::{run as run_command, tell_cores};
 use crate::summary::Summary;
-use clap::{Args, Parser, Subcommand};
+use clap::Parser;
 use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
@@ -24,64 +25,6 @@ use std::time::SystemTime;
 
 /// The exit code where this machine cannot run the bundle at all.
 const NOT_HERE: u8 = 3;
-
-/// Tests, benchmarks and demonstrates the Skep that is packed here.
-#[derive(Debug, Parser)]
-#[command(name = "run", bin_name = "./run", no_binary_name = true)]
-#[command(
-    after_help = "Exit code: 0 when all went well, 1 when something failed, 2 when the arguments are wrong, \
-                        3 when this machine cannot run the bundle at all (no GPU, or libraries are missing)"
-)]
-struct Run {
-    #[command(subcommand)]
-    task: Task,
-}
-
-#[derive(Debug, Subcommand)]
-enum Task {
-    /// Runs all tests
-    Test {
-        #[command(flatten)]
-        strict: Strict,
-    },
-    /// Runs a demo: `digits` (the default) or `embed`
-    ///
-    /// Every other argument, and the exit code, is the demo's own. `embed` gets the model with pip where no
-    /// `--model-dir` is given.
-    #[command(override_usage = "./run demo [digits|embed] [ARGUMENTS]...")]
-    Demo {
-        #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
-    /// Runs the benchmarks and prints one table of them all
-    Bench {
-        #[command(flatten)]
-        quick: Quick,
-        /// Only benchmarks whose name matches this regular expression
-        filter: Option<String>,
-    },
-    /// Runs the tests, the benchmarks and the first demo
-    All {
-        #[command(flatten)]
-        quick: Quick,
-        #[command(flatten)]
-        strict: Strict,
-    },
-}
-
-#[derive(Args, Debug)]
-struct Quick {
-    /// Criterion's quick mode: seconds instead of minutes, and a rougher result
-    #[arg(long)]
-    quick: bool,
-}
-
-#[derive(Args, Debug)]
-struct Strict {
-    /// Fail when a step is skipped
-    #[arg(long)]
-    strict: bool,
-}
 
 /// An unpacked bundle on a machine that can run it.
 struct Bundle {
@@ -93,7 +36,7 @@ struct Bundle {
 
 /// Does what the arguments ask for with the bundle that this program is part of.
 pub(crate) fn run(arguments: Vec<OsString>) -> Result<ExitCode, Error> {
-    let task = Run::parse_from(arguments).task;
+    let task = Packed::parse_from(arguments).task;
     let program = env::current_exe().map_err(Error::file("find", Path::new("run")))?;
     let folder = program.ancestors().nth(2).unwrap_or(&program).to_owned();
     let manifest = Manifest::read(&folder)?;
@@ -115,7 +58,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> Result<ExitCode, Error> {
         }
         Task::Test { strict } => {
             bundle.test(&mut summary);
-            strict.strict
+            strict
         }
         Task::Bench { quick, filter } => {
             bundle.bench(quick.quick, filter.as_deref(), &mut summary)?;
@@ -125,7 +68,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> Result<ExitCode, Error> {
             bundle.test(&mut summary);
             bundle.bench(quick.quick, None, &mut summary)?;
             summary.run(bundle.manifest.combination, "demo", || run_command(&mut bundle.demo(Vec::new())?));
-            strict.strict
+            strict
         }
     };
     print!("\n{summary}");
@@ -267,23 +210,6 @@ impl Bundle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
-
-    fn task(arguments: &[&str]) -> Task {
-        Run::try_parse_from(arguments).unwrap().task
-    }
-
-    #[test]
-    fn the_arguments_are_consistent() {
-        Run::command().debug_assert();
-        assert!(matches!(task(&["bench", "--quick", "ffn"]), Task::Bench { filter: Some(_), .. }));
-        assert!(matches!(task(&["all", "--strict"]), Task::All { strict: Strict { strict: true }, .. }));
-        let Task::Demo { arguments } = task(&["demo", "embed", "--json", "--help"]) else {
-            panic!("no demo")
-        };
-        assert_eq!(arguments, ["embed", "--json", "--help"]);
-        assert!(Run::try_parse_from(["tset"]).unwrap_err().to_string().contains("test"));
-    }
 
     fn bundle(folder: &Path, programs: &[(Kind, &str)]) -> Bundle {
         let programs =
