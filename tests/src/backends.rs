@@ -4,8 +4,9 @@
 //! speaks of the backend that the features choose for the demos and benchmarks, too: tch where it is on, else
 //! candle. candle beside tch is what tch is compared with, and stays on the host's processor.
 //!
-//! The tolerances of the suite hold on every device: all of them compute in full f32, so that they differ in the order of
-//! their sums alone. What is compared to the bit comes from the same kernels with the same dims, or is a copy.
+//! The suite asks the same of every device. Tolerances are those of full f32, which is what both libraries compute with
+//! on a GPU unless they are told otherwise: devices then differ in the order of their sums alone. What is compared to the
+//! bit is a copy, or comes twice from the same kernels with the same dims. No GPU has run it yet.
 
 #[cfg(feature = "backend")]
 use skep_runtime_core::DeviceError;
