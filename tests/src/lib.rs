@@ -26,6 +26,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what is not as expected fails the test")]
 
 pub mod kit;
+pub mod soak;
 mod subject;
 pub mod suite;
 

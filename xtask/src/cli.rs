@@ -68,6 +68,17 @@ pub(crate) enum Task {
         #[command(flatten)]
         selection: Selection,
     },
+    /// Starts, loads, harms and stops runtimes for some minutes, and checks that nothing is lost
+    ///
+    /// Every argument, and the exit code, is the soak's own: see `cargo xtask soak --help`.
+    #[command(
+        disable_help_flag = true,
+        override_usage = "cargo xtask soak [--minutes N] [--seed N] [ARGUMENTS]..."
+    )]
+    Soak {
+        #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Gets the sentence model that the embedding demo and test use, and prints its folder
     Model,
     /// Gets libtorch for the processor, with which backend tch is built, and prints its folder

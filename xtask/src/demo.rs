@@ -85,7 +85,7 @@ fn has_any(arguments: &[OsString], flags: &[&str]) -> bool {
 
 /// Builds an example and returns the path of its program. Cargo's progress goes to standard error, so that
 /// standard output stays the demo's.
-fn build(example: &'static str, features: &[&str]) -> Result<PathBuf, Error> {
+pub(crate) fn build(example: &'static str, features: &[&str]) -> Result<PathBuf, Error> {
     let messages = output(
         cargo("build")
             .args(["--release", "--package", "skep-tests", "--example", example])
@@ -106,7 +106,7 @@ fn executable(messages: &str, example: &str) -> Option<PathBuf> {
 
 /// Becomes the command, so that signals (Ctrl-C above all) and the exit code are its own.
 #[cfg(unix)]
-fn replace(command: &mut Command) -> Result<ExitCode, Error> {
+pub(crate) fn replace(command: &mut Command) -> Result<ExitCode, Error> {
     use std::os::unix::process::CommandExt;
     let source = command.exec();
     Err(Error::Start { program: command.get_program().to_string_lossy().into_owned(), source })
@@ -114,7 +114,7 @@ fn replace(command: &mut Command) -> Result<ExitCode, Error> {
 
 /// Runs the command to its end, where one process cannot take another's place.
 #[cfg(not(unix))]
-fn replace(command: &mut Command) -> Result<ExitCode, Error> {
+pub(crate) fn replace(command: &mut Command) -> Result<ExitCode, Error> {
     let program = command.get_program().to_string_lossy().into_owned();
     let status = command.status().map_err(|source| Error::Start { program, source })?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());

@@ -20,6 +20,7 @@ mod estimates;
 mod libtorch;
 mod model;
 mod process;
+mod soak;
 mod steps;
 mod summary;
 mod wheel;
@@ -45,6 +46,7 @@ fn run(task: Task) -> Result<ExitCode, Error> {
     let mut summary = Summary::default();
     let selection = match task {
         Task::Demo { arguments } => return demo::run(arguments),
+        Task::Soak { arguments } => return soak::run(arguments),
         Task::Model => {
             println!("{}", model::folder()?.display());
             return Ok(ExitCode::SUCCESS);
