@@ -11,10 +11,10 @@ use crate::device::{Device, Pass};
 use crate::error::{BatchError, DeviceError, TaskError};
 use crate::event::{Observer, Unrun};
 use crate::pool::{Look, Meter, Pool, PoolId, Shutdown};
-use crate::sync::{Mutex, guarded};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{Mutex, flume, guarded};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Settings of a runtime, all checked.
