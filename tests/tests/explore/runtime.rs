@@ -1,14 +1,15 @@
 //! Whole runtimes: device thread, loader, sender and timer, on the fake device and a clock that stands still.
 
 crate::programs! {
-    a_drain_runs_what_was_accepted: 6,
-    a_drain_without_prefetch_runs_what_was_accepted: 4,
-    outputs_are_copied_back: 6,
-    an_abort_meets_callers: 6,
+    no_ring_is_lost: 10,
+    a_drain_runs_what_was_accepted: 4,
+    a_drain_without_prefetch_runs_what_was_accepted: 2,
+    outputs_are_copied_back: 4,
+    an_abort_meets_callers: 4,
     a_drop_meets_callers: 3,
     two_shutdowns_meet: 4,
     a_shutdown_meets_the_start: 2,
-    deadlines_meet_the_device: 5,
+    deadlines_meet_the_device: 3,
     a_state_is_asked_for_at_the_end: 2,
 }
 
@@ -134,6 +135,14 @@ mod programs {
         let callers = callers(&rig, &[May::Succeed]);
         runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
         join(callers);
+        drop(runtime);
+        rig.assert_reconciled();
+    }
+
+    /// Everybody is answered before anything else wakes the runtime's threads.
+    pub(super) fn no_ring_is_lost() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        join(callers(&rig, &[May::Succeed]));
         drop(runtime);
         rig.assert_reconciled();
     }
