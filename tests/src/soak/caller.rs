@@ -9,7 +9,8 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use skep_pool::TaskPool;
 use skep_runtime_core::{
-    Device, Pass, Priority, Refused, Request, Submit, SubmitError, TaskError, TaskResult, Ticket,
+    BatchError, Device, FailureRules, Pass, Priority, Refused, Request, Submit, SubmitError, TaskError,
+    TaskResult, Ticket,
 };
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -38,6 +39,8 @@ struct Task {
     rows: u32,
     doom: Option<Fault>,
     pass: Pass,
+    /// What the pool does about failures.
+    rules: FailureRules,
     /// It fits into one batch. Of one that is split, some parts may run although it has expired.
     whole: bool,
 }
@@ -173,7 +176,8 @@ impl<D: Device> Caller<D> {
             request = request.deadline(Duration::from_micros(rng.random_range(0..3000)));
         }
         let whole = rows as usize <= served.pool.options().max_rows;
-        (request, Task { first, rows, doom, pass: served.pass, whole })
+        let rules = served.pool.options().failures;
+        (request, Task { first, rows, doom, pass: served.pass, rules, whole })
     }
 
     fn note(&mut self, task: Task, submitted: Submitted<Tracked<D::Tensor>>) {
@@ -238,7 +242,13 @@ impl<D: Device> Caller<D> {
                     None => self.report.mixed_up += 1,
                 }
             }
-            Err(TaskError::Failed(_)) => self.report.failed += 1,
+            Err(TaskError::Failed(error)) => {
+                self.report.failed += 1;
+                let apart = task.pass == Pass::Forward && task.rules.rerun && task.whole;
+                if apart && task.doom.is_none() && is_of_block(&error) {
+                    self.answers.push(Answer { first: task.first, told: Told::Failed });
+                }
+            }
             Err(TaskError::Expired { .. }) => {
                 self.report.expired += 1;
                 if task.whole {
@@ -260,7 +270,11 @@ impl<D: Device> Caller<D> {
             Pass::Forward => z.is_some_and(|z| z == serials),
             Pass::Backward => outputs.len() == 1,
         };
-        let doomed = !matches!(task.doom, None | Some(Fault::NonFinite));
+        let doomed = match task.doom {
+            None => false,
+            Some(Fault::NonFinite) => task.rules.check_finite,
+            Some(_) => true,
+        };
         if !complete || doomed || y.len() != task.rows as usize * WIDTH {
             return None;
         }
@@ -274,5 +288,14 @@ impl<D: Device> Caller<D> {
             runs.push(whole(got[4]));
         }
         Some(runs)
+    }
+}
+
+/// Whether a batch failed for what the block did, or the device for it.
+fn is_of_block(error: &BatchError) -> bool {
+    match error {
+        BatchError::Panic { place, .. } => place.starts_with("block"),
+        BatchError::Device { .. } => false,
+        _ => true,
     }
 }

@@ -59,7 +59,7 @@ impl<D: Device> Faulty<D> {
     /// Brings the output of a run onto the device.
     fn output(&self, run: RunId, width: usize, values: &[f32]) -> Result<Tracked<D::Tensor>, BoxError> {
         let tensor = HostTensor::from_f32(&[values.len() / width, width], values)?;
-        let tensor = self.inner.gather(vec![self.inner.from_host(&tensor)?])?;
+        let tensor = self.inner.gather(&[self.inner.from_host(&tensor)?])?;
         Ok(self.track(tensor, run))
     }
 
@@ -105,9 +105,11 @@ impl<D: Device> Device for Faulty<D> {
         self.inner.describe(&tensor.tensor)
     }
 
-    fn gather(&self, parts: Vec<Self::Tensor>) -> Result<Self::Tensor, DeviceError> {
+    fn gather(&self, parts: &[Self::Tensor]) -> Result<Self::Tensor, DeviceError> {
         self.may_fail(0, &[Fault::Error, Fault::Panic, Fault::Slow, Fault::OutOfMemory])?;
-        let tensor = self.inner.gather(parts.into_iter().map(|part| part.tensor).collect())?;
+        // Tensors need not be cloneable, and the inner device takes its own: copies by way of the host.
+        let copies = parts.iter().map(|part| self.inner.from_host(&self.inner.to_host(&part.tensor)?));
+        let tensor = self.inner.gather(&copies.collect::<Result<Vec<_>, _>>()?)?;
         if self.inner.describe(&tensor)?.rows() > Some(self.room) {
             return Err(self.no_room());
         }
@@ -134,6 +136,14 @@ impl<D: Device> Device for Faulty<D> {
     fn split(&self, tensor: &Self::Tensor, rows: &[usize]) -> Result<Vec<Self::Tensor>, DeviceError> {
         self.may_fail(0, &[Fault::Error])?;
         Ok(self.track_all(self.inner.split(&tensor.tensor, rows)?, 0))
+    }
+
+    fn all_finite(&self, tensor: &Self::Tensor) -> Result<bool, DeviceError> {
+        let finite = self.inner.all_finite(&tensor.tensor)?;
+        if !finite {
+            self.ledger.doom(tensor.run);
+        }
+        Ok(finite)
     }
 
     fn index_outside(&self, tensor: &Self::Tensor, below: u64) -> Result<Option<i64>, DeviceError> {
@@ -211,7 +221,9 @@ fn run<D: Device>(
     let usual = [Fault::Error, Fault::Panic, Fault::Slow, Fault::WrongRows, Fault::WrongOutputs];
     let doom = dooms().flatten().find(|doom| *doom != Fault::NonFinite);
     let fault = doom.or_else(|| device.faults.draw(&usual));
-    if !matches!(fault, None | Some(Fault::Slow)) {
+    if doom.is_some() {
+        device.ledger.doom(run);
+    } else if !matches!(fault, None | Some(Fault::Slow)) {
         device.ledger.fail(run);
     }
     match fault {

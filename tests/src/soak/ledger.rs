@@ -23,6 +23,8 @@ struct Run {
     rows: Vec<Row>,
     /// It failed, or its outputs were lost on their way: its rows may run again.
     failed: bool,
+    /// It failed because of what one of its tasks holds.
+    doomed: bool,
 }
 
 /// Every run of every block of one runtime.
@@ -37,6 +39,9 @@ pub(super) enum Told {
     Outputs(Vec<RunId>),
     /// It expired, so it must not have run.
     Expired,
+    /// The block failed, although nothing is wrong with the task, and its pool takes batches apart: so it
+    /// must not have been the doing of another task.
+    Failed,
 }
 
 /// A task's first row and how it ended.
@@ -54,21 +59,32 @@ pub(super) struct Verdict {
     pub(super) mixed_up: u64,
     /// Tasks that were told that they had expired, and ran.
     pub(super) late: u64,
+    /// Tasks that failed because of what another one held.
+    pub(super) harmed: u64,
 }
 
 impl Ledger {
     /// Notes that a block was called.
     pub(super) fn begin(&self, rows: Vec<Row>) -> RunId {
         let mut runs = self.runs.lock();
-        runs.push(Run { rows, failed: false });
+        runs.push(Run { rows, failed: false, doomed: false });
         RunId::try_from(runs.len()).expect("runs should be fewer than 4294967296")
     }
 
     /// Notes that a run came to nothing.
     pub(super) fn fail(&self, run: RunId) {
+        self.note(run, |run| run.failed = true);
+    }
+
+    /// Notes that a run came to nothing because of what one of its tasks holds.
+    pub(super) fn doom(&self, run: RunId) {
+        self.note(run, |run| (run.failed, run.doomed) = (true, true));
+    }
+
+    fn note(&self, run: RunId, note: impl FnOnce(&mut Run)) {
         let mut runs = self.runs.lock();
         if let Some(run) = (run as usize).checked_sub(1).and_then(|at| runs.get_mut(at)) {
-            run.failed = true;
+            note(run);
         }
     }
 
@@ -97,9 +113,31 @@ impl Ledger {
                     }
                 }
                 Told::Expired => verdict.late += u64::from(by_row.contains_key(first)),
+                Told::Failed => {
+                    let last = by_row.get(first).and_then(|ran| ran.last()).map(|&at| &runs[at]);
+                    let harmed = last.is_some_and(|run| run.doomed && failed_alone(run, &runs) < PATIENCE);
+                    verdict.harmed += u64::from(harmed);
+                }
             }
         }
         verdict
+    }
+}
+
+/// A batch of which so many tasks have failed alone, and nothing has succeeded, may be given up as a whole.
+const PATIENCE: usize = 8;
+
+/// How many tasks of a run have failed in a run of their own.
+fn failed_alone(run: &Run, runs: &[Run]) -> usize {
+    let of_run = |rows: &[Row]| run.rows.iter().any(|row| row.is_of(rows[0]));
+    let alone = |run: &&Run| run.failed && run.rows.iter().all(|row| row.is_of(run.rows[0]));
+    runs.iter().filter(alone).filter(|run| of_run(&run.rows)).count()
+}
+
+impl Row {
+    /// Whether both are of one task.
+    fn is_of(&self, other: Self) -> bool {
+        Self { at: 0, ..*self } == Self { at: 0, ..other }
     }
 }
 
@@ -191,6 +229,33 @@ mod tests {
         assert_eq!(ledger.judge(&answers, |_| false).mixed_up, 2);
         ledger.fail(one);
         assert_eq!(ledger.judge(&[outputs(row(0, 0), one)], |_| false).mixed_up, 1);
+    }
+
+    #[test]
+    fn a_task_whose_last_run_another_one_spoiled_is_harmed() {
+        let ledger = Ledger::default();
+        let told = || [Answer { first: row(0, 0), told: Told::Failed }];
+        let run = ledger.begin(vec![row(0, 0), row(0, 1)]);
+        ledger.fail(run);
+        assert_eq!(ledger.judge(&told(), |_| false).harmed, 0, "by chance");
+        ledger.doom(run);
+        assert_eq!(ledger.judge(&told(), |_| false).harmed, 1);
+        let alone = ledger.begin(vec![row(0, 0)]);
+        ledger.fail(alone);
+        assert_eq!(ledger.judge(&told(), |_| false).harmed, 0, "alone, by chance");
+    }
+
+    #[test]
+    fn a_batch_may_be_given_up_when_many_have_failed_alone() {
+        let ledger = Ledger::default();
+        let all: Vec<_> = (0..9).map(|serial| row(0, serial)).collect();
+        ledger.doom(ledger.begin(all.clone()));
+        let told = [Answer { first: all[8], told: Told::Failed }];
+        for (failed, row) in (0..).zip(&all[..8]) {
+            assert_eq!(ledger.judge(&told, |_| false).harmed, 1, "{failed} have failed alone");
+            ledger.doom(ledger.begin(vec![*row]));
+        }
+        assert_eq!(ledger.judge(&told, |_| false).harmed, 0);
     }
 
     #[test]

@@ -45,7 +45,7 @@ use ledger::{Answer, Census, Ledger};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
-use skep_runtime_core::{Device, Pass, RuntimeBuilder};
+use skep_runtime_core::{Device, FailureRules, Pass, RuntimeBuilder};
 use skep_stats::{PoolSnapshot, Stats};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -166,6 +166,7 @@ impl Soak {
         seen.doubled += verdict.doubled;
         seen.mixed_up += verdict.mixed_up;
         seen.late += verdict.late;
+        seen.harmed += verdict.harmed;
         reconcile(seen, &accounts(&stats, &pools))
     }
 }
@@ -197,6 +198,7 @@ fn options(rng: &mut StdRng) -> PoolOptions {
         max_delay: patient.then(|| Duration::from_micros(rng.random_range(0..500))),
         capacity: [1, 8, 64][rng.random_range(0..3)],
         split_large_tasks: rng.random_bool(0.5),
+        failures: FailureRules { rerun: rng.random_bool(0.8), check_finite: rng.random_bool(0.5) },
         ..PoolOptions::default()
     }
 }

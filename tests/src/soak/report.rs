@@ -30,6 +30,8 @@ pub struct Report {
     pub mixed_up: u64,
     /// Tasks told that they had expired that ran all the same.
     pub late: u64,
+    /// Tasks that failed because of what another one held.
+    pub harmed: u64,
     /// Tasks that the runtime's accounts and the callers count differently.
     pub unbalanced: u64,
     /// Tensors, threads and bytes that were left.
@@ -42,12 +44,13 @@ impl Report {
         self.wrong().iter().all(|(_, count)| *count == 0)
     }
 
-    fn wrong(&self) -> [(&'static str, u64); 6] {
+    fn wrong(&self) -> [(&'static str, u64); 7] {
         [
             ("lost", self.lost),
             ("doubled", self.doubled),
             ("mixed up", self.mixed_up),
             ("late", self.late),
+            ("harmed", self.harmed),
             ("unbalanced", self.unbalanced),
             ("leaked", self.leaked),
         ]
@@ -81,6 +84,7 @@ impl AddAssign for Report {
         self.doubled += other.doubled;
         self.mixed_up += other.mixed_up;
         self.late += other.late;
+        self.harmed += other.harmed;
         self.unbalanced += other.unbalanced;
         self.leaked += other.leaked;
     }

@@ -11,7 +11,8 @@
 //!
 //! Not seen by it: orders of memory weaker than one common order, and the insides of flume and event-listener,
 //! for which simple ones stand in.
-#![cfg(shuttle)]
+#![cfg(all(test, shuttle))]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "what is not as expected fails the test")]
 
 mod pool;
 mod runtime;

@@ -1,11 +1,13 @@
 //! Whole runtimes: device thread, loader, sender and timer, on the fake device and a clock that stands still.
 
 crate::programs! {
-    no_ring_is_lost: 10,
+    no_ring_is_lost: 6,
+    a_ring_meets_the_end_of_a_batch: 4,
     a_drain_runs_what_was_accepted: 4,
     a_drain_without_prefetch_runs_what_was_accepted: 2,
     outputs_are_copied_back: 4,
     an_abort_meets_callers: 4,
+    a_culprit_fails_alone: 4,
     a_drop_meets_callers: 3,
     two_shutdowns_meet: 4,
     a_shutdown_meets_the_start: 2,
@@ -20,7 +22,7 @@ mod programs {
     use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock, ManualClock};
     use skep_runtime_core::{
         BatchEvent, ControlError, Meter, Observer, PoolId, Priority, Request, RunningRuntime, Runtime,
-        RuntimeBuilder, Shutdown, SubmitError, TaskError, Unrun,
+        RuntimeBuilder, Shutdown, SubmitError, TaskError, Ticket, Unrun,
     };
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +30,8 @@ mod programs {
 
     /// There is no time here, so only a wait of none ends by itself.
     const LIMIT: Duration = Duration::from_hours(1);
+    /// A row that makes its batch fail.
+    const CULPRIT: f32 = 13.0;
     const LATE: Duration = Duration::from_millis(10);
 
     /// Tasks that were answered after they had been cut.
@@ -59,7 +63,12 @@ mod programs {
             .clock(Arc::clone(&clock) as Arc<_>)
             .observer(Arc::clone(&answered) as Arc<_>);
         let pools = ["one", "two"].map(|name| {
-            let block = FnBlock::rows(name, 1, |x: &[FakeTensor]| Ok(vec![x[0].map(|v| 2.0 * v)]));
+            let block = FnBlock::rows(name, 1, |x: &[FakeTensor]| {
+                if x[0].values().contains(&CULPRIT) {
+                    return Err("on purpose".into());
+                }
+                Ok(vec![x[0].map(|v| 2.0 * v)])
+            });
             let options = PoolOptions { max_rows: 2, capacity: 2, ..PoolOptions::default() };
             builder.serve(block, ServeOptions::forward(options)).unwrap().forward
         });
@@ -139,6 +148,17 @@ mod programs {
         rig.assert_reconciled();
     }
 
+    /// One task runs, and another is submitted just as its batch is over.
+    pub(super) fn a_ring_meets_the_end_of_a_batch() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let callers = rig.pools.clone().map(|pool| {
+            spawn(move || pool.submit(vec![FakeTensor::rows(&[[1.0]])]).unwrap().wait().map(drop).unwrap())
+        });
+        join(callers.into());
+        drop(runtime);
+        rig.assert_reconciled();
+    }
+
     /// Everybody is answered before anything else wakes the runtime's threads.
     pub(super) fn no_ring_is_lost() {
         let (rig, runtime) = start(FakeDevice::new(), 1);
@@ -164,6 +184,26 @@ mod programs {
         let callers = callers(&rig, &[May::Succeed, May::BeShutDown]);
         runtime.shutdown(Shutdown::Abort, LIMIT).unwrap();
         join(callers);
+        rig.assert_reconciled();
+    }
+
+    /// A batch that fails in the device's hands or on its way back is taken apart, also while the runtime
+    /// is drained.
+    pub(super) fn a_culprit_fails_alone() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let pool = rig.pools[0].clone();
+        let submit = |value: f32| pool.submit(vec![FakeTensor::rows(&[[value]])]).unwrap();
+        let tickets = [submit(1.0), submit(CULPRIT), submit(2.0)];
+        let draining = spawn({
+            let handle = runtime.handle();
+            move || handle.shutdown(Shutdown::Drain, LIMIT).unwrap()
+        });
+        let [one, culprit, two] = tickets.map(Ticket::wait);
+        assert_eq!(one.unwrap(), [FakeTensor::rows(&[[2.0]])]);
+        assert!(matches!(culprit, Err(TaskError::Failed(_))));
+        assert_eq!(two.unwrap(), [FakeTensor::rows(&[[4.0]])]);
+        draining.join().unwrap();
+        drop(runtime);
         rig.assert_reconciled();
     }
 

@@ -47,7 +47,7 @@ mod programs {
         /// Cuts a batch and answers its tasks with their inputs, and says how many there were.
         fn cut_and_answer(&self) -> u64 {
             let pool = self.pool.as_pool();
-            let Some(batch) = pool.cut(self.clock.now()) else { return 0 };
+            let Some(batch) = pool.cut(self.clock.now(), usize::MAX) else { return 0 };
             pool.after_cut();
             let mut inputs = batch.inputs.into_iter().next().unwrap().into_iter();
             let tasks = batch.tasks.len() as u64;
