@@ -63,10 +63,19 @@ pub(crate) enum Task {
         #[command(flatten)]
         selection: Selection,
     },
-    /// What CI runs: lint, doc and test
+    /// What CI runs: lint, doc, test and some interleavings
     Ci {
         #[command(flatten)]
         selection: Selection,
+    },
+    /// Runs small programs under every interleaving of their threads that can be reached
+    Explore {
+        /// Schedules, over all programs
+        #[arg(long, value_name = "N", default_value = "1000000")]
+        schedules: NonZeroU32,
+        /// Instead, run the tests under valgrind's memcheck
+        #[arg(long, conflicts_with = "schedules")]
+        valgrind: bool,
     },
     /// Starts, loads, harms and stops runtimes for some minutes, and checks that nothing is lost
     ///
@@ -153,6 +162,8 @@ mod tests {
         assert!(error(&["test", "--backend", "torch"]).contains("not one of candle, tch, all"));
         assert!(error(&["test", "--device", "gpu"]).contains("not one of cpu, cuda, metal, all"));
         assert!(error(&["test", "--repeat", "0"]).contains("--repeat <N>"));
+        assert!(error(&["explore", "--schedules", "0"]).contains("--schedules <N>"));
+        assert!(error(&["explore", "--schedules", "9", "--valgrind"]).contains("cannot be used with"));
         assert!(error(&["tset"]).contains("test"));
     }
 

@@ -45,7 +45,7 @@ fn lock(entries: &Mutex<Vec<Entry>>) -> MutexGuard<'_, Vec<Entry>> {
 
 /// Notifies the first `count` of those who have not been.
 fn notify(entries: &Mutex<Vec<Entry>>, count: impl FnOnce(&[Entry]) -> usize) {
-    let wakes: Vec<_> = {
+    let waiting: Vec<_> = {
         let mut entries = lock(entries);
         let count = count(&entries);
         let first = entries.iter_mut().filter(|entry| !entry.notified).take(count);
@@ -55,7 +55,7 @@ fn notify(entries: &Mutex<Vec<Entry>>, count: impl FnOnce(&[Entry]) -> usize) {
         };
         first.map(tell).collect()
     };
-    for wake in wakes.into_iter().flatten() {
+    for wake in waiting.into_iter().flatten() {
         match wake {
             Wake::Thread(thread) => thread.unpark(),
             Wake::Task(waker) => waker.wake(),

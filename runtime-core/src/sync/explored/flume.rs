@@ -59,7 +59,11 @@ pub struct Sender<T>(Arc<Shared<T>>);
 pub struct Receiver<T>(Arc<Shared<T>>);
 
 impl<T> Sender<T> {
-    /// Sends, or gives the message back.
+    /// Sends.
+    ///
+    /// # Errors
+    ///
+    /// Gives the message back where the channel is full or nobody can receive it.
     pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
         let mut state = self.0.lock();
         if state.receivers == 0 {
@@ -75,6 +79,10 @@ impl<T> Sender<T> {
     }
 
     /// Sends, waiting for room.
+    ///
+    /// # Errors
+    ///
+    /// Gives the message back where nobody can receive it.
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
         let mut message = message;
         loop {
@@ -94,6 +102,10 @@ impl<T> Sender<T> {
 
 impl<T> Receiver<T> {
     /// Waits for a message.
+    ///
+    /// # Errors
+    ///
+    /// When none can come any more.
     pub fn recv(&self) -> Result<T, RecvError> {
         let empty = |state: &mut State<T>| state.messages.is_empty() && state.senders > 0;
         let state = self.0.changed.wait_while(self.0.lock(), empty);
@@ -103,6 +115,10 @@ impl<T> Receiver<T> {
     }
 
     /// As [`recv`](Self::recv): there is no time here.
+    ///
+    /// # Errors
+    ///
+    /// When no message can come any more.
     pub fn recv_timeout(&self, _limit: Duration) -> Result<T, RecvTimeoutError> {
         self.recv().map_err(|_| RecvTimeoutError::Disconnected)
     }
