@@ -105,7 +105,9 @@ mod programs {
             }
             cut
         });
-        callers.into_iter().for_each(|caller| caller.join().unwrap());
+        for caller in callers {
+            caller.join().unwrap();
+        }
         fixture.finish(cutting.join().unwrap());
     }
 
@@ -118,7 +120,9 @@ mod programs {
         let cutter = fixture.clone();
         let cutting = spawn(move || cutter.cut_and_answer() + cutter.cut_and_answer());
         let cut = cutting.join().unwrap();
-        dropping.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in dropping {
+            thread.join().unwrap();
+        }
         fixture.finish(cut);
         assert!(is(&two.wait(), 2.0));
     }
@@ -164,7 +168,9 @@ mod programs {
         });
         let cut = fixture.cut_and_answer();
         closing.join().unwrap();
-        callers.into_iter().for_each(|caller| caller.join().unwrap());
+        for caller in callers {
+            caller.join().unwrap();
+        }
         fixture.finish(cut);
     }
 
