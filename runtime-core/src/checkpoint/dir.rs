@@ -207,7 +207,8 @@ mod tests {
     fn files_that_are_only_like_checkpoints_are_let_be() {
         let root = tempfile::tempdir().unwrap();
         let dir = CheckpointDir::create(root.path(), "expert.0", 1).unwrap();
-        let strange = ["checkpoint-7.safetensors", "checkpoint-+0000009.safetensors", "checkpoint-.safetensors"];
+        let strange =
+            ["checkpoint-7.safetensors", "checkpoint-+0000009.safetensors", "checkpoint-.safetensors"];
         for name in strange {
             fs::write(dir.path().join(name), b"somebody's").unwrap();
         }

@@ -103,8 +103,11 @@ impl<D: Device> Core<D> {
                 tracing::error!(%pool, message, "pool panicked while a batch was cut");
                 None
             });
-            // A pool that gives nothing although it said it would is left alone until it rings.
-            let next = if batch.is_some() { self.look(pool, now) } else { Look::Idle };
+            let next = match self.look(pool, now) {
+                // A pool that gives nothing and still says it would is left alone until it rings.
+                Look::Ready(_) if batch.is_none() => Look::Idle,
+                look => look,
+            };
             stage.selector.note(pool, next);
             if let Some(batch) = batch.filter(|batch| !batch.tasks.is_empty()) {
                 let cut = Cut::new(pool, urgency, batch, now);
