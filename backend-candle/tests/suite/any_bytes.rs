@@ -1,13 +1,24 @@
 //! Settings of any text and weights of any bytes: refused with an error, or a block. Never a panic.
 
 use proptest::prelude::*;
-use skep_backend_candle::blocks::Ffn;
 use skep_backend_candle::blocks::Activation;
+use skep_backend_candle::blocks::Ffn;
 use skep_backend_candle::prelude::*;
 use std::fs;
 
 fn value() -> impl Strategy<Value = String> {
-    let numbers = ["0", "1", "6", "-1", "4294967296", "18446744073709551615", "18446744073709551616", "1e300", "NaN", "inf"];
+    let numbers = [
+        "0",
+        "1",
+        "6",
+        "-1",
+        "4294967296",
+        "18446744073709551615",
+        "18446744073709551616",
+        "1e300",
+        "NaN",
+        "inf",
+    ];
     prop_oneof![
         3 => prop::sample::select(numbers.to_vec()).prop_map(str::to_owned),
         1 => prop::sample::select(vec!["gelu", "relu", "nowhere"]).prop_map(str::to_owned),
@@ -17,10 +28,23 @@ fn value() -> impl Strategy<Value = String> {
 
 fn setting() -> impl Strategy<Value = (String, String)> {
     let keys = [
-        "input", "hidden", "output", "activation", "size", "heads", "max_positions", "delay", "probability",
-        "directory", "seed", "weights",
+        "input",
+        "hidden",
+        "output",
+        "activation",
+        "size",
+        "heads",
+        "max_positions",
+        "delay",
+        "probability",
+        "directory",
+        "seed",
+        "weights",
     ];
-    (prop_oneof![9 => prop::sample::select(keys.to_vec()).prop_map(str::to_owned), 1 => "[ -~]{0,8}"], value())
+    (
+        prop_oneof![9 => prop::sample::select(keys.to_vec()).prop_map(str::to_owned), 1 => "[ -~]{0,8}"],
+        value(),
+    )
 }
 
 proptest! {

@@ -112,6 +112,7 @@ macro_rules! conformance {
             submit_blocks_until_there_is_room,
             all_who_await_room_get_in,
             a_caller_who_gives_up_passes_its_turn_on,
+            a_part_that_need_not_run_gives_its_place_back,
         }
         $crate::cases! { $subject, shutdown:
             drain_runs_all_that_was_accepted,
