@@ -7,7 +7,8 @@ crate::programs! {
     a_drain_without_prefetch_runs_what_was_accepted: 2,
     outputs_are_copied_back: 4,
     an_abort_meets_callers: 4,
-    a_culprit_fails_alone: 4,
+    a_culprit_fails_alone: 3,
+    a_part_that_need_not_run_lets_a_caller_in: 3,
     a_drop_meets_callers: 3,
     two_shutdowns_meet: 4,
     a_shutdown_meets_the_start: 2,
@@ -62,14 +63,15 @@ mod programs {
             .hand_over(Duration::ZERO)
             .clock(Arc::clone(&clock) as Arc<_>)
             .observer(Arc::clone(&answered) as Arc<_>);
-        let pools = ["one", "two"].map(|name| {
+        let pools = [("one", 2), ("two", 1)].map(|(name, capacity)| {
             let block = FnBlock::rows(name, 1, |x: &[FakeTensor]| {
                 if x[0].values().contains(&CULPRIT) {
                     return Err("on purpose".into());
                 }
                 Ok(vec![x[0].map(|v| 2.0 * v)])
             });
-            let options = PoolOptions { max_rows: 2, capacity: 2, ..PoolOptions::default() };
+            let options =
+                PoolOptions { max_rows: 2, capacity, split_large_tasks: true, ..PoolOptions::default() };
             builder.serve(block, ServeOptions::forward(options)).unwrap().forward
         });
         (Rig { pools, clock, answered }, builder.build().unwrap())
@@ -203,6 +205,18 @@ mod programs {
         assert!(matches!(culprit, Err(TaskError::Failed(_))));
         assert_eq!(two.unwrap(), [FakeTensor::rows(&[[4.0]])]);
         draining.join().unwrap();
+        drop(runtime);
+        rig.assert_reconciled();
+    }
+
+    /// Parts of a task that has failed leave the queue without being run, and callers wait for their room.
+    pub(super) fn a_part_that_need_not_run_lets_a_caller_in() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let pool = rig.pools[1].clone();
+        let doomed = pool.submit(vec![FakeTensor::rows(&[[CULPRIT], [1.0], [2.0], [3.0], [4.0]])]).unwrap();
+        let waiting = spawn(move || pool.submit(vec![FakeTensor::rows(&[[1.0]])]).unwrap().wait().map(drop));
+        assert!(matches!(doomed.wait(), Err(TaskError::Failed(_))));
+        waiting.join().unwrap().unwrap();
         drop(runtime);
         rig.assert_reconciled();
     }

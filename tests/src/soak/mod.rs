@@ -49,7 +49,7 @@ use skep_runtime_core::{Device, FailureRules, Pass, RuntimeBuilder};
 use skep_stats::{PoolSnapshot, Stats};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -147,10 +147,14 @@ impl Soak {
             .collect();
         drop(tell);
         let mut ender = new_caller(self.callers, usize::MAX, rng);
-        ending.of(runtime, &mut ender, || told.iter().take(self.callers as usize / 2).for_each(drop));
+        let mut hangs = 0;
+        ending.of(runtime, &mut ender, || {
+            let waits = (0..self.callers / 2).map(|_| told.recv_timeout(2 * LIMIT));
+            hangs = waits.filter(|told| *told == Err(RecvTimeoutError::Timeout)).count() as u64;
+        });
         ender.finish();
 
-        let mut seen = Report { lives: 1, ..ender.report };
+        let mut seen = Report { lives: 1, lost: ender.report.lost + hangs, ..ender.report };
         let mut answers = ender.answers;
         for caller in callers {
             match caller.end() {
@@ -225,14 +229,11 @@ impl Working {
         Self { thread, result }
     }
 
-    /// What the caller has seen; `None` when it hangs.
+    /// What the caller has seen; `None` when it hangs, or has seen what must not be and has panicked.
     fn end(self) -> Option<(Report, Vec<Answer>)> {
         let result = self.result.recv_timeout(2 * LIMIT);
-        if matches!(result, Err(std::sync::mpsc::RecvTimeoutError::Timeout)) {
-            return None;
-        }
-        if let Err(panic) = self.thread.join() {
-            std::panic::resume_unwind(panic);
+        if !matches!(result, Err(RecvTimeoutError::Timeout)) {
+            self.thread.join().ok();
         }
         result.ok()
     }
