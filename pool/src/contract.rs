@@ -45,8 +45,14 @@ impl<D: Device> Pool<D> for Inner<D> {
     fn cut(&self, now: Instant, most_rows: usize) -> Option<Batch<D::Tensor>> {
         let mut state = self.state.lock();
         let draining = state.closed.is_some();
+        let before = state.queue.tasks();
         let items = state.queue.cut(now, &self.options, draining, most_rows);
-        state.freed += items.iter().filter(|item| item.last).count();
+        // More than the batch holds: what need not run any more has left as well.
+        state.freed += before - state.queue.tasks();
+        if items.is_empty() && state.freed > 0 {
+            // No batch, so nobody says when the locks are released. The timer looks at the pool in a moment.
+            state.arm(now);
+        }
         drop(state);
         let arity = items.first()?.inputs.len();
         let mut inputs: Vec<Vec<D::Tensor>> = (0..arity).map(|_| Vec::with_capacity(items.len())).collect();

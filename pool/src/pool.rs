@@ -4,7 +4,7 @@ use crate::admission::{Part, check, in_order, join_parts, split};
 use crate::options::PoolOptions;
 use crate::queue::{Queue, Queued};
 use async_trait::async_trait;
-use event_listener::{Event, EventListener, Listener};
+use skep_runtime_core::sync::event_listener::{Event, EventListener, Listener};
 use skep_runtime_core::sync::{Mutex, guarded};
 use skep_runtime_core::{
     BatchError, Cancel, Clock, Counts, Device, Dims, Doorbell, JoinParts, Meter, Pool, Priority, Refused,

@@ -19,13 +19,13 @@
 use crate::error::TaskError;
 use crate::priority::Priority;
 use crate::runtime::{RuntimeId, on_thread_of};
+use crate::sync::thread::{self, Thread};
 use crate::sync::{Mutex, guarded};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 /// The outputs of a task, in the order of the block's schema, or why there are none.
@@ -124,7 +124,7 @@ impl<T> Ticket<T> {
             if let Some(result) = self.take_or_park() {
                 return result;
             }
-            std::thread::park();
+            thread::park();
         }
     }
 
@@ -138,8 +138,8 @@ impl<T> Ticket<T> {
             }
             match until.map(|until| until.saturating_duration_since(Instant::now())) {
                 Some(Duration::ZERO) => return None,
-                Some(left) => std::thread::park_timeout(left),
-                None => std::thread::park(),
+                Some(left) => thread::park_timeout(left),
+                None => thread::park(),
             }
         }
     }
@@ -149,7 +149,7 @@ impl<T> Ticket<T> {
         let result = self.cell.take_or_wait(|waiter| {
             if !refuse {
                 // Always anew: an earlier wait may have been another thread's.
-                *waiter = Waiter::Thread(std::thread::current());
+                *waiter = Waiter::Thread(thread::current());
             }
         });
         match result {

@@ -63,10 +63,30 @@ pub(crate) enum Task {
         #[command(flatten)]
         selection: Selection,
     },
-    /// What CI runs: lint, doc and test
+    /// What CI runs: lint, doc, test and some interleavings
     Ci {
         #[command(flatten)]
         selection: Selection,
+    },
+    /// Runs small programs under every interleaving of their threads that can be reached
+    Explore {
+        /// Schedules, over all programs
+        #[arg(long, value_name = "N", default_value = "1000000")]
+        schedules: NonZeroU32,
+        /// Instead, run the tests under valgrind's memcheck
+        #[arg(long, conflicts_with = "schedules")]
+        valgrind: bool,
+    },
+    /// Starts, loads, harms and stops runtimes for some minutes, and checks that nothing is lost
+    ///
+    /// Every argument, and the exit code, is the soak's own: see `cargo xtask soak --help`.
+    #[command(
+        disable_help_flag = true,
+        override_usage = "cargo xtask soak [--minutes N] [--seed N] [ARGUMENTS]..."
+    )]
+    Soak {
+        #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
     },
     /// Gets the sentence model that the embedding demo and test use, and prints its folder
     Model,
@@ -147,6 +167,8 @@ mod tests {
         assert!(error(&["test", "--backend", "torch"]).contains("not one of candle, tch, all"));
         assert!(error(&["test", "--device", "gpu"]).contains("not one of cpu, cuda, metal, all"));
         assert!(error(&["test", "--repeat", "0"]).contains("--repeat <N>"));
+        assert!(error(&["explore", "--schedules", "0"]).contains("--schedules <N>"));
+        assert!(error(&["explore", "--schedules", "9", "--valgrind"]).contains("cannot be used with"));
         assert!(error(&["tset"]).contains("test"));
     }
 

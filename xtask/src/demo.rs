@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> Result<ExitCode, Error> {
     if demo.name == "embed" && !has_any(&arguments, &["--model-dir", "--help", "-h"]) {
         arguments.extend(["--model-dir".into(), model::folder()?.into()]);
     }
-    let program = build(demo.name, combination)?;
+    let program = build(demo.name, Some(combination))?;
     let mut command = Command::new(program);
     command.args(arguments).env("SKEP_DEVICE", combos::name(&demo.device));
     replace(tell_cores(&mut command))
@@ -84,14 +84,16 @@ fn has_any(arguments: &[OsString], flags: &[&str]) -> bool {
 }
 
 /// Builds an example and returns the path of its program. Cargo's progress goes to standard error, so that
-/// standard output stays the demo's.
-fn build(example: &'static str, combination: &Combination) -> Result<PathBuf, Error> {
+/// standard output stays the demo's. Without a combination it has no backend.
+pub(crate) fn build(example: &'static str, combination: Option<&Combination>) -> Result<PathBuf, Error> {
     let mut command = cargo("build");
     command
-        .args(["--release", "--package", "skep-tests", "--example", example])
-        .args(["--no-default-features", "--features", &combination.features().join(",")])
+        .args(["--release", "--package", "skep-tests", "--example", example, "--no-default-features"])
         .arg("--message-format=json-render-diagnostics");
-    combination.tell(&mut command);
+    if let Some(combination) = combination {
+        command.args(["--features", &combination.features().join(",")]);
+        combination.tell(&mut command);
+    }
     let messages = output(&mut command)?;
     executable(&String::from_utf8_lossy(&messages), example).ok_or(Error::NoExecutable(example))
 }
@@ -107,7 +109,7 @@ fn executable(messages: &str, example: &str) -> Option<PathBuf> {
 
 /// Becomes the command, so that signals (Ctrl-C above all) and the exit code are its own.
 #[cfg(unix)]
-fn replace(command: &mut Command) -> Result<ExitCode, Error> {
+pub(crate) fn replace(command: &mut Command) -> Result<ExitCode, Error> {
     use std::os::unix::process::CommandExt;
     let source = command.exec();
     Err(Error::Start { program: command.get_program().to_string_lossy().into_owned(), source })
@@ -115,7 +117,7 @@ fn replace(command: &mut Command) -> Result<ExitCode, Error> {
 
 /// Runs the command to its end, where one process cannot take another's place.
 #[cfg(not(unix))]
-fn replace(command: &mut Command) -> Result<ExitCode, Error> {
+pub(crate) fn replace(command: &mut Command) -> Result<ExitCode, Error> {
     let program = command.get_program().to_string_lossy().into_owned();
     let status = command.status().map_err(|source| Error::Start { program, source })?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());

@@ -3,7 +3,7 @@
 //! ```text
 //! cargo xtask demo            # learn digits with a mixture of experts
 //! cargo xtask test            # everything that this machine can test
-//! cargo xtask ci              # lint, doc and test, as CI does
+//! cargo xtask ci              # lint, doc, test and some interleavings, as CI does
 //! ```
 //!
 //! Most steps run once per combination of backend and device. [`combos`] holds the one table of
@@ -18,9 +18,11 @@ mod cuda;
 mod demo;
 mod error;
 mod estimates;
+mod explore;
 mod libtorch;
 mod model;
 mod process;
+mod soak;
 mod steps;
 mod stubs;
 mod summary;
@@ -47,6 +49,15 @@ fn run(task: Task) -> Result<ExitCode, Error> {
     let mut summary = Summary::default();
     let selection = match task {
         Task::Demo { arguments } => return demo::run(arguments),
+        Task::Explore { valgrind: true, .. } => {
+            explore::memcheck()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Task::Explore { schedules, .. } => {
+            explore::interleavings(schedules)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Task::Soak { arguments } => return soak::run(arguments),
         Task::Model => {
             println!("{}", model::folder()?.display());
             return Ok(ExitCode::SUCCESS);
@@ -88,6 +99,7 @@ fn run(task: Task) -> Result<ExitCode, Error> {
             steps::lint(&combinations, &mut summary);
             steps::doc(&combinations, &mut summary);
             steps::test(&combinations, NonZeroU32::MIN, &mut summary);
+            steps::explore(&mut summary);
             selection
         }
     };

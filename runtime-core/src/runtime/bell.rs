@@ -6,10 +6,12 @@
 //! batch runs, so that the next batch is gathered meanwhile.
 
 use crate::pool::PoolId;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::thread::Thread;
+use crate::sync::{flume, thread_local};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
-use std::thread::Thread;
 use std::time::Instant;
 
 /// Tells runtimes of one process apart.
@@ -32,19 +34,19 @@ pub(crate) struct ThreadMark(Option<RuntimeId>);
 
 impl ThreadMark {
     pub(crate) fn new(runtime: RuntimeId) -> Self {
-        Self(HOME.replace(Some(runtime)))
+        Self(HOME.with(|home| home.replace(Some(runtime))))
     }
 }
 
 impl Drop for ThreadMark {
     fn drop(&mut self) {
-        HOME.set(self.0);
+        HOME.with(|home| home.set(self.0));
     }
 }
 
 /// Whether the current thread belongs to the runtime that `runtime` names. Free on other threads.
 pub(crate) fn on_thread_of(runtime: impl FnOnce() -> Option<RuntimeId>) -> bool {
-    HOME.get().is_some_and(|home| runtime() == Some(home))
+    HOME.with(Cell::get).is_some_and(|home| runtime() == Some(home))
 }
 
 /// What the timer is told.

@@ -13,10 +13,10 @@ use crate::device::{Device, Pass};
 use crate::error::StartError;
 use crate::event::Observer;
 use crate::pool::{Pool, PoolId, Shutdown};
-use crate::sync::{Mutex, guarded};
+use crate::sync::atomic::{AtomicBool, AtomicUsize};
+use crate::sync::{Mutex, flume, guarded};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 /// Which block of a runtime.

@@ -11,9 +11,9 @@ use crate::device::{Device, Pass};
 use crate::error::{BatchError, DeviceError, TaskError};
 use crate::event::{BatchEvent, Observer, Unrun};
 use crate::pool::{FailureRules, Look, Meter, Pool, PoolId, Shutdown};
-use crate::sync::{Mutex, guarded};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{Mutex, flume, guarded};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Settings of a runtime, all checked.
@@ -103,8 +103,11 @@ impl<D: Device> Core<D> {
                 tracing::error!(%pool, message, "pool panicked while a batch was cut");
                 None
             });
-            // A pool that gives nothing although it said it would is left alone until it rings.
-            let next = if batch.is_some() { self.look(pool, now) } else { Look::Idle };
+            let next = match self.look(pool, now) {
+                // A pool that gives nothing and still says it would is left alone until it rings.
+                Look::Ready(_) if batch.is_none() => Look::Idle,
+                look => look,
+            };
             stage.selector.note(pool, next);
             if let Some(batch) = batch.filter(|batch| !batch.tasks.is_empty()) {
                 let cut = Cut::new(pool, urgency, batch, now);

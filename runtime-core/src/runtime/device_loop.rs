@@ -13,7 +13,7 @@ use crate::backend::Backend;
 use crate::device::{Device, Pass};
 use crate::error::{BatchError, BoxError};
 use crate::pool::{PoolId, Shutdown};
-use crate::sync::guarded;
+use crate::sync::{flume, guarded, thread};
 use std::time::{Duration, Instant};
 
 /// What the device thread does next.
@@ -153,8 +153,8 @@ fn has_more<D: Device>(core: &Core<D>) -> bool {
 /// Parks the current thread until it is woken, or until `until` by the runtime's clock.
 pub(crate) fn sleep<D: Device>(core: &Core<D>, until: Option<Instant>) {
     match until.and_then(|until| core.clock.sleep_until(until)) {
-        Some(time) => std::thread::park_timeout(time),
-        None => std::thread::park(),
+        Some(time) => thread::park_timeout(time),
+        None => thread::park(),
     }
 }
 

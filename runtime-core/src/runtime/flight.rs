@@ -8,9 +8,9 @@ use crate::error::BatchError;
 use crate::pool::{Batch, PoolId};
 use crate::priority::Urgency;
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::ticket::Reply;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// The replies of one batch.

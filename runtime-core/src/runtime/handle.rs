@@ -7,9 +7,9 @@ use crate::backend::{Backend, BlockInfo, BlockState};
 use crate::device::Device;
 use crate::error::{ControlError, ShutdownError};
 use crate::pool::{Meter, Shutdown};
-use crate::sync::guarded;
+use crate::sync::atomic::Ordering;
+use crate::sync::{flume, guarded};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A handle to a runtime: cheap to clone, usable from any thread, keeps nothing running.

@@ -13,11 +13,11 @@ use super::timer::timer_loop;
 use crate::device::Device;
 use crate::error::{DeviceError, StartError};
 use crate::pool::{PoolId, Shutdown};
-use crate::sync::guarded;
+use crate::sync::atomic::Ordering;
+use crate::sync::thread::{self, JoinHandle, Thread};
+use crate::sync::{flume, guarded};
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 
 /// A runtime that is put together and not yet running.
 ///
@@ -146,7 +146,7 @@ impl<D: Device> Drop for RunningRuntime<D> {
 }
 
 fn spawn(name: String, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
-    std::thread::Builder::new()
+    thread::Builder::new()
         .name(name.clone())
         .spawn(body)
         .map_err(|source| StartError::Thread { name, source })
@@ -166,7 +166,7 @@ impl<D: Device> Crew<D> {
     /// Makes the current thread the device thread and starts the others.
     fn assemble(core: &Arc<Core<D>>, timer: flume::Receiver<TimerEvent>) -> Result<Self, StartError> {
         let mark = ThreadMark::new(core.bells.runtime);
-        core.bells.set_device(std::thread::current());
+        core.bells.set_device(thread::current());
         let (send, receive) = flume::bounded(2 * core.settings.senders);
         let outputs = Some(send.clone());
         let mut crew = Self { core: Arc::clone(core), _mark: mark, outputs, threads: Vec::new() };
@@ -207,7 +207,7 @@ impl<D: Device> Crew<D> {
         &mut self,
         name: String,
         body: impl FnOnce(&Core<D>) + Send + 'static,
-    ) -> Result<std::thread::Thread, StartError> {
+    ) -> Result<Thread, StartError> {
         let core = Arc::clone(&self.core);
         let thread = spawn(name, move || {
             let _mark = ThreadMark::new(core.bells.runtime);

@@ -5,6 +5,7 @@ use super::flight::{Cut, Done};
 use crate::device::{Device, Pass};
 use crate::error::{BatchError, DeviceError, TaskError};
 use crate::event::BatchEvent;
+use crate::sync::flume;
 use crate::ticket::TaskResult;
 use std::sync::Arc;
 use std::time::Instant;

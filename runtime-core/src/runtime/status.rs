@@ -2,7 +2,7 @@
 
 use crate::error::StartError;
 use crate::sync::Mutex;
-use event_listener::{Event, EventListener};
+use crate::sync::event_listener::{self, Event, EventListener};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;

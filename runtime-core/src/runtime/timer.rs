@@ -3,6 +3,7 @@
 use super::bell::TimerEvent;
 use super::core::Core;
 use crate::device::Device;
+use crate::sync::flume;
 use std::collections::BTreeSet;
 
 /// Runs until it is told to stop.

@@ -6,6 +6,7 @@ mod gate;
 mod hooked;
 mod logs;
 mod overheard;
+mod process;
 mod rig;
 mod waits;
 
@@ -15,6 +16,7 @@ pub use gate::{Gate, gated};
 pub use hooked::{Hooked, Operation};
 pub use logs::{Log, quiet_panics};
 pub use overheard::Overheard;
+pub use process::{threads, threads_left};
 pub use rig::{On, Rig, new_builder, pool_of, rig};
 pub use waits::{
     LIMIT, all_succeed, answer, block_on, drain, limited, poll_once, poll_pending, receive, spawn, values_of,

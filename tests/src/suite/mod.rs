@@ -39,6 +39,7 @@ macro_rules! conformance {
             batches_hold_what_has_gathered,
             urgent_tasks_come_first_within_a_pool,
             a_partial_batch_is_cut_at_its_delay,
+            a_pool_that_has_no_batch_after_all_is_looked_at_again,
             the_delay_counts_from_the_oldest_task,
             only_equal_free_dims_share_a_batch,
             large_tasks_are_refused,
@@ -111,6 +112,7 @@ macro_rules! conformance {
             submit_blocks_until_there_is_room,
             all_who_await_room_get_in,
             a_caller_who_gives_up_passes_its_turn_on,
+            a_part_that_need_not_run_gives_its_place_back,
         }
         $crate::cases! { $subject, shutdown:
             drain_runs_all_that_was_accepted,
