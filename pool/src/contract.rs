@@ -3,8 +3,8 @@
 use crate::pool::Inner;
 use crate::queue::Queued;
 use skep_runtime_core::{
-    Batch, BatchTask, Cancel, Counts, Device, Doorbell, Look, Meter, Pool, RuntimeId, Settled, Shutdown,
-    TaskError, TaskKey,
+    Batch, BatchTask, Cancel, Counts, Device, Doorbell, FailureRules, Look, Meter, Pool, RuntimeId, Settled,
+    Shutdown, TaskError, TaskKey,
 };
 use std::time::Instant;
 
@@ -38,10 +38,14 @@ impl<D: Device> Pool<D> for Inner<D> {
         state.queue.look(now, &self.options, state.closed.is_some())
     }
 
-    fn cut(&self, now: Instant) -> Option<Batch<D::Tensor>> {
+    fn failure_rules(&self) -> FailureRules {
+        self.options.failures
+    }
+
+    fn cut(&self, now: Instant, most_rows: usize) -> Option<Batch<D::Tensor>> {
         let mut state = self.state.lock();
         let draining = state.closed.is_some();
-        let items = state.queue.cut(now, &self.options, draining);
+        let items = state.queue.cut(now, &self.options, draining, most_rows);
         state.freed += items.iter().filter(|item| item.last).count();
         drop(state);
         let arity = items.first()?.inputs.len();

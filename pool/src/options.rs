@@ -1,6 +1,6 @@
 //! How a pool gathers tasks into batches.
 
-use skep_runtime_core::{Priority, StartError};
+use skep_runtime_core::{FailureRules, Priority, StartError};
 use std::time::Duration;
 
 /// How a pool gathers tasks into batches. The defaults serve an interactive model well.
@@ -23,6 +23,10 @@ pub struct PoolOptions {
     /// Whether a task of more than `max_rows` rows is split over several batches, and its outputs joined
     /// again, instead of being refused. Default no.
     pub split_large_tasks: bool,
+    /// How batches that fail are treated. Default: a failing forward batch is taken apart so that only the
+    /// tasks that make it fail get the error, and outputs are not checked for being finite. Switch `rerun`
+    /// off where a block has side effects, or where a second run costs more than lost answers.
+    pub failures: FailureRules,
 }
 
 impl Default for PoolOptions {
@@ -34,6 +38,7 @@ impl Default for PoolOptions {
             capacity: 1024,
             priority: Priority::NORMAL,
             split_large_tasks: false,
+            failures: FailureRules::default(),
         }
     }
 }

@@ -109,8 +109,15 @@ impl<T> Queue<T> {
         best
     }
 
-    /// Takes the tasks of the next batch: in order, of one group, as many as fit into `max_rows`.
-    pub(crate) fn cut(&mut self, now: Instant, options: &PoolOptions, draining: bool) -> Vec<Queued<T>> {
+    /// Takes the tasks of the next batch: in order, of one group, as many as fit into `max_rows` and
+    /// `most_rows`, but one at least.
+    pub(crate) fn cut(
+        &mut self,
+        now: Instant,
+        options: &PoolOptions,
+        draining: bool,
+        most_rows: usize,
+    ) -> Vec<Queued<T>> {
         let mut batch = Vec::new();
         while let Look::Ready(urgency) = self.look(now, options, draining)
             && batch.is_empty()
@@ -119,10 +126,10 @@ impl<T> Queue<T> {
             let Some(at) = self.groups.iter().position(|g| g.look(now, options, draining) == ready) else {
                 break;
             };
-            let mut room = options.max_rows;
+            let mut room = options.max_rows.min(most_rows);
             while let Some((_, first)) = self.groups[at].lanes.first() {
                 let (void, expired, rows) = (first.reply.is_void(), first.expired(now), first.rows);
-                if !void && !expired && rows > room {
+                if !void && !expired && rows > room && !batch.is_empty() {
                     break;
                 }
                 let Some(item) = self.groups[at].lanes.pop() else { break };
@@ -133,7 +140,7 @@ impl<T> Queue<T> {
                 if expired {
                     self.overdue.push(item);
                 } else {
-                    room -= rows;
+                    room = room.saturating_sub(rows);
                     batch.push(item);
                 }
             }
@@ -265,7 +272,11 @@ mod tests {
 
         fn cut(&mut self, second: u64) -> Vec<u64> {
             let now = self.at(second);
-            self.queue.cut(now, &self.options, false).into_iter().map(|item| item.inputs[0]).collect()
+            self.queue
+                .cut(now, &self.options, false, usize::MAX)
+                .into_iter()
+                .map(|item| item.inputs[0])
+                .collect()
         }
 
         fn ready(&self, priority: i32, second: u64) -> Look {

@@ -36,7 +36,9 @@ pub struct BlockState {
 /// One block on a device.
 ///
 /// Called from the device thread only, so an implementation needs no lock of its own. A panic or an error
-/// fails the batch that it happened in, and the block is called again with the next.
+/// fails the batch that it happened in, and the block is called again with the next. After a failed forward
+/// pass that is, unless the pool's [`FailureRules`](crate::FailureRules) say otherwise, half of the same
+/// batch: a forward pass must leave the block, and its inputs, as they were.
 pub trait Backend<D: Device>: Send + 'static {
     /// Name and schemas.
     fn info(&self) -> BlockInfo;
@@ -54,6 +56,8 @@ pub trait Backend<D: Device>: Send + 'static {
     /// # Errors
     ///
     /// Whatever goes wrong; it reaches the callers as [`BatchError::Block`](crate::BatchError::Block).
+    /// Out of memory is told by returning, or wrapping, a
+    /// [`DeviceError::OutOfMemory`](crate::DeviceError::OutOfMemory): smaller batches are made then.
     fn forward(&mut self, inputs: &[D::Tensor]) -> Result<Vec<D::Tensor>, BoxError>;
 
     /// One training step: runs the forward again, propagates `gradients` (of the outputs, in order) back

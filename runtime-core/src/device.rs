@@ -37,12 +37,13 @@ pub trait Device: Send + Sync + 'static {
 
     /// Joins tensors along dim 0 and places the result on the device.
     ///
-    /// The parts agree in element type and trailing dims. There is at least one.
+    /// The parts agree in element type and trailing dims. There is at least one. They stay with the
+    /// runtime, which may have to gather some of them again; one part alone may be shared instead of copied.
     ///
     /// # Errors
     ///
     /// When the device has no room or refuses the copy.
-    fn gather(&self, parts: Vec<Self::Tensor>) -> Result<Self::Tensor, DeviceError>;
+    fn gather(&self, parts: &[Self::Tensor]) -> Result<Self::Tensor, DeviceError>;
 
     /// Brings a tensor to the host and cuts it along dim 0 into parts of `rows` rows.
     ///
@@ -75,6 +76,16 @@ pub trait Device: Send + Sync + 'static {
     ///
     /// When the tensor does not hold integers.
     fn index_outside(&self, tensor: &Self::Tensor, below: u64) -> Result<Option<i64>, DeviceError>;
+
+    /// Whether all elements of a host tensor are finite. Asked of outputs where a pool checks them
+    /// ([`FailureRules::check_finite`](crate::FailureRules::check_finite)). Integers are.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`to_host`](Self::to_host).
+    fn all_finite(&self, tensor: &Self::Tensor) -> Result<bool, DeviceError> {
+        self.to_host(tensor).map(|tensor| tensor.all_finite())
+    }
 
     /// Whether tensors on the device are readable by the host without a copy. Where they are, a lone
     /// batch's outputs go straight to their callers; where not, a sender thread brings them back.

@@ -244,14 +244,45 @@ pub enum BatchError {
         /// Rows that came; 0 for a scalar.
         got: usize,
     },
+    /// An output holds an infinity or no number at all, and the pool checks for that.
+    #[error("output {output} of the block has elements that are not finite")]
+    NotFinite {
+        /// The position of the output.
+        output: usize,
+    },
     /// The device could not take the inputs or give the outputs back.
     #[error("device failed to {operation}: {source}")]
     Device {
-        /// `gather`, `scatter`, `join` or `synchronize`.
+        /// `gather`, `scatter`, `check`, `join` or `synchronize`.
         operation: &'static str,
         /// The device's error.
         source: DeviceError,
     },
+}
+
+impl BatchError {
+    /// Whether the device had no room for the batch: a smaller one may fit. Blocks tell by returning, or
+    /// wrapping, a [`DeviceError::OutOfMemory`].
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self.device_error(), Some(DeviceError::OutOfMemory { .. }))
+    }
+
+    /// Whether the device is lost.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self.device_error(), Some(DeviceError::Fatal { .. }))
+    }
+
+    /// What the device said, where that is the reason.
+    pub fn device_error(&self) -> Option<&DeviceError> {
+        let mut error: Option<&(dyn StdError + 'static)> = Some(self);
+        while let Some(cause) = error {
+            if let Some(error) = cause.downcast_ref() {
+                return Some(error);
+            }
+            error = cause.source();
+        }
+        None
+    }
 }
 
 /// What a device says when an operation fails.

@@ -35,6 +35,9 @@ pub struct BatchEvent<'a> {
     pub done: Instant,
     /// Whether the batch failed.
     pub failed: bool,
+    /// Whether the batch failed and is run again in parts. Its tasks are not over: `submitted` is empty, and
+    /// they come again with the parts.
+    pub taken_apart: bool,
     /// Tasks that got their outputs with this batch.
     pub tasks_succeeded: usize,
     /// Tasks that got an error with this batch.
@@ -56,6 +59,7 @@ impl<'a> BatchEvent<'a> {
             scatter: Duration::ZERO,
             done: cut,
             failed: false,
+            taken_apart: false,
             tasks_succeeded: 0,
             tasks_failed: 0,
         }

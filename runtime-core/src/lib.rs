@@ -68,7 +68,7 @@ pub use error::{
     SubmitError, TaskError,
 };
 pub use event::{BatchEvent, Observer, Unrun};
-pub use pool::{Batch, BatchTask, Counts, Look, Meter, Pool, PoolId, Shutdown};
+pub use pool::{Batch, BatchTask, Counts, FailureRules, Look, Meter, Pool, PoolId, Shutdown};
 pub use priority::{Priority, Urgency};
 pub use runtime::{BlockId, Doorbell, Handle, Ready, RunningRuntime, Runtime, RuntimeBuilder, RuntimeId};
 pub use schema::{Dim, Schema, Shape, TensorSpec};

@@ -66,6 +66,27 @@ pub enum Look {
     Idle,
 }
 
+/// How the runtime treats batches of a pool that fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailureRules {
+    /// Whether a forward batch that failed is run again in halves, and these in halves again, until the
+    /// tasks that make it fail are alone: only they get the error. A batch of `n` tasks one of which fails
+    /// costs at most `2 log2(n)` further runs. A backward pass is never run again, because it may have
+    /// changed the block.
+    ///
+    /// When eight tasks of a batch have failed alone and no part of it has succeeded, the block is taken to
+    /// be broken, and the rest of the batch gets its error.
+    pub rerun: bool,
+    /// Whether outputs that are not finite count as a failure of the batch. Costs a look at each element.
+    pub check_finite: bool,
+}
+
+impl Default for FailureRules {
+    fn default() -> Self {
+        Self { rerun: true, check_finite: false }
+    }
+}
+
 /// How a runtime, and with it each pool, is closed. Either way it takes no more tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
@@ -109,8 +130,14 @@ pub trait Pool<D: Device>: Meter {
     /// Whether a batch can be cut now, and how urgent it is.
     fn look(&self, now: Instant) -> Look;
 
-    /// Cuts the most urgent batch. `None` when there is none after all.
-    fn cut(&self, now: Instant) -> Option<Batch<D::Tensor>>;
+    /// How batches that fail are treated. Asked once, when the pool is registered.
+    fn failure_rules(&self) -> FailureRules {
+        FailureRules::default()
+    }
+
+    /// Cuts the most urgent batch, of at most `most_rows` rows: the device has no room for more at the
+    /// moment. A single task of more rows is cut all the same, alone. `None` when there is none after all.
+    fn cut(&self, now: Instant, most_rows: usize) -> Option<Batch<D::Tensor>>;
 
     /// Called after each cut, outside of all locks: the place to wake callers who wait for room.
     fn after_cut(&self) {}

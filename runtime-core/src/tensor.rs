@@ -121,6 +121,28 @@ impl HostTensor {
         Ok(Self { dtype, dims: Dims::from_slice(dims), bytes })
     }
 
+    /// Whether no element is infinite or not a number. Integers never are.
+    pub fn all_finite(&self) -> bool {
+        // An exponent of all ones is neither finite nor a number.
+        let bits = |exponent: u64| move |bits: u64| bits & exponent != exponent;
+        match self.dtype {
+            DType::F16 => self.elements::<2>().all(bits(0x7c00)),
+            DType::BF16 => self.elements::<2>().all(bits(0x7f80)),
+            DType::F32 => self.elements::<4>().all(bits(0x7f80_0000)),
+            DType::F64 => self.elements::<8>().all(bits(0x7ff0_0000_0000_0000)),
+            _ => true,
+        }
+    }
+
+    /// The bits of each element of `N` bytes.
+    fn elements<const N: usize>(&self) -> impl Iterator<Item = u64> {
+        self.bytes.as_chunks::<N>().0.iter().map(|bytes| {
+            let mut wide = [0; 8];
+            wide[..N].copy_from_slice(bytes);
+            u64::from_le_bytes(wide)
+        })
+    }
+
     /// An `f32` tensor.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 //! | `skep_waiting_tasks` | gauge | tasks in the queue |
 //! | `skep_batches_total` | counter | batches that ran, the failed ones included |
 //! | `skep_failed_batches_total` | counter | batches that failed |
+//! | `skep_batches_taken_apart_total` | counter | failed batches that ran again in parts |
 //! | `skep_rows_total` | counter | rows that ran |
 //! | `skep_batch_rows` | histogram | rows of each batch |
 //! | `skep_queue_wait_seconds` | histogram | for each task of a batch, from submit until the batch was cut |
@@ -58,6 +59,7 @@ struct Handles {
     waiting: Gauge,
     batches: Counter,
     failed_batches: Counter,
+    taken_apart: Counter,
     rows: Counter,
     batch_rows: Histogram,
     queue_wait: Histogram,
@@ -155,6 +157,7 @@ impl Handles {
             waiting: gauge!("skep_waiting_tasks", "pool" => pool.to_owned()),
             batches: counter("skep_batches_total"),
             failed_batches: counter("skep_failed_batches_total"),
+            taken_apart: counter("skep_batches_taken_apart_total"),
             rows: counter("skep_rows_total"),
             batch_rows: histogram("skep_batch_rows"),
             queue_wait: histogram("skep_queue_wait_seconds"),
@@ -168,6 +171,7 @@ impl Handles {
     fn batch(&self, event: &BatchEvent<'_>) {
         self.batches.increment(1);
         self.failed_batches.increment(u64::from(event.failed));
+        self.taken_apart.increment(u64::from(event.taken_apart));
         self.rows.increment(event.rows as u64);
         self.succeeded.increment(event.tasks_succeeded as u64);
         self.failed.increment(event.tasks_failed as u64);
@@ -188,6 +192,7 @@ fn describe() {
     describe_gauge!("skep_waiting_tasks", "tasks in the queue");
     describe_counter!("skep_batches_total", "batches that ran");
     describe_counter!("skep_failed_batches_total", "batches that failed");
+    describe_counter!("skep_batches_taken_apart_total", "failed batches that ran again in parts");
     describe_counter!("skep_rows_total", "rows that ran");
     describe_histogram!("skep_batch_rows", "rows of each batch");
     for (name, what) in [

@@ -58,6 +58,8 @@ pub struct PoolSnapshot {
     pub batches: u64,
     /// Batches that failed.
     pub failed_batches: u64,
+    /// Those of `failed_batches` that ran again in parts, which are batches too.
+    pub taken_apart: u64,
     /// Rows that ran, those of failed batches included.
     pub rows: u64,
     /// `rows / batches`; 0 without batches.
@@ -116,6 +118,7 @@ impl PoolSnapshot {
             pool.expired += tally.expired;
             pool.batches = tally.batches;
             pool.failed_batches = tally.failed_batches;
+            pool.taken_apart = tally.taken_apart;
             pool.rows = tally.rows;
             pool.mean_batch_rows = ratio(tally.rows as f64, tally.batches as f64);
             pool.queue_wait = tally.queue_wait.summary();

@@ -7,6 +7,7 @@ use skep_runtime_core::{BatchEvent, Unrun};
 pub(crate) struct Tally {
     pub(crate) batches: u64,
     pub(crate) failed_batches: u64,
+    pub(crate) taken_apart: u64,
     pub(crate) rows: u64,
     pub(crate) succeeded: u64,
     pub(crate) failed: u64,
@@ -25,6 +26,7 @@ impl Tally {
     pub(crate) fn batch(&mut self, event: &BatchEvent<'_>) {
         self.batches += 1;
         self.failed_batches += u64::from(event.failed);
+        self.taken_apart += u64::from(event.taken_apart);
         self.rows += event.rows as u64;
         self.succeeded += event.tasks_succeeded as u64;
         self.failed += event.tasks_failed as u64;
@@ -50,6 +52,7 @@ impl Tally {
     pub(crate) fn add(&mut self, other: &Self) {
         self.batches += other.batches;
         self.failed_batches += other.failed_batches;
+        self.taken_apart += other.taken_apart;
         self.rows += other.rows;
         self.succeeded += other.succeeded;
         self.failed += other.failed;

@@ -228,6 +228,7 @@ fn json_has_the_keys_that_programs_read() {
             "shut_down",
             "submitted",
             "succeeded",
+            "taken_apart",
             "waiting",
         ]
     );

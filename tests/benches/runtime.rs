@@ -193,8 +193,8 @@ fn gather_scatter(c: &mut Criterion) {
     let row = HostTensor::from_f32(&[1, 1024], &[0.5; 1024]).expect("1,024 values");
     let row = device.from_host(&row).expect("a tensor");
     let parts = || vec![row.clone(); 64];
-    group.bench_function("gather", |b| b.iter(|| device.gather(black_box(parts())).expect("room")));
-    let batch = device.gather(parts()).expect("room");
+    group.bench_function("gather", |b| b.iter(|| device.gather(&black_box(parts())).expect("room")));
+    let batch = device.gather(&parts()).expect("room");
     group.bench_function("scatter", |b| {
         b.iter(|| device.scatter(black_box(batch.clone()), &[1; 64]).expect("rows"));
     });

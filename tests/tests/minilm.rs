@@ -60,7 +60,7 @@ fn sentences_have_the_vectors_that_the_model_gives_alone() {
     alone.load(&device).unwrap();
     for (ticket, ids) in tickets.into_iter().zip(&ids) {
         let batched = Columns::read(&device, &answer(ticket).unwrap()[0]);
-        let placed = inputs(ids, 1).into_iter().map(|input| device.gather(vec![input]).unwrap());
+        let placed = inputs(ids, 1).into_iter().map(|input| device.gather(&[input]).unwrap());
         let single = Columns::read(&device, &alone.forward(&placed.collect::<Vec<_>>()).unwrap()[0]);
         let length: f32 = single.iter().map(|v| v * v).sum();
         assert!((length - 1.0).abs() < 1e-4, "a vector has length 1");

@@ -54,7 +54,7 @@ pub struct CpuOptions {
 ///
 /// let device = CandleDevice::cpu();
 /// let part = |rows| Tensor::ones((rows, 4), candle_core::DType::F32, &Place::Cpu);
-/// let batch = device.gather(vec![part(1)?, part(2)?])?;
+/// let batch = device.gather(&[part(1)?, part(2)?])?;
 /// assert_eq!(batch.dims(), [3, 4]);
 /// let parts = device.scatter(batch, &[1, 2])?;
 /// assert_eq!(parts[1].dims(), [2, 4]);
@@ -177,8 +177,8 @@ impl Device for CandleDevice {
     }
 
     /// Joins the parts on the host, then uploads them in one copy where the device is not the host.
-    fn gather(&self, parts: Vec<Tensor>) -> Result<Tensor, DeviceError> {
-        self.join_on_cpu(&parts)?.to_device(&self.place).map_err(|e| self.failure(e))
+    fn gather(&self, parts: &[Tensor]) -> Result<Tensor, DeviceError> {
+        self.join_on_cpu(parts)?.to_device(&self.place).map_err(|e| self.failure(e))
     }
 
     /// Downloads the tensor in one copy where the device is not the host. The parts are views into it.

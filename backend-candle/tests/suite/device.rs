@@ -7,7 +7,7 @@ use skep_backend_candle::runtime::DeviceError;
 fn scatter_gives_back_what_was_gathered() {
     let device = CandleDevice::cpu();
     let parts = [noise(&[1, 3, 2], 1), noise(&[4, 3, 2], 2), noise(&[2, 3, 2], 3)];
-    let batch = device.gather(parts.to_vec()).unwrap();
+    let batch = device.gather(&parts).unwrap();
     assert_eq!(device.describe(&batch).unwrap().dims.as_slice(), [7, 3, 2]);
     let back = device.scatter(batch, &[1, 4, 2]).unwrap();
     for (back, part) in back.iter().zip(&parts) {
@@ -30,9 +30,9 @@ fn views_are_gathered_like_whole_tensors() {
     let turned = noise(&[2, 3], 1).t().unwrap();
     let tail = noise(&[5, 2], 2).narrow(0, 3, 2).unwrap();
     let expected = [values(&turned), values(&tail)].concat();
-    let batch = device.gather(vec![turned.clone(), tail]).unwrap();
+    let batch = device.gather(&[turned.clone(), tail]).unwrap();
     assert_eq!(values(&batch), expected);
-    assert!(device.gather(vec![turned]).unwrap().is_contiguous());
+    assert!(device.gather(&[turned]).unwrap().is_contiguous());
 }
 
 #[test]
@@ -40,15 +40,15 @@ fn a_callers_graph_does_not_reach_the_batch() {
     let device = CandleDevice::cpu();
     let part = Var::from_tensor(&noise(&[1, 2], 1)).unwrap().affine(2.0, 0.0).unwrap();
     assert!(part.track_op());
-    assert!(!device.gather(vec![part.clone()]).unwrap().track_op());
-    assert!(!device.gather(vec![part.clone(), part]).unwrap().track_op());
+    assert!(!device.gather(std::slice::from_ref(&part)).unwrap().track_op());
+    assert!(!device.gather(&[part.clone(), part]).unwrap().track_op());
 }
 
 #[test]
 fn a_tensor_beyond_the_limit_is_refused_with_a_typed_error() {
     let device = CandleDevice::cpu_with(CpuOptions { max_bytes: Some(64), ..CpuOptions::default() });
-    device.gather(vec![noise(&[8, 1], 1), noise(&[8, 1], 2)]).unwrap();
-    let error = device.gather(vec![noise(&[8, 1], 1), noise(&[9, 1], 2)]).unwrap_err();
+    device.gather(&[noise(&[8, 1], 1), noise(&[8, 1], 2)]).unwrap();
+    let error = device.gather(&[noise(&[8, 1], 1), noise(&[9, 1], 2)]).unwrap_err();
     assert!(matches!(error, DeviceError::OutOfMemory { .. }), "{error}");
     let text = "out of memory on cpu: a tensor of 68 bytes is too large for the host, expected at most 64";
     assert!(error.to_string().starts_with(text), "{error}");

@@ -50,7 +50,7 @@ pub struct CpuOptions {
 ///
 /// let device = TchDevice::cpu();
 /// let part = |rows| Tensor::f_ones([rows, 4], (Kind::Float, device.place()));
-/// let batch = device.gather(vec![part(1)?, part(2)?])?;
+/// let batch = device.gather(&[part(1)?, part(2)?])?;
 /// assert_eq!(batch.size(), [3, 4]);
 /// let parts = device.scatter(batch, &[1, 2])?;
 /// assert_eq!(parts[1].size(), [2, 4]);
@@ -178,8 +178,8 @@ impl Device for TchDevice {
 
     /// Joins the parts on the host, in pinned memory where the device is not the host, and uploads them in one
     /// copy on a stream of its own, so that a batch that is running goes on.
-    fn gather(&self, parts: Vec<Tensor>) -> Result<Tensor, DeviceError> {
-        self.join_on(self.cuda, &parts)
+    fn gather(&self, parts: &[Tensor]) -> Result<Tensor, DeviceError> {
+        self.join_on(self.cuda, parts)
     }
 
     /// Downloads the tensor in one copy, on a stream of its own, where the device is not the host. The parts

@@ -7,7 +7,7 @@ use skep_backend_tch::tch::{Device as Place, Kind};
 fn scatter_gives_back_what_was_gathered() {
     let device = TchDevice::cpu();
     let parts = [noise(&[1, 3, 2], 1), noise(&[4, 3, 2], 2), noise(&[2, 3, 2], 3)];
-    let batch = device.gather(copies(&parts)).unwrap();
+    let batch = device.gather(&copies(&parts)).unwrap();
     assert_eq!(device.describe(&batch).unwrap().dims.as_slice(), [7, 3, 2]);
     let back = device.scatter(batch, &[1, 4, 2]).unwrap();
     for (back, part) in back.iter().zip(&parts) {
@@ -30,9 +30,9 @@ fn views_are_gathered_like_whole_tensors() {
     let turned = noise(&[2, 3], 1).f_transpose(0, 1).unwrap();
     let tail = noise(&[5, 2], 2).f_narrow(0, 3, 2).unwrap();
     let expected = [values(&turned), values(&tail)].concat();
-    let batch = device.gather(vec![turned.shallow_clone(), tail]).unwrap();
+    let batch = device.gather(&[turned.shallow_clone(), tail]).unwrap();
     assert_eq!(values(&batch), expected);
-    assert!(device.gather(vec![turned]).unwrap().is_contiguous());
+    assert!(device.gather(&[turned]).unwrap().is_contiguous());
 }
 
 #[test]
@@ -40,15 +40,15 @@ fn a_callers_graph_does_not_reach_the_batch() {
     let device = TchDevice::cpu();
     let part = noise(&[1, 2], 1).f_set_requires_grad(true).unwrap().f_mul_scalar(2.0).unwrap();
     assert!(part.requires_grad());
-    assert!(!device.gather(vec![part.shallow_clone()]).unwrap().requires_grad());
-    assert!(!device.gather(vec![part.shallow_clone(), part]).unwrap().requires_grad());
+    assert!(!device.gather(&[part.shallow_clone()]).unwrap().requires_grad());
+    assert!(!device.gather(&[part.shallow_clone(), part]).unwrap().requires_grad());
 }
 
 #[test]
 fn a_tensor_beyond_the_limit_is_refused_with_a_typed_error() {
     let device = TchDevice::cpu_with(CpuOptions { max_bytes: Some(64), ..CpuOptions::default() });
-    assert!(device.gather(vec![noise(&[8, 1], 1), noise(&[8, 1], 2)]).is_ok());
-    let error = device.gather(vec![noise(&[8, 1], 1), noise(&[9, 1], 2)]).unwrap_err();
+    assert!(device.gather(&[noise(&[8, 1], 1), noise(&[8, 1], 2)]).is_ok());
+    let error = device.gather(&[noise(&[8, 1], 1), noise(&[9, 1], 2)]).unwrap_err();
     assert!(matches!(error, DeviceError::OutOfMemory { .. }), "{error}");
     let text = "out of memory on cpu: a tensor of 68 bytes is too large for the host, expected at most 64";
     assert!(error.to_string().starts_with(text), "{error}");
@@ -101,7 +101,7 @@ fn tensors_of_every_type_are_gathered_and_scattered() {
         };
         let (one, two) = (part(1), part(2));
         let both = [&one, &two].map(|part| device.from_host(part).unwrap());
-        let batch = device.gather(both.into()).unwrap();
+        let batch = device.gather(&both).unwrap();
         let back = device.scatter(batch, &[1, 2]).unwrap();
         assert_eq!((device.to_host(&back[0]).unwrap(), device.to_host(&back[1]).unwrap()), (one, two));
     }
@@ -116,14 +116,14 @@ fn tensors_that_the_runtime_cannot_use_are_refused_without_a_panic() {
     let error = device.describe(&odd).unwrap_err().to_string();
     assert!(error.starts_with("dtype 9 of libtorch is not supported, expected one of bool, u8"), "{error}");
     let sparse = noise(&[2, 2], 1).f_to_sparse_sparse_dim(2).unwrap();
-    let error = device.gather(vec![sparse]).unwrap_err();
+    let error = device.gather(&[sparse]).unwrap_err();
     assert_eq!(error.to_string(), "tensor has layout Sparse, expected Strided");
 }
 
 #[test]
 fn exceptions_of_libtorch_are_errors_without_a_call_stack() {
     let device = TchDevice::cpu();
-    let error = device.gather(vec![noise(&[1, 2], 1), noise(&[1, 3], 1)]).unwrap_err();
+    let error = device.gather(&[noise(&[1, 2], 1), noise(&[1, 3], 1)]).unwrap_err();
     assert!(matches!(error, DeviceError::Operation(_)));
     assert!(error.to_string().starts_with("Sizes of tensors must match except in dimension 0"), "{error}");
     assert!(!error.to_string().contains("frame #"), "{error}");

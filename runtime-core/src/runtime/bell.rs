@@ -111,6 +111,15 @@ impl Bells {
         }
     }
 
+    /// Wakes the thread that chooses at the moment.
+    pub(crate) fn wake_chooser(&self) {
+        if self.loader_chooses() {
+            self.wake_loader();
+        } else {
+            self.wake_device();
+        }
+    }
+
     pub(crate) fn wake_all(&self) {
         self.wake_device();
         self.wake_loader();
@@ -141,11 +150,7 @@ impl Doorbell {
     /// Asks the runtime to look at the pool again. Never waits.
     pub fn ring(&self) {
         self.bells.leave_ring(self.pool);
-        if self.bells.loader_chooses() {
-            self.bells.wake_loader();
-        } else {
-            self.bells.wake_device();
-        }
+        self.bells.wake_chooser();
     }
 
     /// Asks the runtime to call [`Pool::expire`](crate::Pool::expire) at this time. Never waits.

@@ -1,10 +1,11 @@
 //! Putting a runtime together: settings, blocks, pools.
 
 use super::bell::{Bells, TimerEvent};
-use super::core::{Core, Settings, Stage, Station};
+use super::core::{Core, Settings, Station};
 use super::jobs::{Blocks, Jobs};
 use super::probe::probe_outputs;
 use super::running::{RunningRuntime, Runtime};
+use super::stage::Stage;
 use super::status::Status;
 use crate::backend::{Backend, BlockInfo};
 use crate::clock::{Clock, SystemClock};
@@ -141,7 +142,8 @@ impl<D: Device> RuntimeBuilder<D> {
             got: "more".to_owned(),
             expected: "at most 4294967295",
         })?;
-        self.stations.push(Station { pool, block: block.0, pass });
+        let rules = pool.failure_rules();
+        self.stations.push(Station { pool, block: block.0, pass, rules });
         Ok(PoolId(id))
     }
 

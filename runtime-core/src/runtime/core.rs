@@ -1,18 +1,17 @@
 //! What the runtime's threads share.
 
 use super::bell::Bells;
-use super::flight::{Cut, Done, Expired, Flight, Loaded};
+use super::flight::{Cut, Done, Expired, Flight, Gathered, Loaded};
 use super::jobs::Jobs;
-use super::select::Selector;
+use super::stage::Stage;
 use super::status::Status;
 use crate::backend::BlockInfo;
 use crate::clock::Clock;
 use crate::device::{Device, Pass};
 use crate::error::{BatchError, DeviceError, TaskError};
-use crate::event::{Observer, Unrun};
-use crate::pool::{Look, Meter, Pool, PoolId, Shutdown};
+use crate::event::{BatchEvent, Observer, Unrun};
+use crate::pool::{FailureRules, Look, Meter, Pool, PoolId, Shutdown};
 use crate::sync::{Mutex, guarded};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -33,6 +32,7 @@ pub(crate) struct Station<D: Device> {
     pub(crate) pool: Arc<dyn Pool<D>>,
     pub(crate) block: usize,
     pub(crate) pass: Pass,
+    pub(crate) rules: FailureRules,
 }
 
 pub(crate) struct Core<D: Device> {
@@ -53,38 +53,6 @@ pub(crate) struct Core<D: Device> {
     pub(crate) given_up: AtomicUsize,
     /// A shutdown's time was up, so nobody waits for the device thread any more.
     pub(crate) abandoned: AtomicBool,
-}
-
-/// Where batches wait between the threads, and who may cut the next one. Held for the time of a choice,
-/// never while a tensor is touched or a caller is told anything.
-pub(crate) struct Stage<T> {
-    pub(crate) selector: Selector,
-    /// Batches on the device that have not started, oldest first.
-    pub(crate) loaded: VecDeque<Loaded<T>>,
-    /// Batches cut and being gathered by the loader.
-    pub(crate) loading: usize,
-    /// Replies of every batch that has been cut and not yet delivered.
-    pub(crate) flights: Vec<Arc<Flight<T>>>,
-    /// How the runtime is to stop, once it is.
-    pub(crate) stop: Option<Shutdown>,
-    /// All pools refuse new tasks, so what is empty now stays empty.
-    pub(crate) closed: bool,
-    /// The device thread has ended.
-    pub(crate) ended: bool,
-}
-
-impl<T> Stage<T> {
-    pub(crate) fn new(pools: usize) -> Self {
-        Self {
-            selector: Selector::new(pools),
-            loaded: VecDeque::new(),
-            loading: 0,
-            flights: Vec::new(),
-            stop: None,
-            closed: false,
-            ended: false,
-        }
-    }
 }
 
 impl<D: Device> Core<D> {
@@ -114,16 +82,24 @@ impl<D: Device> Core<D> {
         }
     }
 
-    /// Cuts a batch of the most urgent pool, if any pool can run.
+    /// Cuts a batch of the most urgent pool, if any pool can run. What is left of a batch that failed comes
+    /// with the urgency that it had then.
     pub(crate) fn cut(&self, stage: &mut Stage<D::Tensor>, now: Instant) -> Option<Cut<D::Tensor>> {
         self.refresh(stage, now);
-        while let Some((urgency, pool)) = stage.selector.most_urgent() {
+        loop {
+            let most_urgent = stage.selector.most_urgent();
+            if let Some(part) = stage.take_part(most_urgent.map(|(urgency, _)| urgency), now) {
+                return Some(part);
+            }
+            let (urgency, pool) = most_urgent?;
             let look = self.look(pool, now);
             if look != Look::Ready(urgency) {
                 stage.selector.note(pool, look);
                 continue;
             }
-            let batch = guarded(|| self.stations[pool.index()].pool.cut(now)).unwrap_or_else(|message| {
+            let most_rows = stage.most_rows(pool);
+            let batch = guarded(|| self.stations[pool.index()].pool.cut(now, most_rows));
+            let batch = batch.unwrap_or_else(|message| {
                 tracing::error!(%pool, message, "pool panicked while a batch was cut");
                 None
             });
@@ -131,32 +107,32 @@ impl<D: Device> Core<D> {
             let next = if batch.is_some() { self.look(pool, now) } else { Look::Idle };
             stage.selector.note(pool, next);
             if let Some(batch) = batch.filter(|batch| !batch.tasks.is_empty()) {
-                let cut = Cut::new(pool, batch, now);
-                stage.flights.push(Arc::clone(&cut.loaded.flight));
+                let cut = Cut::new(pool, urgency, batch, now);
+                stage.flights.push(Arc::clone(&cut.flight));
                 return Some(cut);
             }
         }
-        None
     }
 
     /// Joins the inputs of a batch and places them on the device.
-    pub(crate) fn gather(&self, cut: Cut<D::Tensor>) -> Result<Loaded<D::Tensor>, Box<Done<D::Tensor>>> {
-        let Cut { parts, loaded: mut batch } = cut;
+    pub(crate) fn gather(&self, mut batch: Cut<D::Tensor>) -> Gathered<D::Tensor> {
         if let Some(station) = self.stations.get(batch.flight.pool.index())
             && let Err(message) = guarded(|| station.pool.after_cut())
         {
             tracing::error!(pool = station.pool.name(), message, "pool panicked after a cut");
         }
-        let gathered = parts.into_iter().map(|parts| self.on_device("gather", |device| device.gather(parts)));
-        let gathered: Result<Vec<_>, _> = gathered.collect();
-        batch.gather = self.now().saturating_duration_since(batch.cut);
-        match gathered {
-            Ok(inputs) => {
-                batch.inputs = inputs;
-                Ok(batch)
-            }
-            Err(error) => Err(Box::new(Done { batch, device: Duration::ZERO, outputs: Err(error) })),
+        let inputs = self.place(&batch);
+        batch.gather = self.now().saturating_duration_since(batch.chosen);
+        match inputs {
+            Ok(inputs) => Gathered::Loaded(Loaded { batch, inputs }),
+            Err(error) => self.failed(batch, error).map_or(Gathered::TakenApart, Gathered::Failed),
         }
+    }
+
+    /// The inputs of a batch, joined and on the device.
+    pub(crate) fn place(&self, batch: &Cut<D::Tensor>) -> Result<Vec<D::Tensor>, BatchError> {
+        let place = |parts: &Vec<_>| self.on_device("gather", |device| device.gather(parts));
+        batch.parts.iter().map(place).collect()
     }
 
     /// Calls the device, and makes a batch's error of its error or panic.
@@ -172,6 +148,41 @@ impl<D: Device> Core<D> {
         }
     }
 
+    /// What becomes of a batch that failed. Where that may show which of its tasks is the cause, or where
+    /// fewer rows may have room, it is filed to run again in halves; else it comes back to be answered.
+    pub(crate) fn failed(&self, mut batch: Cut<D::Tensor>, error: BatchError) -> Option<Done<D::Tensor>> {
+        let station = self.stations.get(batch.flight.pool.index())?;
+        let (pool, rows, tasks) = (batch.flight.pool, batch.total_rows(), batch.rows.len());
+        // A backward pass that was called may have changed the block.
+        let harmless = batch.device.is_none() || (station.pass == Pass::Forward && station.rules.rerun);
+        let event = BatchEvent {
+            rows,
+            gather: batch.gather,
+            device: batch.device.unwrap_or_default(),
+            failed: true,
+            taken_apart: true,
+            ..BatchEvent::new(pool, station.pass, &[], batch.left_queue)
+        };
+        let trial = batch.trial.get_or_insert_default();
+        if tasks == 1 {
+            trial.failed_alone();
+        }
+        let hopeless = trial.is_hopeless();
+        let mut stage = self.stage.lock();
+        if tasks > 1 && error.is_out_of_memory() {
+            stage.too_large(pool, rows);
+        }
+        let aborted = stage.stop == Some(Shutdown::Abort);
+        if tasks == 1 || hopeless || aborted || !harmless || error.is_fatal() {
+            return Some(Done { batch, inputs: Vec::new(), outputs: Err(error) });
+        }
+        stage.halve(batch);
+        drop(stage);
+        self.bells.wake_chooser();
+        self.observe(|observer| observer.batch(&BatchEvent { done: self.now(), ..event }));
+        None
+    }
+
     pub(crate) fn observe(&self, tell: impl FnOnce(&dyn Observer)) {
         let Some(observer) = &self.observer else { return };
         if let Err(message) = guarded(|| tell(&**observer)) {
@@ -179,11 +190,18 @@ impl<D: Device> Core<D> {
         }
     }
 
-    /// Forgets a flight whose replies have been taken.
-    pub(crate) fn land(&self, flight: &Arc<Flight<D::Tensor>>) {
-        let flights = &mut self.stage.lock().flights;
-        if let Some(at) = flights.iter().position(|other| Arc::ptr_eq(other, flight)) {
-            flights.swap_remove(at);
+    /// Forgets a flight whose replies have been taken. `fitted` are its rows, where it succeeded.
+    pub(crate) fn land(&self, flight: &Arc<Flight<D::Tensor>>, fitted: Option<usize>) {
+        let mut stage = self.stage.lock();
+        stage.forget(flight);
+        if let Some(rows) = fitted {
+            stage.fitted(flight.pool, rows);
+        }
+        let last = stage.closed && stage.flights.is_empty();
+        drop(stage);
+        if last {
+            // The device thread waits for batches that may come back to it in parts.
+            self.bells.wake_device();
         }
     }
 
@@ -202,7 +220,7 @@ impl<D: Device> Core<D> {
     pub(crate) fn give_up(&self, flight: &Arc<Flight<D::Tensor>>) {
         let settled: Vec<_> =
             flight.take().into_iter().filter_map(|reply| reply.settle(Err(TaskError::ShutDown))).collect();
-        self.land(flight);
+        self.land(flight, None);
         if !settled.is_empty() {
             self.given_up.fetch_add(settled.len(), Ordering::Relaxed);
             self.observe(|observer| observer.unrun(flight.pool, Unrun::ShutDown, settled.len()));
@@ -250,11 +268,10 @@ impl<D: Device> Core<D> {
         let mut stage = self.stage.lock();
         stage.closed = true;
         // What was gathered ahead need not wait for the block that is running.
-        let aborted =
-            if stage.stop == Some(Shutdown::Abort) { stage.loaded.drain(..).collect() } else { Vec::new() };
+        let aborted = if stage.stop == Some(Shutdown::Abort) { stage.take_unstarted() } else { Vec::new() };
         drop(stage);
-        for batch in aborted {
-            self.give_up(&batch.flight);
+        for flight in aborted {
+            self.give_up(&flight);
         }
         self.bells.wake_all();
     }

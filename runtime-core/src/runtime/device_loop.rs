@@ -6,7 +6,7 @@
 //! batch is there to run.
 
 use super::core::Core;
-use super::flight::{Cut, Done, Loaded};
+use super::flight::{Cut, Done, Gathered, Loaded};
 use super::jobs::Blocks;
 use super::sender::{answer, hand_off};
 use crate::backend::Backend;
@@ -67,14 +67,15 @@ pub(crate) fn device_loop<D: Device>(
             job(blocks);
         }
         let (next, more) = next(core);
-        let batch = match next {
-            Next::Run(batch) => batch,
+        let loaded = match next {
+            Next::Run(loaded) => loaded,
             Next::Gather(cut) => match core.gather(cut) {
-                Ok(batch) => batch,
-                Err(failed) => {
-                    hand_off(core, outputs, *failed);
+                Gathered::Loaded(loaded) => loaded,
+                Gathered::Failed(failed) => {
+                    hand_off(core, outputs, failed);
                     continue;
                 }
+                Gathered::TakenApart => continue,
             },
             Next::Sleep(until) => {
                 sleep(core, until);
@@ -83,7 +84,7 @@ pub(crate) fn device_loop<D: Device>(
             Next::Stop => return,
         };
 
-        let pool = batch.flight.pool;
+        let pool = loaded.batch.flight.pool;
         let overlap = overlap_pays(estimates.get(pool), core.settings.hand_over);
         let prefetch = overlap && core.settings.prefetch > 0;
         if prefetch {
@@ -92,13 +93,12 @@ pub(crate) fn device_loop<D: Device>(
                 core.bells.wake_loader();
             }
         }
-        let done = run(core, blocks, batch);
+        let done = run(core, blocks, loaded, &mut estimates);
         if prefetch {
             core.bells.let_loader_choose(false);
         }
 
         let Some(done) = done else { continue };
-        estimates.note(pool, done.device);
         let readable = done.outputs.is_ok() && core.device.is_host();
         if answer_here(readable, overlap, more || has_more(core)) {
             answer(core, done);
@@ -113,18 +113,18 @@ fn next<D: Device>(core: &Core<D>) -> (Next<D::Tensor>, bool) {
     let now = core.now();
     let mut stage = core.stage.lock();
     if stage.stop == Some(Shutdown::Abort) {
-        let aborted: Vec<_> = stage.loaded.drain(..).collect();
+        let aborted = stage.take_unstarted();
         let ended = stage.closed && stage.loading == 0;
         drop(stage);
-        for batch in aborted {
-            core.give_up(&batch.flight);
+        for flight in aborted {
+            core.give_up(&flight);
         }
         return (if ended { Next::Stop } else { Next::Sleep(None) }, false);
     }
-    if let Some(batch) = stage.loaded.pop_front() {
+    if let Some(loaded) = stage.take_loaded() {
         // Something may have become ready while nobody was asked to choose.
         core.refresh(&mut stage, now);
-        return (Next::Run(batch), stage.selector.most_urgent().is_some());
+        return (Next::Run(loaded), stage.has_work());
     }
     if stage.loading > 0 {
         // The loader has the more urgent batch in hand and wakes this thread with it. Cutting another one
@@ -132,9 +132,10 @@ fn next<D: Device>(core: &Core<D>) -> (Next<D::Tensor>, bool) {
         return (Next::Sleep(None), false);
     }
     if let Some(cut) = core.cut(&mut stage, now) {
-        return (Next::Gather(cut), stage.selector.most_urgent().is_some());
+        return (Next::Gather(cut), stage.has_work());
     }
-    if stage.closed {
+    // A batch that is with the senders may fail there, and come back in parts.
+    if stage.closed && stage.flights.is_empty() {
         return (Next::Stop, false);
     }
     (Next::Sleep(stage.selector.next_look()), false)
@@ -143,7 +144,7 @@ fn next<D: Device>(core: &Core<D>) -> (Next<D::Tensor>, bool) {
 fn has_more<D: Device>(core: &Core<D>) -> bool {
     !core.rings.is_empty() || {
         let stage = core.stage.lock();
-        !stage.loaded.is_empty() || stage.loading > 0 || stage.selector.most_urgent().is_some()
+        !stage.loaded.is_empty() || stage.loading > 0 || stage.has_work()
     }
 }
 
@@ -155,28 +156,34 @@ pub(crate) fn sleep<D: Device>(core: &Core<D>, until: Option<Instant>) {
     }
 }
 
-/// Runs a batch. `None` when all its tasks expired before it started.
+/// Runs a batch. `None` when there is nothing to answer yet: all of its tasks had expired, or it failed and
+/// runs again in parts.
 fn run<D: Device>(
     core: &Core<D>,
     blocks: &mut Blocks<D>,
-    mut batch: Loaded<D::Tensor>,
+    loaded: Loaded<D::Tensor>,
+    estimates: &mut Estimates,
 ) -> Option<Done<D::Tensor>> {
+    let Loaded { mut batch, mut inputs } = loaded;
+    let pool = batch.flight.pool;
     let mut started = core.now();
-    let start = batch.start(started);
-    if let Some(keep) = start.keep {
-        core.answer_expired(batch.flight.pool, start.expired);
-        if let Err(error) = drop_tasks(core, &mut batch, &keep) {
-            return Some(Done { batch, device: Duration::ZERO, outputs: Err(error) });
-        }
+    let (expired, keep) = batch.start(started);
+    if let Some(keep) = keep {
+        core.answer_expired(pool, expired);
+        batch.keep(&keep);
         if batch.rows.is_empty() {
-            core.land(&batch.flight);
+            core.land(&batch.flight, None);
             return None;
+        }
+        match core.place(&batch) {
+            Ok(rest) => inputs = rest,
+            Err(error) => return core.failed(batch, error),
         }
         started = core.now();
     }
-    let station = &core.stations[batch.flight.pool.index()];
+    let station = &core.stations[pool.index()];
     let outputs = match blocks.get_mut(station.block) {
-        Some(block) => call(core, block.as_mut(), station.block, station.pass, &batch.inputs),
+        Some(block) => call(core, block.as_mut(), station.block, station.pass, &inputs),
         None => Err(block_error(core, station.block, "block is missing".into())),
     };
     let outputs = outputs.and_then(|outputs| {
@@ -184,7 +191,12 @@ fn run<D: Device>(
         Ok(outputs)
     });
     let device = core.now().saturating_duration_since(started);
-    Some(Done { batch, device, outputs })
+    estimates.note(pool, device);
+    batch.device = Some(device);
+    match outputs {
+        Ok(outputs) => Some(Done { batch, inputs, outputs: Ok(outputs) }),
+        Err(error) => core.failed(batch, error),
+    }
 }
 
 fn call<D: Device>(
@@ -217,28 +229,6 @@ fn block_name<D: Device>(core: &Core<D>, index: usize) -> String {
 
 fn block_error<D: Device>(core: &Core<D>, index: usize, source: BoxError) -> BatchError {
     BatchError::Block { block: block_name(core, index), source }
-}
-
-/// Takes tasks out of a batch that is on the device already. Rare: their deadline passed just there.
-fn drop_tasks<D: Device>(
-    core: &Core<D>,
-    batch: &mut Loaded<D::Tensor>,
-    keep: &[bool],
-) -> Result<(), BatchError> {
-    let rows = std::mem::take(&mut batch.rows);
-    let kept = |i: &usize| keep.get(*i).copied().unwrap_or(false);
-    batch.rows = (0..rows.len()).filter(kept).map(|i| rows[i]).collect();
-    batch.submitted = (0..rows.len()).filter(kept).map(|i| batch.submitted[i]).collect();
-    let inputs = std::mem::take(&mut batch.inputs);
-    if batch.rows.is_empty() {
-        return Ok(());
-    }
-    for input in inputs {
-        let parts = core.on_device("scatter", |device| device.scatter(input, &rows))?;
-        let parts = parts.into_iter().enumerate().filter(|(i, _)| kept(i)).map(|(_, part)| part).collect();
-        batch.inputs.push(core.on_device("gather", |device| device.gather(parts))?);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

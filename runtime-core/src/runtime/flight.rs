@@ -6,9 +6,11 @@
 
 use crate::error::BatchError;
 use crate::pool::{Batch, PoolId};
+use crate::priority::Urgency;
 use crate::sync::Mutex;
 use crate::ticket::Reply;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// The replies of one batch.
@@ -47,6 +49,11 @@ impl<T> State<T> {
 }
 
 impl<T> Flight<T> {
+    fn new(pool: PoolId, tasks: Vec<Option<Pending<T>>>, started: bool) -> Arc<Self> {
+        let has_deadline = !started && tasks.iter().flatten().any(|task| task.deadline.is_some());
+        Arc::new(Self { pool, has_deadline, state: Mutex::new(State { started, tasks }) })
+    }
+
     /// Expires tasks of a batch that has not started, and says when the next one expires.
     pub(crate) fn expire(&self, now: Instant) -> (Vec<Expired<T>>, Option<Instant>) {
         if !self.has_deadline {
@@ -68,30 +75,34 @@ impl<T> Flight<T> {
     }
 }
 
-/// A batch whose inputs are on the device.
-pub(crate) struct Loaded<T> {
+/// A batch that has been cut, with the tasks' tensors still apart. They are kept until the batch is
+/// answered, because part of it may have to run again.
+pub(crate) struct Cut<T> {
     pub(crate) flight: Arc<Flight<T>>,
+    /// How urgent the pool was when the batch was cut from it.
+    pub(crate) urgency: Urgency,
+    /// For each input of the block, the tasks' tensors.
+    pub(crate) parts: Vec<Vec<T>>,
     /// Rows of each task.
     pub(crate) rows: Vec<usize>,
     /// When each task was submitted.
     pub(crate) submitted: Vec<Instant>,
-    pub(crate) cut: Instant,
-    /// One tensor per input, all tasks joined.
-    pub(crate) inputs: Vec<T>,
+    /// When the tasks were cut from their pool.
+    pub(crate) left_queue: Instant,
+    /// When this batch was chosen: the same time, or later where it is part of one that failed.
+    pub(crate) chosen: Instant,
+    /// The time that it took to place the inputs on the device.
     pub(crate) gather: Duration,
-}
-
-/// A batch that has just been cut, with the tasks' tensors still apart.
-pub(crate) struct Cut<T> {
-    pub(crate) parts: Vec<Vec<T>>,
-    pub(crate) loaded: Loaded<T>,
+    /// The time in the block; `None` until the block has been called.
+    pub(crate) device: Option<Duration>,
+    /// What has come of the batch that this one was part of.
+    pub(crate) trial: Option<Arc<Trial>>,
 }
 
 impl<T> Cut<T> {
-    pub(crate) fn new(pool: PoolId, batch: Batch<T>, now: Instant) -> Self {
+    pub(crate) fn new(pool: PoolId, urgency: Urgency, batch: Batch<T>, now: Instant) -> Self {
         let rows = batch.tasks.iter().map(|task| task.rows).collect();
         let submitted = batch.tasks.iter().map(|task| task.submitted).collect();
-        let has_deadline = batch.tasks.iter().any(|task| task.deadline.is_some());
         let tasks = batch
             .tasks
             .into_iter()
@@ -99,44 +110,172 @@ impl<T> Cut<T> {
                 Some(Pending { reply: task.reply, submitted: task.submitted, deadline: task.deadline })
             })
             .collect();
-        let state = Mutex::new(State { started: false, tasks });
-        let flight = Arc::new(Flight { pool, has_deadline, state });
-        let inputs = Vec::new();
-        let loaded = Loaded { flight, rows, submitted, cut: now, inputs, gather: Duration::ZERO };
-        Self { parts: batch.inputs, loaded }
-    }
-}
-
-/// What a batch has lost between being loaded and being started.
-pub(crate) struct Start<T> {
-    /// Tasks to be told now that they have expired.
-    pub(crate) expired: Vec<Expired<T>>,
-    /// For each task of the batch, whether it is still to run; `None` when all are.
-    pub(crate) keep: Option<Vec<bool>>,
-}
-
-impl<T> Loaded<T> {
-    /// From here on no task of this batch can expire.
-    pub(crate) fn start(&self, now: Instant) -> Start<T> {
-        if !self.flight.has_deadline {
-            return Start { expired: Vec::new(), keep: None };
+        let flight = Flight::new(pool, tasks, false);
+        Self {
+            flight,
+            urgency,
+            parts: batch.inputs,
+            rows,
+            submitted,
+            left_queue: now,
+            chosen: now,
+            gather: Duration::ZERO,
+            device: None,
+            trial: None,
         }
-        let mut state = self.flight.state.lock();
-        state.started = true;
-        let expired = state.take_expired(now);
-        let keep: Vec<bool> = state.tasks.iter().map(Option::is_some).collect();
-        Start { expired, keep: keep.contains(&false).then_some(keep) }
     }
 
     pub(crate) fn total_rows(&self) -> usize {
         self.rows.iter().sum()
     }
+
+    /// From here on no task of this batch can expire. Gives those that have, and for each task whether it
+    /// is still to run: `None` when all are.
+    pub(crate) fn start(&self, now: Instant) -> (Vec<Expired<T>>, Option<Vec<bool>>) {
+        if !self.flight.has_deadline {
+            return (Vec::new(), None);
+        }
+        let mut state = self.flight.state.lock();
+        state.started = true;
+        let expired = state.take_expired(now);
+        let keep: Vec<bool> = state.tasks.iter().map(Option::is_some).collect();
+        (expired, keep.contains(&false).then_some(keep))
+    }
+
+    /// Forgets tasks that have been answered.
+    pub(crate) fn keep(&mut self, keep: &[bool]) {
+        fn retain<V>(values: &mut Vec<V>, keep: &[bool]) {
+            let mut keep = keep.iter();
+            values.retain(|_| keep.next().copied().unwrap_or(false));
+        }
+        self.parts.iter_mut().for_each(|parts| retain(parts, keep));
+        retain(&mut self.rows, keep);
+        retain(&mut self.submitted, keep);
+    }
+
+    /// Makes two batches of this one, each with half of the tasks that nobody has answered yet; the second
+    /// is left out where there is only one. They count as started: none of their tasks expires any more.
+    pub(crate) fn halves(mut self) -> impl Iterator<Item = Self> {
+        let tasks = std::mem::take(&mut self.flight.state.lock().tasks);
+        // A batch that has started holds the tasks that are still to run, and no others.
+        if tasks.len() == self.rows.len() {
+            self.keep(&tasks.iter().map(Option::is_some).collect::<Vec<_>>());
+        }
+        let mut first: Vec<_> = tasks.into_iter().flatten().map(Some).collect();
+        let middle = first.len().div_ceil(2);
+        let second = first.split_off(middle);
+        let rest = Self {
+            flight: Flight::new(self.flight.pool, second, true),
+            urgency: self.urgency,
+            parts: self.parts.iter_mut().map(|parts| parts.split_off(middle)).collect(),
+            rows: self.rows.split_off(middle),
+            submitted: self.submitted.split_off(middle),
+            left_queue: self.left_queue,
+            chosen: self.chosen,
+            gather: Duration::ZERO,
+            device: None,
+            trial: self.trial.clone(),
+        };
+        let flight = Flight::new(self.flight.pool, first, true);
+        let half = Self { flight, gather: Duration::ZERO, device: None, ..self };
+        [half, rest].into_iter().filter(|half| !half.rows.is_empty())
+    }
+}
+
+/// A batch whose inputs are on the device.
+pub(crate) struct Loaded<T> {
+    pub(crate) batch: Cut<T>,
+    /// One tensor per input, all tasks joined.
+    pub(crate) inputs: Vec<T>,
+}
+
+/// What came of placing a batch's inputs on the device.
+pub(crate) enum Gathered<T> {
+    /// It can run.
+    Loaded(Loaded<T>),
+    /// It failed for good.
+    Failed(Done<T>),
+    /// It failed, and runs again in parts.
+    TakenApart,
 }
 
 /// A batch that is over: outputs on the device, or why there are none.
 pub(crate) struct Done<T> {
-    /// Its inputs have served; they are freed where the batch is delivered, not on the device thread.
-    pub(crate) batch: Loaded<T>,
-    pub(crate) device: Duration,
+    pub(crate) batch: Cut<T>,
+    /// They have served, and are freed where the batch is delivered, not on the device thread.
+    pub(crate) inputs: Vec<T>,
     pub(crate) outputs: Result<Vec<T>, BatchError>,
+}
+
+/// What has come of a batch that was taken apart, so far.
+#[derive(Debug, Default)]
+pub(crate) struct Trial {
+    failed_alone: AtomicUsize,
+    succeeded: AtomicBool,
+}
+
+impl Trial {
+    /// How many tasks may fail alone while no part of their batch succeeds, before the block is taken to be
+    /// broken. Going on would run a block that fails whatever it is given twice for each task.
+    const PATIENCE: usize = 8;
+
+    /// Notes a part that succeeded.
+    pub(crate) fn succeeded(&self) {
+        self.succeeded.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes a task that failed alone.
+    pub(crate) fn failed_alone(&self) {
+        self.failed_alone.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the fault seems to be the block's and not any task's.
+    pub(crate) fn is_hopeless(&self) -> bool {
+        !self.succeeded.load(Ordering::Relaxed) && self.failed_alone.load(Ordering::Relaxed) >= Self::PATIENCE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::BatchTask;
+    use crate::priority::Priority;
+
+    fn batch(tasks: u64) -> Cut<u64> {
+        let now = Instant::now();
+        let tasks: Vec<_> = (0..tasks)
+            .map(|_| BatchTask { rows: 1, submitted: now, deadline: None, reply: Reply::pair().1 })
+            .collect();
+        let inputs = vec![(0..tasks.len() as u64).collect()];
+        let urgency = Urgency { priority: Priority::NORMAL, since: now };
+        Cut::new(PoolId(0), urgency, Batch { inputs, tasks }, now)
+    }
+
+    #[test]
+    fn halves_hold_all_tasks_in_order() {
+        let halves: Vec<_> = batch(5).halves().collect();
+        assert_eq!(
+            halves.iter().map(|half| half.parts[0].clone()).collect::<Vec<_>>(),
+            [vec![0, 1, 2], vec![3, 4]]
+        );
+        assert_eq!(halves.iter().map(Cut::total_rows).collect::<Vec<_>>(), [3, 2]);
+        assert_eq!(halves.iter().map(|half| half.flight.take().len()).collect::<Vec<_>>(), [3, 2]);
+    }
+
+    #[test]
+    fn halves_leave_out_who_has_been_answered() {
+        let batch = batch(4);
+        batch.flight.state.lock().tasks[1] = None;
+        let halves: Vec<_> = batch.halves().map(|half| half.parts[0].clone()).collect();
+        assert_eq!(halves, [vec![0, 2], vec![3]]);
+    }
+
+    #[test]
+    fn a_trial_is_hopeless_when_many_fail_alone_and_nothing_succeeds() {
+        let trial = Trial::default();
+        (0..Trial::PATIENCE).for_each(|_| trial.failed_alone());
+        assert!(trial.is_hopeless());
+        trial.succeeded();
+        assert!(!trial.is_hopeless());
+    }
 }

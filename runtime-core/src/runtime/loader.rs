@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::device_loop::sleep;
-use super::flight::Done;
+use super::flight::{Done, Gathered};
 use super::sender::hand_off;
 use crate::device::Device;
 use crate::pool::Shutdown;
@@ -35,15 +35,16 @@ pub(crate) fn loader_loop<D: Device>(core: &Core<D>, outputs: &flume::Sender<Don
         stage.loading -= 1;
         match gathered {
             // Nobody takes it any more once the device thread has ended.
-            Ok(batch) if stage.ended => {
+            Gathered::Loaded(loaded) if stage.ended => {
                 drop(stage);
-                core.give_up(&batch.flight);
+                core.give_up(&loaded.batch.flight);
             }
-            Ok(batch) => stage.loaded.push_back(batch),
-            Err(failed) => {
+            Gathered::Loaded(loaded) => stage.loaded.push_back(loaded),
+            Gathered::Failed(failed) => {
                 drop(stage);
-                hand_off(core, outputs, *failed);
+                hand_off(core, outputs, failed);
             }
+            Gathered::TakenApart => {}
         }
         core.bells.wake_device();
     }

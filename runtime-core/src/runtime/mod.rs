@@ -2,6 +2,7 @@
 
 mod bell;
 mod builder;
+mod ceiling;
 mod core;
 mod device_loop;
 mod flight;
@@ -12,6 +13,7 @@ mod probe;
 mod running;
 mod select;
 mod sender;
+mod stage;
 mod status;
 mod timer;
 

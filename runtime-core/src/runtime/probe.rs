@@ -56,7 +56,7 @@ fn run<D: Device>(
             })
             .collect();
         let zeros = HostTensor::zeros(spec.dtype(), &dims).ok_or("input is too large for a dummy run")?;
-        Ok(device.gather(vec![device.from_host(&zeros)?])?)
+        Ok(device.gather(&[device.from_host(&zeros)?])?)
     });
     let inputs = zeros.collect::<Result<Vec<_>, BoxError>>()?;
     let outputs = block.forward(&inputs)?;

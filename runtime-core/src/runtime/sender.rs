@@ -1,12 +1,13 @@
 //! The senders: bring outputs back, cut them by the tasks' rows, and complete the tickets.
 
-use super::core::Core;
-use super::flight::{Done, Loaded};
+use super::core::{Core, Station};
+use super::flight::{Cut, Done};
 use crate::device::{Device, Pass};
 use crate::error::{BatchError, DeviceError, TaskError};
 use crate::event::BatchEvent;
 use crate::ticket::TaskResult;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Runs until every other holder of the channel's sending end is gone and the channel is empty.
 pub(crate) fn sender_loop<D: Device>(core: &Core<D>, outputs: &flume::Receiver<Done<D::Tensor>>) {
@@ -32,40 +33,61 @@ pub(crate) fn hand_off<D: Device>(
 /// Answers every task of a batch that is over.
 pub(crate) fn answer<D: Device>(core: &Core<D>, done: Done<D::Tensor>) {
     let begun = core.now();
-    let Done { mut batch, device, outputs } = done;
-    batch.inputs.clear();
-    let pool = batch.flight.pool;
-    let pass = core.stations.get(pool.index()).map_or(Pass::Forward, |station| station.pass);
-    let parts = outputs.and_then(|outputs| scatter(core, &batch, pass, outputs));
-    let failed = parts.is_err();
-    if let Err(error) = &parts {
-        let pool = core.stations.get(pool.index()).map_or("", |station| station.pool.name());
-        let (rows, tasks) = (batch.total_rows(), batch.rows.len());
-        tracing::warn!(pool, rows, tasks, %error, "batch failed, going on with the next");
-    }
-    let mut results = results(parts, batch.rows.len());
+    let Done { batch, inputs, outputs } = done;
+    drop(inputs);
+    let Some(station) = core.stations.get(batch.flight.pool.index()) else { return };
+    let (batch, error) = match outputs {
+        Err(error) => (batch, error),
+        Ok(outputs) => match scatter(core, station, &batch, outputs) {
+            Ok(parts) => {
+                if let Some(trial) = &batch.trial {
+                    trial.succeeded();
+                }
+                return settle(core, station, &batch, begun, parts.into_iter().map(Ok));
+            }
+            Err(error) => match core.failed(batch, error) {
+                Some(Done { batch, outputs: Err(error), .. }) => (batch, error),
+                _ => return,
+            },
+        },
+    };
+    let (pool, tasks, rows) = (station.pool.name(), batch.rows.len(), batch.total_rows());
+    tracing::warn!(pool, rows, tasks, %error, "batch failed, going on with the next");
+    let error = TaskError::Failed(Arc::new(error));
+    settle(core, station, &batch, begun, std::iter::repeat_n(error, tasks).map(Err));
+}
 
+/// Gives each task of a batch its result.
+fn settle<D: Device>(
+    core: &Core<D>,
+    station: &Station<D>,
+    batch: &Cut<D::Tensor>,
+    begun: Instant,
+    mut results: impl Iterator<Item = TaskResult<D::Tensor>>,
+) {
+    let mut failed = false;
     let replies = batch.flight.take();
     let mut settled = Vec::with_capacity(replies.len());
-    settled.extend(replies.into_iter().filter_map(|reply| reply.settle(results.next()?)));
-    core.land(&batch.flight);
+    settled.extend(replies.into_iter().filter_map(|reply| {
+        let result = results.next()?;
+        failed |= result.is_err();
+        reply.settle(result)
+    }));
+    core.land(&batch.flight, (!failed).then(|| batch.total_rows()));
 
     let done = core.now();
     core.observe(|observer| {
         let succeeded = settled.iter().filter(|settled| settled.is_ok()).count();
         observer.batch(&BatchEvent {
-            pool,
-            pass,
             rows: batch.total_rows(),
-            submitted: &batch.submitted,
-            cut: batch.cut,
             gather: batch.gather,
-            device,
+            device: batch.device.unwrap_or_default(),
             scatter: done.saturating_duration_since(begun),
             done,
             failed,
             tasks_succeeded: succeeded,
             tasks_failed: settled.len() - succeeded,
+            ..BatchEvent::new(batch.flight.pool, station.pass, &batch.submitted, batch.left_queue)
         });
     });
     for task in settled {
@@ -73,26 +95,15 @@ pub(crate) fn answer<D: Device>(core: &Core<D>, done: Done<D::Tensor>) {
     }
 }
 
-/// One result per task: its outputs, or the error that they all share.
-fn results<T>(parts: Result<Vec<Vec<T>>, BatchError>, tasks: usize) -> impl Iterator<Item = TaskResult<T>> {
-    let (parts, error) = match parts {
-        Ok(parts) => (parts, None),
-        Err(error) => (Vec::new(), Some(Arc::new(error))),
-    };
-    let errors = error.map(|error| std::iter::repeat_n(TaskError::Failed(error), tasks).map(Err));
-    parts.into_iter().map(Ok).chain(errors.into_iter().flatten())
-}
-
 /// Cuts the outputs of a batch into the outputs of its tasks.
 fn scatter<D: Device>(
     core: &Core<D>,
-    batch: &Loaded<D::Tensor>,
-    pass: Pass,
+    station: &Station<D>,
+    batch: &Cut<D::Tensor>,
     outputs: Vec<D::Tensor>,
 ) -> Result<Vec<Vec<D::Tensor>>, BatchError> {
-    let station = &core.stations[batch.flight.pool.index()];
     let info = core.infos.get(station.block);
-    let expected = info.and_then(|info| match pass {
+    let expected = info.and_then(|info| match station.pass {
         Pass::Forward => info.outputs.as_ref().map(|outputs| outputs.tensors().len()),
         Pass::Backward => Some(info.inputs.tensors().len()),
     });
@@ -108,7 +119,7 @@ fn scatter<D: Device>(
     }
     let arity = outputs.len();
     let mut tasks: Vec<Vec<D::Tensor>> = batch.rows.iter().map(|_| Vec::with_capacity(arity)).collect();
-    for output in outputs {
+    for (at, output) in outputs.into_iter().enumerate() {
         let parts = core.on_device("scatter", |device| device.scatter(output, &batch.rows))?;
         if parts.len() != tasks.len() {
             return Err(BatchError::Device {
@@ -119,6 +130,13 @@ fn scatter<D: Device>(
                     tasks.len()
                 )),
             });
+        }
+        if station.rules.check_finite {
+            for part in &parts {
+                if !core.on_device("check", |device| device.all_finite(part))? {
+                    return Err(BatchError::NotFinite { output: at });
+                }
+            }
         }
         for (task, part) in tasks.iter_mut().zip(parts) {
             task.push(part);

@@ -106,11 +106,11 @@ impl Device for FakeDevice {
         Ok(TensorInfo { dtype: tensor.dtype, dims: tensor.dims.clone() })
     }
 
-    fn gather(&self, parts: Vec<FakeTensor>) -> Result<FakeTensor, DeviceError> {
+    fn gather(&self, parts: &[FakeTensor]) -> Result<FakeTensor, DeviceError> {
         if let Some(hook) = &self.on_gather {
-            hook(&parts)?;
+            hook(parts)?;
         }
-        self.join(parts)
+        self.join(parts.to_vec())
     }
 
     fn scatter(&self, tensor: FakeTensor, rows: &[usize]) -> Result<Vec<FakeTensor>, DeviceError> {

@@ -13,7 +13,7 @@
 //! assert_eq!(clock.now() - start, Duration::from_secs(3));
 //!
 //! let device = FakeDevice::new();
-//! let batch = device.gather(vec![FakeTensor::rows(&[[1.0]]), FakeTensor::rows(&[[2.0], [3.0]])])?;
+//! let batch = device.gather(&[FakeTensor::rows(&[[1.0]]), FakeTensor::rows(&[[2.0], [3.0]])])?;
 //! let parts = device.scatter(batch, &[2, 1])?;
 //! assert_eq!(parts[0], FakeTensor::rows(&[[1.0], [2.0]]));
 //! # Ok::<(), skep_runtime_core::DeviceError>(())

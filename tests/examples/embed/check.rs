@@ -24,7 +24,7 @@ pub(crate) fn largest_difference(
     let mut largest = 0.0_f32;
     for (sentence, embedded) in sentences.iter().zip(embedded) {
         let ids = tokens.ids(sentence)?;
-        let placed = inputs(device, &ids, ids.len())?.into_iter().map(|input| device.gather(vec![input]));
+        let placed = inputs(device, &ids, ids.len())?.into_iter().map(|input| device.gather(&[input]));
         let outputs = model.forward(&placed.collect::<std::result::Result<Vec<_>, _>>()?)?;
         let alone = vector(device, &outputs)?;
         if alone.len() != embedded.vector.len() {

@@ -52,6 +52,6 @@ pub fn rows_block<D: Device>(
         let rows = work(device.to_host(&inputs[0])?.to_f32().ok_or("input should hold f32")?)?;
         let output = device.from_host(&HostTensor::from_f32(&[rows.len(), 1], &rows)?)?;
         // On a device with memory of its own, this is what brings a tensor there.
-        Ok(vec![device.gather(vec![output])?])
+        Ok(vec![device.gather(&[output])?])
     })
 }

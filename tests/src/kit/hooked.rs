@@ -59,7 +59,7 @@ impl<D: Device> Device for Hooked<D> {
         self.inner.describe(tensor)
     }
 
-    fn gather(&self, parts: Vec<D::Tensor>) -> Result<D::Tensor, DeviceError> {
+    fn gather(&self, parts: &[D::Tensor]) -> Result<D::Tensor, DeviceError> {
         (self.hook)(Operation::Gather)?;
         self.inner.gather(parts)
     }

@@ -115,7 +115,7 @@ pub fn only_equal_free_dims_share_a_batch<S: Subject>() {
     let block = FnBlock::new("width", free, Some(schema("y")), move |inputs: &[_]| {
         let shape = Columns::dims(&*on, &inputs[0]);
         dims.push(shape.clone());
-        Ok(vec![on.gather(columns(&*on, &vec![f32::from(u8::try_from(shape[1])?); shape[0]]))?])
+        Ok(vec![on.gather(&columns(&*on, &vec![f32::from(u8::try_from(shape[1])?); shape[0]]))?])
     });
     let pool = pool_of(&mut builder, block, PoolOptions::default());
     let runtime = builder.start().unwrap();

@@ -78,7 +78,7 @@ pub fn a_wrong_number_of_outputs_is_an_error<S: Subject>() {
                 11.0 => 2,
                 _ => 1,
             };
-            Ok((0..outputs).map(|_| on.gather(columns(&*on, &doubled))).collect::<Result<_, _>>()?)
+            Ok((0..outputs).map(|_| on.gather(&columns(&*on, &doubled))).collect::<Result<_, _>>()?)
         },
     );
     let pool = pool_of(&mut builder, block, PoolOptions::default());

@@ -76,7 +76,7 @@ pub fn rows_and_indices_are_checked<S: Subject>() {
     ]);
     let block =
         FnBlock::new("second", inputs.unwrap(), Some(crate::kit::schema("y")), move |inputs: &[_]| {
-            Ok(vec![on.gather(vec![on.from_host(&on.to_host(&inputs[1])?)?])?])
+            Ok(vec![on.gather(&[on.from_host(&on.to_host(&inputs[1])?)?])?])
         });
     let pool = pool_of(&mut builder, block, PoolOptions::default());
     let runtime = builder.start().unwrap();

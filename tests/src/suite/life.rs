@@ -93,7 +93,7 @@ fn two_inputs<D: Device>(device: D) -> (Arc<D>, TaskPool<D>, RunningRuntime<D>) 
             let pairs: Vec<_> = read(&inputs[0]).into_iter().zip(read(&inputs[1])).collect();
             let output = |of: fn(f32, f32) -> f32| {
                 let values: Vec<f32> = pairs.iter().map(|&(a, b)| of(a, b)).collect();
-                on.gather(columns(&*on, &values))
+                on.gather(&columns(&*on, &values))
             };
             Ok(vec![output(|a, b| a + b)?, output(|a, b| a - b)?])
         },
@@ -147,7 +147,7 @@ pub fn outputs_are_found_by_a_dummy_run<S: Subject>() {
     let block = FnBlock::new("same", inputs, None, move |inputs: &[_]| {
         let host: HostTensor = on.to_host(&inputs[0])?;
         log.push(host.dims().to_vec());
-        Ok(vec![on.gather(vec![on.from_host(&host)?])?])
+        Ok(vec![on.gather(&[on.from_host(&host)?])?])
     });
     let id = builder.block(block).unwrap();
     let outputs = builder.info(id).outputs.as_ref().expect("outputs are known");

@@ -1,6 +1,7 @@
 //! The cases, one topic a file, and the macros that make tests of them.
 
 pub mod accounts;
+pub mod apart;
 pub mod back_pressure;
 pub mod batching;
 pub mod cancel;
@@ -10,6 +11,7 @@ pub mod failing;
 pub mod isolation;
 pub mod life;
 pub mod many_pools;
+pub mod memory;
 pub mod model;
 pub mod priority;
 pub mod shutdown;
@@ -82,6 +84,27 @@ macro_rules! conformance {
             a_failed_join_harms_that_task_only,
             an_observer_that_panics_harms_nobody,
             a_waker_that_panics_harms_nobody,
+        }
+        $crate::cases! { $subject, apart:
+            only_the_culprit_fails,
+            several_culprits_are_found,
+            a_broken_block_is_given_up_soon,
+            running_again_can_be_switched_off,
+            a_backward_pass_is_never_run_again,
+            what_a_device_loses_is_made_again,
+            outputs_that_are_not_finite_fail_their_tasks,
+            an_urgent_task_goes_before_the_parts,
+            a_drain_runs_the_parts,
+            an_abort_answers_the_parts,
+            tasks_do_not_expire_between_two_runs,
+            a_split_task_survives_its_neighbour,
+        }
+        $crate::cases! { $subject, memory:
+            all_succeed_in_batches_that_fit,
+            what_was_gathered_too_large_is_not_run,
+            a_gather_that_does_not_fit_is_halved,
+            a_task_that_does_not_fit_gets_its_error,
+            a_backward_pass_that_does_not_fit_fails_once,
         }
         $crate::cases! { $subject, back_pressure:
             a_full_queue_gives_the_task_back,

@@ -150,7 +150,7 @@ pub fn batched_equals_single<L: Learner>() {
     alone.load(&device).unwrap();
     for (ticket, x) in tasks {
         let y = Columns::read(&*device, &answer(ticket).unwrap()[0]);
-        let input = device.gather(vec![Columns::shaped(&*device, &[x.len() / INPUTS, INPUTS], &x)]).unwrap();
+        let input = device.gather(&[Columns::shaped(&*device, &[x.len() / INPUTS, INPUTS], &x)]).unwrap();
         let expected = Columns::read(&*device, &alone.forward(&[input]).unwrap()[0]);
         assert!(distance(&y, &expected) < 1e-5, "{y:?} {expected:?}");
     }
@@ -184,7 +184,7 @@ pub fn a_batch_is_one_step<L: Learner>() {
         let mut alone = L::ffn("alone", 5, learning);
         alone.load(&device).unwrap();
         let on_device =
-            |width, values| device.gather(vec![Columns::shaped(&*device, &[3, width], values)]).unwrap();
+            |width, values| device.gather(&[Columns::shaped(&*device, &[3, width], values)]).unwrap();
         let expected = alone.backward(&[on_device(INPUTS, &x)], &[on_device(OUTPUTS, &gradient)]).unwrap();
         assert!(distance(&of_inputs, &Columns::read(&*device, &expected[0])) < 1e-6);
         let (stepped, expected) = (runtime.state("ffn").unwrap(), alone.state().unwrap());

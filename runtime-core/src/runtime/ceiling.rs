@@ -1,0 +1,159 @@
+//! How many rows of a pool the device has room for, learned from batches that were too large.
+//!
+//! Pure data: told what failed and what fitted, it says how many rows the next batch may have.
+
+/// Full batches at the ceiling before more rows are tried again. Doubles with each try that fails.
+const PATIENCE: u32 = 256;
+const MOST_PATIENCE: u32 = 1 << 16;
+
+/// The limit on the rows of one pool's batches. Made when one of them did not fit.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Ceiling {
+    /// The most rows that have fitted and were not too many later.
+    fits: usize,
+    /// The fewest rows that did not fit; `None` while more than ever fitted are tried.
+    fails: Option<usize>,
+    /// The most rows that ever failed: beyond them there is no limit to keep.
+    most: usize,
+    rows: usize,
+    full_batches: u32,
+    patience: u32,
+}
+
+impl Ceiling {
+    pub(crate) fn new() -> Self {
+        Self { fits: 0, fails: None, most: 0, rows: usize::MAX, full_batches: 0, patience: PATIENCE }
+    }
+
+    /// The most rows of the next batch.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// A batch of this many rows was too large.
+    pub(crate) fn failed(&mut self, rows: usize) {
+        if self.fails.is_some_and(|fails| fails < rows) {
+            return; // It was cut before the ceiling was as low as it is.
+        }
+        if self.fails.is_none() && self.most > 0 {
+            self.patience = (self.patience * 2).min(MOST_PATIENCE);
+        }
+        if rows <= self.fits {
+            // Memory is shorter than it was, or these rows are larger ones.
+            self.fits = 0;
+        }
+        self.most = self.most.max(rows);
+        self.fails = Some(rows);
+        self.full_batches = 0;
+        self.rows = next(self.fits, rows);
+    }
+
+    /// A batch of this many rows fitted. Says whether the ceiling is above all that ever failed, and can be
+    /// forgotten.
+    pub(crate) fn fitted(&mut self, rows: usize) -> bool {
+        let more_than_ever = rows > self.fits;
+        if self.fails.is_none_or(|fails| rows < fails) {
+            self.fits = self.fits.max(rows);
+        }
+        // Tasks of several rows seldom fill a batch exactly.
+        let full = rows.saturating_mul(4) >= self.rows.saturating_mul(3);
+        if !full {
+            return false;
+        }
+        let rows = match self.fails {
+            Some(fails) => next(self.fits, fails),
+            None if more_than_ever => self.fits.saturating_mul(2),
+            None => return false, // It was cut before more were tried.
+        };
+        if rows > self.rows {
+            self.rows = rows;
+            return rows > self.most && self.fails.is_none();
+        }
+        self.full_batches += 1;
+        if self.full_batches >= self.patience {
+            self.full_batches = 0;
+            self.fails = None;
+            self.rows = self.rows.saturating_add((self.rows / 8).max(1));
+        }
+        false
+    }
+}
+
+/// Half way between what fits and what does not, until they are close.
+fn next(fits: usize, fails: usize) -> usize {
+    let close = fits > 0 && fails.saturating_sub(fits) <= (fails / 6).max(1);
+    if close { fits } else { fits.midpoint(fails).max(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Runs `batches` batches as large as allowed, up to `max_rows`, on a device with room for `room` rows,
+    /// and gives the rows of those that failed.
+    fn run(ceiling: &mut Option<Ceiling>, room: usize, max_rows: usize, batches: usize) -> Vec<usize> {
+        let mut failed = Vec::new();
+        for _ in 0..batches {
+            let rows = ceiling.as_ref().map_or(max_rows, |ceiling| ceiling.rows().min(max_rows));
+            if rows > room {
+                failed.push(rows);
+                ceiling.get_or_insert_with(Ceiling::new).failed(rows);
+            } else if ceiling.as_mut().is_some_and(|ceiling| ceiling.fitted(rows)) {
+                *ceiling = None;
+            }
+        }
+        failed
+    }
+
+    #[test]
+    fn a_ceiling_is_found_within_three_failures() {
+        let mut ceiling = None;
+        assert_eq!(run(&mut ceiling, 24, 64, 200), [64, 32, 28]);
+        assert_eq!(ceiling.unwrap().rows(), 24);
+    }
+
+    #[test]
+    fn more_is_tried_seldom_and_ever_more_seldom() {
+        let mut ceiling = None;
+        run(&mut ceiling, 24, 64, 10);
+        assert_eq!(run(&mut ceiling, 24, 64, 4000).len(), 4);
+    }
+
+    #[test]
+    fn a_ceiling_is_lifted_once_there_is_room_again() {
+        let mut ceiling = None;
+        run(&mut ceiling, 1, 64, 20);
+        assert_eq!(ceiling.as_ref().map(Ceiling::rows), Some(1));
+        assert!(run(&mut ceiling, 64, 64, 300).is_empty());
+        assert_eq!(ceiling, None);
+    }
+
+    #[test]
+    fn a_batch_that_was_cut_before_teaches_nothing_new() {
+        let mut ceiling = Ceiling::new();
+        ceiling.failed(32);
+        ceiling.failed(64);
+        assert_eq!(ceiling.rows(), 16);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_fits_and_is_close(room in 1usize..500, max_rows in 1usize..500) {
+            let mut ceiling = None;
+            let failed = run(&mut ceiling, room, max_rows, 100);
+            let found = ceiling.as_ref().map_or(max_rows, Ceiling::rows).min(max_rows);
+            prop_assert!(found <= room && found * 6 + 6 >= room.min(max_rows) * 5, "found {found}");
+            prop_assert!(failed.len() <= 12, "{failed:?}");
+        }
+
+        #[test]
+        fn anything_may_be_told(told in prop::collection::vec((any::<bool>(), any::<usize>()), 0..50)) {
+            let mut ceiling = Ceiling::new();
+            for (fits, rows) in told {
+                if fits { ceiling.fitted(rows); } else { ceiling.failed(rows); }
+                prop_assert!(ceiling.rows() >= 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! A batch for which the device has no room is halved, and the pool's next batches are no larger than fits.
+
+use super::accounts::assert_reconciled;
+use crate::Subject;
+use crate::kit::{
+    Columns, Hooked, LIMIT, Log, On, Operation, answer, columns, drain, new_builder, pool_of, rows_block,
+    schema, values_of,
+};
+use skep_pool::{PoolOptions, Serve, ServeOptions};
+use skep_runtime_core::testing::FnBlock;
+use skep_runtime_core::{BoxError, Device, DeviceError};
+use skep_stats::Stats;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+fn no_room() -> DeviceError {
+    DeviceError::OutOfMemory { device: "test".to_owned(), message: "no room".to_owned() }
+}
+
+/// A block with room for `room` rows, that writes down the rows of each run.
+fn small<D: Device>(device: &Arc<D>, room: usize, ran: &Log<usize>) -> FnBlock<D> {
+    let ran = Log::clone(ran);
+    rows_block(device, "small", move |rows| {
+        ran.push(rows.len());
+        if rows.len() > room {
+            return Err(no_room().into());
+        }
+        Ok(rows.iter().map(|v| 2.0 * v).collect())
+    })
+}
+
+/// Batches of `rows` rows as soon as there are as many.
+fn batches_of(rows: usize) -> PoolOptions {
+    PoolOptions { max_rows: 64, min_rows: rows, max_delay: Some(LIMIT), ..PoolOptions::default() }
+}
+
+/// A block with room for 24 rows, before a pool that makes batches of up to 64: all of 10,000 tasks succeed,
+/// and three batches fail before the next thousands fit.
+pub fn all_succeed_in_batches_that_fit<S: Subject>() {
+    for prefetch in [0, 1] {
+        let stats = Stats::new();
+        let (builder, _) = new_builder(S::device(), prefetch);
+        let mut builder = builder.observer(stats.observer());
+        let device = Arc::clone(builder.device());
+        let ran = Log::new();
+        let block = small(&device, 24, &ran);
+        let options = PoolOptions { capacity: 10_000, ..PoolOptions::default() };
+        let pool = pool_of(&mut builder, block, options);
+        // Submitted before the start, so that the queue is never short of a full batch.
+        let row = |i: usize| (i % 1000) as f32;
+        let tickets: Vec<_> =
+            (0..10_000).map(|i| pool.try_submit(columns(&*device, &[row(i)])).unwrap()).collect();
+        let runtime = builder.start().unwrap();
+        for (i, ticket) in tickets.into_iter().enumerate() {
+            assert_eq!(values_of(&*device, ticket), [2.0 * row(i)]);
+        }
+        drain(runtime);
+        let failed: Vec<_> = ran.take().into_iter().filter(|rows| *rows > 24).collect();
+        assert_eq!(failed[..3], [64, 32, 28]);
+        assert!(failed.len() <= 5, "{failed:?}");
+        let total = stats.snapshot().total;
+        assert!(total.batches <= 10_000 / 24 + 25, "{} batches", total.batches);
+        assert_reconciled(&total);
+    }
+}
+
+/// A batch that was gathered ahead before its size was known to be too large goes in halves from the start.
+pub fn what_was_gathered_too_large_is_not_run<S: Subject>() {
+    let (mut builder, _) = new_builder(S::device(), 2);
+    let device = Arc::clone(builder.device());
+    let ran = Log::new();
+    let pool = pool_of(&mut builder, small(&device, 32, &ran), batches_of(1));
+    let tickets: Vec<_> =
+        (0..256u16).map(|i| pool.try_submit(columns(&*device, &[f32::from(i)])).unwrap()).collect();
+    let runtime = builder.start().unwrap();
+    for (i, ticket) in (0..256u16).zip(tickets) {
+        assert_eq!(values_of(&*device, ticket), [2.0 * f32::from(i)]);
+    }
+    drain(runtime);
+    assert_eq!(ran.take().into_iter().filter(|rows| *rows >= 64).count(), 1);
+}
+
+/// The device may be out of room as soon as the inputs come, for both passes: the block was not called yet.
+pub fn a_gather_that_does_not_fit_is_halved<S: Subject>() {
+    for prefetch in [0, 1] {
+        let full = AtomicUsize::new(2);
+        let device: On<S> = Hooked::new(S::device()).hook(move |at| {
+            let next = |left: usize| left.checked_sub(1);
+            let fails = at == Operation::Gather
+                && std::thread::current().name() != Some("caller")
+                && full.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).is_ok();
+            if fails { Err(no_room()) } else { Ok(()) }
+        });
+        let (mut builder, _) = new_builder(device, prefetch);
+        let device = Arc::clone(builder.device());
+        let on = Arc::clone(&device);
+        let block =
+            FnBlock::new("learner", schema("x"), Some(schema("y")), |_: &[_]| Err("not asked".into()))
+                .with_backward(move |inputs: &[_], _: &[_]| {
+                    Ok(vec![on.gather(&[on.from_host(&on.to_host(&inputs[0])?)?])?])
+                });
+        let options = ServeOptions { backward: batches_of(8), ..ServeOptions::default() };
+        let pool = builder.serve(block, options).unwrap().backward.unwrap();
+        let runtime = builder.start().unwrap();
+        let inputs = |row| vec![columns(&*device, &[row]).remove(0), columns(&*device, &[1.0]).remove(0)];
+        let tickets: Vec<_> = (0..8u8).map(|i| pool.submit(inputs(f32::from(i))).unwrap()).collect();
+        for (i, ticket) in (0..8u8).zip(tickets) {
+            assert_eq!(values_of(&*device, ticket), [f32::from(i)]);
+        }
+        drain(runtime);
+    }
+}
+
+/// A single task that does not fit gets its error, which says so, and lowers nobody's ceiling.
+pub fn a_task_that_does_not_fit_gets_its_error<S: Subject>() {
+    let (mut builder, _) = new_builder(S::device(), 1);
+    let device = Arc::clone(builder.device());
+    let ran = Log::new();
+    let pool = pool_of(&mut builder, small(&device, 24, &ran), batches_of(1));
+    let runtime = builder.start().unwrap();
+    let large = pool.submit(columns(&*device, &[0.0; 25])).unwrap();
+    let error = answer(large).map(drop).unwrap_err();
+    assert!(error.batch_error().is_some_and(skep_runtime_core::BatchError::is_out_of_memory), "{error}");
+    let fits = pool.submit(columns(&*device, &[1.0; 24])).unwrap();
+    assert_eq!(answer(fits).map(|outputs| Columns::dims(&*device, &outputs[0])).unwrap(), [24, 1]);
+    drain(runtime);
+    assert_eq!(ran.take(), [25, 24]);
+}
+
+/// A training step that was begun is not begun again, but the next ones are smaller.
+pub fn a_backward_pass_that_does_not_fit_fails_once<S: Subject>() {
+    let (mut builder, _) = new_builder(S::device(), 0);
+    let device = Arc::clone(builder.device());
+    let ran = Log::new();
+    let seen = Log::clone(&ran);
+    let on = Arc::clone(&device);
+    let step = move |inputs: &[_], _: &[_]| -> Result<Vec<_>, BoxError> {
+        let rows = on.to_host(&inputs[0])?;
+        seen.push(rows.dims()[0]);
+        if rows.dims()[0] > 4 {
+            return Err(no_room().into());
+        }
+        Ok(vec![on.gather(&[on.from_host(&rows)?])?])
+    };
+    let block = FnBlock::new("learner", schema("x"), Some(schema("y")), |_: &[_]| Err("not asked".into()))
+        .with_backward(step);
+    let backward = PoolOptions { max_rows: 8, ..PoolOptions::default() };
+    let pool = builder.serve(block, ServeOptions { backward, ..ServeOptions::default() });
+    let pool = pool.unwrap().backward.unwrap();
+    let inputs = || vec![columns(&*device, &[1.0]).remove(0), columns(&*device, &[1.0]).remove(0)];
+    let tickets: Vec<_> = (0..16).map(|_| pool.try_submit(inputs()).unwrap()).collect();
+    let runtime = builder.start().unwrap();
+    let succeeded: Vec<_> = tickets.into_iter().map(|ticket| answer(ticket).is_ok()).collect();
+    assert_eq!(succeeded, [[false; 8], [true; 8]].concat());
+    drain(runtime);
+    assert_eq!(ran.take(), [8, 4, 4]);
+}
