@@ -112,7 +112,7 @@ impl<D: Device> Module<D> {
         for task in tasks {
             columns.iter_mut().zip(task).for_each(|(column, tensor)| column.push(tensor));
         }
-        let inputs = columns.into_iter().map(|parts| self.device.gather(parts)).collect::<std::result::Result<Vec<_>, _>>()?;
+        let inputs = columns.iter().map(|parts| self.device.gather(parts)).collect::<std::result::Result<Vec<_>, _>>()?;
         let outputs = self.block.forward(&inputs)?;
         self.device.synchronize()?;
         let mut answers: Vec<_> = rows.iter().map(|_| Vec::with_capacity(outputs.len())).collect();
