@@ -24,11 +24,14 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) python: Option<PathBuf>,
     /// Why there is no such Python, for the report
-    #[arg(long, default_value = "no Python was given")]
+    #[arg(long, default_value = "no Python was given", value_name = "REASON")]
     pub(crate) no_python: String,
     /// Only systems whose name begins with one of these; the first that is left is the baseline
     #[arg(long, value_delimiter = ',')]
     pub(crate) systems: Vec<String>,
+    /// Only contests with as many tasks outstanding as one of these
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) outstanding: Vec<usize>,
     /// Only scenarios whose name contains one of these words
     pub(crate) only: Vec<String>,
 }

@@ -42,14 +42,16 @@ fn work(kind: &'static str, config: &str, tokens: usize) -> Result<Work<BackendD
     if kind != "bert" {
         config = config.with("seed", SEED);
     }
-    let block = move |name: &str| Ok(block_of(backend::Registry::with_defaults().build(kind, name, &config)?));
+    let block =
+        move |name: &str| Ok(block_of(backend::Registry::with_defaults().build(kind, name, &config)?));
     let schema = block("schema")?.info().inputs;
     let device = BackendDevice::cpu();
     let hosts = schema.tensors().iter().map(|spec| host_tensor(spec, tokens)).collect::<Result<Vec<_>>>()?;
     let tasks = move || {
         let (device, hosts) = (BackendDevice::cpu(), hosts.clone());
         // Made anew for each task, as a front end does that gets bytes from somewhere.
-        Box::new(move || hosts.iter().map(|host| device.from_host(host).expect("a small tensor")).collect()) as Box<_>
+        Box::new(move || hosts.iter().map(|host| device.from_host(host).expect("a small tensor")).collect())
+            as Box<_>
     };
     Ok(Work::new(device, block, tasks))
 }
@@ -77,17 +79,21 @@ fn host_tensor(spec: &TensorSpec, free: usize) -> Result<HostTensor> {
     let mut index = || lowest + next() % below;
     Ok(match spec.dtype() {
         DType::U32 => {
-            let ids = (0..count).map(|_| u32::try_from(index())).collect::<std::result::Result<Vec<_>, _>>()?;
+            let ids =
+                (0..count).map(|_| u32::try_from(index())).collect::<std::result::Result<Vec<_>, _>>()?;
             HostTensor::from_u32(&dims, &ids)?
         }
         DType::I64 => {
-            let ids = (0..count).map(|_| i64::try_from(index())).collect::<std::result::Result<Vec<_>, _>>()?;
+            let ids =
+                (0..count).map(|_| i64::try_from(index())).collect::<std::result::Result<Vec<_>, _>>()?;
             HostTensor::from_i64(&dims, &ids)?
         }
         DType::F32 => {
             let values: Vec<_> = (0..count).map(|_| next() as f32 / (1 << 23) as f32 - 1.0).collect();
             HostTensor::from_f32(&dims, &values)?
         }
-        other => return Err(format!("input `{}` has dtype {other}, expected u32, i64 or f32", spec.name()).into()),
+        other => {
+            return Err(format!("input `{}` has dtype {other}, expected u32, i64 or f32", spec.name()).into());
+        }
     })
 }

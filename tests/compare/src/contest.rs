@@ -25,6 +25,9 @@ impl<'a> Contest<'a> {
 
     /// Runs all rounds and files the medians. A first round of everybody does not count.
     pub(crate) fn run(mut self, args: &Args, time: Duration, results: &mut Results) -> Result<()> {
+        if !args.outstanding.is_empty() && !args.outstanding.contains(&self.outstanding) {
+            return Ok(());
+        }
         let wanted = |system: &str| args.systems.iter().any(|name| system.starts_with(name.as_str()));
         self.entries.retain(|(system, _)| args.systems.is_empty() || wanted(system));
         let mut samples: Vec<Vec<Sample>> = self.entries.iter().map(|_| Vec::new()).collect();
@@ -38,11 +41,7 @@ impl<'a> Contest<'a> {
         }
         if let (Some((name, _)), Some(baseline)) = (self.entries.first(), samples.first()) {
             for ((system, _), samples) in self.entries.iter().zip(&samples) {
-                results.push(Row::new(
-                    (system, self.workload, self.outstanding),
-                    samples,
-                    (name, baseline),
-                ));
+                results.push(Row::new((system, self.workload, self.outstanding), samples, (name, baseline)));
             }
         }
         Ok(())

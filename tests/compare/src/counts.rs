@@ -25,11 +25,12 @@ fn main() -> ExitCode {
     let result = match &*arguments {
         [scenario, tasks] => match (scenario.as_str(), tasks.parse::<usize>()) {
             // A batch of its own for each task, of one pool.
-            ("lone", Ok(tasks)) => run(1, 1, tasks),
+            ("lone", Ok(tasks)) => run(1, 1, tasks, true),
             // Full batches of one pool.
-            ("batched", Ok(tasks)) => run(1, 64, tasks),
-            // 1,000 pools that are ready all the time, one-row batches.
-            ("choice", Ok(tasks)) => run(1000, 1, tasks),
+            ("batched", Ok(tasks)) => run(1, 64, tasks, true),
+            // 1,000 pools that are ready all the time, one-row batches. Without stats: the memory for each
+            // pool's histograms would be the most of it, and depends on how long things take.
+            ("choice", Ok(tasks)) => run(1000, 1, tasks, false),
             _ => Err("expected lone, batched or choice, and a number of tasks".into()),
         },
         _ => Err("expected a scenario and a number of tasks".into()),
@@ -43,14 +44,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Answers `tasks` tasks of one row in each of `pools` pools, with the stats on.
-fn run(pools: usize, max_rows: usize, tasks: usize) -> Result<()> {
+/// Answers `tasks` tasks of one row in each of `pools` pools.
+fn run(pools: usize, max_rows: usize, tasks: usize, observed: bool) -> Result<()> {
     let stop: Arc<OnceLock<Handle<FakeDevice>>> = Arc::default();
     let left = Arc::new(AtomicUsize::new(pools * tasks));
     let stats = Stats::new();
     // Nothing takes this long, so no other thread is asked for help.
-    let mut builder =
-        RuntimeBuilder::new(FakeDevice::new()).observer(stats.observer()).hand_over(Duration::from_secs(3600));
+    let mut builder = RuntimeBuilder::new(FakeDevice::new()).hand_over(Duration::from_secs(3600));
+    if observed {
+        builder = builder.observer(stats.observer());
+    }
     let options = PoolOptions { max_rows, capacity: tasks, ..PoolOptions::default() };
     let served = (0..pools).map(|i| {
         let (stop, left) = (Arc::clone(&stop), Arc::clone(&left));
@@ -82,6 +85,10 @@ fn run(pools: usize, max_rows: usize, tasks: usize) -> Result<()> {
             return Err(format!("an answer is {:?}, expected [1.0]", outputs[0].values()).into());
         }
     }
-    let total = stats.snapshot().total;
-    if total.succeeded == (pools * tasks) as u64 { Ok(()) } else { Err(total.accounts().into()) }
+    let (answered, expected) = (stats.snapshot().total.succeeded, (pools * tasks) as u64);
+    if !observed || answered == expected {
+        Ok(())
+    } else {
+        Err(format!("{answered} tasks are counted, expected {expected}").into())
+    }
 }

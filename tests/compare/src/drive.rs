@@ -86,7 +86,12 @@ struct Count {
 }
 
 impl Count {
-    fn answered(&mut self, begun: Option<Instant>, measure: &Measure, busy: impl FnOnce() -> Option<Duration>) {
+    fn answered(
+        &mut self,
+        begun: Option<Instant>,
+        measure: &Measure,
+        busy: impl FnOnce() -> Option<Duration>,
+    ) {
         self.latencies.extend(begun.map(|begun| micros(begun.elapsed())));
         self.tasks += u64::from(measure.has_begun(busy));
     }

@@ -6,8 +6,8 @@
 use crate::Result;
 use crate::work::{Work, block_of};
 use skep_runtime_core::{
-    Backend, BlockInfo, BlockState, BoxError, DType, Device, DeviceError, Dims, HostTensor, Schema, TensorInfo,
-    TensorSpec,
+    Backend, BlockInfo, BlockState, BoxError, DType, Device, DeviceError, Dims, HostTensor, Schema,
+    TensorInfo, TensorSpec,
 };
 use smallvec::SmallVec;
 

@@ -33,7 +33,11 @@ impl Hivemind {
         };
         let mut started = Self { child, ask, answers: BufReader::new(answers) };
         let line = started.line()?;
-        if line == "ready" { Ok(started) } else { Err(format!("hivemind said `{line}`, expected `ready`").into()) }
+        if line == "ready" {
+            Ok(started)
+        } else {
+            Err(format!("hivemind said `{line}`, expected `ready`").into())
+        }
     }
 
     fn line(&mut self) -> Result<String> {

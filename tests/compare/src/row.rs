@@ -114,13 +114,22 @@ mod tests {
 
     fn sample(tasks: u64, latencies_us: &[f64]) -> Sample {
         let latencies_us = latencies_us.to_vec();
-        Sample { tasks, rows: tasks, batches: 1, seconds: 1.0, cpu_seconds: 1.0, latencies_us, device_busy: None }
+        Sample {
+            tasks,
+            rows: tasks,
+            batches: 1,
+            seconds: 1.0,
+            cpu_seconds: 1.0,
+            latencies_us,
+            device_busy: None,
+        }
     }
 
     #[test]
     fn ratios_are_taken_within_a_round() {
         // The machine was twice as slow in the second round, for both.
-        let (mine, base) = ([sample(80, &[1.0]), sample(40, &[2.0])], [sample(100, &[0.5]), sample(50, &[1.0])]);
+        let (mine, base) =
+            ([sample(80, &[1.0]), sample(40, &[2.0])], [sample(100, &[0.5]), sample(50, &[1.0])]);
         let row = Row::new(("skep", "null", 1), &mine, ("floor", &base));
         assert_eq!([row.throughput_ratio, row.p50_ratio, row.cpu_ratio], [0.8, 2.0, 1.25]);
         assert_eq!(row.tasks_per_s, 40.0);

@@ -77,7 +77,8 @@ fn idle(args: &Args, results: &mut Results) -> Result<()> {
         let load = Load { outstanding, pools: 1 };
         let mut contest = Contest::new("null, idle pools", outstanding);
         contest.enter("skep, 1 pool", blocking(Skep::start(&work, 1, Observed::Yes)?, &work, load));
-        contest.enter("skep, 10,000 pools", blocking(Skep::start(&work, 10_000, Observed::Yes)?, &work, load));
+        contest
+            .enter("skep, 10,000 pools", blocking(Skep::start(&work, 10_000, Observed::Yes)?, &work, load));
         contest.run(args, args.short(), results)?;
     }
     Ok(())
@@ -140,7 +141,13 @@ fn with_hivemind<D: Device + Clone>(
 }
 
 /// A model at its limit: as many tasks as four batches hold.
-fn model(args: &Args, results: &mut Results, name: &str, work: &Work<backend::BackendDevice>, rows: usize) -> Result<()> {
+fn model(
+    args: &Args,
+    results: &mut Results,
+    name: &str,
+    work: &Work<backend::BackendDevice>,
+    rows: usize,
+) -> Result<()> {
     let workload = format!("{name}, {}, batches of {rows}", backend::NAME);
     let load = Load { outstanding: 4 * rows, pools: 1 };
     let mut contest = Contest::new(&workload, load.outstanding);

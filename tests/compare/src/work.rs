@@ -105,14 +105,20 @@ impl<D: Device> Module<D> {
     }
 
     /// Joins the tasks' tensors, calls the block, and cuts its outputs up by task.
-    pub(crate) fn run(&mut self, tasks: Vec<Vec<D::Tensor>>) -> std::result::Result<Vec<Vec<D::Tensor>>, BoxError> {
+    pub(crate) fn run(
+        &mut self,
+        tasks: Vec<Vec<D::Tensor>>,
+    ) -> std::result::Result<Vec<Vec<D::Tensor>>, BoxError> {
         let rows = vec![1; tasks.len()];
         let arity = tasks.first().map_or(0, Vec::len);
         let mut columns: Vec<_> = (0..arity).map(|_| Vec::with_capacity(tasks.len())).collect();
         for task in tasks {
             columns.iter_mut().zip(task).for_each(|(column, tensor)| column.push(tensor));
         }
-        let inputs = columns.iter().map(|parts| self.device.gather(parts)).collect::<std::result::Result<Vec<_>, _>>()?;
+        let inputs = columns
+            .iter()
+            .map(|parts| self.device.gather(parts))
+            .collect::<std::result::Result<Vec<_>, _>>()?;
         let outputs = self.block.forward(&inputs)?;
         self.device.synchronize()?;
         let mut answers: Vec<_> = rows.iter().map(|_| Vec::with_capacity(outputs.len())).collect();

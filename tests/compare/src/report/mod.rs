@@ -29,7 +29,8 @@ impl Results {
 
 /// Prints the table and writes all files.
 pub(crate) fn write(args: &Args, results: &Results) -> Result<()> {
-    let threads = std::env::var("RAYON_NUM_THREADS").unwrap_or_else(|_| "as many as the library likes".to_owned());
+    let threads =
+        std::env::var("RAYON_NUM_THREADS").unwrap_or_else(|_| "as many as the library likes".to_owned());
     let settings = format!(
         "{}; device cpu, {} with {threads} thread(s) per product; seed {}; {} rounds of {} s (null block) and {} s \
          (models), alternating, after one that does not count",
@@ -45,7 +46,8 @@ pub(crate) fn write(args: &Args, results: &Results) -> Result<()> {
     fs::create_dir_all(&args.out)?;
     fs::write(args.out.join("table.md"), table)?;
     fs::write(args.out.join("compare.svg"), svg::draw(&results.rows))?;
-    let skipped: Vec<_> = results.skipped.iter().map(|(what, why)| json!({ "what": what, "why": why })).collect();
+    let skipped: Vec<_> =
+        results.skipped.iter().map(|(what, why)| json!({ "what": what, "why": why })).collect();
     let all = json!({ "settings": settings, "rows": results.rows, "skipped": skipped });
     fs::write(args.out.join("rows.json"), serde_json::to_string_pretty(&all)? + "\n")?;
     Ok(())

@@ -4,7 +4,16 @@ use crate::row::Row;
 use std::fmt::Write;
 
 const HEAD: [&str; 11] = [
-    "workload", "system", "outstanding", "tasks/s", "p50 µs", "p99 µs", "CPU µs/task", "rows/batch", "rows/s ×", "p50 ×",
+    "workload",
+    "system",
+    "outstanding",
+    "tasks/s",
+    "p50 µs",
+    "p99 µs",
+    "CPU µs/task",
+    "rows/batch",
+    "rows/s ×",
+    "p50 ×",
     "CPU ×",
 ];
 
@@ -24,7 +33,8 @@ pub(crate) fn markdown(settings: &str, rows: &[Row], skipped: &[(String, String)
         let this = (&row.workload, row.outstanding, &row.baseline);
         let is_first = contest.replace(this) != Some(this);
         let workload = if is_first { row.workload.clone() } else { String::new() };
-        let outstanding = if row.system.starts_with("bare") { "-".to_owned() } else { row.outstanding.to_string() };
+        let outstanding =
+            if row.system.starts_with("bare") { "-".to_owned() } else { row.outstanding.to_string() };
         lines.push([
             workload,
             row.system.clone(),
@@ -58,7 +68,13 @@ pub(crate) fn markdown(settings: &str, rows: &[Row], skipped: &[(String, String)
     text += "\nEach task has one row. × is the median of the rounds' ratios to the first system of the same workload.\n";
     for row in rows.iter().filter(|row| row.system == "skep") {
         if let Some(busy) = row.device_busy.filter(|_| !row.workload.starts_with("null")) {
-            let _ = writeln!(text, "Skep's device was busy for {:.1} % of {} ({}).", busy * 100.0, row.workload, row.outstanding);
+            let _ = writeln!(
+                text,
+                "Skep's device was busy for {:.1} % of {} ({}).",
+                busy * 100.0,
+                row.workload,
+                row.outstanding
+            );
         }
     }
     for (what, why) in skipped {
@@ -96,6 +112,9 @@ mod tests {
 
     #[test]
     fn numbers_can_be_read() {
-        assert_eq!([0.5, 12.34, 123.0, 1_234_567.8, f64::NAN].map(number).join(" "), "0.50 12.3 123 1,234,568 -");
+        assert_eq!(
+            [0.5, 12.34, 123.0, 1_234_567.8, f64::NAN].map(number).join(" "),
+            "0.50 12.3 123 1,234,568 -"
+        );
     }
 }

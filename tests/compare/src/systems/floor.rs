@@ -37,7 +37,8 @@ impl<T: Send + 'static> Floor<T> {
                     // With several pools, what waits is sorted by pool; the oldest task's pool runs.
                     tasks.extend(receive.try_iter());
                     while let Some(pool) = tasks.first().map(|task| task.pool) {
-                        let batch: Vec<_> = tasks.extract_if(.., |task| task.pool == pool).take(MAX_ROWS).collect();
+                        let batch: Vec<_> =
+                            tasks.extract_if(.., |task| task.pool == pool).take(MAX_ROWS).collect();
                         run(&mut modules[pool], batch.into_iter());
                         tasks.extend(receive.try_iter());
                     }

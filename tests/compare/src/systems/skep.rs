@@ -19,7 +19,11 @@ pub(crate) struct Skep<D: Device> {
 
 impl<D: Device> Clone for Skep<D> {
     fn clone(&self) -> Self {
-        Self { pools: Arc::clone(&self.pools), stats: self.stats.clone(), _runtime: Arc::clone(&self._runtime) }
+        Self {
+            pools: Arc::clone(&self.pools),
+            stats: self.stats.clone(),
+            _runtime: Arc::clone(&self._runtime),
+        }
     }
 }
 
@@ -76,6 +80,9 @@ impl<D: Device> Blocking<D::Tensor> for Skep<D> {
 impl<D: Device> Awaited<D::Tensor> for Skep<D> {
     async fn call(&self, pool: usize, task: Vec<D::Tensor>) -> Vec<D::Tensor> {
         let ticket = self.pools[pool].submit_async(task).await;
-        ticket.expect("a task that fits the schema of a running block").await.expect("a block that does not fail")
+        ticket
+            .expect("a task that fits the schema of a running block")
+            .await
+            .expect("a block that does not fail")
     }
 }
