@@ -74,7 +74,7 @@ pub(crate) fn blocking<'a, D: Device + Clone, S: Blocking<D::Tensor> + 'a>(
             let all = threads.into_iter().map(|thread| thread.join().map_err(|_| "a caller panicked"));
             all.collect::<std::result::Result<Vec<_>, _>>()
         })?;
-        measure.end(counts, system.busy())
+        measure.end(counts, || system.busy())
     })
 }
 
@@ -169,7 +169,7 @@ pub(crate) fn awaited<'a, D: Device + Clone, S: Awaited<D::Tensor>>(
             counts.push(count);
             callers.push(tasks);
         }
-        measure.end(counts, None)
+        measure.end(counts, || None)
     })
 }
 
@@ -197,7 +197,7 @@ pub(crate) fn bare<'a, D: Device + Clone>(work: &Work<D>, batch: usize) -> Resul
             });
             calls.join().map_err(|_| "the block panicked")
         })??;
-        measure.end(vec![count], None)
+        measure.end(vec![count], || None)
     }))
 }
 
@@ -218,22 +218,25 @@ impl Measure {
         let mut begins = false;
         self.0.get_or_init(|| {
             begins = true;
-            Begin { batches: batches_so_far(), start: Instant::now(), cpu: cpu_seconds(), busy: busy() }
+            // What costs most to ask goes first: adding up the stats of thousands of pools takes a while.
+            let busy = busy();
+            Begin { busy, batches: batches_so_far(), cpu: cpu_seconds(), start: Instant::now() }
         });
         !begins
     }
 
-    fn end(&self, counts: Vec<Count>, busy: Option<Duration>) -> Result<Sample> {
+    fn end(&self, counts: Vec<Count>, busy: impl FnOnce() -> Option<Duration>) -> Result<Sample> {
         let begin = self.0.get().ok_or("no task was answered")?;
         let seconds = begin.start.elapsed().as_secs_f64();
+        let cpu_seconds = cpu_seconds() - begin.cpu;
         let tasks = counts.iter().map(|count| count.tasks).sum();
-        let busy = begin.busy.zip(busy).map(|(before, after)| after.saturating_sub(before).as_secs_f64());
+        let busy = begin.busy.zip(busy()).map(|(before, after)| after.saturating_sub(before).as_secs_f64());
         Ok(Sample {
             tasks,
             rows: tasks,
             batches: batches_so_far() - begin.batches,
             seconds,
-            cpu_seconds: cpu_seconds() - begin.cpu,
+            cpu_seconds,
             latencies_us: counts.into_iter().flat_map(|count| count.latencies).collect(),
             device_busy: busy.map(|busy| busy / seconds),
         })
