@@ -344,8 +344,9 @@ impl<D: Device> Inner<D> {
         // Listening first: room that is made after a failed attempt is heard of.
         let mut listener = None;
         let mut candidate = candidate;
+        let mut now = candidate.submitted;
         loop {
-            match self.enqueue(candidate, self.clock.now()) {
+            match self.enqueue(candidate, now) {
                 Attempt::Queued(ticket) => return Ok(Step::Queued(ticket)),
                 Attempt::Refused(SubmitError::Full { .. }, again) => {
                     if let Some(listener) = listener {
@@ -356,6 +357,7 @@ impl<D: Device> Inner<D> {
                     }
                     listener = Some(self.room.listen());
                     candidate = *again;
+                    now = self.clock.now();
                 }
                 Attempt::Refused(error, again) => return Err(self.refuse(error, *again)),
             }

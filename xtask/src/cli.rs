@@ -1,6 +1,7 @@
 //! The arguments.
 
 use crate::combos::{self, Backend, Choice, Combination, Device};
+use crate::compare::CompareOptions;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::num::NonZeroU32;
@@ -50,8 +51,20 @@ pub(crate) enum Task {
         /// Criterion's quick mode: seconds instead of minutes, and a rougher result
         #[arg(long)]
         quick: bool,
+        /// Instead, count the instructions of a round trip and of a choice of pool with callgrind, and fail
+        /// where they differ from the stored ones by more than 5 %
+        #[arg(long, conflicts_with_all = ["quick", "filter"])]
+        check: bool,
+        /// Count, and store the counts
+        #[arg(long, conflicts_with_all = ["quick", "filter", "check"])]
+        store: bool,
         /// Only benchmarks whose name matches this regular expression
         filter: Option<String>,
+    },
+    /// Runs Skep beside other systems, in one run: one table, one picture, rows of JSON
+    Compare {
+        #[command(flatten)]
+        options: CompareOptions,
     },
     /// Checks format, lints and dependencies
     Lint {

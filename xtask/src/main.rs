@@ -14,6 +14,8 @@
 mod bench;
 mod cli;
 mod combos;
+mod compare;
+mod counts;
 mod cuda;
 mod demo;
 mod error;
@@ -82,7 +84,15 @@ fn run(task: Task) -> Result<ExitCode, Error> {
             steps::test(&selection.combinations(), repeat, &mut summary);
             selection
         }
-        Task::Bench { selection, quick, filter } => {
+        Task::Compare { options } => {
+            compare::compare(&options)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Task::Bench { selection, check, store, .. } if check || store => {
+            counts::check(store, &mut summary);
+            selection
+        }
+        Task::Bench { selection, quick, filter, .. } => {
             bench::run_all(&selection.combinations(), quick, filter.as_deref(), &mut summary)?;
             selection
         }

@@ -222,7 +222,7 @@ impl<D: Device> Core<D> {
     /// Gives up a batch that has been cut: whoever still waits for it is told of the shutdown.
     pub(crate) fn give_up(&self, flight: &Arc<Flight<D::Tensor>>) {
         let settled: Vec<_> =
-            flight.take().into_iter().filter_map(|reply| reply.settle(Err(TaskError::ShutDown))).collect();
+            flight.take().filter_map(|reply| reply.settle(Err(TaskError::ShutDown))).collect();
         self.land(flight, None);
         if !settled.is_empty() {
             self.given_up.fetch_add(settled.len(), Ordering::Relaxed);

@@ -5,7 +5,7 @@
 //! takes a reply out answers it; nobody else can.
 
 use crate::error::BatchError;
-use crate::pool::{Batch, PoolId};
+use crate::pool::{Batch, BatchTask, PoolId};
 use crate::priority::Urgency;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -23,13 +23,7 @@ pub(crate) struct Flight<T> {
 
 struct State<T> {
     started: bool,
-    tasks: Vec<Option<Pending<T>>>,
-}
-
-struct Pending<T> {
-    reply: Reply<T>,
-    submitted: Instant,
-    deadline: Option<Instant>,
+    tasks: Vec<Option<BatchTask<T>>>,
 }
 
 /// A task that was given up: its reply and how long it had waited.
@@ -40,7 +34,7 @@ pub(crate) struct Expired<T> {
 
 impl<T> State<T> {
     fn take_expired(&mut self, now: Instant) -> Vec<Expired<T>> {
-        let due = |task: &mut Pending<T>| task.deadline.is_some_and(|deadline| deadline <= now);
+        let due = |task: &mut BatchTask<T>| task.deadline.is_some_and(|deadline| deadline <= now);
         let expired = self.tasks.iter_mut().filter_map(|task| task.take_if(due));
         expired
             .map(|task| Expired { reply: task.reply, waited: now.saturating_duration_since(task.submitted) })
@@ -49,7 +43,7 @@ impl<T> State<T> {
 }
 
 impl<T> Flight<T> {
-    fn new(pool: PoolId, tasks: Vec<Option<Pending<T>>>, started: bool) -> Arc<Self> {
+    fn new(pool: PoolId, tasks: Vec<Option<BatchTask<T>>>, started: bool) -> Arc<Self> {
         let has_deadline = !started && tasks.iter().flatten().any(|task| task.deadline.is_some());
         Arc::new(Self { pool, has_deadline, state: Mutex::new(State { started, tasks }) })
     }
@@ -69,9 +63,9 @@ impl<T> Flight<T> {
     }
 
     /// Takes all replies that nobody has taken yet, in the order of the tasks.
-    pub(crate) fn take(&self) -> Vec<Reply<T>> {
+    pub(crate) fn take(&self) -> impl Iterator<Item = Reply<T>> + use<T> {
         let tasks = std::mem::take(&mut self.state.lock().tasks);
-        tasks.into_iter().flatten().map(|task| task.reply).collect()
+        tasks.into_iter().flatten().map(|task| task.reply)
     }
 }
 
@@ -103,14 +97,7 @@ impl<T> Cut<T> {
     pub(crate) fn new(pool: PoolId, urgency: Urgency, batch: Batch<T>, now: Instant) -> Self {
         let rows = batch.tasks.iter().map(|task| task.rows).collect();
         let submitted = batch.tasks.iter().map(|task| task.submitted).collect();
-        let tasks = batch
-            .tasks
-            .into_iter()
-            .map(|task| {
-                Some(Pending { reply: task.reply, submitted: task.submitted, deadline: task.deadline })
-            })
-            .collect();
-        let flight = Flight::new(pool, tasks, false);
+        let flight = Flight::new(pool, batch.tasks.into_iter().map(Some).collect(), false);
         Self {
             flight,
             urgency,
@@ -259,7 +246,7 @@ mod tests {
             [vec![0, 1, 2], vec![3, 4]]
         );
         assert_eq!(halves.iter().map(Cut::total_rows).collect::<Vec<_>>(), [3, 2]);
-        assert_eq!(halves.iter().map(|half| half.flight.take().len()).collect::<Vec<_>>(), [3, 2]);
+        assert_eq!(halves.iter().map(|half| half.flight.take().count()).collect::<Vec<_>>(), [3, 2]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::device::{Device, Pass};
 use crate::error::{BatchError, DeviceError, TaskError};
 use crate::event::BatchEvent;
 use crate::sync::flume;
-use crate::ticket::TaskResult;
+use crate::ticket::{Settled, TaskResult};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -67,9 +67,8 @@ fn settle<D: Device>(
     mut results: impl Iterator<Item = TaskResult<D::Tensor>>,
 ) {
     let mut failed = false;
-    let replies = batch.flight.take();
-    let mut settled = Vec::with_capacity(replies.len());
-    settled.extend(replies.into_iter().filter_map(|reply| {
+    let mut settled = Vec::with_capacity(batch.rows.len());
+    settled.extend(batch.flight.take().filter_map(|reply| {
         let result = results.next()?;
         failed |= result.is_err();
         reply.settle(result)
@@ -91,9 +90,7 @@ fn settle<D: Device>(
             ..BatchEvent::new(batch.flight.pool, station.pass, &batch.submitted, batch.left_queue)
         });
     });
-    for task in settled {
-        task.deliver();
-    }
+    Settled::deliver_all(settled);
 }
 
 /// Cuts the outputs of a batch into the outputs of its tasks.
