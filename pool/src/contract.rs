@@ -3,8 +3,8 @@
 use crate::pool::Inner;
 use crate::queue::Queued;
 use skep_runtime_core::{
-    Batch, BatchTask, Cancel, Counts, Device, Doorbell, FailureRules, Look, Meter, Pool, RuntimeId, Settled,
-    Shutdown, TaskError, TaskKey,
+    Batch, BatchTask, Cancel, Counts, Device, DeviceLoss, Doorbell, FailureRules, Look, Meter, Pool,
+    RuntimeId, Settled, Shutdown, TaskError, TaskKey,
 };
 use std::time::Instant;
 
@@ -24,6 +24,10 @@ impl<D: Device> Pool<D> for Inner<D> {
     fn attach(&self, doorbell: Doorbell) {
         let mut state = self.state.lock();
         state.doorbell = Some(doorbell);
+        if state.loss.take().is_some() {
+            // Nothing waits, and everything that was counted is the former runtime's.
+            (state.counts, state.closed, state.armed, state.rung) = (Counts::default(), None, None, false);
+        }
         // What has been waiting since before the start may expire too.
         if let Some(first) = state.queue.first_deadline() {
             state.arm(first);
@@ -93,16 +97,18 @@ impl<D: Device> Pool<D> for Inner<D> {
         if state.closed != Some(Shutdown::Abort) {
             state.closed = Some(how);
         }
-        let (mut expired, mut given_up) = (Vec::new(), Vec::new());
-        if how == Shutdown::Abort {
-            // What the timer has not come to yet had expired all the same.
-            expired = state.queue.expire(now).0;
-            given_up = state.queue.clear();
-        }
+        let waiting = if how == Shutdown::Abort { state.queue.clear() } else { Vec::new() };
         drop(state);
-        self.answer_expired(expired, now);
-        self.answer(given_up, |_| TaskError::ShutDown, |counts| &mut counts.shut_down);
-        self.room.notify(usize::MAX);
+        self.give_up(waiting, now, &TaskError::ShutDown);
+    }
+
+    fn lose(&self, loss: &DeviceLoss) {
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        state.loss = Some(loss.clone());
+        let waiting = state.queue.clear();
+        drop(state);
+        self.give_up(waiting, now, &TaskError::DeviceLost(loss.clone()));
     }
 }
 
@@ -126,6 +132,15 @@ impl<D: Device> Cancel for Inner<D> {
 }
 
 impl<D: Device> Inner<D> {
+    /// Answers tasks that waited, and lets go who waits for room.
+    fn give_up(&self, waiting: Vec<Queued<D::Tensor>>, now: Instant, error: &TaskError) {
+        // What the timer has not come to yet had expired all the same.
+        let (expired, given_up) = waiting.into_iter().partition(|item| item.expired(now));
+        self.answer_expired(expired, now);
+        self.answer(given_up, |_| error.clone(), |counts| &mut counts.shut_down);
+        self.room.notify(usize::MAX);
+    }
+
     fn answer_expired(&self, items: Vec<Queued<D::Tensor>>, now: Instant) {
         let error =
             |item: &Queued<_>| TaskError::Expired { waited: now.saturating_duration_since(item.submitted) };

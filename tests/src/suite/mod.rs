@@ -10,6 +10,7 @@ pub mod deadline;
 pub mod failing;
 pub mod isolation;
 pub mod life;
+pub mod loss;
 pub mod many_pools;
 pub mod memory;
 pub mod model;
@@ -126,6 +127,16 @@ macro_rules! conformance {
             callers_who_wait_for_room_are_let_go,
             a_drop_answers_and_joins,
             nothing_gets_in_after_the_end,
+        }
+        $crate::cases! { $subject, loss:
+            a_block_that_never_returns_is_given_up_at_the_limit,
+            callers_who_wait_for_room_hear_of_the_loss,
+            a_device_that_hangs_anywhere_is_given_up,
+            a_drop_waits_no_longer_than_the_limit,
+            batches_within_the_limit_go_on,
+            another_device_takes_the_pools_over,
+            a_device_that_dies_fails_what_is_in_flight,
+            a_limit_of_nothing_is_refused,
         }
         $crate::cases! { $subject, start:
             ready_is_told,
