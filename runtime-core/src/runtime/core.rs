@@ -226,9 +226,10 @@ impl<D: Device> Core<D> {
         }
     }
 
-    /// Gives up a batch that has been cut: whoever still waits for it is told of the shutdown.
+    /// Gives up a batch that has been cut: whoever still waits for it is told of the shutdown, or of the loss.
     pub(crate) fn give_up(&self, flight: &Arc<Flight<D::Tensor>>) {
-        let given_up = self.answer_unrun(flight, &TaskError::ShutDown);
+        let lost = self.status.loss().map(|loss| TaskError::DeviceLost(loss.clone()));
+        let given_up = self.answer_unrun(flight, &lost.unwrap_or(TaskError::ShutDown));
         self.given_up.fetch_add(given_up, Ordering::Relaxed);
         self.land(flight, None);
     }

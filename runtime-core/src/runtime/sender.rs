@@ -53,7 +53,11 @@ pub(crate) fn answer<D: Device>(core: &Core<D>, done: Done<D::Tensor>) {
     };
     let (pool, tasks, rows) = (station.pool.name(), batch.rows.len(), batch.total_rows());
     tracing::warn!(pool, rows, tasks, %error, "batch failed, going on with the next");
-    let error = TaskError::Failed(error);
+    // A second batch may have met the loss before it has been told to all.
+    let error = match core.status.loss() {
+        Some(loss) if error.is_fatal() => TaskError::DeviceLost(loss.clone()),
+        _ => TaskError::Failed(error),
+    };
     settle(core, station, &batch, begun, std::iter::repeat_n(error, tasks).map(Err));
 }
 
