@@ -85,7 +85,7 @@ impl<D: Device> Pool<D> for Inner<D> {
         if let Some(bell) = bell {
             bell.ring();
         }
-        self.answer_expired(expired, now);
+        drop(self.settle_expired(expired, now));
         // Callers who wait for room have deadlines of their own.
         self.room.notify(usize::MAX);
         next
@@ -99,16 +99,19 @@ impl<D: Device> Pool<D> for Inner<D> {
         }
         let waiting = if how == Shutdown::Abort { state.queue.clear() } else { Vec::new() };
         drop(state);
-        self.give_up(waiting, now, &TaskError::ShutDown);
+        drop(self.give_up(waiting, now, &TaskError::ShutDown));
+        self.room.notify(usize::MAX);
     }
 
-    fn lose(&self, loss: &DeviceLoss) {
+    fn lose(&self, loss: &DeviceLoss) -> Vec<Settled<D::Tensor>> {
         let now = self.clock.now();
         let mut state = self.state.lock();
         state.loss = Some(loss.clone());
         let waiting = state.queue.clear();
         drop(state);
-        self.give_up(waiting, now, &TaskError::DeviceLost(loss.clone()));
+        let settled = self.give_up(waiting, now, &TaskError::DeviceLost(loss.clone()));
+        self.room.notify(usize::MAX);
+        settled
     }
 }
 
@@ -122,7 +125,7 @@ impl<D: Device> Cancel for Inner<D> {
             bell.ring();
         }
         let freed = cancelled.iter().filter(|item| item.last).count();
-        self.answer(cancelled, |_| TaskError::Cancelled, |counts| &mut counts.cancelled);
+        drop(self.settle(cancelled, |_| TaskError::Cancelled, |counts| &mut counts.cancelled));
         self.room.notify_additional(freed);
     }
 
@@ -132,33 +135,38 @@ impl<D: Device> Cancel for Inner<D> {
 }
 
 impl<D: Device> Inner<D> {
-    /// Answers tasks that waited, and lets go who waits for room.
-    fn give_up(&self, waiting: Vec<Queued<D::Tensor>>, now: Instant, error: &TaskError) {
+    /// Settles tasks that waited when the pool was closed.
+    fn give_up(
+        &self,
+        waiting: Vec<Queued<D::Tensor>>,
+        now: Instant,
+        error: &TaskError,
+    ) -> Vec<Settled<D::Tensor>> {
         // What the timer has not come to yet had expired all the same.
         let (expired, given_up) = waiting.into_iter().partition(|item| item.expired(now));
-        self.answer_expired(expired, now);
-        self.answer(given_up, |_| error.clone(), |counts| &mut counts.shut_down);
-        self.room.notify(usize::MAX);
+        let mut settled = self.settle_expired(expired, now);
+        settled.extend(self.settle(given_up, |_| error.clone(), |counts| &mut counts.shut_down));
+        settled
     }
 
-    fn answer_expired(&self, items: Vec<Queued<D::Tensor>>, now: Instant) {
+    fn settle_expired(&self, items: Vec<Queued<D::Tensor>>, now: Instant) -> Vec<Settled<D::Tensor>> {
         let error =
             |item: &Queued<_>| TaskError::Expired { waited: now.saturating_duration_since(item.submitted) };
-        self.answer(items, error, |counts| &mut counts.expired);
+        self.settle(items, error, |counts| &mut counts.expired)
     }
 
-    /// Answers tasks that were taken out of the queue. They are counted first: who has an answer finds it
-    /// counted.
-    fn answer(
+    /// Fixes the answers of tasks that were taken out of the queue. They are counted before they are delivered:
+    /// who has an answer finds it counted.
+    fn settle(
         &self,
         items: Vec<Queued<D::Tensor>>,
         error: impl Fn(&Queued<D::Tensor>) -> TaskError,
         count: impl FnOnce(&mut Counts) -> &mut u64,
-    ) {
+    ) -> Vec<Settled<D::Tensor>> {
         if items.is_empty() {
-            return;
+            return Vec::new();
         }
-        let settled: Vec<Settled<_>> = items
+        let settled: Vec<_> = items
             .into_iter()
             .filter_map(|item| {
                 let error = error(&item);
@@ -166,6 +174,6 @@ impl<D: Device> Inner<D> {
             })
             .collect();
         *count(&mut self.state.lock().counts) += settled.len() as u64;
-        drop(settled);
+        settled
     }
 }

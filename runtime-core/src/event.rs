@@ -90,8 +90,8 @@ pub trait Observer: Send + Sync + 'static {
     /// `tasks` tasks of `pool` that had been cut were answered without being run.
     fn unrun(&self, pool: PoolId, why: Unrun, tasks: usize);
 
-    /// The device is lost, all tasks have been answered, and the pools are not the runtime's any more: this is
-    /// the time to read their counts for good. Comes before [`stopped`](Self::stopped), which does not come at
+    /// The device is lost, every task is about to get its answer, and the pools will not be the runtime's any
+    /// more: this is the time to read their counts for good. Comes before [`stopped`](Self::stopped), which does not come at
     /// all if the device thread never returns.
     fn lost(&self, loss: &DeviceLoss) {
         let _ = loss;

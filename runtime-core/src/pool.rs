@@ -6,7 +6,7 @@ use crate::device::Device;
 use crate::error::DeviceLoss;
 use crate::priority::Urgency;
 use crate::runtime::Doorbell;
-use crate::ticket::Reply;
+use crate::ticket::{Reply, Settled};
 use std::fmt;
 use std::time::Instant;
 
@@ -151,11 +151,13 @@ pub trait Pool<D: Device>: Meter {
     /// when one of the other methods panicked: then its tasks must not wait for what will not come.
     fn close(&self, how: Shutdown);
 
-    /// The runtime has lost its device and will not touch the pool again: answers the waiting tasks with
+    /// The runtime has lost its device and will not touch the pool again: settles the waiting tasks with
     /// [`TaskError::DeviceLost`](crate::TaskError::DeviceLost), and takes none until another runtime
-    /// [attaches](Self::attach) itself. A pool that cannot be taken over closes.
-    fn lose(&self, loss: &DeviceLoss) {
+    /// [attaches](Self::attach) itself. The runtime delivers the answers once everything is counted. A pool
+    /// that cannot be taken over closes.
+    fn lose(&self, loss: &DeviceLoss) -> Vec<Settled<D::Tensor>> {
         let _ = loss;
         self.close(Shutdown::Abort);
+        Vec::new()
     }
 }

@@ -158,7 +158,7 @@ impl<D: Device> Core<D> {
     pub(crate) fn failed(&self, mut batch: Cut<D::Tensor>, error: BatchError) -> Option<Done<D::Tensor>> {
         if error.is_fatal() {
             let error = Arc::new(error);
-            self.lose(DeviceLoss::Fatal(Arc::clone(&error)));
+            self.lose(&DeviceLoss::Fatal(Arc::clone(&error)));
             return Some(Done { batch, inputs: Vec::new(), outputs: Err(error) });
         }
         let station = self.stations.get(batch.flight.pool.index())?;
@@ -229,8 +229,8 @@ impl<D: Device> Core<D> {
     /// Gives up a batch that has been cut: whoever still waits for it is told of the shutdown, or of the loss.
     pub(crate) fn give_up(&self, flight: &Arc<Flight<D::Tensor>>) {
         let lost = self.status.loss().map(|loss| TaskError::DeviceLost(loss.clone()));
-        let given_up = self.answer_unrun(flight, &lost.unwrap_or(TaskError::ShutDown));
-        self.given_up.fetch_add(given_up, Ordering::Relaxed);
+        let settled = self.settle_unrun(flight, &lost.unwrap_or(TaskError::ShutDown));
+        self.given_up.fetch_add(settled.len(), Ordering::Relaxed);
         self.land(flight, None);
     }
 

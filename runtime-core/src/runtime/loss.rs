@@ -13,7 +13,7 @@ use crate::event::Unrun;
 use crate::pool::{PoolId, Shutdown};
 use crate::sync::atomic::Ordering;
 use crate::sync::guarded;
-use std::sync::Arc;
+use crate::ticket::Settled;
 use std::time::Instant;
 
 impl<D: Device> Core<D> {
@@ -47,7 +47,7 @@ impl<D: Device> Core<D> {
         let end = since.checked_add(limit)?;
         if end <= now {
             let pool = self.stations.get(pool.index()).map_or("", |station| station.pool.name());
-            self.lose(DeviceLoss::Stuck { pool: pool.into(), limit });
+            self.lose(&DeviceLoss::Stuck { pool: pool.into(), limit });
             return None;
         }
         self.watching.store(true, Ordering::SeqCst);
@@ -55,7 +55,7 @@ impl<D: Device> Core<D> {
     }
 
     /// Answers every task with the loss, and takes no more.
-    pub(crate) fn lose(&self, loss: DeviceLoss) {
+    pub(crate) fn lose(&self, loss: &DeviceLoss) {
         if matches!(loss, DeviceLoss::Stuck { .. }) {
             self.status.abandon();
         }
@@ -69,32 +69,38 @@ impl<D: Device> Core<D> {
             stage.closed = true;
             stage.flights.clone()
         };
+        // Who has an answer finds everything counted, and may replace this runtime at once.
+        let mut settled = Vec::new();
         for station in &self.stations {
-            if let Err(message) = guarded(|| station.pool.lose(&loss)) {
-                tracing::error!(
-                    pool = station.pool.name(),
-                    message,
-                    "pool panicked when its device was lost"
-                );
+            match guarded(|| station.pool.lose(loss)) {
+                Ok(answers) => settled.extend(answers),
+                Err(message) => {
+                    tracing::error!(pool = station.pool.name(), message, "pool panicked in `lose`");
+                }
             }
         }
         // The device thread may never come back to them.
         self.jobs.close();
         for flight in flights {
-            self.answer_unrun(&flight, &TaskError::DeviceLost(loss.clone()));
+            settled.extend(self.settle_unrun(&flight, &TaskError::DeviceLost(loss.clone())));
         }
-        self.observe(|observer| observer.lost(&loss));
+        self.observe(|observer| observer.lost(loss));
+        Settled::deliver_all(settled);
         self.status.notify();
         self.bells.wake_all();
     }
 
-    /// Answers whoever still waits for a batch that has been cut, and says how many that were.
-    pub(crate) fn answer_unrun(&self, flight: &Arc<Flight<D::Tensor>>, error: &TaskError) -> usize {
+    /// Settles, and counts, what nobody has answered yet of a batch that has been cut.
+    pub(crate) fn settle_unrun(
+        &self,
+        flight: &Flight<D::Tensor>,
+        error: &TaskError,
+    ) -> Vec<Settled<D::Tensor>> {
         let settled: Vec<_> = flight.take().filter_map(|reply| reply.settle(Err(error.clone()))).collect();
         if !settled.is_empty() {
             self.observe(|observer| observer.unrun(flight.pool, Unrun::ShutDown, settled.len()));
         }
-        settled.len()
+        settled
     }
 
     /// Notes that a pool panicked: the timer closes it, so that its tasks are answered.

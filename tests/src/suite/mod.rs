@@ -14,6 +14,7 @@ pub mod loss;
 pub mod many_pools;
 pub mod memory;
 pub mod model;
+pub mod panics;
 pub mod priority;
 pub mod shutdown;
 pub mod start;
@@ -87,6 +88,12 @@ macro_rules! conformance {
             an_observer_that_panics_harms_nobody,
             a_waker_that_panics_harms_nobody,
         }
+        $crate::cases! { $subject, panics:
+            a_pool_that_panics_is_closed,
+            a_pool_that_panics_at_the_end_harms_nobody,
+            a_device_that_panics_at_submit_refuses_that_task,
+            a_device_thread_that_panics_answers_everybody,
+        }
         $crate::cases! { $subject, apart:
             only_the_culprit_fails,
             several_culprits_are_found,
@@ -127,6 +134,8 @@ macro_rules! conformance {
             callers_who_wait_for_room_are_let_go,
             a_drop_answers_and_joins,
             nothing_gets_in_after_the_end,
+            a_waker_cannot_wait_for_its_runtime,
+            a_runtime_that_is_stopped_while_it_starts,
         }
         $crate::cases! { $subject, loss:
             a_block_that_never_returns_is_given_up_at_the_limit,
