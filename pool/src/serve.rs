@@ -58,6 +58,31 @@ pub trait Serve<D: Device> {
     /// block is a new one: load its weights, or [restore](skep_runtime_core::Handle::restore) its state from a
     /// checkpoint.
     ///
+    /// ```
+    /// use skep_pool::{Serve, ServeOptions};
+    /// use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
+    /// use skep_runtime_core::{DeviceError, Health, RuntimeBuilder};
+    ///
+    /// let mut builder = RuntimeBuilder::new(FakeDevice::new());
+    /// let dying = FnBlock::rows("double", 1, |_: &[FakeTensor]| {
+    ///     Err(DeviceError::Fatal { device: "gpu:0".into(), message: "fell off the bus".into() }.into())
+    /// });
+    /// let served = builder.serve(dying, ServeOptions::default())?;
+    /// let mut runtime = builder.start()?;
+    ///
+    /// let task = || vec![FakeTensor::rows(&[[1.0]])];
+    /// assert!(served.forward.submit(task())?.wait().is_err());
+    /// if let Health::Lost(_) = runtime.health() {
+    ///     let mut builder = RuntimeBuilder::new(FakeDevice::new());
+    ///     let block = FnBlock::rows("double", 1, |x: &[FakeTensor]| Ok(vec![x[0].map(|v| 2.0 * v)]));
+    ///     builder.take_over(block, &served)?;
+    ///     runtime = builder.start()?;
+    /// }
+    /// assert!(runtime.is_running());
+    /// assert_eq!(served.forward.submit(task())?.wait()?, [FakeTensor::rows(&[[2.0]])]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// When the pools' runtime still has its device, the blocks take or give different things, a name is

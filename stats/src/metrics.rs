@@ -148,11 +148,11 @@ impl PoolSlot {
         counts.expired += self.expired.load(Ordering::Relaxed);
         counts.shut_down += self.shut_down.load(Ordering::Relaxed);
         let handles = self.handles();
-        handles.submitted.increment(counts.submitted - before.submitted);
-        handles.cancelled.increment(counts.cancelled - before.cancelled);
-        handles.refused.increment(counts.refused - before.refused);
-        handles.expired.increment(counts.expired - before.expired);
-        handles.shut_down.increment(counts.shut_down - before.shut_down);
+        handles.submitted.increment(counts.submitted.saturating_sub(before.submitted));
+        handles.cancelled.increment(counts.cancelled.saturating_sub(before.cancelled));
+        handles.refused.increment(counts.refused.saturating_sub(before.refused));
+        handles.expired.increment(counts.expired.saturating_sub(before.expired));
+        handles.shut_down.increment(counts.shut_down.saturating_sub(before.shut_down));
         handles.waiting.set(counts.waiting as f64);
         *before = counts;
     }
