@@ -36,8 +36,10 @@ pub(crate) fn check<D: Device>(
     inputs: &[D::Tensor],
 ) -> Result<Shape, SubmitError> {
     let unreadable = |error| SubmitError::Unreadable(Arc::new(error));
-    let infos: SmallVec<[TensorInfo; 4]> =
-        inputs.iter().map(|input| device.describe(input)).collect::<Result<_, _>>().map_err(unreadable)?;
+    let mut infos: SmallVec<[TensorInfo; 4]> = SmallVec::new();
+    for input in inputs {
+        infos.push(device.describe(input).map_err(unreadable)?);
+    }
     let shape = schema.check(&infos)?;
     for (spec, input) in schema.tensors().iter().zip(inputs) {
         let Some(below) = spec.index_below() else { continue };

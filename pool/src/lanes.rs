@@ -81,15 +81,24 @@ impl<V> Lanes<V> {
         Some((TaskKey { priority: lane.priority, seq: *seq }, item.as_ref()?))
     }
 
-    /// Takes the most urgent item.
-    pub(crate) fn pop(&mut self) -> Option<V> {
-        let lane = self.by_priority.first_mut()?;
-        let (_, item) = lane.places.pop_front()?;
-        lane.items -= 1;
-        lane.trim();
-        self.len -= 1;
-        self.drop_lane_if_empty(0);
-        item
+    /// Takes items, the most urgent first, for as long as `wanted` says so. One pass without a look back:
+    /// callers wait for the lock under which this happens.
+    pub(crate) fn take_while(&mut self, mut wanted: impl FnMut(&V) -> bool, taken: &mut Vec<V>) {
+        while let Some(lane) = self.by_priority.first_mut() {
+            let unwanted =
+                lane.places.iter().position(|(_, item)| item.as_ref().is_some_and(|item| !wanted(item)));
+            let before = taken.len();
+            taken.extend(
+                lane.places.drain(..unwanted.unwrap_or(lane.places.len())).filter_map(|(_, item)| item),
+            );
+            lane.items -= taken.len() - before;
+            self.len -= taken.len() - before;
+            if unwanted.is_some() {
+                lane.trim();
+                return;
+            }
+            self.drop_lane_if_empty(0);
+        }
     }
 
     /// Takes the items of this priority from the sequence number of `key` on, for as long as `belongs`
@@ -148,7 +157,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Push(i32),
-        Pop,
+        Take(usize),
         Remove(usize),
         TakeMultiplesOf(u64),
     }
@@ -156,7 +165,7 @@ mod tests {
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
             4 => (-2i32..3).prop_map(Step::Push),
-            2 => Just(Step::Pop),
+            2 => (0usize..6).prop_map(Step::Take),
             2 => (0usize..64).prop_map(Step::Remove),
             1 => (2u64..5).prop_map(Step::TakeMultiplesOf),
         ]
@@ -174,7 +183,12 @@ mod tests {
                         lanes.push(key, seq);
                         model.insert(key, seq);
                     }
-                    Step::Pop => prop_assert_eq!(lanes.pop(), model.pop_first().map(|(_, v)| v)),
+                    Step::Take(count) => {
+                        let (mut taken, mut turns) = (Vec::new(), 0..count);
+                        lanes.take_while(|_| turns.next().is_some(), &mut taken);
+                        let expected: Vec<_> = (0..count).map_while(|_| model.pop_first()).map(|(_, v)| v).collect();
+                        prop_assert_eq!(taken, expected);
+                    }
                     Step::Remove(nth) => {
                         let key = model.keys().nth(nth).copied()
                             .unwrap_or(TaskKey { priority: Priority(0), seq: seq + 1 });
@@ -207,6 +221,8 @@ mod tests {
         }
         let removed = lanes.remove(TaskKey { priority: Priority::NORMAL, seq: 0 }, |(task, _)| *task == 0);
         assert_eq!(removed, [(0, 0), (0, 1), (0, 2)]);
-        assert_eq!(lanes.pop(), Some((1, 3)));
+        let mut taken = Vec::new();
+        lanes.take_while(|_| true, &mut taken);
+        assert_eq!(taken[0], (1, 3));
     }
 }

@@ -21,8 +21,13 @@ pub(crate) struct Queued<T> {
 }
 
 impl<T> Queued<T> {
-    fn expired(&self, now: Instant) -> bool {
+    pub(crate) fn expired(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Running it would help nobody.
+    fn is_moot(&self, now: Instant) -> bool {
+        self.reply.is_void() || self.expired(now)
     }
 }
 
@@ -127,24 +132,28 @@ impl<T> Queue<T> {
                 break;
             };
             let mut room = options.max_rows.min(most_rows);
-            while let Some((_, first)) = self.groups[at].lanes.first() {
-                let (void, expired, rows) = (first.reply.is_void(), first.expired(now), first.rows);
-                if !void && !expired && rows > room && !batch.is_empty() {
-                    break;
-                }
-                let Some(item) = self.groups[at].lanes.pop() else { break };
-                self.forget(at, &item);
-                if void {
-                    continue;
-                }
-                if expired {
-                    self.overdue.push(item);
+            let (mut is_first, mut all_run) = (true, true);
+            batch.reserve_exact(self.tasks.min(room));
+            let fits = |item: &Queued<T>| {
+                if item.is_moot(now) {
+                    all_run = false;
+                } else if item.rows > room && !is_first {
+                    return false;
                 } else {
-                    room = room.saturating_sub(rows);
-                    batch.push(item);
+                    is_first = false;
+                    room = room.saturating_sub(item.rows);
                 }
+                true
+            };
+            self.groups[at].lanes.take_while(fits, &mut batch);
+            for item in &batch {
+                self.forget(at, item);
             }
             self.drop_group_if_empty(at);
+            if !all_run {
+                let moot = batch.extract_if(.., |item| item.is_moot(now));
+                self.overdue.extend(moot.filter(|item| !item.reply.is_void()));
+            }
         }
         batch
     }

@@ -170,9 +170,11 @@ impl HostTensor {
         Self::new(DType::I64, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
     }
 
-    /// A tensor full of zeros; `None` where its size does not fit into memory's address range.
+    /// A tensor full of zeros; `None` where there is no memory for it.
     pub fn zeros(dtype: DType, dims: &[usize]) -> Option<Self> {
         let bytes = dims.iter().try_fold(dtype.size(), |n, &d| n.checked_mul(d))?;
+        // Asked for first, because a vector that there is no room for ends the process.
+        Vec::<u8>::new().try_reserve_exact(bytes).ok()?;
         Some(Self { dtype, dims: Dims::from_slice(dims), bytes: vec![0; bytes] })
     }
 
@@ -206,6 +208,7 @@ impl HostTensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn bytes_must_fill_the_dims() {
@@ -213,6 +216,51 @@ mod tests {
         assert_eq!(error.to_string(), "i64 tensor of dims [2, 3] needs 48 bytes, got 47");
         assert!(HostTensor::new(DType::F32, &[usize::MAX, 2], Vec::new()).is_err(), "no overflow");
         assert!(HostTensor::zeros(DType::F32, &[usize::MAX, 2]).is_none());
+    }
+
+    #[test]
+    fn more_than_memory_can_hold_is_no_tensor() {
+        for dims in [&[isize::MAX.unsigned_abs(), 2][..], &[1 << 40, 1 << 15], &[1 << 62]] {
+            assert!(HostTensor::zeros(DType::U8, dims).is_none(), "{dims:?}");
+        }
+    }
+
+    fn any_dtype() -> impl Strategy<Value = DType> {
+        prop::sample::select(vec![DType::Bool, DType::I16, DType::F32, DType::I64])
+    }
+
+    fn any_size() -> impl Strategy<Value = usize> {
+        prop_oneof![4 => 0usize..5, 1 => any::<usize>(), 1 => (0u32..64).prop_map(|bit| 1 << bit), 1 => Just(usize::MAX)]
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_are_taken_only_where_they_fill_the_dims(
+            dtype in any_dtype(),
+            dims in prop::collection::vec(any_size(), 0..5),
+            bytes in prop::collection::vec(any::<u8>(), 0..65),
+        ) {
+            let needed = dims.iter().try_fold(dtype.size() as u128, |n, &d| n.checked_mul(d as u128));
+            let fits = needed == Some(bytes.len() as u128);
+            match HostTensor::new(dtype, &dims, bytes.clone()) {
+                Ok(tensor) => {
+                    prop_assert!(fits);
+                    prop_assert_eq!((tensor.dims(), tensor.bytes()), (&dims[..], &bytes[..]));
+                }
+                // Dims whose product overflows on the way to a 0 are refused as well.
+                Err(error) => prop_assert!(!fits || error.expected == usize::MAX),
+            }
+        }
+
+        #[test]
+        fn zeros_fill_any_dims_or_are_refused(
+            dtype in any_dtype(),
+            dims in prop::collection::vec(prop_oneof![0usize..9, (45u32..64).prop_map(|bit| 1 << bit)], 0..4),
+        ) {
+            if let Some(zeros) = HostTensor::zeros(dtype, &dims) {
+                prop_assert_eq!(zeros.bytes().len(), dims.iter().product::<usize>() * dtype.size());
+            }
+        }
     }
 
     #[test]

@@ -19,13 +19,14 @@
 use crate::error::TaskError;
 use crate::priority::Priority;
 use crate::runtime::{RuntimeId, on_thread_of};
+use crate::sync::thread::{self, Thread};
 use crate::sync::{Mutex, guarded};
+use smallvec::SmallVec;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 /// The outputs of a task, in the order of the block's schema, or why there are none.
@@ -92,16 +93,27 @@ impl<T> Cell<T> {
         }
     }
 
-    fn complete(&self, result: TaskResult<T>) {
-        let before = std::mem::replace(&mut *self.0.lock(), State::Done(result));
-        match before {
-            State::Pending(Waiter::Thread(thread)) => thread.unpark(),
-            State::Pending(Waiter::Task(waker)) => {
+    fn complete(&self, result: TaskResult<T>) -> Wake {
+        match std::mem::replace(&mut *self.0.lock(), State::Done(result)) {
+            State::Pending(waiter) => Wake(waiter),
+            State::Done(_) | State::Taken => Wake(Waiter::Nobody),
+        }
+    }
+}
+
+/// Whom a completed ticket wakes, when this is dropped.
+struct Wake(Waiter);
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        match std::mem::replace(&mut self.0, Waiter::Nobody) {
+            Waiter::Thread(thread) => thread.unpark(),
+            Waiter::Task(waker) => {
                 if let Err(message) = guarded(|| waker.wake()) {
                     tracing::error!(message, "waker of a ticket panicked");
                 }
             }
-            State::Pending(Waiter::Nobody) | State::Done(_) | State::Taken => {}
+            Waiter::Nobody => {}
         }
     }
 }
@@ -124,7 +136,7 @@ impl<T> Ticket<T> {
             if let Some(result) = self.take_or_park() {
                 return result;
             }
-            std::thread::park();
+            thread::park();
         }
     }
 
@@ -138,8 +150,8 @@ impl<T> Ticket<T> {
             }
             match until.map(|until| until.saturating_duration_since(Instant::now())) {
                 Some(Duration::ZERO) => return None,
-                Some(left) => std::thread::park_timeout(left),
-                None => std::thread::park(),
+                Some(left) => thread::park_timeout(left),
+                None => thread::park(),
             }
         }
     }
@@ -149,7 +161,7 @@ impl<T> Ticket<T> {
         let result = self.cell.take_or_wait(|waiter| {
             if !refuse {
                 // Always anew: an earlier wait may have been another thread's.
-                *waiter = Waiter::Thread(std::thread::current());
+                *waiter = Waiter::Thread(thread::current());
             }
         });
         match result {
@@ -315,6 +327,20 @@ impl<T> Settled<T> {
 
     /// Completes the ticket.
     pub fn deliver(self) {}
+
+    /// Completes all tickets, and only then wakes who waits for them: a caller with several tasks in the
+    /// batch finds all of its answers when it wakes, instead of going to sleep again for each.
+    pub(crate) fn deliver_all(settled: Vec<Self>) {
+        let mut wakes: SmallVec<[Wake; 8]> = SmallVec::new();
+        for mut settled in settled {
+            if let Some(result) = settled.result.take() {
+                let wake = settled.cell.complete(result);
+                if !matches!(wake.0, Waiter::Nobody) {
+                    wakes.push(wake);
+                }
+            }
+        }
+    }
 }
 
 impl<T> Drop for Settled<T> {

@@ -28,6 +28,7 @@
 
 pub mod backends;
 pub mod kit;
+pub mod soak;
 mod subject;
 pub mod suite;
 

@@ -3,6 +3,7 @@
 
 use crate::combos::{Combination, Use};
 use crate::cuda;
+use crate::demo;
 use crate::error::Error;
 use crate::libraries;
 use crate::manifest::{Kind, Manifest, Program};
@@ -140,7 +141,7 @@ fn program(message: &Value) -> Option<(Program, PathBuf)> {
     }
     let is_test = message["profile"]["test"] == true;
     let (kind, name) = match message["target"]["kind"][0].as_str()? {
-        "example" if package == "tests" && !is_test => (Kind::Demo, target.to_owned()),
+        "example" if demo::DEMOS.contains(&target) && !is_test => (Kind::Demo, target.to_owned()),
         "bench" => (Kind::Bench, format!("{package} {target}")),
         "test" => (Kind::Test, format!("{package} {target}")),
         "lib" if is_test => (Kind::Test, package.to_owned()),

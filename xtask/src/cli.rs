@@ -1,6 +1,7 @@
 //! The arguments.
 
 use crate::combos::{self, Backend, Choice, Combination, Device};
+use crate::compare::CompareOptions;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::num::NonZeroU32;
@@ -49,8 +50,20 @@ pub(crate) enum Task {
         selection: Selection,
         #[command(flatten)]
         quick: Quick,
+        /// Instead, count the instructions of a round trip and of a choice of pool with callgrind, and fail
+        /// where they differ from the stored ones by more than 5 %
+        #[arg(long, conflicts_with_all = ["quick", "filter"])]
+        check: bool,
+        /// Count, and store the counts
+        #[arg(long, conflicts_with_all = ["quick", "filter", "check"])]
+        store: bool,
         /// Only benchmarks whose name matches this regular expression
         filter: Option<String>,
+    },
+    /// Runs Skep beside other systems, in one run: one table, one picture, rows of JSON
+    Compare {
+        #[command(flatten)]
+        options: CompareOptions,
     },
     /// Builds, tests and benchmarks each combination; one table, as text, JSON and a plot
     ///
@@ -84,10 +97,30 @@ pub(crate) enum Task {
         #[command(flatten)]
         selection: Selection,
     },
-    /// What CI runs: lint, doc and test
+    /// What CI runs: lint, doc, test and some interleavings
     Ci {
         #[command(flatten)]
         selection: Selection,
+    },
+    /// Runs small programs under every interleaving of their threads that can be reached
+    Explore {
+        /// Schedules, over all programs
+        #[arg(long, value_name = "N", default_value = "1000000")]
+        schedules: NonZeroU32,
+        /// Instead, run the tests under valgrind's memcheck
+        #[arg(long, conflicts_with = "schedules")]
+        valgrind: bool,
+    },
+    /// Starts, loads, harms and stops runtimes for some minutes, and checks that nothing is lost
+    ///
+    /// Every argument, and the exit code, is the soak's own: see `cargo xtask soak --help`.
+    #[command(
+        disable_help_flag = true,
+        override_usage = "cargo xtask soak [--minutes N] [--seed N] [ARGUMENTS]..."
+    )]
+    Soak {
+        #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
     },
     /// Gets the sentence model that the embedding demo and test use, and prints its folder
     Model,
@@ -233,6 +266,8 @@ mod tests {
         assert!(error(&["test", "--backend", "torch"]).contains("not one of candle, tch, all"));
         assert!(error(&["test", "--device", "gpu"]).contains("not one of cpu, cuda, metal, all"));
         assert!(error(&["test", "--repeat", "0"]).contains("--repeat <N>"));
+        assert!(error(&["explore", "--schedules", "0"]).contains("--schedules <N>"));
+        assert!(error(&["explore", "--schedules", "9", "--valgrind"]).contains("cannot be used with"));
         assert!(error(&["tset"]).contains("test"));
     }
 

@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> Result<ExitCode, Error> {
     }
     combination.prepare(Use::Run)?;
     add_model(demo.name, &mut arguments, model::folder)?;
-    let program = build(demo.name, combination)?;
+    let program = build(demo.name, Some(combination))?;
     let mut command = Command::new(program);
     command.args(arguments).env("SKEP_DEVICE", combos::name(&demo.device));
     replace(tell_cores(&mut command))
@@ -100,14 +100,16 @@ fn has_any(arguments: &[OsString], flags: &[&str]) -> bool {
 }
 
 /// Builds an example and returns the path of its program. Cargo's progress goes to standard error, so that
-/// standard output stays the demo's.
-fn build(example: &'static str, combination: &Combination) -> Result<PathBuf, Error> {
+/// standard output stays the demo's. Without a combination it has no backend.
+pub(crate) fn build(example: &'static str, combination: Option<&Combination>) -> Result<PathBuf, Error> {
     let mut command = cargo("build");
     command
-        .args(["--release", "--package", "skep-tests", "--example", example])
-        .args(["--no-default-features", "--features", &combination.features().join(",")])
+        .args(["--release", "--package", "skep-tests", "--example", example, "--no-default-features"])
         .arg("--message-format=json-render-diagnostics");
-    combination.tell(&mut command);
+    if let Some(combination) = combination {
+        command.args(["--features", &combination.features().join(",")]);
+        combination.tell(&mut command);
+    }
     let messages = output(&mut command)?;
     executable(&String::from_utf8_lossy(&messages), example).ok_or(Error::NoExecutable(example))
 }

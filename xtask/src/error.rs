@@ -79,6 +79,12 @@ pub(crate) enum Error {
     #[error("cannot read {}: {reason}", path.display())]
     Estimates { path: PathBuf, reason: String },
 
+    #[error(
+        "{name} takes {got} instructions per task, {stored} are stored: where that is wanted, run \
+         `cargo xtask bench --store`"
+    )]
+    Counts { name: String, got: u64, stored: u64 },
+
     #[error("run {number} of {runs} failed after {} passed: {source}", number - 1)]
     Run { number: u32, runs: u32, source: Box<Error> },
 

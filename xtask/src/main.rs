@@ -3,7 +3,7 @@
 //! ```text
 //! cargo xtask demo            # learn digits with a mixture of experts
 //! cargo xtask test            # everything that this machine can test
-//! cargo xtask ci              # lint, doc and test, as CI does
+//! cargo xtask ci              # lint, doc, test and some interleavings, as CI does
 //! ```
 //!
 //! Most steps run once per combination of backend and device. [`combos`] holds the one table of
@@ -16,10 +16,13 @@ mod bundle;
 mod chart;
 mod cli;
 mod combos;
+mod compare;
+mod counts;
 mod cuda;
 mod demo;
 mod error;
 mod estimates;
+mod explore;
 mod libraries;
 mod libtorch;
 mod manifest;
@@ -27,6 +30,7 @@ mod matrix;
 mod model;
 mod packed;
 mod process;
+mod soak;
 mod steps;
 mod stubs;
 mod summary;
@@ -54,6 +58,15 @@ fn run(task: Task) -> Result<ExitCode, Error> {
     let selection = match task {
         Task::Demo { arguments } => return demo::run(arguments),
         Task::Packed { arguments } => return packed::run(arguments),
+        Task::Explore { valgrind: true, .. } => {
+            explore::memcheck()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Task::Explore { schedules, .. } => {
+            explore::interleavings(schedules)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Task::Soak { arguments } => return soak::run(arguments),
         Task::Model => {
             println!("{}", model::folder()?.display());
             return Ok(ExitCode::SUCCESS);
@@ -78,7 +91,15 @@ fn run(task: Task) -> Result<ExitCode, Error> {
             steps::test(&selection.combinations(), repeat, &mut summary);
             selection
         }
-        Task::Bench { selection, quick, filter } => {
+        Task::Compare { options } => {
+            compare::compare(&options)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Task::Bench { selection, check, store, .. } if check || store => {
+            counts::check(store, &mut summary);
+            selection
+        }
+        Task::Bench { selection, quick, filter, .. } => {
             bench::run_all(&selection.combinations(), quick.quick, filter.as_deref(), &mut summary)?;
             selection
         }
@@ -103,6 +124,7 @@ fn run(task: Task) -> Result<ExitCode, Error> {
             steps::lint(&combinations, &mut summary);
             steps::doc(&combinations, &mut summary);
             steps::test(&combinations, NonZeroU32::MIN, &mut summary);
+            steps::explore(&mut summary);
             selection
         }
     };

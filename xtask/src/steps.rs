@@ -5,6 +5,7 @@
 
 use crate::combos::{self, Combination, Use};
 use crate::error::Error;
+use crate::explore;
 use crate::model;
 use crate::process::{cargo, run, tell_cores};
 use crate::summary::Summary;
@@ -80,6 +81,12 @@ pub(crate) fn doc(combinations: &[&Combination], summary: &mut Summary) {
             run(workspace("doc", combination).arg("--no-deps").env("RUSTDOCFLAGS", "-D warnings"))
         });
     }
+}
+
+/// Some of the interleavings that `cargo xtask explore` goes through.
+pub(crate) fn explore(summary: &mut Summary) {
+    const SCHEDULES: NonZeroU32 = NonZeroU32::new(20_000).expect("it is not zero");
+    summary.run(WORKSPACE, "explore", || explore::interleavings(SCHEDULES));
 }
 
 /// A cargo command over all packages that a combination concerns, with its features. Programs that it starts find

@@ -1,6 +1,7 @@
 //! The candle backend, through its public interface.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod any_bytes;
 mod bert;
 mod device;
 mod gradients;

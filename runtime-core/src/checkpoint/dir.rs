@@ -63,7 +63,10 @@ impl CheckpointDir {
     pub fn save(&self, state: &BlockState) -> Result<PathBuf, CheckpointError> {
         let bytes = encode(state)?;
         let numbers = self.numbers()?;
-        let number = numbers.last().map_or(1, |newest| newest + 1);
+        let number = numbers.last().map_or(Some(1), |newest| newest.checked_add(1));
+        let number = number.ok_or_else(|| CheckpointError::Unsavable {
+            reason: format!("the newest checkpoint has the number {}, and there is none after it", u64::MAX),
+        })?;
         let path = self.file(number);
         let temporary = path.with_extension("tmp");
         write_synced(&temporary, &bytes).map_err(failed("write", &temporary)).inspect_err(|_| {
@@ -114,7 +117,9 @@ impl CheckpointDir {
         for entry in entries {
             let name = entry.map_err(failed("read", &self.path))?.file_name();
             let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX));
-            numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+            let number = number.and_then(|number| number.parse::<u64>().ok());
+            // A name that this would not have given to the number is somebody else's.
+            numbers.extend(number.filter(|&number| self.file(number).file_name() == Some(&name)));
         }
         numbers.sort_unstable();
         Ok(numbers)
@@ -147,6 +152,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::tensor::HostTensor;
+    use proptest::prelude::*;
 
     fn state(value: f32) -> BlockState {
         let mut state = BlockState::default();
@@ -195,6 +201,52 @@ mod tests {
         assert_eq!(loaded(&dir), Some(state(1.0)));
         dir.save(&state(2.0)).unwrap();
         assert_eq!(loaded(&dir), Some(state(2.0)));
+    }
+
+    #[test]
+    fn files_that_are_only_like_checkpoints_are_let_be() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = CheckpointDir::create(root.path(), "expert.0", 1).unwrap();
+        let strange =
+            ["checkpoint-7.safetensors", "checkpoint-+0000009.safetensors", "checkpoint-.safetensors"];
+        for name in strange {
+            fs::write(dir.path().join(name), b"somebody's").unwrap();
+        }
+        for value in [1.0, 2.0] {
+            dir.save(&state(value)).unwrap();
+        }
+        assert_eq!(dir.numbers().unwrap(), [2]);
+        assert_eq!(loaded(&dir), Some(state(2.0)));
+        assert!(strange.iter().all(|name| dir.path().join(name).exists()));
+    }
+
+    #[test]
+    fn no_number_is_higher_than_the_highest() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = CheckpointDir::create(root.path(), "expert.0", 2).unwrap();
+        let last = dir.file(u64::MAX);
+        fs::write(&last, b"torn").unwrap();
+        let message = dir.save(&state(1.0)).unwrap_err().to_string();
+        assert!(message.contains("18446744073709551615"), "{message}");
+        assert!(last.exists());
+    }
+
+    proptest! {
+        #[test]
+        fn a_folder_of_any_files_is_read_without_a_panic(
+            names in prop::collection::vec("(checkpoint-)?[0-9+ ]{0,21}(\\.safetensors|\\.tmp)?", 0..6),
+            bytes in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let root = tempfile::tempdir().unwrap();
+            let dir = CheckpointDir::create(root.path(), "expert.0", 2).unwrap();
+            for name in names.iter().filter(|name| !name.trim().is_empty()) {
+                fs::write(dir.path().join(name), &bytes).unwrap();
+            }
+            prop_assert!(dir.load().unwrap().found.is_none());
+            if dir.save(&state(1.0)).is_ok() {
+                prop_assert_eq!(loaded(&dir), Some(state(1.0)));
+            }
+        }
     }
 
     #[test]

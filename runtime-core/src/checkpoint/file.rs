@@ -179,6 +179,42 @@ mod tests {
         }
 
         #[test]
+        fn a_file_that_was_written_over_is_noticed(
+            at in any::<prop::sample::Index>(),
+            over in prop::collection::vec(any::<u8>(), 1..24),
+            cut in any::<prop::sample::Index>(),
+            twice in any::<bool>(),
+        ) {
+            let whole = encode(&state()).unwrap();
+            let mut bytes = whole.clone();
+            let at = at.index(bytes.len());
+            if twice {
+                // A piece of the file stands there once more.
+                let piece = bytes[cut.index(bytes.len())..].to_vec();
+                bytes.splice(at..at, piece);
+            } else {
+                let end = bytes.len().min(at + over.len());
+                bytes[at..end].copy_from_slice(&over[..end - at]);
+            }
+            prop_assert!(decode(&bytes).map_or(true, |read| read == state()));
+        }
+
+        #[test]
+        fn a_header_of_any_length_and_shape_is_refused_without_a_panic(
+            length in prop_oneof![any::<u64>(), 0u64..400],
+            dims in prop::collection::vec(prop_oneof![0u64..9, any::<u64>()], 0..4),
+            (begin, end) in (any::<u64>(), any::<u64>()),
+            honest in any::<bool>(),
+        ) {
+            let header = format!(
+                r#"{{"__metadata__":{{"skep.format":"1"}},"t":{{"dtype":"F32","shape":{dims:?},"data_offsets":[{begin},{end}]}}}}"#
+            );
+            let length = if honest { header.len() as u64 } else { length };
+            let bytes = [&length.to_le_bytes(), header.as_bytes(), &[0; 64]].concat();
+            prop_assert!(decode(&bytes).is_err());
+        }
+
+        #[test]
         fn arbitrary_bytes_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             prop_assert!(decode(&bytes).is_err());
         }

@@ -6,10 +6,12 @@
 //! batch runs, so that the next batch is gathered meanwhile.
 
 use crate::pool::PoolId;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::thread::Thread;
+use crate::sync::{flume, thread_local};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
-use std::thread::Thread;
 use std::time::Instant;
 
 /// Tells runtimes of one process apart.
@@ -32,25 +34,29 @@ pub(crate) struct ThreadMark(Option<RuntimeId>);
 
 impl ThreadMark {
     pub(crate) fn new(runtime: RuntimeId) -> Self {
-        Self(HOME.replace(Some(runtime)))
+        Self(HOME.with(|home| home.replace(Some(runtime))))
     }
 }
 
 impl Drop for ThreadMark {
     fn drop(&mut self) {
-        HOME.set(self.0);
+        HOME.with(|home| home.set(self.0));
     }
 }
 
 /// Whether the current thread belongs to the runtime that `runtime` names. Free on other threads.
 pub(crate) fn on_thread_of(runtime: impl FnOnce() -> Option<RuntimeId>) -> bool {
-    HOME.get().is_some_and(|home| runtime() == Some(home))
+    HOME.with(Cell::get).is_some_and(|home| runtime() == Some(home))
 }
 
 /// What the timer is told.
 pub(crate) enum TimerEvent {
     /// A task of this pool expires at this time.
     Arm(PoolId, Instant),
+    /// See then whether the device is stuck.
+    Watch(Instant),
+    /// This pool panicked, under a lock under which nobody may be answered: close it.
+    Close(PoolId),
     /// The clock was moved by hand.
     Tick,
     /// The runtime has stopped.

@@ -13,7 +13,7 @@ use crate::backend::Backend;
 use crate::device::{Device, Pass};
 use crate::error::{BatchError, BoxError};
 use crate::pool::{PoolId, Shutdown};
-use crate::sync::guarded;
+use crate::sync::{flume, guarded, thread};
 use std::time::{Duration, Instant};
 
 /// What the device thread does next.
@@ -153,8 +153,8 @@ fn has_more<D: Device>(core: &Core<D>) -> bool {
 /// Parks the current thread until it is woken, or until `until` by the runtime's clock.
 pub(crate) fn sleep<D: Device>(core: &Core<D>, until: Option<Instant>) {
     match until.and_then(|until| core.clock.sleep_until(until)) {
-        Some(time) => std::thread::park_timeout(time),
-        None => std::thread::park(),
+        Some(time) => thread::park_timeout(time),
+        None => thread::park(),
     }
 }
 
@@ -177,18 +177,18 @@ fn run<D: Device>(
             core.land(&batch.flight, None);
             return None;
         }
-        match core.place(&batch) {
+        match core.at_work(&batch.flight, || core.place(&batch)) {
             Ok(rest) => inputs = rest,
             Err(error) => return core.failed(batch, error),
         }
         started = core.now();
     }
     let station = &core.stations[pool.index()];
-    let outputs = match blocks.get_mut(station.block) {
-        Some(block) => call(core, block.as_mut(), station.block, station.pass, &inputs),
-        None => Err(block_error(core, station.block, "block is missing".into())),
-    };
-    let outputs = outputs.and_then(|outputs| {
+    let outputs = core.at_work(&batch.flight, || {
+        let outputs = match blocks.get_mut(station.block) {
+            Some(block) => call(core, block.as_mut(), station.block, station.pass, &inputs),
+            None => Err(block_error(core, station.block, "block is missing".into())),
+        }?;
         core.on_device("synchronize", Device::synchronize)?;
         Ok(outputs)
     });

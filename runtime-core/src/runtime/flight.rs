@@ -5,12 +5,12 @@
 //! takes a reply out answers it; nobody else can.
 
 use crate::error::BatchError;
-use crate::pool::{Batch, PoolId};
+use crate::pool::{Batch, BatchTask, PoolId};
 use crate::priority::Urgency;
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::ticket::Reply;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// The replies of one batch.
@@ -23,13 +23,9 @@ pub(crate) struct Flight<T> {
 
 struct State<T> {
     started: bool,
-    tasks: Vec<Option<Pending<T>>>,
-}
-
-struct Pending<T> {
-    reply: Reply<T>,
-    submitted: Instant,
-    deadline: Option<Instant>,
+    /// Since when the device works on it, while it does and somebody watches that.
+    at_work: Option<Instant>,
+    tasks: Vec<Option<BatchTask<T>>>,
 }
 
 /// A task that was given up: its reply and how long it had waited.
@@ -40,7 +36,7 @@ pub(crate) struct Expired<T> {
 
 impl<T> State<T> {
     fn take_expired(&mut self, now: Instant) -> Vec<Expired<T>> {
-        let due = |task: &mut Pending<T>| task.deadline.is_some_and(|deadline| deadline <= now);
+        let due = |task: &mut BatchTask<T>| task.deadline.is_some_and(|deadline| deadline <= now);
         let expired = self.tasks.iter_mut().filter_map(|task| task.take_if(due));
         expired
             .map(|task| Expired { reply: task.reply, waited: now.saturating_duration_since(task.submitted) })
@@ -49,9 +45,9 @@ impl<T> State<T> {
 }
 
 impl<T> Flight<T> {
-    fn new(pool: PoolId, tasks: Vec<Option<Pending<T>>>, started: bool) -> Arc<Self> {
+    fn new(pool: PoolId, tasks: Vec<Option<BatchTask<T>>>, started: bool) -> Arc<Self> {
         let has_deadline = !started && tasks.iter().flatten().any(|task| task.deadline.is_some());
-        Arc::new(Self { pool, has_deadline, state: Mutex::new(State { started, tasks }) })
+        Arc::new(Self { pool, has_deadline, state: Mutex::new(State { started, at_work: None, tasks }) })
     }
 
     /// Expires tasks of a batch that has not started, and says when the next one expires.
@@ -68,10 +64,19 @@ impl<T> Flight<T> {
         (expired, next)
     }
 
+    /// Notes since when the device works on this batch; `None` when it has come back from it.
+    pub(crate) fn set_at_work(&self, since: Option<Instant>) {
+        self.state.lock().at_work = since;
+    }
+
+    pub(crate) fn at_work(&self) -> Option<Instant> {
+        self.state.lock().at_work
+    }
+
     /// Takes all replies that nobody has taken yet, in the order of the tasks.
-    pub(crate) fn take(&self) -> Vec<Reply<T>> {
+    pub(crate) fn take(&self) -> impl Iterator<Item = Reply<T>> + use<T> {
         let tasks = std::mem::take(&mut self.state.lock().tasks);
-        tasks.into_iter().flatten().map(|task| task.reply).collect()
+        tasks.into_iter().flatten().map(|task| task.reply)
     }
 }
 
@@ -103,14 +108,7 @@ impl<T> Cut<T> {
     pub(crate) fn new(pool: PoolId, urgency: Urgency, batch: Batch<T>, now: Instant) -> Self {
         let rows = batch.tasks.iter().map(|task| task.rows).collect();
         let submitted = batch.tasks.iter().map(|task| task.submitted).collect();
-        let tasks = batch
-            .tasks
-            .into_iter()
-            .map(|task| {
-                Some(Pending { reply: task.reply, submitted: task.submitted, deadline: task.deadline })
-            })
-            .collect();
-        let flight = Flight::new(pool, tasks, false);
+        let flight = Flight::new(pool, batch.tasks.into_iter().map(Some).collect(), false);
         Self {
             flight,
             urgency,
@@ -204,7 +202,7 @@ pub(crate) struct Done<T> {
     pub(crate) batch: Cut<T>,
     /// They have served, and are freed where the batch is delivered, not on the device thread.
     pub(crate) inputs: Vec<T>,
-    pub(crate) outputs: Result<Vec<T>, BatchError>,
+    pub(crate) outputs: Result<Vec<T>, Arc<BatchError>>,
 }
 
 /// What has come of a batch that was taken apart, so far.
@@ -259,7 +257,7 @@ mod tests {
             [vec![0, 1, 2], vec![3, 4]]
         );
         assert_eq!(halves.iter().map(Cut::total_rows).collect::<Vec<_>>(), [3, 2]);
-        assert_eq!(halves.iter().map(|half| half.flight.take().len()).collect::<Vec<_>>(), [3, 2]);
+        assert_eq!(halves.iter().map(|half| half.flight.take().count()).collect::<Vec<_>>(), [3, 2]);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use crate::backend::Backend;
 use crate::device::Device;
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(crate) type Blocks<D> = Vec<Box<dyn Backend<D>>>;
 

@@ -6,6 +6,7 @@ use super::flight::{Done, Gathered};
 use super::sender::hand_off;
 use crate::device::Device;
 use crate::pool::Shutdown;
+use crate::sync::flume;
 
 /// Runs until the device thread has ended.
 pub(crate) fn loader_loop<D: Device>(core: &Core<D>, outputs: &flume::Sender<Done<D::Tensor>>) {

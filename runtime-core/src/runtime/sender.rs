@@ -5,8 +5,8 @@ use super::flight::{Cut, Done};
 use crate::device::{Device, Pass};
 use crate::error::{BatchError, DeviceError, TaskError};
 use crate::event::BatchEvent;
-use crate::ticket::TaskResult;
-use std::sync::Arc;
+use crate::sync::flume;
+use crate::ticket::{Settled, TaskResult};
 use std::time::Instant;
 
 /// Runs until every other holder of the channel's sending end is gone and the channel is empty.
@@ -38,7 +38,7 @@ pub(crate) fn answer<D: Device>(core: &Core<D>, done: Done<D::Tensor>) {
     let Some(station) = core.stations.get(batch.flight.pool.index()) else { return };
     let (batch, error) = match outputs {
         Err(error) => (batch, error),
-        Ok(outputs) => match scatter(core, station, &batch, outputs) {
+        Ok(outputs) => match core.at_work(&batch.flight, || scatter(core, station, &batch, outputs)) {
             Ok(parts) => {
                 if let Some(trial) = &batch.trial {
                     trial.succeeded();
@@ -53,7 +53,11 @@ pub(crate) fn answer<D: Device>(core: &Core<D>, done: Done<D::Tensor>) {
     };
     let (pool, tasks, rows) = (station.pool.name(), batch.rows.len(), batch.total_rows());
     tracing::warn!(pool, rows, tasks, %error, "batch failed, going on with the next");
-    let error = TaskError::Failed(Arc::new(error));
+    // A second batch may have met the loss before it has been told to all.
+    let error = match core.status.loss() {
+        Some(loss) if error.is_fatal() => TaskError::DeviceLost(loss.clone()),
+        _ => TaskError::Failed(error),
+    };
     settle(core, station, &batch, begun, std::iter::repeat_n(error, tasks).map(Err));
 }
 
@@ -66,9 +70,8 @@ fn settle<D: Device>(
     mut results: impl Iterator<Item = TaskResult<D::Tensor>>,
 ) {
     let mut failed = false;
-    let replies = batch.flight.take();
-    let mut settled = Vec::with_capacity(replies.len());
-    settled.extend(replies.into_iter().filter_map(|reply| {
+    let mut settled = Vec::with_capacity(batch.rows.len());
+    settled.extend(batch.flight.take().filter_map(|reply| {
         let result = results.next()?;
         failed |= result.is_err();
         reply.settle(result)
@@ -90,9 +93,7 @@ fn settle<D: Device>(
             ..BatchEvent::new(batch.flight.pool, station.pass, &batch.submitted, batch.left_queue)
         });
     });
-    for task in settled {
-        task.deliver();
-    }
+    Settled::deliver_all(settled);
 }
 
 /// Cuts the outputs of a batch into the outputs of its tasks.

@@ -41,7 +41,7 @@ impl FakeTensor {
     }
 
     fn with_rows(&self, rows: usize, values: Vec<f32>) -> Self {
-        let mut dims = self.dims.clone();
+        let mut dims = Dims::from_slice(&self.dims);
         if let Some(first) = dims.first_mut() {
             *first = rows;
         }
@@ -103,7 +103,7 @@ impl Device for FakeDevice {
     }
 
     fn describe(&self, tensor: &FakeTensor) -> Result<TensorInfo, DeviceError> {
-        Ok(TensorInfo { dtype: tensor.dtype, dims: tensor.dims.clone() })
+        Ok(TensorInfo { dtype: tensor.dtype, dims: Dims::from_slice(&tensor.dims) })
     }
 
     fn gather(&self, parts: &[FakeTensor]) -> Result<FakeTensor, DeviceError> {

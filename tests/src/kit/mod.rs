@@ -5,7 +5,9 @@ mod figures;
 mod gate;
 mod hooked;
 mod logs;
+mod moody;
 mod overheard;
+mod process;
 mod rig;
 mod waits;
 
@@ -14,7 +16,9 @@ pub use figures::{Figure, figures};
 pub use gate::{Gate, gated};
 pub use hooked::{Hooked, Operation};
 pub use logs::{Log, quiet_panics};
+pub use moody::{Method, Moody};
 pub use overheard::Overheard;
+pub use process::{threads, threads_left};
 pub use rig::{On, Rig, new_builder, pool_of, rig};
 pub use waits::{
     LIMIT, all_succeed, answer, block_on, drain, limited, poll_once, poll_pending, receive, spawn, values_of,

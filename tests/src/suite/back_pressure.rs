@@ -2,11 +2,13 @@
 
 use crate::Subject;
 use crate::kit::{
-    Columns, Rig, all_succeed, answer, block_on, columns, poll_once, receive, rig, spawn, values_of,
+    Columns, Rig, all_succeed, answer, block_on, columns, drain, new_builder, poll_once, poll_pending,
+    pool_of, receive, rig, rows_block, spawn, values_of,
 };
 use skep_pool::PoolOptions;
 use skep_runtime_core::{Device, SubmitError, Ticket};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::mpsc::{TryRecvError, channel};
 
 /// A rig whose device is held and whose queue of two is full.
@@ -90,4 +92,35 @@ pub fn a_caller_who_gives_up_passes_its_turn_on<S: Subject>() {
     let ticket = block_on(patient).unwrap();
     assert_eq!(rig.finish(tickets.remove(0)), [[2.0], [4.0]]);
     answer(ticket).unwrap();
+}
+
+/// A part of a split task that need not run any more, because another part has failed, gives the task's place
+/// to the caller who waits for it.
+pub fn a_part_that_need_not_run_gives_its_place_back<S: Subject>() {
+    for prefetch in [0, 1] {
+        let (mut builder, _clock) = new_builder(S::device(), prefetch);
+        let device = Arc::clone(builder.device());
+        let (enter, entered) = channel();
+        let (open, opened) = channel::<()>();
+        let block = rows_block(&device, "moody", move |rows| {
+            enter.send(rows.clone()).ok();
+            opened.recv().ok();
+            if rows[0] < 0.0 { Err("no mood".into()) } else { Ok(rows) }
+        });
+        let options =
+            PoolOptions { capacity: 1, max_rows: 1, split_large_tasks: true, ..PoolOptions::default() };
+        let pool = pool_of(&mut builder, block, options);
+        let runtime = builder.start().unwrap();
+
+        let split = pool.submit(columns(&*device, &[-1.0, 2.0, 3.0])).unwrap();
+        assert_eq!(receive(&entered), [-1.0]);
+        let mut submitting = Box::pin(pool.submit_async(columns(&*device, &[4.0])));
+        let told = poll_pending(&mut submitting);
+        drop(open);
+        assert!(answer(split).is_err());
+        receive(&told);
+        let ticket = block_on(submitting).unwrap();
+        assert_eq!(values_of(&*device, ticket), [4.0]);
+        drain(runtime);
+    }
 }

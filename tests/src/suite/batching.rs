@@ -2,14 +2,20 @@
 
 use crate::Subject;
 use crate::kit::{
-    Columns, Log, all_succeed, answer, columns, drain, gated, new_builder, pool_of, rig, rows_block, schema,
-    values_of,
+    Columns, Log, all_succeed, answer, columns, drain, gated, new_builder, pool_of, receive, rig, rows_block,
+    schema, values_of,
 };
 use skep_pool::PoolOptions;
+use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::testing::FnBlock;
-use skep_runtime_core::{DType, Device, Dim, Priority, Request, Schema, SubmitError, TensorSpec};
+use skep_runtime_core::{
+    Batch, BatchTask, Clock, Counts, DType, Device, Dim, Doorbell, Look, Meter, Pass, Pool, Priority, Reply,
+    Request, Schema, Shutdown, SubmitError, TensorSpec, Urgency,
+};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
 
 fn up_to(max_rows: usize) -> PoolOptions {
     PoolOptions { max_rows, ..PoolOptions::default() }
@@ -165,5 +171,74 @@ pub fn large_tasks_are_split_and_joined<S: Subject>() {
         let doubled: Vec<f32> = rows.iter().map(|v| 2.0 * v).collect();
         assert_eq!(values_of(&*device, large), doubled);
         assert_eq!(values_of(&*device, small), [200.0]);
+    }
+}
+
+/// A pool whose only batch expires just when it is to be cut: what is left waits for company.
+struct Shy<D: Device> {
+    wait_until: Instant,
+    batch: Mutex<Option<Batch<D::Tensor>>>,
+    asked: Mutex<Sender<()>>,
+    cuts: AtomicUsize,
+}
+
+impl<D: Device> Meter for Shy<D> {
+    fn name(&self) -> &'static str {
+        "shy"
+    }
+    fn counts(&self) -> Counts {
+        Counts::default()
+    }
+}
+
+impl<D: Device> Pool<D> for Shy<D> {
+    fn attach(&self, _: Doorbell) {}
+    fn look(&self, now: Instant) -> Look {
+        let tried = self.cuts.load(Ordering::SeqCst) > 0;
+        match &*self.batch.lock() {
+            None => Look::Idle,
+            Some(_) if tried && now < self.wait_until => Look::At(self.wait_until),
+            Some(_) => Look::Ready(Urgency { priority: Priority::NORMAL, since: self.wait_until }),
+        }
+    }
+    fn cut(&self, now: Instant, _: usize) -> Option<Batch<D::Tensor>> {
+        if self.cuts.fetch_add(1, Ordering::SeqCst) == 0 {
+            self.asked.lock().send(()).ok();
+        }
+        if now < self.wait_until { None } else { self.batch.lock().take() }
+    }
+    fn expire(&self, _: Instant) -> Option<Instant> {
+        None
+    }
+    fn close(&self, _: Shutdown) {
+        self.batch.lock().take();
+    }
+}
+
+/// A pool that had a batch when it was looked at, none when it was to be cut, and says when to look again, is
+/// looked at again then.
+pub fn a_pool_that_has_no_batch_after_all_is_looked_at_again<S: Subject>() {
+    const DELAY: Duration = Duration::from_millis(10);
+    for prefetch in [0, 1] {
+        let (mut builder, clock) = new_builder(S::device(), prefetch);
+        let device = Arc::clone(builder.device());
+        let block = rows_block(&device, "double", |rows| Ok(rows.iter().map(|v| 2.0 * v).collect()));
+        let block = builder.block(block).unwrap();
+        let (ticket, reply) = Reply::pair();
+        let task = BatchTask { rows: 1, submitted: clock.now(), deadline: None, reply };
+        let batch = Batch { inputs: vec![columns(&*device, &[3.0])], tasks: vec![task] };
+        let (asked, was_asked) = channel();
+        let pool = Arc::new(Shy::<S::Device> {
+            wait_until: clock.now() + DELAY,
+            batch: Mutex::new(Some(batch)),
+            asked: Mutex::new(asked),
+            cuts: AtomicUsize::new(0),
+        });
+        builder.pool(block, Pass::Forward, pool).unwrap();
+        let runtime = builder.start().unwrap();
+        receive(&was_asked);
+        clock.advance(DELAY);
+        assert_eq!(values_of(&*device, ticket), [6.0]);
+        drain(runtime);
     }
 }

@@ -2,19 +2,43 @@
 //!
 //! Whatever may panic in the hands of others (blocks, devices, wakers, observers) is called outside of any
 //! lock and caught, so a poisoned lock carries no news.
+//!
+//! Everything by which threads meet comes from here, so that `--cfg shuttle` can put it under a scheduler that
+//! tries one interleaving after the other. Applications never see that flag; `cargo xtask explore` sets it.
+
+#[cfg(shuttle)]
+mod explored;
+
+#[cfg(shuttle)]
+#[doc(hidden)]
+pub use self::explored::{event_listener, flume};
+#[cfg(shuttle)]
+use shuttle::sync::{Mutex as Lock, MutexGuard};
+#[cfg(shuttle)]
+#[doc(hidden)]
+pub use shuttle::{sync::atomic, thread, thread_local};
+
+#[cfg(not(shuttle))]
+use std::sync::{Mutex as Lock, MutexGuard};
+#[cfg(not(shuttle))]
+#[doc(hidden)]
+pub use {
+    event_listener, flume,
+    std::{sync::atomic, thread, thread_local},
+};
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 /// A mutex without poisoning.
 #[derive(Debug, Default)]
-pub struct Mutex<T>(std::sync::Mutex<T>);
+pub struct Mutex<T>(Lock<T>);
 
 impl<T> Mutex<T> {
     /// Wraps a value.
     pub const fn new(value: T) -> Self {
-        Self(std::sync::Mutex::new(value))
+        Self(Lock::new(value))
     }
 
     /// Takes the lock.

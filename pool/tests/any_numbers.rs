@@ -1,0 +1,134 @@
+//! Settings and requests of any numbers: refused with an error that names them, or served. Never a panic, and
+//! never a task without an answer.
+#![allow(clippy::unwrap_used, reason = "what is not as expected fails the test")]
+
+use proptest::prelude::*;
+use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
+use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock, ManualClock};
+use skep_runtime_core::{
+    Clock, DType, FailureRules, Priority, Request, RuntimeBuilder, Schema, Shutdown, StartError, TaskError,
+    TensorSpec,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+fn size() -> impl Strategy<Value = usize> {
+    prop_oneof![4 => 0usize..6, 1 => any::<usize>(), 1 => Just(usize::MAX)]
+}
+
+fn time() -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        3 => (0u64..50).prop_map(Duration::from_millis),
+        1 => (any::<u64>(), 0u32..1_000_000_000).prop_map(|(secs, nanos)| Duration::new(secs, nanos)),
+        1 => Just(Duration::MAX),
+    ]
+}
+
+fn options() -> impl Strategy<Value = PoolOptions> {
+    let rules = (any::<bool>(), any::<bool>());
+    let rest = (any::<i32>(), any::<bool>(), rules);
+    (size(), size(), prop::option::of(time()), size(), rest).prop_map(
+        |(max_rows, min_rows, max_delay, capacity, (priority, split_large_tasks, (rerun, check_finite)))| {
+            PoolOptions {
+                max_rows,
+                min_rows,
+                max_delay,
+                capacity,
+                priority: Priority(priority),
+                split_large_tasks,
+                failures: FailureRules { rerun, check_finite },
+            }
+        },
+    )
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Submit { rows: usize, priority: i32, deadline: Option<Duration> },
+    DropFirst,
+    Advance(u64),
+    Cut(usize),
+    Expire,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0usize..9, any::<i32>(), prop::option::of(time()))
+            .prop_map(|(rows, priority, deadline)| Step::Submit { rows, priority, deadline }),
+        1 => Just(Step::DropFirst),
+        1 => (0u64..40).prop_map(Step::Advance),
+        3 => size().prop_map(Step::Cut),
+        1 => Just(Step::Expire),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_pool_of_any_options_answers_every_task(
+        options in options(),
+        steps in prop::collection::vec(step(), 0..40),
+    ) {
+        let clock = ManualClock::new();
+        let schema = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[1])]).unwrap();
+        let device = Arc::new(FakeDevice::new());
+        let new = TaskPool::new("pool".to_owned(), device, schema, options, Arc::clone(&clock) as Arc<_>);
+        let pool = match new {
+            Ok(pool) => pool,
+            Err(error) => {
+                prop_assert!(matches!(error, StartError::Setting { .. }), "{error}");
+                return Ok(());
+            }
+        };
+        let (contract, mut tickets, mut cut) = (pool.as_pool(), Vec::new(), 0);
+        for step in steps {
+            match step {
+                Step::Submit { rows, priority, deadline } => {
+                    let tensor = FakeTensor::new(DType::F32, &[rows, 1], Vec::new());
+                    let request = Request::new(vec![tensor]).priority(Priority(priority)).deadline(deadline);
+                    tickets.extend(pool.try_submit(request));
+                }
+                Step::DropFirst => drop((!tickets.is_empty()).then(|| tickets.remove(0))),
+                Step::Advance(millis) => clock.advance(Duration::from_millis(millis)),
+                Step::Cut(most_rows) => {
+                    contract.look(clock.now());
+                    for task in contract.cut(clock.now(), most_rows).into_iter().flat_map(|batch| batch.tasks) {
+                        let outputs = vec![FakeTensor::new(DType::F32, &[task.rows, 1], Vec::new())];
+                        cut += u64::from(task.reply.settle(Ok(outputs)).is_some());
+                    }
+                }
+                Step::Expire => drop(contract.expire(clock.now())),
+            }
+        }
+        contract.close(Shutdown::Abort);
+        for mut ticket in tickets {
+            let answer = ticket.wait_timeout(Duration::ZERO);
+            prop_assert!(matches!(
+                answer,
+                Some(Ok(_) | Err(TaskError::ShutDown | TaskError::Expired { .. }))
+            ), "{answer:?}");
+        }
+        let counts = pool.counts();
+        let uncut = counts.refused + counts.cancelled + counts.expired + counts.shut_down;
+        prop_assert_eq!((counts.waiting, counts.waiting_rows), (0, 0));
+        prop_assert_eq!(counts.submitted, uncut + cut);
+    }
+
+    #[test]
+    fn a_runtime_of_any_settings_is_refused_or_built(
+        (prefetch, senders, hand_over) in (size(), size(), time()),
+        (forward, backward) in (options(), options()),
+    ) {
+        let settings = RuntimeBuilder::new(FakeDevice::new());
+        let mut builder = settings.prefetch(prefetch).senders(senders).hand_over(hand_over);
+        let block = FnBlock::rows("same", 1, |x: &[FakeTensor]| Ok(x.to_vec()));
+        let block = block.with_backward(|x: &[FakeTensor], _: &[FakeTensor]| Ok(x.to_vec()));
+        let served = builder.serve(block, ServeOptions { forward, backward });
+        if let Err(error) = &served {
+            prop_assert!(matches!(error, StartError::Setting { .. }), "{error}");
+        }
+        match builder.build() {
+            Ok(_) => prop_assert!(prefetch <= 64 && (1..=64).contains(&senders)),
+            Err(error) => prop_assert!(matches!(error, StartError::Setting { .. }), "{error}"),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Several systems at the same work, in alternating rounds.
+
+use crate::Result;
+use crate::args::Args;
+use crate::drive::Round;
+use crate::report::Results;
+use crate::row::{Row, Sample};
+use std::time::Duration;
+
+pub(crate) struct Contest<'a> {
+    workload: &'a str,
+    outstanding: usize,
+    entries: Vec<(String, Round<'a>)>,
+}
+
+impl<'a> Contest<'a> {
+    pub(crate) fn new(workload: &'a str, outstanding: usize) -> Self {
+        Self { workload, outstanding, entries: Vec::new() }
+    }
+
+    /// The first one to enter is the baseline.
+    pub(crate) fn enter(&mut self, system: &str, round: Round<'a>) {
+        self.entries.push((system.to_owned(), round));
+    }
+
+    /// Runs all rounds and files the medians. A first round of everybody does not count.
+    pub(crate) fn run(mut self, args: &Args, time: Duration, results: &mut Results) -> Result<()> {
+        if !args.outstanding.is_empty() && !args.outstanding.contains(&self.outstanding) {
+            return Ok(());
+        }
+        let wanted = |system: &str| args.systems.iter().any(|name| system.starts_with(name.as_str()));
+        self.entries.retain(|(system, _)| args.systems.is_empty() || wanted(system));
+        let mut samples: Vec<Vec<Sample>> = self.entries.iter().map(|_| Vec::new()).collect();
+        for counts in std::iter::once(false).chain((0..args.rounds).map(|_| true)) {
+            for ((system, round), samples) in self.entries.iter_mut().zip(&mut samples) {
+                let sample = round(time).map_err(|error| format!("{system}: {error}"))?;
+                if counts {
+                    samples.push(sample);
+                }
+            }
+        }
+        if let (Some((name, _)), Some(baseline)) = (self.entries.first(), samples.first()) {
+            for ((system, _), samples) in self.entries.iter().zip(&samples) {
+                results.push(Row::new((system, self.workload, self.outstanding), samples, (name, baseline)));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,250 @@
+//! The callers: they keep a number of tasks outstanding for a time, and note how long answers take.
+//!
+//! A round is measured from its first answer on, so that the first batch, which has few rows because nothing
+//! else waited yet, does not count; and to its last answer, so that every task counts that was begun.
+
+use crate::Result;
+use crate::row::{Sample, micros};
+use crate::work::{Tasks, Work, batches_so_far};
+use rustix::time::{ClockId, clock_gettime};
+use skep_runtime_core::Device;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::hint::black_box;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+/// Threads that submit, where more than one task is outstanding.
+pub(crate) const CALLERS: usize = 2;
+
+/// Where many tasks are outstanding, the latency of one in so many is taken: asking for the time is a good
+/// part of what a null task costs.
+const LATENCY_OF_ONE_IN: usize = 8;
+
+/// One round of a system, of about this time.
+pub(crate) type Round<'a> = Box<dyn FnMut(Duration) -> Result<Sample> + 'a>;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    /// Tasks in flight at any moment.
+    pub(crate) outstanding: usize,
+    /// Pools that the tasks go to, one after the other.
+    pub(crate) pools: usize,
+}
+
+impl Load {
+    fn latency_of_one_in(self) -> usize {
+        if self.outstanding == 1 { 1 } else { LATENCY_OF_ONE_IN }
+    }
+}
+
+/// A system whose callers are threads that wait.
+pub(crate) trait Blocking<T>: Sync {
+    type Pending;
+    fn submit(&self, pool: usize, task: Vec<T>) -> Self::Pending;
+    fn wait(&self, pending: Self::Pending) -> Vec<T>;
+    /// Time for which the device has run batches so far, where the system tells.
+    fn busy(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// A system whose callers are asynchronous tasks.
+pub(crate) trait Awaited<T>: Clone + Send + Sync + 'static {
+    fn call(&self, pool: usize, task: Vec<T>) -> impl Future<Output = Vec<T>> + Send;
+}
+
+/// Rounds of a system whose callers are threads: one thread where one task is outstanding, else [`CALLERS`],
+/// each of which waits for its oldest task when it has its share outstanding.
+pub(crate) fn blocking<'a, D: Device + Clone, S: Blocking<D::Tensor> + 'a>(
+    system: S,
+    work: &Work<D>,
+    load: Load,
+) -> Round<'a> {
+    let mut callers: Vec<_> = (0..load.outstanding.min(CALLERS)).map(|_| work.tasks()).collect();
+    let each = Load { outstanding: load.outstanding.div_ceil(callers.len()), ..load };
+    Box::new(move |time| {
+        let (system, measure) = (&system, &Measure::default());
+        let counts = std::thread::scope(|scope| {
+            let threads: Vec<_> = callers
+                .iter_mut()
+                .enumerate()
+                .map(|(i, tasks)| scope.spawn(move || call_and_wait(system, tasks, each, i, time, measure)))
+                .collect();
+            let all = threads.into_iter().map(|thread| thread.join().map_err(|_| "a caller panicked"));
+            all.collect::<std::result::Result<Vec<_>, _>>()
+        })?;
+        measure.end(counts, || system.busy())
+    })
+}
+
+/// What one caller has counted: tasks answered since the measurement began, and latencies in µs.
+#[derive(Default)]
+struct Count {
+    tasks: u64,
+    latencies: Vec<f64>,
+}
+
+impl Count {
+    fn answered(
+        &mut self,
+        begun: Option<Instant>,
+        measure: &Measure,
+        busy: impl FnOnce() -> Option<Duration>,
+    ) {
+        self.latencies.extend(begun.map(|begun| micros(begun.elapsed())));
+        self.tasks += u64::from(measure.has_begun(busy));
+    }
+}
+
+fn call_and_wait<T, S: Blocking<T>>(
+    system: &S,
+    tasks: &mut Tasks<T>,
+    load: Load,
+    caller: usize,
+    time: Duration,
+    measure: &Measure,
+) -> Count {
+    let Load { outstanding, pools } = load;
+    let one_in = load.latency_of_one_in();
+    let mut flying: VecDeque<(S::Pending, Option<Instant>)> = VecDeque::with_capacity(outstanding);
+    let mut count = Count::default();
+    // Callers begin at different pools, or all would fill the same one at the same time.
+    let first_pool = caller * pools / CALLERS;
+    let land = |(pending, begun), count: &mut Count| {
+        black_box(system.wait(pending));
+        count.answered(begun, measure, || system.busy());
+    };
+    let start = Instant::now();
+    for i in 0.. {
+        let timed = (i % one_in == 0).then(Instant::now);
+        if timed.is_some_and(|now| now - start >= time) {
+            break;
+        }
+        flying.push_back((system.submit((first_pool + i) % pools, tasks()), timed));
+        if flying.len() == outstanding
+            && let Some(oldest) = flying.pop_front()
+        {
+            land(oldest, &mut count);
+        }
+    }
+    flying.into_iter().for_each(|task| land(task, &mut count));
+    count
+}
+
+/// Rounds of a system whose callers are asynchronous tasks, as many as tasks are outstanding, on tokio's
+/// threads, as many as there are [`CALLERS`].
+pub(crate) fn awaited<'a, D: Device + Clone, S: Awaited<D::Tensor>>(
+    runtime: &'a tokio::runtime::Runtime,
+    system: S,
+    work: &Work<D>,
+    load: Load,
+) -> Round<'a> {
+    let one_in = load.latency_of_one_in();
+    let mut callers: Vec<_> = (0..load.outstanding).map(|_| work.tasks()).collect();
+    Box::new(move |time| {
+        let (measure, start) = (Arc::new(Measure::default()), Instant::now());
+        let running: Vec<_> = callers
+            .drain(..)
+            .enumerate()
+            .map(|(caller, mut tasks)| {
+                let (system, measure) = (system.clone(), Arc::clone(&measure));
+                runtime.spawn(async move {
+                    let mut count = Count::default();
+                    for i in 0.. {
+                        let timed = (i % one_in == 0).then(Instant::now);
+                        if timed.is_some_and(|now| now - start >= time) {
+                            break;
+                        }
+                        black_box(system.call((caller + i) % load.pools, tasks()).await);
+                        count.answered(timed, &measure, || None);
+                    }
+                    (count, tasks)
+                })
+            })
+            .collect();
+        let mut counts = Vec::new();
+        for task in running {
+            let (count, tasks) = runtime.block_on(task)?;
+            counts.push(count);
+            callers.push(tasks);
+        }
+        measure.end(counts, || None)
+    })
+}
+
+/// Rounds of calls from one thread, without any system: `batch` tasks each.
+pub(crate) fn bare<'a, D: Device + Clone>(work: &Work<D>, batch: usize) -> Result<Round<'a>> {
+    let (mut module, mut tasks) = (work.module()?, work.tasks());
+    Ok(Box::new(move |time| {
+        let (module, tasks, measure) = (&mut module, &mut tasks, &Measure::default());
+        // A thread of its own, because a device may bind itself to a thread for good.
+        let count = std::thread::scope(|scope| {
+            let calls = scope.spawn(move || {
+                module.bind().map_err(|error| error.to_string())?;
+                let (start, mut count) = (Instant::now(), Count::default());
+                while start.elapsed() < time {
+                    let begun = Instant::now();
+                    let parts = (0..batch).map(|_| tasks()).collect();
+                    for _ in module.run(parts).map_err(|error| error.to_string())? {
+                        count.answered(None, measure, || None);
+                    }
+                    count.latencies.push(micros(begun.elapsed()));
+                }
+                // The rest of the first batch began before its answer did.
+                count.tasks = count.tasks.saturating_sub(batch as u64 - 1);
+                Ok::<_, String>(count)
+            });
+            calls.join().map_err(|_| "the block panicked")
+        })??;
+        measure.end(vec![count], || None)
+    }))
+}
+
+/// What is read off the machine at the beginning of a measurement, which is the first answer.
+#[derive(Default)]
+struct Measure(OnceLock<Begin>);
+
+struct Begin {
+    batches: u64,
+    start: Instant,
+    cpu: f64,
+    busy: Option<Duration>,
+}
+
+impl Measure {
+    /// False for the answer that begins the measurement.
+    fn has_begun(&self, busy: impl FnOnce() -> Option<Duration>) -> bool {
+        let mut begins = false;
+        self.0.get_or_init(|| {
+            begins = true;
+            // What costs most to ask goes first: adding up the stats of thousands of pools takes a while.
+            let busy = busy();
+            Begin { busy, batches: batches_so_far(), cpu: cpu_seconds(), start: Instant::now() }
+        });
+        !begins
+    }
+
+    fn end(&self, counts: Vec<Count>, busy: impl FnOnce() -> Option<Duration>) -> Result<Sample> {
+        let begin = self.0.get().ok_or("no task was answered")?;
+        let seconds = begin.start.elapsed().as_secs_f64();
+        let cpu_seconds = cpu_seconds() - begin.cpu;
+        let tasks = counts.iter().map(|count| count.tasks).sum();
+        let busy = begin.busy.zip(busy()).map(|(before, after)| after.saturating_sub(before).as_secs_f64());
+        Ok(Sample {
+            tasks,
+            rows: tasks,
+            batches: batches_so_far() - begin.batches,
+            seconds,
+            cpu_seconds,
+            latencies_us: counts.into_iter().flat_map(|count| count.latencies).collect(),
+            device_busy: busy.map(|busy| busy / seconds),
+        })
+    }
+}
+
+/// What this process has used of all processors together.
+fn cpu_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}

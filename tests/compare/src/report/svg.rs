@@ -1,0 +1,65 @@
+//! The picture: for each workload, bars of rows per second relative to the baseline.
+
+use crate::row::Row;
+use std::fmt::Write;
+
+const WIDTH: f64 = 900.0;
+const LABEL: f64 = 330.0;
+const BAR: f64 = 16.0;
+/// Where the scale ends. Longer bars are cut off and say so.
+const LARGEST: f64 = 2.0;
+
+pub(crate) fn draw(rows: &[Row]) -> String {
+    let mut body = String::new();
+    let mut y = 30.0;
+    let mut contest = None;
+    let scale = (WIDTH - LABEL - 110.0) / LARGEST;
+    for row in rows {
+        let this = (&row.workload, row.outstanding, &row.baseline);
+        if contest.replace(this) != Some(this) {
+            y += 14.0;
+            let title = format!("{}, {} outstanding (1 = {})", row.workload, row.outstanding, row.baseline);
+            let _ = writeln!(body, r#"<text x="10" y="{y:.0}" class="title">{}</text>"#, escape(&title));
+            y += 8.0;
+        }
+        let length = row.throughput_ratio.clamp(0.0, LARGEST) * scale;
+        let class = if row.system.starts_with("skep") { "ours" } else { "theirs" };
+        let middle = y + BAR * 0.75;
+        let _ = writeln!(
+            body,
+            r#"<text x="{:.0}" y="{middle:.0}" text-anchor="end">{}</text><rect x="{LABEL}" y="{y:.0}" width="{length:.1}" height="{:.0}" class="{class}"/><text x="{:.0}" y="{middle:.0}">{:.2}{}</text>"#,
+            LABEL - 8.0,
+            escape(&row.system),
+            BAR - 3.0,
+            LABEL + length + 6.0,
+            row.throughput_ratio,
+            if row.throughput_ratio > LARGEST { " →" } else { "" },
+        );
+        y += BAR;
+    }
+    let (one, height) = (LABEL + scale, y + 20.0);
+    format!(
+        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0}" font-family="sans-serif" font-size="12">
+<style>.title{{font-weight:bold}}.ours{{fill:#d98e04}}.theirs{{fill:#8a8f98}}text{{fill:#222}}</style>
+<rect width="100%" height="100%" fill="#fff"/>
+<text x="10" y="20">Rows per second, relative to the first system of each workload (more is better)</text>
+<line x1="{one:.1}" x2="{one:.1}" y1="30" y2="{:.0}" stroke="#222" stroke-dasharray="3 3"/>
+{body}</svg>
+"##,
+        height - 10.0
+    )
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_cannot_break_the_picture() {
+        assert_eq!(escape("a<b & c>d"), "a&lt;b &amp; c&gt;d");
+    }
+}

@@ -1,0 +1,178 @@
+//! Who is compared at what.
+
+use crate::Result;
+use crate::args::Args;
+use crate::backend;
+use crate::contest::Contest;
+use crate::drive::{CALLERS, Load, awaited, bare, blocking};
+use crate::null;
+use crate::python::Hivemind;
+use crate::report::Results;
+use crate::systems::amate::Amate;
+use crate::systems::batch_aint_one::BatchAintOne;
+use crate::systems::floor::Floor;
+use crate::systems::skep::{Observed, Skep};
+use crate::systems::{MAX_ROWS, batched_fn};
+use crate::work::Work;
+use skep_runtime_core::Device;
+
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) run: fn(&Args, &mut Results) -> Result<()>,
+}
+
+pub(crate) fn all() -> [Scenario; 7] {
+    let scenario = |name, what, run| Scenario { name, what, run };
+    [
+        scenario("null", "a block that does nothing: what the systems cost", null),
+        scenario("stats", "the null block with and without an observer", stats),
+        scenario("idle", "one busy pool beside none and beside 9,999 idle ones", idle),
+        scenario("ready", "one-row batches of few and of 10,000 ready pools", ready),
+        scenario("ffn", "ffn 1024-4096-1024 behind 1 and 16 pools", ffn),
+        scenario("transformer", "an encoder layer of MiniLM's size", transformer),
+        scenario("minilm", "all-MiniLM-L6-v2", minilm),
+    ]
+}
+
+fn tokio() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(CALLERS).build()?)
+}
+
+fn null(args: &Args, results: &mut Results) -> Result<()> {
+    let work = null::work()?;
+    for outstanding in [1, 64, 512] {
+        let load = Load { outstanding, pools: 1 };
+        let runtime = tokio()?;
+        let mut contest = Contest::new("null", outstanding);
+        contest.enter("floor", blocking(Floor::start(&work, 1)?, &work, load));
+        contest.enter("skep", blocking(Skep::start(&work, 1, Observed::Yes)?, &work, load));
+        contest.enter("amate", blocking(Amate::start(&work, 1)?, &work, load));
+        contest.enter("floor, awaited", awaited(&runtime, Floor::start(&work, 1)?, &work, load));
+        contest.enter("skep, awaited", awaited(&runtime, Skep::start(&work, 1, Observed::Yes)?, &work, load));
+        let peer = runtime.block_on(async { BatchAintOne::start(&work, 1) })?;
+        contest.enter("batch-aint-one, awaited", awaited(&runtime, peer, &work, load));
+        contest.enter("batched-fn, awaited", awaited(&runtime, batched_fn::NullFn, &work, load));
+        contest.enter("bare call", bare(&work, outstanding.min(MAX_ROWS))?);
+        contest.run(args, args.short(), results)?;
+    }
+    with_hivemind(args, results, "null", &work, 1)
+}
+
+fn stats(args: &Args, results: &mut Results) -> Result<()> {
+    let work = null::work()?;
+    for outstanding in [1, 64] {
+        let load = Load { outstanding, pools: 1 };
+        let mut contest = Contest::new("null, observed or not", outstanding);
+        contest.enter("skep, no observer", blocking(Skep::start(&work, 1, Observed::No)?, &work, load));
+        contest.enter("skep, stats", blocking(Skep::start(&work, 1, Observed::Yes)?, &work, load));
+        contest.run(args, args.short(), results)?;
+    }
+    Ok(())
+}
+
+fn idle(args: &Args, results: &mut Results) -> Result<()> {
+    let work = null::work()?;
+    for outstanding in [1, 64] {
+        let load = Load { outstanding, pools: 1 };
+        let mut contest = Contest::new("null, idle pools", outstanding);
+        contest.enter("skep, 1 pool", blocking(Skep::start(&work, 1, Observed::Yes)?, &work, load));
+        contest
+            .enter("skep, 10,000 pools", blocking(Skep::start(&work, 10_000, Observed::Yes)?, &work, load));
+        contest.run(args, args.short(), results)?;
+    }
+    Ok(())
+}
+
+fn ready(args: &Args, results: &mut Results) -> Result<()> {
+    let work = null::work()?;
+    let mut contest = Contest::new("null, one task in each pool", 10_000);
+    for pools in [16, 10_000] {
+        let load = Load { outstanding: pools, pools };
+        let system = Skep::start(&work, pools, Observed::No)?;
+        contest.enter(&format!("skep, {pools} ready pools"), blocking(system, &work, load));
+    }
+    contest.run(args, args.short(), results)
+}
+
+const FFN_OUTSTANDING: usize = 256;
+
+fn ffn(args: &Args, results: &mut Results) -> Result<()> {
+    let work = backend::ffn()?;
+    for pools in [1, 16] {
+        let workload = format!("ffn, {}, {pools} pool{}", backend::NAME, if pools == 1 { "" } else { "s" });
+        let load = Load { outstanding: FFN_OUTSTANDING, pools };
+        let runtime = tokio()?;
+        let mut contest = Contest::new(&workload, FFN_OUTSTANDING);
+        contest.enter("bare call, 64 rows", bare(&work, MAX_ROWS)?);
+        contest.enter("skep", blocking(Skep::start(&work, pools, Observed::Yes)?, &work, load));
+        contest.enter("floor", blocking(Floor::start(&work, pools)?, &work, load));
+        contest.enter("amate", blocking(Amate::start(&work, pools)?, &work, load));
+        let peer = runtime.block_on(async { BatchAintOne::start(&work, pools) })?;
+        contest.enter("batch-aint-one, awaited", awaited(&runtime, peer, &work, load));
+        #[cfg(all(feature = "candle", not(feature = "tch")))]
+        if pools == 1 {
+            contest.enter("batched-fn, awaited", awaited(&runtime, batched_fn::FfnFn, &work, load));
+        }
+        contest.enter("bare call, 1 row", bare(&work, 1)?);
+        contest.run(args, args.long(), results)?;
+        with_hivemind(args, results, &workload, &work, pools)?;
+    }
+    Ok(())
+}
+
+/// Skep beside hivemind's Runtime. Apart from the others, because a round of it takes seconds.
+fn with_hivemind<D: Device + Clone>(
+    args: &Args,
+    results: &mut Results,
+    workload: &str,
+    work: &Work<D>,
+    pools: usize,
+) -> Result<()> {
+    let Some(python) = &args.python else {
+        results.skip(&format!("hivemind, {workload}"), &args.no_python);
+        return Ok(());
+    };
+    let load = Load { outstanding: 256, pools };
+    let mut contest = Contest::new(workload, load.outstanding);
+    contest.enter("hivemind", Hivemind::start(python, workload, load)?.round());
+    contest.enter("skep", blocking(Skep::start(work, pools, Observed::Yes)?, work, load));
+    contest.run(args, args.long(), results)
+}
+
+/// A model at its limit: as many tasks as four batches hold.
+fn model(
+    args: &Args,
+    results: &mut Results,
+    name: &str,
+    work: &Work<backend::BackendDevice>,
+    rows: usize,
+) -> Result<()> {
+    let workload = format!("{name}, {}, batches of {rows}", backend::NAME);
+    let load = Load { outstanding: 4 * rows, pools: 1 };
+    let mut contest = Contest::new(&workload, load.outstanding);
+    contest.enter(&format!("bare call, {rows} rows"), bare(work, rows)?);
+    contest.enter("skep", blocking(Skep::with_rows(work, rows)?, work, load));
+    contest.enter("bare call, 1 row", bare(work, 1)?);
+    contest.run(args, args.long(), results)
+}
+
+/// Tokens of one batch of the models below, in all.
+const TOKENS: usize = 512;
+
+fn transformer(args: &Args, results: &mut Results) -> Result<()> {
+    let work = backend::transformer(64)?;
+    model(args, results, "transformer layer, 64 positions", &work, TOKENS / 64)
+}
+
+fn minilm(args: &Args, results: &mut Results) -> Result<()> {
+    let Some(folder) = &args.minilm else {
+        results.skip("minilm", "the model is not on this machine");
+        return Ok(());
+    };
+    for tokens in [16, 64, 128] {
+        let work = backend::minilm(folder, tokens)?;
+        model(args, results, &format!("MiniLM, {tokens} tokens"), &work, TOKENS / tokens)?;
+    }
+    Ok(())
+}

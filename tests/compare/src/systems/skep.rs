@@ -1,0 +1,88 @@
+//! Skep with everything on: tasks are checked against the schema, can be cancelled and expire, have priorities,
+//! and are counted.
+
+use super::{CAPACITY, MAX_ROWS};
+use crate::Result;
+use crate::drive::{Awaited, Blocking};
+use crate::work::Work;
+use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
+use skep_runtime_core::{Device, Observer, RunningRuntime, RuntimeBuilder, Ticket};
+use skep_stats::Stats;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) struct Skep<D: Device> {
+    pools: Arc<[TaskPool<D>]>,
+    stats: Stats,
+    _runtime: Arc<RunningRuntime<D>>,
+}
+
+impl<D: Device> Clone for Skep<D> {
+    fn clone(&self) -> Self {
+        Self {
+            pools: Arc::clone(&self.pools),
+            stats: self.stats.clone(),
+            _runtime: Arc::clone(&self._runtime),
+        }
+    }
+}
+
+/// What is left out to see what it costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Observed {
+    Yes,
+    No,
+}
+
+impl<D: Device + Clone> Skep<D> {
+    pub(crate) fn start(work: &Work<D>, pools: usize, observed: Observed) -> Result<Self> {
+        Self::new(work, pools, observed, MAX_ROWS)
+    }
+
+    /// One pool, whose batches have at most `max_rows` rows.
+    pub(crate) fn with_rows(work: &Work<D>, max_rows: usize) -> Result<Self> {
+        Self::new(work, 1, Observed::Yes, max_rows)
+    }
+
+    fn new(work: &Work<D>, pools: usize, observed: Observed, max_rows: usize) -> Result<Self> {
+        let mut builder = RuntimeBuilder::new(work.device());
+        let stats = Stats::new();
+        if observed == Observed::Yes {
+            builder = builder.observer(stats.observer() as Arc<dyn Observer>);
+        }
+        let options = PoolOptions { max_rows, capacity: CAPACITY, ..PoolOptions::default() };
+        let pools = (0..pools)
+            .map(|i| {
+                let block = work.block(&format!("block.{i}"))?;
+                Ok(builder.serve(block, ServeOptions::forward(options.clone()))?.forward)
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { pools, stats, _runtime: Arc::new(builder.start()?) })
+    }
+}
+
+impl<D: Device> Blocking<D::Tensor> for Skep<D> {
+    type Pending = Ticket<D::Tensor>;
+
+    fn submit(&self, pool: usize, task: Vec<D::Tensor>) -> Self::Pending {
+        self.pools[pool].submit(task).expect("a task that fits the schema of a running block")
+    }
+
+    fn wait(&self, pending: Self::Pending) -> Vec<D::Tensor> {
+        pending.wait().expect("a block that does not fail")
+    }
+
+    fn busy(&self) -> Option<Duration> {
+        Some(self.stats.snapshot().total.device.total)
+    }
+}
+
+impl<D: Device> Awaited<D::Tensor> for Skep<D> {
+    async fn call(&self, pool: usize, task: Vec<D::Tensor>) -> Vec<D::Tensor> {
+        let ticket = self.pools[pool].submit_async(task).await;
+        ticket
+            .expect("a task that fits the schema of a running block")
+            .await
+            .expect("a block that does not fail")
+    }
+}

@@ -1,0 +1,131 @@
+//! What all systems are given to do: a block on a device, and callers' tasks of one row each.
+
+use crate::Result;
+use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, Device};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One system runs at a time, so one counter serves all.
+static BATCHES: AtomicU64 = AtomicU64::new(0);
+
+/// Batches that all blocks of this process have run so far.
+pub(crate) fn batches_so_far() -> u64 {
+    BATCHES.load(Ordering::Relaxed)
+}
+
+/// Makes a caller's tasks, one after the other. Each has one row.
+pub(crate) type Tasks<T> = Box<dyn FnMut() -> Vec<T> + Send>;
+
+type Block<D> = Box<dyn Backend<D>>;
+type MakeBlock<D> = dyn Fn(&str) -> Result<Block<D>>;
+
+pub(crate) struct Work<D: Device> {
+    device: D,
+    block: Box<MakeBlock<D>>,
+    tasks: Box<dyn Fn() -> Tasks<D::Tensor>>,
+}
+
+pub(crate) fn block_of<D: Device>(block: impl Backend<D>) -> Block<D> {
+    Box::new(block)
+}
+
+impl<D: Device + Clone> Work<D> {
+    pub(crate) fn new(
+        device: D,
+        block: impl Fn(&str) -> Result<Block<D>> + 'static,
+        tasks: impl Fn() -> Tasks<D::Tensor> + 'static,
+    ) -> Self {
+        Self { device, block: Box::new(block), tasks: Box::new(tasks) }
+    }
+
+    pub(crate) fn device(&self) -> D {
+        self.device.clone()
+    }
+
+    /// The block of this name, which counts its batches.
+    pub(crate) fn block(&self, name: &str) -> Result<Counted<D>> {
+        Ok(Counted((self.block)(name)?))
+    }
+
+    /// The block on its device, without any runtime.
+    pub(crate) fn module(&self) -> Result<Module<D>> {
+        let mut block = self.block("bare")?;
+        block.load(&self.device).map_err(|error| error.to_string())?;
+        Ok(Module { device: self.device(), block })
+    }
+
+    pub(crate) fn tasks(&self) -> Tasks<D::Tensor> {
+        (self.tasks)()
+    }
+}
+
+/// A block that counts how often it is called forward.
+pub(crate) struct Counted<D: Device>(Block<D>);
+
+impl<D: Device> Backend<D> for Counted<D> {
+    fn info(&self) -> BlockInfo {
+        self.0.info()
+    }
+
+    fn load(&mut self, device: &D) -> std::result::Result<(), BoxError> {
+        self.0.load(device)
+    }
+
+    fn forward(&mut self, inputs: &[D::Tensor]) -> std::result::Result<Vec<D::Tensor>, BoxError> {
+        BATCHES.fetch_add(1, Ordering::Relaxed);
+        self.0.forward(inputs)
+    }
+
+    fn backward(
+        &mut self,
+        inputs: &[D::Tensor],
+        gradients: &[D::Tensor],
+    ) -> std::result::Result<Vec<D::Tensor>, BoxError> {
+        self.0.backward(inputs, gradients)
+    }
+
+    fn state(&self) -> std::result::Result<BlockState, BoxError> {
+        self.0.state()
+    }
+
+    fn restore(&mut self, state: &BlockState) -> std::result::Result<Vec<String>, BoxError> {
+        self.0.restore(state)
+    }
+}
+
+/// A block on its device: what a system calls that brings no device of its own.
+pub(crate) struct Module<D: Device> {
+    device: D,
+    block: Counted<D>,
+}
+
+impl<D: Device> Module<D> {
+    /// Takes what the block needs to once per thread.
+    pub(crate) fn bind(&self) -> std::result::Result<(), BoxError> {
+        Ok(self.device.bind_thread()?)
+    }
+
+    /// Joins the tasks' tensors, calls the block, and cuts its outputs up by task.
+    pub(crate) fn run(
+        &mut self,
+        tasks: Vec<Vec<D::Tensor>>,
+    ) -> std::result::Result<Vec<Vec<D::Tensor>>, BoxError> {
+        let rows = vec![1; tasks.len()];
+        let arity = tasks.first().map_or(0, Vec::len);
+        let mut columns: Vec<_> = (0..arity).map(|_| Vec::with_capacity(tasks.len())).collect();
+        for task in tasks {
+            columns.iter_mut().zip(task).for_each(|(column, tensor)| column.push(tensor));
+        }
+        let inputs = columns
+            .iter()
+            .map(|parts| self.device.gather(parts))
+            .collect::<std::result::Result<Vec<_>, _>>()?;
+        let outputs = self.block.forward(&inputs)?;
+        self.device.synchronize()?;
+        let mut answers: Vec<_> = rows.iter().map(|_| Vec::with_capacity(outputs.len())).collect();
+        for output in outputs {
+            let parts = self.device.scatter(output, &rows)?;
+            answers.iter_mut().zip(parts).for_each(|(answer, part)| answer.push(part));
+        }
+        Ok(answers)
+    }
+}

@@ -1,0 +1,349 @@
+//! Whole runtimes: device thread, loader, sender and timer, on the fake device and a clock that stands still.
+
+crate::programs! {
+    no_ring_is_lost: 6,
+    a_ring_meets_the_end_of_a_batch: 4,
+    a_drain_runs_what_was_accepted: 4,
+    a_drain_without_prefetch_runs_what_was_accepted: 2,
+    outputs_are_copied_back: 4,
+    an_abort_meets_callers: 4,
+    a_culprit_fails_alone: 3,
+    a_part_that_need_not_run_lets_a_caller_in: 3,
+    a_drop_meets_callers: 3,
+    two_shutdowns_meet: 4,
+    a_shutdown_meets_the_start: 2,
+    deadlines_meet_the_device: 3,
+    a_state_is_asked_for_at_the_end: 2,
+    a_device_dies_among_callers: 4,
+    a_limit_meets_the_end_of_a_batch: 4,
+    pools_change_hands: 4,
+}
+
+mod programs {
+    use crate::block_on;
+    use shuttle::thread::{JoinHandle, spawn};
+    use skep_pool::{Block, PoolOptions, Serve, ServeOptions, TaskPool};
+    use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock, ManualClock};
+    use skep_runtime_core::{
+        BatchEvent, ControlError, DeviceError, DeviceLoss, Health, Meter, Observer, PoolId, Priority,
+        Request, RunningRuntime, Runtime, RuntimeBuilder, Shutdown, ShutdownError, SubmitError, TaskError,
+        Ticket, Unrun,
+    };
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::{Duration, Instant};
+
+    /// There is no time here, so only a wait of none ends by itself.
+    const LIMIT: Duration = Duration::from_hours(1);
+    /// A row that makes its batch fail.
+    const CULPRIT: f32 = 13.0;
+    /// A row that is the end of the device.
+    const FATAL: f32 = 17.0;
+    const LATE: Duration = Duration::from_millis(10);
+
+    /// Tasks that were answered after they had been cut.
+    #[derive(Default)]
+    struct Answered(AtomicU64);
+
+    impl Observer for Answered {
+        fn started(&self, _: &str, _: Instant, _: &[Arc<dyn Meter>]) {}
+        fn batch(&self, event: &BatchEvent<'_>) {
+            self.0.fetch_add((event.tasks_succeeded + event.tasks_failed) as u64, Ordering::Relaxed);
+        }
+        fn unrun(&self, _: PoolId, _: Unrun, tasks: usize) {
+            self.0.fetch_add(tasks as u64, Ordering::Relaxed);
+        }
+        fn stopped(&self, _: Instant) {}
+    }
+
+    struct Rig {
+        served: [Block<FakeDevice>; 2],
+        pools: [TaskPool<FakeDevice>; 2],
+        clock: Arc<ManualClock>,
+        answered: Arc<Answered>,
+    }
+
+    fn block(name: &str) -> FnBlock<FakeDevice> {
+        FnBlock::rows(name, 1, |x: &[FakeTensor]| {
+            if x[0].values().contains(&FATAL) {
+                return Err(DeviceError::Fatal { device: "fake".to_owned(), message: String::new() }.into());
+            }
+            if x[0].values().contains(&CULPRIT) {
+                return Err("on purpose".into());
+            }
+            Ok(vec![x[0].map(|v| 2.0 * v)])
+        })
+    }
+
+    fn build(device: FakeDevice, prefetch: usize, limit: Option<Duration>) -> (Rig, Runtime<FakeDevice>) {
+        let (clock, answered) = (ManualClock::new(), Arc::new(Answered::default()));
+        let mut builder = RuntimeBuilder::new(device)
+            .prefetch(prefetch)
+            .hand_over(Duration::ZERO)
+            .clock(Arc::clone(&clock) as Arc<_>)
+            .observer(Arc::clone(&answered) as Arc<_>);
+        if let Some(limit) = limit {
+            builder = builder.batch_limit(limit);
+        }
+        let served = [("one", 2), ("two", 1)].map(|(name, capacity)| {
+            let options =
+                PoolOptions { max_rows: 2, capacity, split_large_tasks: true, ..PoolOptions::default() };
+            builder.serve(block(name), ServeOptions::forward(options)).unwrap()
+        });
+        let pools = served.each_ref().map(|served| served.forward.clone());
+        (Rig { served, pools, clock, answered }, builder.build().unwrap())
+    }
+
+    fn start(device: FakeDevice, prefetch: usize) -> (Rig, RunningRuntime<FakeDevice>) {
+        let (rig, runtime) = build(device, prefetch, None);
+        (rig, runtime.start().unwrap())
+    }
+
+    /// How tasks may end.
+    #[derive(Clone, Copy, PartialEq)]
+    enum May {
+        Succeed,
+        BeShutDown,
+        Expire,
+        BeLost,
+    }
+
+    /// Three callers: one waits, one awaits, one drops what it has submitted.
+    fn callers(rig: &Rig, may: &'static [May]) -> Vec<JoinHandle<()>> {
+        let allowed = |result: Result<Vec<FakeTensor>, TaskError>, value: f32, may: &[May]| match result {
+            Ok(outputs) => assert_eq!(outputs, [FakeTensor::rows(&[[2.0 * value]])]),
+            Err(TaskError::ShutDown) => assert!(may.contains(&May::BeShutDown), "shut down"),
+            Err(TaskError::Expired { .. }) => assert!(may.contains(&May::Expire), "expired"),
+            Err(TaskError::DeviceLost(_)) => assert!(may.contains(&May::BeLost), "lost"),
+            Err(other) => panic!("no task should end like this: {other}"),
+        };
+        let task = move |value: f32| {
+            let request = Request::new(vec![FakeTensor::rows(&[[value]])]);
+            if may.contains(&May::Expire) { request.deadline(LATE) } else { request }
+        };
+        let closed = |error: &SubmitError| match error {
+            SubmitError::ShutDown | SubmitError::DeadlinePassed => {}
+            SubmitError::DeviceLost(_) => assert!(may.contains(&May::BeLost), "lost"),
+            other => panic!("no task should be refused like this: {other}"),
+        };
+        let [one, two] = rig.pools.clone();
+        let waiting = spawn(move || match one.submit(task(1.0)) {
+            Ok(ticket) => allowed(ticket.wait(), 1.0, may),
+            Err(refused) => closed(&refused.error),
+        });
+        let urgent = two.clone();
+        let awaiting =
+            spawn(move || match block_on(urgent.submit_async(task(2.0).priority(Priority::URGENT))) {
+                Ok(ticket) => allowed(block_on(ticket), 2.0, may),
+                Err(refused) => closed(&refused.error),
+            });
+        let dropping = spawn(move || match two.submit(task(3.0)) {
+            Ok(ticket) => drop(ticket),
+            Err(refused) => closed(&refused.error),
+        });
+        vec![waiting, awaiting, dropping]
+    }
+
+    impl Rig {
+        /// Every task that was submitted is accounted for, once.
+        fn assert_reconciled(&self) {
+            let counts = self.pools.each_ref().map(TaskPool::counts);
+            let submitted: u64 = counts.iter().map(|c| c.submitted).sum();
+            let uncut: u64 = counts.iter().map(|c| c.refused + c.cancelled + c.expired + c.shut_down).sum();
+            let cut = self.answered.0.load(Ordering::Relaxed);
+            assert_eq!(submitted, uncut + cut, "{counts:?} and {cut} answered after the cut");
+            assert!(counts.iter().all(|c| c.waiting == 0), "{counts:?}");
+        }
+    }
+
+    fn join(threads: Vec<JoinHandle<()>>) {
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    }
+
+    fn drain(device: FakeDevice, prefetch: usize) {
+        let (rig, runtime) = start(device, prefetch);
+        let callers = callers(&rig, &[May::Succeed]);
+        runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
+        join(callers);
+        drop(runtime);
+        rig.assert_reconciled();
+    }
+
+    /// One task runs, and another is submitted just as its batch is over.
+    pub(super) fn a_ring_meets_the_end_of_a_batch() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let callers = rig.pools.clone().map(|pool| {
+            spawn(move || pool.submit(vec![FakeTensor::rows(&[[1.0]])]).unwrap().wait().map(drop).unwrap())
+        });
+        join(callers.into());
+        drop(runtime);
+        rig.assert_reconciled();
+    }
+
+    /// Everybody is answered before anything else wakes the runtime's threads.
+    pub(super) fn no_ring_is_lost() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        join(callers(&rig, &[May::Succeed]));
+        drop(runtime);
+        rig.assert_reconciled();
+    }
+
+    pub(super) fn a_drain_runs_what_was_accepted() {
+        drain(FakeDevice::new(), 1);
+    }
+
+    pub(super) fn a_drain_without_prefetch_runs_what_was_accepted() {
+        drain(FakeDevice::new(), 0);
+    }
+
+    pub(super) fn outputs_are_copied_back() {
+        drain(FakeDevice::new().remote(), 1);
+    }
+
+    pub(super) fn an_abort_meets_callers() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let callers = callers(&rig, &[May::Succeed, May::BeShutDown]);
+        runtime.shutdown(Shutdown::Abort, LIMIT).unwrap();
+        join(callers);
+        rig.assert_reconciled();
+    }
+
+    /// A batch that fails in the device's hands or on its way back is taken apart, also while the runtime
+    /// is drained.
+    pub(super) fn a_culprit_fails_alone() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let pool = rig.pools[0].clone();
+        let submit = |value: f32| pool.submit(vec![FakeTensor::rows(&[[value]])]).unwrap();
+        let tickets = [submit(1.0), submit(CULPRIT), submit(2.0)];
+        let draining = spawn({
+            let handle = runtime.handle();
+            move || handle.shutdown(Shutdown::Drain, LIMIT).unwrap()
+        });
+        let [one, culprit, two] = tickets.map(Ticket::wait);
+        assert_eq!(one.unwrap(), [FakeTensor::rows(&[[2.0]])]);
+        assert!(matches!(culprit, Err(TaskError::Failed(_))));
+        assert_eq!(two.unwrap(), [FakeTensor::rows(&[[4.0]])]);
+        draining.join().unwrap();
+        drop(runtime);
+        rig.assert_reconciled();
+    }
+
+    /// Parts of a task that has failed leave the queue without being run, and callers wait for their room.
+    pub(super) fn a_part_that_need_not_run_lets_a_caller_in() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let pool = rig.pools[1].clone();
+        let doomed = pool.submit(vec![FakeTensor::rows(&[[CULPRIT], [1.0], [2.0], [3.0], [4.0]])]).unwrap();
+        let waiting = spawn(move || pool.submit(vec![FakeTensor::rows(&[[1.0]])]).unwrap().wait().map(drop));
+        assert!(matches!(doomed.wait(), Err(TaskError::Failed(_))));
+        waiting.join().unwrap().unwrap();
+        drop(runtime);
+        rig.assert_reconciled();
+    }
+
+    pub(super) fn a_drop_meets_callers() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let callers = callers(&rig, &[May::Succeed, May::BeShutDown]);
+        drop(runtime);
+        join(callers);
+        rig.assert_reconciled();
+    }
+
+    pub(super) fn two_shutdowns_meet() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let callers = callers(&rig, &[May::Succeed, May::BeShutDown]);
+        let handle = runtime.handle();
+        let draining = spawn(move || handle.shutdown(Shutdown::Drain, LIMIT).unwrap());
+        runtime.shutdown(Shutdown::Abort, LIMIT).unwrap();
+        draining.join().unwrap();
+        join(callers);
+        rig.assert_reconciled();
+    }
+
+    pub(super) fn a_shutdown_meets_the_start() {
+        let (rig, runtime) = build(FakeDevice::new(), 1, None);
+        let callers = callers(&rig, &[May::Succeed, May::BeShutDown]);
+        let handle = runtime.handle();
+        let stopping = spawn(move || handle.shutdown(Shutdown::Drain, LIMIT).unwrap());
+        drop(runtime.start());
+        stopping.join().unwrap();
+        join(callers);
+        rig.assert_reconciled();
+    }
+
+    pub(super) fn deadlines_meet_the_device() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let callers = callers(&rig, &[May::Succeed, May::Expire]);
+        rig.clock.advance(LATE);
+        // Callers whose deadline counts from now on are served, for time stands still again.
+        join(callers);
+        runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
+        rig.assert_reconciled();
+    }
+
+    pub(super) fn a_state_is_asked_for_at_the_end() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let handle = runtime.handle();
+        let asking = spawn(move || {
+            let state = handle.state("one");
+            assert!(matches!(state, Ok(_) | Err(ControlError::ShutDown)), "{state:?}");
+        });
+        runtime.shutdown(Shutdown::Abort, LIMIT).unwrap();
+        asking.join().unwrap();
+        rig.assert_reconciled();
+    }
+
+    /// Submits a task that is the end of the device, if it is still there.
+    fn kill(pool: &TaskPool<FakeDevice>) -> JoinHandle<()> {
+        let pool = pool.clone();
+        spawn(move || {
+            if let Ok(ticket) = pool.submit(vec![FakeTensor::rows(&[[FATAL]])]) {
+                assert!(matches!(ticket.wait(), Err(TaskError::DeviceLost(DeviceLoss::Fatal(_)))));
+            }
+        })
+    }
+
+    /// Two tasks want to be the end of the device, and everybody hears of it.
+    pub(super) fn a_device_dies_among_callers() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let mut threads = callers(&rig, &[May::Succeed, May::BeLost]);
+        threads.extend(rig.pools.each_ref().map(kill));
+        join(threads);
+        runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
+        assert!(matches!(runtime.health(), Health::Lost(DeviceLoss::Fatal(_))));
+        drop(runtime);
+        rig.assert_reconciled();
+    }
+
+    /// The limit of a batch passes just as it ends, or does not end yet.
+    pub(super) fn a_limit_meets_the_end_of_a_batch() {
+        let (rig, runtime) = build(FakeDevice::new(), 1, Some(LATE));
+        let runtime = runtime.start().unwrap();
+        let callers = callers(&rig, &[May::Succeed, May::BeLost]);
+        rig.clock.advance(LATE);
+        join(callers);
+        let ended = runtime.shutdown(Shutdown::Drain, LIMIT);
+        assert!(matches!(ended, Ok(()) | Err(ShutdownError::DeviceStuck { .. })), "{ended:?}");
+        drop(runtime);
+        rig.assert_reconciled();
+    }
+
+    /// Another runtime takes a pool over while the first one comes to its end, and callers are at it.
+    pub(super) fn pools_change_hands() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        kill(&rig.pools[0]).join().unwrap();
+        let mut builder = RuntimeBuilder::new(FakeDevice::new()).clock(Arc::clone(&rig.clock) as Arc<_>);
+        for served in &rig.served {
+            builder.take_over(block(&served.info.name), served).unwrap();
+        }
+        let ending = spawn(move || drop(runtime));
+        let calling = callers(&rig, &[May::Succeed, May::BeLost]);
+        let second = builder.start().unwrap();
+        let ticket = rig.pools[0].submit(vec![FakeTensor::rows(&[[5.0]])]).unwrap();
+        assert_eq!(ticket.wait().unwrap(), [FakeTensor::rows(&[[10.0]])]);
+        join(calling);
+        ending.join().unwrap();
+        second.shutdown(Shutdown::Drain, LIMIT).unwrap();
+    }
+}

@@ -1,0 +1,278 @@
+//! A soak: runtimes are started, loaded, harmed and stopped again and again, and every answer is checked.
+//!
+//! One [`life`](Soak::life) is one runtime with dozens of pools on a device that goes wrong by seed. Callers
+//! hand tasks in, in every way there is, cancel some, are impatient with some, and doom some; in the middle
+//! of it the runtime ends in one of the ways there are. Then the callers' notes, the ledger of what the
+//! blocks did and the runtime's own accounts are held against each other.
+//!
+//! [`run`](Soak::run) goes on from life to life, and sees to it that nothing of a life is left after it.
+//!
+//! The seed decides what is done and what goes wrong. When it happens is up to the machine.
+//!
+//! ```
+//! use skep_runtime_core::testing::FakeDevice;
+//! use skep_tests::Subject;
+//! use skep_tests::soak::Soak;
+//!
+//! struct Fake;
+//! impl Subject for Fake {
+//!     type Device = FakeDevice;
+//!     fn device() -> FakeDevice {
+//!         FakeDevice::new()
+//!     }
+//! }
+//! let report = Soak { seed: 1, callers: 4, tasks_each: 20, fault_rate: 0.01 }.life::<Fake>(0);
+//! assert!(report.is_clean(), "{report}");
+//! ```
+
+mod caller;
+mod device;
+mod ending;
+mod faults;
+mod ledger;
+mod report;
+mod stuck;
+
+pub use faults::{Fault, Faults};
+pub use report::Report;
+
+use crate::Subject;
+use crate::kit::{LIMIT, quiet_panics, threads, threads_left};
+use caller::{Caller, Habits, Served};
+use device::{Faulty, faulty_block};
+use ending::Ending;
+use ledger::{Answer, Census, Ledger};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
+use skep_runtime_core::{Device, FailureRules, Pass, RuntimeBuilder};
+use skep_stats::{PoolSnapshot, Stats};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// What a soak does.
+#[derive(Clone, Copy, Debug)]
+pub struct Soak {
+    /// What decides everything but the threads' timing.
+    pub seed: u64,
+    /// Threads that hand tasks in.
+    pub callers: u32,
+    /// Tasks that each of them hands in to each runtime.
+    pub tasks_each: u32,
+    /// How likely each fault is, each time that it could happen: `0.0..=0.1`.
+    pub fault_rate: f64,
+}
+
+/// Lives before the first measurement: some things are allocated once in a process.
+const WARM_UP: u64 = 10;
+
+impl Soak {
+    /// One runtime after the other for as long as `goes_on` says so, which is told what was counted so far.
+    ///
+    /// `allocated` tells the bytes that the process has allocated now. What is left of them at the end, and
+    /// of the threads, has leaked.
+    pub fn run<S: Subject>(
+        &self,
+        allocated: fn() -> usize,
+        mut goes_on: impl FnMut(&Report) -> bool,
+    ) -> Report {
+        let mut report = Report::default();
+        let mut before = (threads(), allocated());
+        for number in 0.. {
+            report += self.life::<S>(number);
+            if number < WARM_UP {
+                before = (before.0, allocated());
+            } else if !goes_on(&report) {
+                break;
+            }
+        }
+        report.leaked += threads_left(before.0) as u64;
+        report.leaked += allocated().saturating_sub(before.1) as u64;
+        report
+    }
+
+    /// One runtime, from its start to its end.
+    pub fn life<S: Subject>(&self, number: u64) -> Report {
+        quiet_panics();
+        let mut rng = StdRng::seed_from_u64(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let ending = Ending::random(&mut rng);
+        let (tell, gone) = channel();
+        let census = Census::new(tell);
+        let counted = Arc::downgrade(&census);
+        let device = Faulty {
+            inner: S::device(),
+            faults: Faults::new(rng.random(), self.fault_rate),
+            ledger: Arc::new(Ledger::default()),
+            census,
+            stuck: stuck::Stuck::new(),
+            room: if rng.random_bool(0.5) { 24 } else { usize::MAX },
+            remote: rng.random_bool(0.5),
+            last_run: AtomicU32::new(0),
+        };
+        let report = self.ends_with(ending, device, &mut rng);
+        // The last of a device and its tensors tells; what holds on to one of them leaks it.
+        let leaked = gone.recv_timeout(LIMIT).is_err();
+        let living = counted.upgrade().map_or(0, |census| census.living() as u64);
+        Report { leaked: u64::from(leaked).max(living), ..report }
+    }
+
+    fn ends_with<D: Device>(&self, ending: Ending, device: Faulty<D>, rng: &mut StdRng) -> Report {
+        let stats = Stats::new();
+        let mut builder = RuntimeBuilder::new(device)
+            .prefetch(rng.random_range(0..3))
+            .senders(rng.random_range(1..4))
+            .hand_over(if rng.random_bool(0.5) { Duration::ZERO } else { Duration::from_micros(50) })
+            .observer(stats.observer());
+        let device = Arc::clone(builder.device());
+        let pools = serve(&mut builder, rng);
+        let runtime = builder.build().expect("settings are in range");
+
+        let new_caller = |number, open, rng: &mut StdRng| {
+            let habits = Habits { doom: self.fault_rate, open };
+            let rng = StdRng::seed_from_u64(rng.random());
+            Caller::new(number, rng, habits, Arc::clone(&device), Arc::clone(&pools))
+        };
+        let (tell, told) = channel();
+        let callers: Vec<_> = (0..self.callers)
+            .map(|number| {
+                let caller = new_caller(number, rng.random_range(1..24), rng);
+                let (tell, tasks) = (tell.clone(), self.tasks_each);
+                Working::start(caller, tasks, move || {
+                    tell.send(()).ok();
+                })
+            })
+            .collect();
+        drop(tell);
+        let mut ender = new_caller(self.callers, usize::MAX, rng);
+        let mut hangs = 0;
+        ending.of(runtime, &mut ender, || {
+            let waits = (0..self.callers / 2).map(|_| told.recv_timeout(2 * LIMIT));
+            hangs = waits.filter(|told| *told == Err(RecvTimeoutError::Timeout)).count() as u64;
+        });
+        ender.finish();
+
+        let mut seen = Report { lives: 1, lost: ender.report.lost + hangs, ..ender.report };
+        let mut answers = ender.answers;
+        for caller in callers {
+            match caller.end() {
+                Some((report, more)) => {
+                    seen += report;
+                    answers.extend(more);
+                }
+                None => seen.lost += 1,
+            }
+        }
+        let trains = |number| pools.iter().any(|p| p.number == number && p.pass == Pass::Backward);
+        let verdict = device.ledger.judge(&answers, trains);
+        seen.doubled += verdict.doubled;
+        seen.mixed_up += verdict.mixed_up;
+        seen.late += verdict.late;
+        seen.harmed += verdict.harmed;
+        reconcile(seen, &accounts(&stats, &pools))
+    }
+}
+
+/// Blocks with pools of all kinds, dozens in all.
+fn serve<D: Device>(builder: &mut RuntimeBuilder<Faulty<D>>, rng: &mut StdRng) -> Arc<[Served<D>]> {
+    let device = Arc::clone(builder.device());
+    let mut pools = Vec::new();
+    for block in 0..rng.random_range(12..24) {
+        let options = ServeOptions { forward: options(rng), backward: options(rng) };
+        let block = faulty_block(&device, &format!("block.{block}"), pools.len(), rng.random_bool(0.5));
+        let block = builder.serve(block, options).expect("names and options are right");
+        let mut add = |pool: TaskPool<_>, pass| {
+            let number = u32::try_from(pools.len()).unwrap();
+            pools.push(Served { pool, number, pass });
+        };
+        add(block.forward, Pass::Forward);
+        block.backward.into_iter().for_each(|pool| add(pool, Pass::Backward));
+    }
+    pools.into()
+}
+
+fn options(rng: &mut StdRng) -> PoolOptions {
+    let max_rows = [1, 4, 16, 32][rng.random_range(0..4)];
+    let patient = rng.random_bool(0.3);
+    PoolOptions {
+        max_rows,
+        min_rows: if patient { rng.random_range(1..=max_rows) } else { 1 },
+        max_delay: patient.then(|| Duration::from_micros(rng.random_range(0..500))),
+        capacity: [1, 8, 64][rng.random_range(0..3)],
+        split_large_tasks: rng.random_bool(0.5),
+        failures: FailureRules { rerun: rng.random_bool(0.8), check_finite: rng.random_bool(0.5) },
+        ..PoolOptions::default()
+    }
+}
+
+/// A caller on a thread of its own.
+struct Working {
+    thread: JoinHandle<()>,
+    result: Receiver<(Report, Vec<Answer>)>,
+}
+
+impl Working {
+    fn start<D: Device>(mut caller: Caller<D>, tasks: u32, halfway: impl FnOnce() + Send + 'static) -> Self {
+        let (tell, result) = channel();
+        let work = move || {
+            let goes_on = (0..tasks / 2).all(|_| caller.act());
+            halfway();
+            if goes_on {
+                (tasks / 2..tasks).all(|_| caller.act());
+            }
+            caller.finish();
+            tell.send((caller.report, caller.answers)).ok();
+        };
+        let thread = thread::Builder::new().name("soak-caller".to_owned()).spawn(work).unwrap();
+        Self { thread, result }
+    }
+
+    /// What the caller has seen; `None` when it hangs, or has seen what must not be and has panicked.
+    fn end(self) -> Option<(Report, Vec<Answer>)> {
+        let result = self.result.recv_timeout(2 * LIMIT);
+        if !matches!(result, Err(RecvTimeoutError::Timeout)) {
+            self.thread.join().ok();
+        }
+        result.ok()
+    }
+}
+
+/// The runtime's own accounts, which pools keep for themselves until the runtime has started.
+fn accounts<D: Device>(stats: &Stats, pools: &[Served<D>]) -> PoolSnapshot {
+    let snapshot = stats.snapshot();
+    if !snapshot.pools.is_empty() {
+        return snapshot.total;
+    }
+    let mut total = PoolSnapshot::default();
+    for counts in pools.iter().map(|served| served.pool.counts()) {
+        total.submitted += counts.submitted;
+        total.refused += counts.refused;
+        total.cancelled += counts.cancelled;
+        total.expired += counts.expired;
+        total.failed += counts.shut_down;
+        total.waiting += counts.waiting;
+    }
+    total
+}
+
+/// Holds the callers' notes against the runtime's accounts.
+fn reconcile(mut seen: Report, accounts: &PoolSnapshot) -> Report {
+    let answered = accounts.answered();
+    seen.lost += accounts.submitted.saturating_sub(answered);
+    seen.doubled += answered.saturating_sub(accounts.submitted);
+    // What became of a task whose ticket was dropped, only the runtime knows.
+    let unseen = [
+        (accounts.submitted, seen.submitted, 0),
+        (accounts.refused, seen.refused, 0),
+        (accounts.succeeded, seen.succeeded, seen.dropped),
+        (accounts.expired, seen.expired, seen.dropped),
+        (accounts.failed, seen.failed + seen.shut_down, seen.dropped),
+        (accounts.cancelled, 0, seen.dropped),
+    ];
+    for (counted, seen_by_callers, unseen) in unseen {
+        seen.unbalanced += counted.abs_diff(counted.clamp(seen_by_callers, seen_by_callers + unseen));
+    }
+    seen
+}

@@ -1,0 +1,100 @@
+//! What a soak has counted.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+/// What a soak has counted. The first figures say what there was, those from `lost` on must be 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Runtimes started, or meant to be.
+    pub lives: u64,
+    /// Calls that handed a task in.
+    pub submitted: u64,
+    /// Tasks that got their outputs.
+    pub succeeded: u64,
+    /// Tasks whose batch failed.
+    pub failed: u64,
+    /// Tasks whose ticket was dropped.
+    pub dropped: u64,
+    /// Tasks that expired.
+    pub expired: u64,
+    /// Tasks given up at a shutdown.
+    pub shut_down: u64,
+    /// Tasks given back at submit.
+    pub refused: u64,
+    /// Tasks that had no answer when every wait was over.
+    pub lost: u64,
+    /// Tasks answered more than once, and rows run again although they had run well.
+    pub doubled: u64,
+    /// Outputs that do not belong to their inputs.
+    pub mixed_up: u64,
+    /// Tasks told that they had expired that ran all the same.
+    pub late: u64,
+    /// Tasks that failed because of what another one held.
+    pub harmed: u64,
+    /// Tasks that the runtime's accounts and the callers count differently.
+    pub unbalanced: u64,
+    /// Tensors, threads and bytes that were left.
+    pub leaked: u64,
+}
+
+impl Report {
+    /// Whether nothing was lost, doubled, mixed up, late, counted differently or leaked.
+    pub fn is_clean(&self) -> bool {
+        self.wrong().iter().all(|(_, count)| *count == 0)
+    }
+
+    fn wrong(&self) -> [(&'static str, u64); 7] {
+        [
+            ("lost", self.lost),
+            ("doubled", self.doubled),
+            ("mixed up", self.mixed_up),
+            ("late", self.late),
+            ("harmed", self.harmed),
+            ("unbalanced", self.unbalanced),
+            ("leaked", self.leaked),
+        ]
+    }
+
+    fn seen(&self) -> [(&'static str, u64); 8] {
+        [
+            ("runtimes", self.lives),
+            ("submitted", self.submitted),
+            ("succeeded", self.succeeded),
+            ("failed", self.failed),
+            ("dropped", self.dropped),
+            ("expired", self.expired),
+            ("shut down", self.shut_down),
+            ("refused", self.refused),
+        ]
+    }
+}
+
+impl AddAssign for Report {
+    fn add_assign(&mut self, other: Self) {
+        self.lives += other.lives;
+        self.submitted += other.submitted;
+        self.succeeded += other.succeeded;
+        self.failed += other.failed;
+        self.dropped += other.dropped;
+        self.expired += other.expired;
+        self.shut_down += other.shut_down;
+        self.refused += other.refused;
+        self.lost += other.lost;
+        self.doubled += other.doubled;
+        self.mixed_up += other.mixed_up;
+        self.late += other.late;
+        self.harmed += other.harmed;
+        self.unbalanced += other.unbalanced;
+        self.leaked += other.leaked;
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (what, count) in self.seen().iter().chain(&self.wrong()) {
+            writeln!(f, "{what:<10} {count:>12}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,46 @@
+//! A block that does not return until it is let go.
+
+use skep_runtime_core::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+/// Where every run passes. Armed, it holds the next one.
+pub(super) struct Stuck {
+    armed: Mutex<Option<(Sender<()>, Receiver<()>)>>,
+}
+
+/// Lets the run go when it is dropped.
+pub(super) struct Hold {
+    entered: Receiver<()>,
+    _release: Sender<()>,
+}
+
+impl Stuck {
+    pub(super) fn new() -> Self {
+        Self { armed: Mutex::new(None) }
+    }
+
+    /// Holds the next run.
+    pub(super) fn arm(&self) -> Hold {
+        let (enter, entered) = channel();
+        let (release, released) = channel();
+        *self.armed.lock() = Some((enter, released));
+        Hold { entered, _release: release }
+    }
+
+    /// Returns at once, unless armed: then when the [`Hold`] is dropped.
+    pub(super) fn pass(&self) {
+        let armed = self.armed.lock().take();
+        if let Some((enter, released)) = armed {
+            enter.send(()).ok();
+            released.recv().ok();
+        }
+    }
+}
+
+impl Hold {
+    /// Waits until a run is held; false when `limit` passes first.
+    pub(super) fn holds(&self, limit: Duration) -> bool {
+        self.entered.recv_timeout(limit).is_ok()
+    }
+}
