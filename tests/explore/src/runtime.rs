@@ -7,12 +7,17 @@ crate::programs! {
     a_drain_without_prefetch_runs_what_was_accepted: 2,
     outputs_are_copied_back: 4,
     an_abort_meets_callers: 4,
+    an_abort_without_prefetch_meets_callers: 2,
     a_culprit_fails_alone: 3,
+    an_abort_meets_a_failed_batch: 3,
+    batches_that_do_not_fit_meet_callers: 3,
     a_part_that_need_not_run_lets_a_caller_in: 3,
     a_drop_meets_callers: 3,
     two_shutdowns_meet: 4,
     a_shutdown_meets_the_start: 2,
+    a_limit_that_passes_meets_callers: 3,
     deadlines_meet_the_device: 3,
+    deadlines_meet_a_failed_batch: 3,
     a_state_is_asked_for_at_the_end: 2,
 }
 
@@ -20,10 +25,11 @@ mod programs {
     use crate::block_on;
     use shuttle::thread::{JoinHandle, spawn};
     use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
+    use skep_runtime_core::sync::Mutex;
     use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock, ManualClock};
     use skep_runtime_core::{
-        BatchEvent, ControlError, Meter, Observer, PoolId, Priority, Request, RunningRuntime, Runtime,
-        RuntimeBuilder, Shutdown, SubmitError, TaskError, Ticket, Unrun,
+        BatchEvent, ControlError, DeviceError, Meter, Observer, PoolId, Priority, Request, RunningRuntime,
+        Runtime, RuntimeBuilder, Shutdown, ShutdownError, SubmitError, TaskError, Ticket, Unrun,
     };
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +39,8 @@ mod programs {
     const LIMIT: Duration = Duration::from_hours(1);
     /// A row that makes its batch fail.
     const CULPRIT: f32 = 13.0;
+    /// A row beside which there is no room for another.
+    const LARGE: f32 = 17.0;
     const LATE: Duration = Duration::from_millis(10);
 
     /// Tasks that were answered after they had been cut.
@@ -54,19 +62,29 @@ mod programs {
         pools: [TaskPool<FakeDevice>; 2],
         clock: Arc<ManualClock>,
         answered: Arc<Answered>,
+        /// The rows of every run, those that failed too.
+        ran: Arc<Mutex<Vec<f32>>>,
     }
 
     fn build(device: FakeDevice, prefetch: usize) -> (Rig, Runtime<FakeDevice>) {
         let (clock, answered) = (ManualClock::new(), Arc::new(Answered::default()));
+        let ran = Arc::new(Mutex::new(Vec::new()));
         let mut builder = RuntimeBuilder::new(device)
             .prefetch(prefetch)
             .hand_over(Duration::ZERO)
             .clock(Arc::clone(&clock) as Arc<_>)
             .observer(Arc::clone(&answered) as Arc<_>);
         let pools = [("one", 2), ("two", 1)].map(|(name, capacity)| {
-            let block = FnBlock::rows(name, 1, |x: &[FakeTensor]| {
-                if x[0].values().contains(&CULPRIT) {
+            let seen = Arc::clone(&ran);
+            let block = FnBlock::rows(name, 1, move |x: &[FakeTensor]| {
+                let rows = x[0].values();
+                seen.lock().extend(rows);
+                if rows.contains(&CULPRIT) {
                     return Err("on purpose".into());
+                }
+                if rows.contains(&LARGE) && rows.len() > 1 {
+                    let (device, message) = ("fake".to_owned(), "on purpose".to_owned());
+                    return Err(DeviceError::OutOfMemory { device, message }.into());
                 }
                 Ok(vec![x[0].map(|v| 2.0 * v)])
             });
@@ -74,7 +92,7 @@ mod programs {
                 PoolOptions { max_rows: 2, capacity, split_large_tasks: true, ..PoolOptions::default() };
             builder.serve(block, ServeOptions::forward(options)).unwrap().forward
         });
-        (Rig { pools, clock, answered }, builder.build().unwrap())
+        (Rig { pools, clock, answered, ran }, builder.build().unwrap())
     }
 
     fn start(device: FakeDevice, prefetch: usize) -> (Rig, RunningRuntime<FakeDevice>) {
@@ -135,6 +153,36 @@ mod programs {
         }
     }
 
+    /// A batch of these tasks, or several, and what came of each.
+    fn tickets<const N: usize>(rig: &Rig, rows: [f32; N], deadline: Option<Duration>) -> [Tried; N] {
+        rows.map(|row| {
+            let request = Request::new(vec![FakeTensor::rows(&[[row]])]);
+            let ticket = rig.pools[0].submit(Request { deadline, ..request }).unwrap();
+            Tried { row, ticket }
+        })
+    }
+
+    struct Tried {
+        row: f32,
+        ticket: Ticket<FakeTensor>,
+    }
+
+    impl Tried {
+        /// Waits for the answer: the outputs, or for the culprit its failure, or what else may be.
+        fn wait(self, rig: &Rig, may: &[May]) {
+            match self.ticket.wait() {
+                Ok(outputs) => assert_eq!(outputs, [FakeTensor::rows(&[[2.0 * self.row]])]),
+                Err(TaskError::Failed(_)) => assert_eq!(self.row.to_bits(), CULPRIT.to_bits(), "harmed"),
+                Err(TaskError::ShutDown) => assert!(may.contains(&May::BeShutDown), "shut down"),
+                Err(TaskError::Expired { .. }) => {
+                    assert!(may.contains(&May::Expire), "expired");
+                    assert!(!rig.ran.lock().contains(&self.row), "{} expired and ran", self.row);
+                }
+                Err(other) => panic!("no task should end like this: {other}"),
+            }
+        }
+    }
+
     fn join(threads: Vec<JoinHandle<()>>) {
         for thread in threads {
             thread.join().unwrap();
@@ -181,11 +229,57 @@ mod programs {
         drain(FakeDevice::new().remote(), 1);
     }
 
-    pub(super) fn an_abort_meets_callers() {
-        let (rig, runtime) = start(FakeDevice::new(), 1);
+    fn abort(prefetch: usize) {
+        let (rig, runtime) = start(FakeDevice::new(), prefetch);
         let callers = callers(&rig, &[May::Succeed, May::BeShutDown]);
         runtime.shutdown(Shutdown::Abort, LIMIT).unwrap();
         join(callers);
+        rig.assert_reconciled();
+    }
+
+    pub(super) fn an_abort_meets_callers() {
+        abort(1);
+    }
+
+    pub(super) fn an_abort_without_prefetch_meets_callers() {
+        abort(0);
+    }
+
+    /// A batch fails while the runtime is aborted: no neighbour of the culprit is told that it failed.
+    pub(super) fn an_abort_meets_a_failed_batch() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let tried = tickets(&rig, [1.0, CULPRIT], None);
+        let handle = runtime.handle();
+        let aborting = spawn(move || handle.shutdown(Shutdown::Abort, LIMIT).unwrap());
+        for tried in tried {
+            tried.wait(&rig, &[May::BeShutDown]);
+        }
+        aborting.join().unwrap();
+        drop(runtime);
+        rig.assert_reconciled();
+    }
+
+    /// The device has no room for what callers go on submitting, and batches that are too large have been
+    /// gathered ahead.
+    pub(super) fn batches_that_do_not_fit_meet_callers() {
+        let (rig, runtime) = start(FakeDevice::new(), 2);
+        let callers = callers(&rig, &[May::Succeed]);
+        for tried in tickets(&rig, [LARGE, 5.0, LARGE], None) {
+            tried.wait(&rig, &[]);
+        }
+        join(callers);
+        runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
+        rig.assert_reconciled();
+    }
+
+    /// The shutdown's time is up at once.
+    pub(super) fn a_limit_that_passes_meets_callers() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let callers = callers(&rig, &[May::Succeed, May::BeShutDown]);
+        let stopped = runtime.shutdown(Shutdown::Drain, Duration::ZERO);
+        assert!(matches!(stopped, Ok(()) | Err(ShutdownError::LimitPassed { .. })), "{stopped:?}");
+        join(callers);
+        runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
         rig.assert_reconciled();
     }
 
@@ -257,6 +351,18 @@ mod programs {
         rig.clock.advance(LATE);
         // Callers whose deadline counts from now on are served, for time stands still again.
         join(callers);
+        runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
+        rig.assert_reconciled();
+    }
+
+    /// Time passes while a batch is taken apart: what expires has not run, and what has run once does not expire.
+    pub(super) fn deadlines_meet_a_failed_batch() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let tried = tickets(&rig, [1.0, CULPRIT, 2.0], Some(LATE));
+        rig.clock.advance(LATE);
+        for tried in tried {
+            tried.wait(&rig, &[May::Expire]);
+        }
         runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
         rig.assert_reconciled();
     }
