@@ -9,6 +9,7 @@ crate::programs! {
     an_abort_meets_callers: 4,
     an_abort_without_prefetch_meets_callers: 2,
     a_culprit_fails_alone: 3,
+    a_culprit_is_found_on_the_way_back: 3,
     an_abort_meets_a_failed_batch: 3,
     batches_that_do_not_fit_meet_callers: 3,
     a_part_that_need_not_run_lets_a_caller_in: 3,
@@ -39,6 +40,8 @@ mod programs {
     const LIMIT: Duration = Duration::from_hours(1);
     /// A row that makes its batch fail.
     const CULPRIT: f32 = 13.0;
+    /// A row that the outputs lack.
+    const MISSING: f32 = 19.0;
     /// A row beside which there is no room for another.
     const LARGE: f32 = 17.0;
     const LATE: Duration = Duration::from_millis(10);
@@ -86,7 +89,8 @@ mod programs {
                     let (device, message) = ("fake".to_owned(), "on purpose".to_owned());
                     return Err(DeviceError::OutOfMemory { device, message }.into());
                 }
-                Ok(vec![x[0].map(|v| 2.0 * v)])
+                let rows = rows.iter().filter(|v| **v != MISSING).map(|v| [2.0 * v]);
+                Ok(vec![FakeTensor::rows(&rows.collect::<Vec<_>>())])
             });
             let options =
                 PoolOptions { max_rows: 2, capacity, split_large_tasks: true, ..PoolOptions::default() };
@@ -172,7 +176,7 @@ mod programs {
         fn wait(self, rig: &Rig, may: &[May]) {
             match self.ticket.wait() {
                 Ok(outputs) => assert_eq!(outputs, [FakeTensor::rows(&[[2.0 * self.row]])]),
-                Err(TaskError::Failed(_)) => assert_eq!(self.row.to_bits(), CULPRIT.to_bits(), "harmed"),
+                Err(TaskError::Failed(_)) => assert!([CULPRIT, MISSING].contains(&self.row), "harmed"),
                 Err(TaskError::ShutDown) => assert!(may.contains(&May::BeShutDown), "shut down"),
                 Err(TaskError::Expired { .. }) => {
                     assert!(may.contains(&May::Expire), "expired");
@@ -245,6 +249,16 @@ mod programs {
         abort(0);
     }
 
+    /// A batch that fails in a sender's hands is taken apart, although everybody else is asleep by then.
+    pub(super) fn a_culprit_is_found_on_the_way_back() {
+        let (rig, runtime) = start(FakeDevice::new().remote(), 1);
+        for tried in tickets(&rig, [1.0, MISSING, 2.0], None) {
+            tried.wait(&rig, &[]);
+        }
+        drop(runtime);
+        rig.assert_reconciled();
+    }
+
     /// A batch fails while the runtime is aborted: no neighbour of the culprit is told that it failed.
     pub(super) fn an_abort_meets_a_failed_batch() {
         let (rig, runtime) = start(FakeDevice::new(), 1);
@@ -283,8 +297,7 @@ mod programs {
         rig.assert_reconciled();
     }
 
-    /// A batch that fails in the device's hands or on its way back is taken apart, also while the runtime
-    /// is drained.
+    /// A batch that fails in the device's hands is taken apart, also while the runtime is drained.
     pub(super) fn a_culprit_fails_alone() {
         let (rig, runtime) = start(FakeDevice::new(), 1);
         let pool = rig.pools[0].clone();
