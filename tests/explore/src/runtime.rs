@@ -17,6 +17,7 @@ crate::programs! {
     two_shutdowns_meet: 4,
     a_shutdown_meets_the_start: 2,
     a_limit_that_passes_meets_callers: 3,
+    a_limit_that_passes_meets_deadlines: 3,
     deadlines_meet_the_device: 3,
     deadlines_meet_a_failed_batch: 3,
     a_state_is_asked_for_at_the_end: 2,
@@ -67,6 +68,8 @@ mod programs {
         answered: Arc<Answered>,
         /// The rows of every run, those that failed too.
         ran: Arc<Mutex<Vec<f32>>>,
+        /// The rows of tasks that have expired.
+        expired: Mutex<Vec<f32>>,
     }
 
     fn build(device: FakeDevice, prefetch: usize) -> (Rig, Runtime<FakeDevice>) {
@@ -81,6 +84,8 @@ mod programs {
             let seen = Arc::clone(&ran);
             let block = FnBlock::rows(name, 1, move |x: &[FakeTensor]| {
                 let rows = x[0].values();
+                // It takes its time: others go on meanwhile.
+                shuttle::thread::yield_now();
                 seen.lock().extend(rows);
                 if rows.contains(&CULPRIT) {
                     return Err("on purpose".into());
@@ -96,7 +101,7 @@ mod programs {
                 PoolOptions { max_rows: 2, capacity, split_large_tasks: true, ..PoolOptions::default() };
             builder.serve(block, ServeOptions::forward(options)).unwrap().forward
         });
-        (Rig { pools, clock, answered, ran }, builder.build().unwrap())
+        (Rig { pools, clock, answered, ran, expired: Mutex::default() }, builder.build().unwrap())
     }
 
     fn start(device: FakeDevice, prefetch: usize) -> (Rig, RunningRuntime<FakeDevice>) {
@@ -154,6 +159,8 @@ mod programs {
             let cut = self.answered.0.load(Ordering::Relaxed);
             assert_eq!(submitted, uncut + cut, "{counts:?} and {cut} answered after the cut");
             assert!(counts.iter().all(|c| c.waiting == 0), "{counts:?}");
+            let ran = self.ran.lock();
+            assert!(self.expired.lock().iter().all(|row| !ran.contains(row)), "expired and ran");
         }
     }
 
@@ -180,7 +187,7 @@ mod programs {
                 Err(TaskError::ShutDown) => assert!(may.contains(&May::BeShutDown), "shut down"),
                 Err(TaskError::Expired { .. }) => {
                     assert!(may.contains(&May::Expire), "expired");
-                    assert!(!rig.ran.lock().contains(&self.row), "{} expired and ran", self.row);
+                    rig.expired.lock().push(self.row);
                 }
                 Err(other) => panic!("no task should end like this: {other}"),
             }
@@ -355,6 +362,21 @@ mod programs {
         drop(runtime.start());
         stopping.join().unwrap();
         join(callers);
+        rig.assert_reconciled();
+    }
+
+    /// The shutdown's time is up at once, and so is the deadline of one of a batch's two tasks.
+    pub(super) fn a_limit_that_passes_meets_deadlines() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let tried = tickets(&rig, [1.0], Some(LATE)).into_iter().chain(tickets(&rig, [2.0], None));
+        let handle = runtime.handle();
+        let stopping = spawn(move || drop(handle.shutdown(Shutdown::Drain, Duration::ZERO)));
+        rig.clock.advance(LATE);
+        for tried in tried {
+            tried.wait(&rig, &[May::BeShutDown, May::Expire]);
+        }
+        stopping.join().unwrap();
+        runtime.shutdown(Shutdown::Abort, LIMIT).unwrap();
         rig.assert_reconciled();
     }
 
