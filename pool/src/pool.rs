@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use skep_runtime_core::sync::event_listener::{Event, EventListener, Listener};
 use skep_runtime_core::sync::{Mutex, guarded};
 use skep_runtime_core::{
-    BatchError, Cancel, Clock, Counts, Device, Dims, Doorbell, JoinParts, Meter, Pool, Priority, Refused,
-    Reply, Request, Schema, Shape, Shutdown, StartError, Submit, SubmitError, TaskError, TaskKey, Ticket,
+    BatchError, Cancel, Clock, Counts, Device, DeviceError, DeviceLoss, Dims, Doorbell, JoinParts, Meter,
+    Pool, Priority, Refused, Reply, Request, Schema, Shape, Shutdown, StartError, Submit, SubmitError,
+    TaskError, TaskKey, Ticket,
 };
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,6 +44,8 @@ pub(crate) struct State<T> {
     pub(crate) queue: Queue<T>,
     pub(crate) counts: Counts,
     pub(crate) closed: Option<Shutdown>,
+    /// The runtime has lost its device, and no other has taken the pool over.
+    pub(crate) loss: Option<DeviceLoss>,
     pub(crate) doorbell: Option<Doorbell>,
     /// Rung, and not looked at since: ringing again would tell nothing new.
     pub(crate) rung: bool,
@@ -59,7 +62,9 @@ impl<T> State<T> {
         now: Instant,
         options: &PoolOptions,
     ) -> Result<(), SubmitError> {
-        if self.closed.is_some() {
+        if let Some(loss) = &self.loss {
+            Err(SubmitError::DeviceLost(loss.clone()))
+        } else if self.closed.is_some() {
             Err(SubmitError::ShutDown)
         } else if deadline.is_some_and(|deadline| deadline <= now) {
             Err(SubmitError::DeadlinePassed)
@@ -126,6 +131,7 @@ impl<D: Device> TaskPool<D> {
             queue: Queue::new(),
             counts: Counts::default(),
             closed: None,
+            loss: None,
             doorbell: None,
             rung: false,
             armed: None,
@@ -162,12 +168,18 @@ impl<D: Device> TaskPool<D> {
         self.inner.counts()
     }
 
+    /// Why the pool takes no tasks until another runtime [takes it over](crate::Serve::take_over): its own has
+    /// lost the device.
+    pub fn loss(&self) -> Option<DeviceLoss> {
+        self.inner.state.lock().loss.clone()
+    }
+
     /// Hands a task in, or gives it back at once.
     ///
     /// # Errors
     ///
-    /// The task does not fit the schema, the queue is full, or the runtime is shut down. The inputs come
-    /// back with the error.
+    /// The task does not fit the schema, the queue is full, the device is lost, or the runtime is shut down. The
+    /// inputs come back with the error.
     pub fn try_submit(
         &self,
         request: impl Into<Request<D::Tensor>>,
@@ -261,7 +273,8 @@ impl<D: Device> Inner<D> {
         let Request { inputs, priority, deadline } = request;
         let refused = |(error, inputs)| self.count_refused(error, inputs);
         let inputs = in_order(&self.schema, inputs).map_err(refused)?;
-        let checked = check(&*self.device, &self.schema, &inputs).and_then(|shape| {
+        let check = || {
+            let shape = check(&*self.device, &self.schema, &inputs)?;
             let (rows, max) = (shape.rows, self.options.max_rows);
             if rows <= max {
                 Ok((shape, Vec::new()))
@@ -270,6 +283,9 @@ impl<D: Device> Inner<D> {
             } else {
                 Err(SubmitError::TooManyRows { rows, max })
             }
+        };
+        let checked = guarded(check).unwrap_or_else(|message| {
+            Err(SubmitError::Unreadable(Arc::new(DeviceError::operation(format!("panic: {message}")))))
         });
         let (Shape { rows, free }, parts) = match checked {
             Ok(checked) => checked,

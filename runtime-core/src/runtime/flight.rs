@@ -23,6 +23,8 @@ pub(crate) struct Flight<T> {
 
 struct State<T> {
     started: bool,
+    /// Since when the device works on it, while it does and somebody watches that.
+    at_work: Option<Instant>,
     tasks: Vec<Option<BatchTask<T>>>,
 }
 
@@ -45,7 +47,7 @@ impl<T> State<T> {
 impl<T> Flight<T> {
     fn new(pool: PoolId, tasks: Vec<Option<BatchTask<T>>>, started: bool) -> Arc<Self> {
         let has_deadline = !started && tasks.iter().flatten().any(|task| task.deadline.is_some());
-        Arc::new(Self { pool, has_deadline, state: Mutex::new(State { started, tasks }) })
+        Arc::new(Self { pool, has_deadline, state: Mutex::new(State { started, at_work: None, tasks }) })
     }
 
     /// Expires tasks of a batch that has not started, and says when the next one expires.
@@ -60,6 +62,15 @@ impl<T> Flight<T> {
         let expired = state.take_expired(now);
         let next = state.tasks.iter().flatten().filter_map(|task| task.deadline).min();
         (expired, next)
+    }
+
+    /// Notes since when the device works on this batch; `None` when it has come back from it.
+    pub(crate) fn set_at_work(&self, since: Option<Instant>) {
+        self.state.lock().at_work = since;
+    }
+
+    pub(crate) fn at_work(&self) -> Option<Instant> {
+        self.state.lock().at_work
     }
 
     /// Takes all replies that nobody has taken yet, in the order of the tasks.
@@ -193,7 +204,7 @@ pub(crate) struct Done<T> {
     pub(crate) batch: Cut<T>,
     /// They have served, and are freed where the batch is delivered, not on the device thread.
     pub(crate) inputs: Vec<T>,
-    pub(crate) outputs: Result<Vec<T>, BatchError>,
+    pub(crate) outputs: Result<Vec<T>, Arc<BatchError>>,
 }
 
 /// What has come of a batch that was taken apart, so far.
