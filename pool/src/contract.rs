@@ -1,10 +1,11 @@
 //! The pool as the runtime sees it.
 
-use crate::pool::Inner;
-use crate::queue::Queued;
+use crate::pool::{Inner, State};
+use crate::queue::{Queued, Taken};
+use skep_runtime_core::sync::atomic::Ordering;
 use skep_runtime_core::{
-    Batch, BatchTask, Cancel, Counts, Device, Doorbell, FailureRules, Look, Meter, Pool, RuntimeId, Settled,
-    Shutdown, TaskError, TaskKey,
+    Batch, Cancel, Counts, Device, Doorbell, FailureRules, Look, Meter, Pool, RuntimeId, Settled, Shutdown,
+    TaskError, TaskKey, Urgency,
 };
 use std::time::Instant;
 
@@ -23,10 +24,10 @@ impl<D: Device> Meter for Inner<D> {
 impl<D: Device> Pool<D> for Inner<D> {
     fn attach(&self, doorbell: Doorbell) {
         let mut state = self.state.lock();
-        state.doorbell = Some(doorbell);
+        self.doorbell.set(doorbell).ok();
         // What has been waiting since before the start may expire too.
         if let Some(first) = state.queue.first_deadline() {
-            state.arm(first);
+            state.arm(self.doorbell.get(), first);
         }
         drop(state);
         self.room.notify(usize::MAX);
@@ -43,40 +44,35 @@ impl<D: Device> Pool<D> for Inner<D> {
     }
 
     fn cut(&self, now: Instant, most_rows: usize) -> Option<Batch<D::Tensor>> {
+        let taken = self.take(&mut self.state.lock(), now, most_rows);
+        self.batch(taken)
+    }
+
+    fn cut_if(&self, expected: Urgency, now: Instant, most_rows: usize) -> (Option<Batch<D::Tensor>>, Look) {
         let mut state = self.state.lock();
-        let draining = state.closed.is_some();
-        let before = state.queue.tasks();
-        let items = state.queue.cut(now, &self.options, draining, most_rows);
-        // More than the batch holds: what need not run any more has left as well.
-        state.freed += before - state.queue.tasks();
-        if items.is_empty() && state.freed > 0 {
-            // No batch, so nobody says when the locks are released. The timer looks at the pool in a moment.
-            state.arm(now);
+        state.rung = false;
+        let look = state.queue.look(now, &self.options, state.closed.is_some());
+        if look != Look::Ready(expected) {
+            return (None, look);
         }
+        let taken = self.take(&mut state, now, most_rows);
+        let look = state.queue.look(now, &self.options, state.closed.is_some());
         drop(state);
-        let arity = items.first()?.inputs.len();
-        let mut inputs: Vec<Vec<D::Tensor>> = (0..arity).map(|_| Vec::with_capacity(items.len())).collect();
-        let mut tasks = Vec::with_capacity(items.len());
-        for item in items {
-            let Queued { inputs: tensors, rows, submitted, deadline, reply, .. } = item;
-            for (column, tensor) in inputs.iter_mut().zip(tensors) {
-                column.push(tensor);
-            }
-            tasks.push(BatchTask { rows, submitted, deadline, reply });
-        }
-        Some(Batch { inputs, tasks })
+        (self.batch(taken), look)
     }
 
     fn after_cut(&self) {
-        let freed = std::mem::take(&mut self.state.lock().freed);
-        self.room.notify_additional(freed);
+        if self.crowded.load(Ordering::SeqCst) {
+            let freed = std::mem::take(&mut self.state.lock().freed);
+            self.room.notify_additional(freed);
+        }
     }
 
     fn expire(&self, now: Instant) -> Option<Instant> {
         let mut state = self.state.lock();
         let (expired, next) = state.queue.expire(now);
         state.armed = next;
-        let bell = if expired.is_empty() { None } else { state.ring() };
+        let bell = if expired.is_empty() { None } else { state.ring(self.doorbell.get()) };
         drop(state);
         if let Some(bell) = bell {
             bell.ring();
@@ -110,7 +106,7 @@ impl<D: Device> Cancel for Inner<D> {
     fn cancel(&self, task: TaskKey) {
         let mut state = self.state.lock();
         let (cancelled, news) = state.queue.cancel(task);
-        let bell = if news { state.ring() } else { None };
+        let bell = if news { state.ring(self.doorbell.get()) } else { None };
         drop(state);
         if let Some(bell) = bell {
             bell.ring();
@@ -121,11 +117,38 @@ impl<D: Device> Cancel for Inner<D> {
     }
 
     fn runtime(&self) -> Option<RuntimeId> {
-        self.state.lock().doorbell.as_ref().map(Doorbell::runtime)
+        self.doorbell.get().map(Doorbell::runtime)
     }
 }
 
 impl<D: Device> Inner<D> {
+    /// Takes the tasks of the next batch out of the queue. That is all that happens under the lock: the tensors
+    /// are in the memory of other processors, and callers wait.
+    fn take(&self, state: &mut State<D::Tensor>, now: Instant, most_rows: usize) -> Option<Taken<D::Tensor>> {
+        let draining = state.closed.is_some();
+        let before = state.queue.tasks();
+        let spare = || std::mem::take(&mut *self.spare.lock());
+        let taken = state.queue.cut(now, &self.options, draining, most_rows, spare);
+        // More than the batch holds: what need not run any more has left as well.
+        let freed = before - state.queue.tasks();
+        if self.crowded.load(Ordering::SeqCst) {
+            state.freed += freed;
+        }
+        if taken.is_none() && freed > 0 {
+            // No batch, so nobody says when the locks are released. The timer looks at the pool in a moment.
+            state.arm(self.doorbell.get(), now);
+        }
+        taken
+    }
+
+    fn batch(&self, taken: Option<Taken<D::Tensor>>) -> Option<Batch<D::Tensor>> {
+        let (batch, buffer) = taken?.into_batch();
+        if buffer.capacity() > 0 {
+            *self.spare.lock() = buffer;
+        }
+        Some(batch)
+    }
+
     fn answer_expired(&self, items: Vec<Queued<D::Tensor>>, now: Instant) {
         let error =
             |item: &Queued<_>| TaskError::Expired { waited: now.saturating_duration_since(item.submitted) };

@@ -28,8 +28,7 @@ impl<'a> Contest<'a> {
         if !args.outstanding.is_empty() && !args.outstanding.contains(&self.outstanding) {
             return Ok(());
         }
-        let wanted = |system: &str| args.systems.iter().any(|name| system.starts_with(name.as_str()));
-        self.entries.retain(|(system, _)| args.systems.is_empty() || wanted(system));
+        self.entries.retain(|(system, _)| args.systems.is_empty() || args.systems.contains(system));
         let mut samples: Vec<Vec<Sample>> = self.entries.iter().map(|_| Vec::new()).collect();
         for counts in std::iter::once(false).chain((0..args.rounds).map(|_| true)) {
             for ((system, round), samples) in self.entries.iter_mut().zip(&mut samples) {
