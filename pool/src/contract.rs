@@ -4,8 +4,8 @@ use crate::pool::{Inner, State};
 use crate::queue::{Queued, Taken};
 use skep_runtime_core::sync::atomic::Ordering;
 use skep_runtime_core::{
-    Batch, Cancel, Counts, Device, Doorbell, FailureRules, Look, Meter, Pool, RuntimeId, Settled, Shutdown,
-    TaskError, TaskKey, Urgency,
+    Batch, Cancel, Counts, Device, DeviceLoss, Doorbell, FailureRules, Look, Meter, Pool, RuntimeId, Settled,
+    Shutdown, TaskError, TaskKey, Urgency,
 };
 use std::time::Instant;
 
@@ -24,10 +24,14 @@ impl<D: Device> Meter for Inner<D> {
 impl<D: Device> Pool<D> for Inner<D> {
     fn attach(&self, doorbell: Doorbell) {
         let mut state = self.state.lock();
-        self.doorbell.set(doorbell).ok();
+        state.doorbell = Some(doorbell);
+        if state.loss.take().is_some() {
+            // Nothing waits, and everything that was counted is the former runtime's.
+            (state.counts, state.closed, state.armed, state.rung) = (Counts::default(), None, None, false);
+        }
         // What has been waiting since before the start may expire too.
         if let Some(first) = state.queue.first_deadline() {
-            state.arm(self.doorbell.get(), first);
+            state.arm(first);
         }
         drop(state);
         self.room.notify(usize::MAX);
@@ -72,12 +76,12 @@ impl<D: Device> Pool<D> for Inner<D> {
         let mut state = self.state.lock();
         let (expired, next) = state.queue.expire(now);
         state.armed = next;
-        let bell = if expired.is_empty() { None } else { state.ring(self.doorbell.get()) };
+        let bell = if expired.is_empty() { None } else { state.ring() };
         drop(state);
         if let Some(bell) = bell {
             bell.ring();
         }
-        self.answer_expired(expired, now);
+        drop(self.settle_expired(expired, now));
         // Callers who wait for room have deadlines of their own.
         self.room.notify(usize::MAX);
         next
@@ -89,16 +93,21 @@ impl<D: Device> Pool<D> for Inner<D> {
         if state.closed != Some(Shutdown::Abort) {
             state.closed = Some(how);
         }
-        let (mut expired, mut given_up) = (Vec::new(), Vec::new());
-        if how == Shutdown::Abort {
-            // What the timer has not come to yet had expired all the same.
-            expired = state.queue.expire(now).0;
-            given_up = state.queue.clear();
-        }
+        let waiting = if how == Shutdown::Abort { state.queue.clear() } else { Vec::new() };
         drop(state);
-        self.answer_expired(expired, now);
-        self.answer(given_up, |_| TaskError::ShutDown, |counts| &mut counts.shut_down);
+        drop(self.give_up(waiting, now, &TaskError::ShutDown));
         self.room.notify(usize::MAX);
+    }
+
+    fn lose(&self, loss: &DeviceLoss) -> Vec<Settled<D::Tensor>> {
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        state.loss = Some(loss.clone());
+        let waiting = state.queue.clear();
+        drop(state);
+        let settled = self.give_up(waiting, now, &TaskError::DeviceLost(loss.clone()));
+        self.room.notify(usize::MAX);
+        settled
     }
 }
 
@@ -106,18 +115,18 @@ impl<D: Device> Cancel for Inner<D> {
     fn cancel(&self, task: TaskKey) {
         let mut state = self.state.lock();
         let (cancelled, news) = state.queue.cancel(task);
-        let bell = if news { state.ring(self.doorbell.get()) } else { None };
+        let bell = if news { state.ring() } else { None };
         drop(state);
         if let Some(bell) = bell {
             bell.ring();
         }
         let freed = cancelled.iter().filter(|item| item.last).count();
-        self.answer(cancelled, |_| TaskError::Cancelled, |counts| &mut counts.cancelled);
+        drop(self.settle(cancelled, |_| TaskError::Cancelled, |counts| &mut counts.cancelled));
         self.room.notify_additional(freed);
     }
 
     fn runtime(&self) -> Option<RuntimeId> {
-        self.doorbell.get().map(Doorbell::runtime)
+        self.state.lock().doorbell.as_ref().map(Doorbell::runtime)
     }
 }
 
@@ -136,7 +145,7 @@ impl<D: Device> Inner<D> {
         }
         if taken.is_none() && freed > 0 {
             // No batch, so nobody says when the locks are released. The timer looks at the pool in a moment.
-            state.arm(self.doorbell.get(), now);
+            state.arm(now);
         }
         taken
     }
@@ -149,24 +158,38 @@ impl<D: Device> Inner<D> {
         Some(batch)
     }
 
-    fn answer_expired(&self, items: Vec<Queued<D::Tensor>>, now: Instant) {
-        let error =
-            |item: &Queued<_>| TaskError::Expired { waited: now.saturating_duration_since(item.submitted) };
-        self.answer(items, error, |counts| &mut counts.expired);
+    /// Settles tasks that waited when the pool was closed.
+    fn give_up(
+        &self,
+        waiting: Vec<Queued<D::Tensor>>,
+        now: Instant,
+        error: &TaskError,
+    ) -> Vec<Settled<D::Tensor>> {
+        // What the timer has not come to yet had expired all the same.
+        let (expired, given_up) = waiting.into_iter().partition(|item| item.expired(now));
+        let mut settled = self.settle_expired(expired, now);
+        settled.extend(self.settle(given_up, |_| error.clone(), |counts| &mut counts.shut_down));
+        settled
     }
 
-    /// Answers tasks that were taken out of the queue. They are counted first: who has an answer finds it
-    /// counted.
-    fn answer(
+    fn settle_expired(&self, items: Vec<Queued<D::Tensor>>, now: Instant) -> Vec<Settled<D::Tensor>> {
+        let error =
+            |item: &Queued<_>| TaskError::Expired { waited: now.saturating_duration_since(item.submitted) };
+        self.settle(items, error, |counts| &mut counts.expired)
+    }
+
+    /// Fixes the answers of tasks that were taken out of the queue. They are counted before they are delivered:
+    /// who has an answer finds it counted.
+    fn settle(
         &self,
         items: Vec<Queued<D::Tensor>>,
         error: impl Fn(&Queued<D::Tensor>) -> TaskError,
         count: impl FnOnce(&mut Counts) -> &mut u64,
-    ) {
+    ) -> Vec<Settled<D::Tensor>> {
         if items.is_empty() {
-            return;
+            return Vec::new();
         }
-        let settled: Vec<Settled<_>> = items
+        let settled: Vec<_> = items
             .into_iter()
             .filter_map(|item| {
                 let error = error(&item);
@@ -174,6 +197,6 @@ impl<D: Device> Inner<D> {
             })
             .collect();
         *count(&mut self.state.lock().counts) += settled.len() as u64;
-        drop(settled);
+        settled
     }
 }

@@ -9,10 +9,11 @@ use skep_runtime_core::sync::atomic::{AtomicBool, Ordering};
 use skep_runtime_core::sync::event_listener::{Event, EventListener, Listener};
 use skep_runtime_core::sync::{Mutex, guarded};
 use skep_runtime_core::{
-    BatchError, Cancel, Clock, Counts, Device, Dims, Doorbell, JoinParts, Meter, Pool, Priority, Refused,
-    Reply, Request, Schema, Shape, Shutdown, StartError, Submit, SubmitError, TaskError, TaskKey, Ticket,
+    BatchError, Cancel, Clock, Counts, Device, DeviceError, DeviceLoss, Dims, Doorbell, JoinParts, Meter,
+    Pool, Priority, Refused, Reply, Request, Schema, Shape, Shutdown, StartError, Submit, SubmitError,
+    TaskError, TaskKey, Ticket,
 };
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Takes tasks for one pass of one block, and cuts them into batches. Cheap to clone.
@@ -35,8 +36,6 @@ pub(crate) struct Inner<D: Device> {
     schema: Schema,
     pub(crate) options: PoolOptions,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Set while `state` is locked, once the runtime starts.
-    pub(crate) doorbell: OnceLock<Doorbell>,
     pub(crate) state: Mutex<State<D::Tensor>>,
     /// The buffer that the tasks of the last batch were in, for tasks to come.
     pub(crate) spare: Mutex<Places<Queued<D::Tensor>>>,
@@ -52,6 +51,9 @@ pub(crate) struct State<T> {
     pub(crate) queue: Queue<T>,
     pub(crate) counts: Counts,
     pub(crate) closed: Option<Shutdown>,
+    /// The runtime has lost its device, and no other has taken the pool over.
+    pub(crate) loss: Option<DeviceLoss>,
+    pub(crate) doorbell: Option<Doorbell>,
     /// Rung, and not looked at since: ringing again would tell nothing new.
     pub(crate) rung: bool,
     /// The earliest time at which the runtime will ask for expired tasks.
@@ -67,7 +69,9 @@ impl<T> State<T> {
         now: Instant,
         options: &PoolOptions,
     ) -> Result<(), SubmitError> {
-        if self.closed.is_some() {
+        if let Some(loss) = &self.loss {
+            Err(SubmitError::DeviceLost(loss.clone()))
+        } else if self.closed.is_some() {
             Err(SubmitError::ShutDown)
         } else if deadline.is_some_and(|deadline| deadline <= now) {
             Err(SubmitError::DeadlinePassed)
@@ -79,15 +83,15 @@ impl<T> State<T> {
     }
 
     /// Notes that there is news, and says whom to tell once the lock is released.
-    pub(crate) fn ring<'a>(&mut self, doorbell: Option<&'a Doorbell>) -> Option<&'a Doorbell> {
-        let bell = if self.rung { None } else { doorbell };
+    pub(crate) fn ring(&mut self) -> Option<Doorbell> {
+        let bell = if self.rung { None } else { self.doorbell.clone() };
         self.rung |= bell.is_some();
         bell
     }
 
     /// Sees to it that the runtime asks for expired tasks at `at`.
-    pub(crate) fn arm(&mut self, doorbell: Option<&Doorbell>, at: Instant) {
-        if let Some(doorbell) = doorbell
+    pub(crate) fn arm(&mut self, at: Instant) {
+        if let Some(doorbell) = &self.doorbell
             && self.armed.is_none_or(|armed| at < armed)
         {
             self.armed = Some(at);
@@ -127,6 +131,8 @@ impl<D: Device> TaskPool<D> {
             queue: Queue::new(),
             counts: Counts::default(),
             closed: None,
+            loss: None,
+            doorbell: None,
             rung: false,
             armed: None,
             freed: 0,
@@ -137,7 +143,6 @@ impl<D: Device> TaskPool<D> {
             schema,
             options,
             clock,
-            doorbell: OnceLock::new(),
             state: Mutex::new(state),
             spare: Mutex::new(Places::new()),
             crowded: AtomicBool::new(false),
@@ -171,12 +176,18 @@ impl<D: Device> TaskPool<D> {
         self.inner.counts()
     }
 
+    /// Why the pool takes no tasks until another runtime [takes it over](crate::Serve::take_over): its own has
+    /// lost the device.
+    pub fn loss(&self) -> Option<DeviceLoss> {
+        self.inner.state.lock().loss.clone()
+    }
+
     /// Hands a task in, or gives it back at once.
     ///
     /// # Errors
     ///
-    /// The task does not fit the schema, the queue is full, or the runtime is shut down. The inputs come
-    /// back with the error.
+    /// The task does not fit the schema, the queue is full, the device is lost, or the runtime is shut down. The
+    /// inputs come back with the error.
     pub fn try_submit(
         &self,
         request: impl Into<Request<D::Tensor>>,
@@ -265,7 +276,8 @@ impl<D: Device> Inner<D> {
         let Request { inputs, priority, deadline } = request;
         let refused = |(error, inputs)| self.count_refused(error, inputs);
         let inputs = in_order(&self.schema, inputs).map_err(refused)?;
-        let checked = check(&*self.device, &self.schema, &inputs).and_then(|shape| {
+        let check = || {
+            let shape = check(&*self.device, &self.schema, &inputs)?;
             let (rows, max) = (shape.rows, self.options.max_rows);
             if rows <= max {
                 Ok((shape, Vec::new()))
@@ -274,6 +286,9 @@ impl<D: Device> Inner<D> {
             } else {
                 Err(SubmitError::TooManyRows { rows, max })
             }
+        };
+        let checked = guarded(check).unwrap_or_else(|message| {
+            Err(SubmitError::Unreadable(Arc::new(DeviceError::operation(format!("panic: {message}")))))
         });
         let (Shape { rows, free }, parts) = match checked {
             Ok(checked) => checked,
@@ -298,7 +313,7 @@ impl<D: Device> Inner<D> {
     }
 
     fn is_own_thread(&self) -> bool {
-        self.doorbell.get().is_some_and(Doorbell::is_own_thread)
+        self.state.lock().doorbell.as_ref().is_some_and(Doorbell::is_own_thread)
     }
 
     /// Gets into the queue, and takes the tensors out of the candidate then.
@@ -317,7 +332,6 @@ impl<D: Device> Inner<D> {
         }
         let Candidate { rows, priority, submitted, deadline, .. } = *candidate;
         let (free, parts) = (&candidate.free, std::mem::take(&mut candidate.parts));
-        let doorbell = self.doorbell.get();
         let task = state.queue.next_seq();
         let key = TaskKey { priority, seq: task };
         let mut news = false;
@@ -338,9 +352,9 @@ impl<D: Device> Inner<D> {
         }
         state.counts.submitted += 1;
         if let Some(deadline) = deadline {
-            state.arm(doorbell, deadline);
+            state.arm(deadline);
         }
-        let bell = if news { state.ring(doorbell) } else { None };
+        let bell = if news { state.ring() } else { None };
         drop(state);
         if let Some(bell) = bell {
             bell.ring();
@@ -370,7 +384,7 @@ impl<D: Device> Inner<D> {
             other => return other.map(Step::Queued),
         }
         if let Some(deadline) = candidate.deadline {
-            self.state.lock().arm(self.doorbell.get(), deadline);
+            self.state.lock().arm(deadline);
         }
         Ok(Step::Wait(listener))
     }

@@ -22,7 +22,7 @@ pub(crate) struct Queued<T> {
 }
 
 impl<T> Queued<T> {
-    fn expired(&self, now: Instant) -> bool {
+    pub(crate) fn expired(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
 

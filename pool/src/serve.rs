@@ -3,6 +3,7 @@
 use crate::options::PoolOptions;
 use crate::pool::TaskPool;
 use skep_runtime_core::{Backend, BlockInfo, Device, Pass, RuntimeBuilder, Schema, StartError};
+use std::iter;
 use std::sync::Arc;
 
 /// How a block is served.
@@ -51,6 +52,42 @@ pub trait Serve<D: Device> {
     ///
     /// When a name is taken, the block cannot be loaded, or an option is out of range.
     fn serve(&mut self, block: impl Backend<D>, options: ServeOptions) -> Result<Block<D>, StartError>;
+
+    /// Loads a block onto the device and feeds it from the pools of another one, whose runtime has lost its
+    /// device. When this runtime starts, they take tasks again; callers keep the pools that they have. The
+    /// block is a new one: load its weights, or [restore](skep_runtime_core::Handle::restore) its state from a
+    /// checkpoint.
+    ///
+    /// ```
+    /// use skep_pool::{Serve, ServeOptions};
+    /// use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
+    /// use skep_runtime_core::{DeviceError, Health, RuntimeBuilder};
+    ///
+    /// let mut builder = RuntimeBuilder::new(FakeDevice::new());
+    /// let dying = FnBlock::rows("double", 1, |_: &[FakeTensor]| {
+    ///     Err(DeviceError::Fatal { device: "gpu:0".into(), message: "fell off the bus".into() }.into())
+    /// });
+    /// let served = builder.serve(dying, ServeOptions::default())?;
+    /// let mut runtime = builder.start()?;
+    ///
+    /// let task = || vec![FakeTensor::rows(&[[1.0]])];
+    /// assert!(served.forward.submit(task())?.wait().is_err());
+    /// if let Health::Lost(_) = runtime.health() {
+    ///     let mut builder = RuntimeBuilder::new(FakeDevice::new());
+    ///     let block = FnBlock::rows("double", 1, |x: &[FakeTensor]| Ok(vec![x[0].map(|v| 2.0 * v)]));
+    ///     builder.take_over(block, &served)?;
+    ///     runtime = builder.start()?;
+    /// }
+    /// assert!(runtime.is_running());
+    /// assert_eq!(served.forward.submit(task())?.wait()?, [FakeTensor::rows(&[[2.0]])]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the pools' runtime still has its device, the blocks take or give different things, a name is
+    /// taken, or the block cannot be loaded.
+    fn take_over(&mut self, block: impl Backend<D>, served: &Block<D>) -> Result<(), StartError>;
 }
 
 impl<D: Device> Serve<D> for RuntimeBuilder<D> {
@@ -74,6 +111,30 @@ impl<D: Device> Serve<D> for RuntimeBuilder<D> {
             None
         };
         Ok(Block { info, forward, backward })
+    }
+
+    fn take_over(&mut self, block: impl Backend<D>, served: &Block<D>) -> Result<(), StartError> {
+        let pools = || {
+            iter::once((Pass::Forward, &served.forward))
+                .chain(served.backward.iter().map(|pool| (Pass::Backward, pool)))
+        };
+        if let Some((_, pool)) = pools().find(|(_, pool)| pool.loss().is_none()) {
+            return Err(StartError::PoolInUse { pool: pool.name().to_owned() });
+        }
+        let id = self.block(block)?;
+        let (new, old) = (self.info(id), &served.info);
+        let differs = [
+            ("inputs", new.inputs != old.inputs),
+            ("outputs", new.outputs != old.outputs),
+            ("passes", new.backward != old.backward),
+        ];
+        if let Some(&(what, _)) = differs.iter().find(|(_, differs)| *differs) {
+            return Err(StartError::OtherSchema { block: new.name.clone(), served: old.name.clone(), what });
+        }
+        for (pass, pool) in pools() {
+            self.pool(id, pass, pool.as_pool())?;
+        }
+        Ok(())
     }
 }
 

@@ -124,6 +124,9 @@ pub enum SubmitError {
     /// The runtime takes no more work.
     #[error("runtime is shut down")]
     ShutDown,
+    /// The runtime takes no more work because its device is lost. Another runtime may take the pool over.
+    #[error("{0}")]
+    DeviceLost(#[source] DeviceLoss),
     /// Waiting for room on the thread that makes the room would never end.
     #[error("a thread of the runtime may not wait for room in a queue, use try_submit")]
     WouldDeadlock,
@@ -191,6 +194,9 @@ pub enum TaskError {
     /// The runtime stopped before the task ran, or before its batch was through.
     #[error("runtime was shut down before the task was done")]
     ShutDown,
+    /// The device was lost before the task was done.
+    #[error("{0}")]
+    DeviceLost(#[source] DeviceLoss),
     /// Waiting on the thread that is to do the work would never end.
     #[error("a thread of the runtime may not wait for a task")]
     WouldDeadlock,
@@ -317,6 +323,24 @@ impl DeviceError {
     }
 }
 
+/// Why a runtime takes no more work for its device. Cheap to clone.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceLoss {
+    /// The device worked on one batch for longer than it may
+    /// ([`RuntimeBuilder::batch_limit`](crate::RuntimeBuilder::batch_limit)).
+    #[error("device is stuck: a batch of pool `{pool}` did not end within {limit:?}")]
+    Stuck {
+        /// The pool that the batch was cut from.
+        pool: Arc<str>,
+        /// The limit.
+        limit: Duration,
+    },
+    /// The device said that nothing will run on it any more ([`DeviceError::Fatal`]).
+    #[error("device is lost: {0}")]
+    Fatal(#[source] Arc<BatchError>),
+}
+
 /// Why a runtime cannot be built or started.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -369,6 +393,25 @@ pub enum StartError {
     /// The runtime was shut down before it started.
     #[error("runtime was shut down before it started")]
     ShutDown,
+    /// The runtime has started, and lost its device since.
+    #[error("{0}")]
+    DeviceLost(#[source] DeviceLoss),
+    /// A pool is to be taken over from a runtime that still has its device.
+    #[error("pool `{pool}` cannot be taken over: its runtime has not lost its device")]
+    PoolInUse {
+        /// The pool's name.
+        pool: String,
+    },
+    /// A block is to take the place of one that takes or gives something else.
+    #[error("block `{block}` cannot take over the pools of `{served}`: their {what} differ")]
+    OtherSchema {
+        /// The new block's name.
+        block: String,
+        /// The name of the block that is served.
+        served: String,
+        /// `inputs`, `outputs` or `passes`.
+        what: &'static str,
+    },
 }
 
 /// Why a shutdown did not end as asked.
@@ -383,6 +426,12 @@ pub enum ShutdownError {
         limit: Duration,
         /// Tasks that got an error because of it.
         unfinished: usize,
+    },
+    /// The device is stuck, so its thread may never end. Every task has been answered.
+    #[error("device is stuck for longer than {limit:?}: its thread cannot be waited for")]
+    DeviceStuck {
+        /// The limit for one batch.
+        limit: Duration,
     },
     /// A thread of the runtime cannot wait for its own end. The shutdown goes on without it.
     #[error("a thread of the runtime may not wait for the shutdown; it goes on by itself")]
@@ -402,6 +451,9 @@ pub enum ControlError {
     /// The runtime stopped first.
     #[error("runtime is shut down")]
     ShutDown,
+    /// The device was lost first.
+    #[error("{0}")]
+    DeviceLost(#[source] DeviceLoss),
     /// Waiting on the device thread for the device thread would never end.
     #[error("a thread of the runtime may not wait for a block")]
     WouldDeadlock,

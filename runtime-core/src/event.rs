@@ -4,6 +4,7 @@
 //! the pool under the lock that it holds anyway, and read through [`Meter::counts`](crate::Meter::counts).
 
 use crate::device::Pass;
+use crate::error::DeviceLoss;
 use crate::pool::{Meter, PoolId};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -72,7 +73,7 @@ impl<'a> BatchEvent<'a> {
 pub enum Unrun {
     /// Their deadline passed while their batch waited for the device.
     Expired,
-    /// The runtime stopped first.
+    /// The runtime stopped first, or its device was lost.
     ShutDown,
 }
 
@@ -88,6 +89,13 @@ pub trait Observer: Send + Sync + 'static {
 
     /// `tasks` tasks of `pool` that had been cut were answered without being run.
     fn unrun(&self, pool: PoolId, why: Unrun, tasks: usize);
+
+    /// The device is lost, every task is about to get its answer, and the pools will not be the runtime's any
+    /// more: this is the time to read their counts for good. Comes before [`stopped`](Self::stopped), which does not come at
+    /// all if the device thread never returns.
+    fn lost(&self, loss: &DeviceLoss) {
+        let _ = loss;
+    }
 
     /// The runtime has stopped: nothing more will come.
     fn stopped(&self, at: Instant);

@@ -65,13 +65,15 @@ pub use backend::{Backend, BlockInfo, BlockState};
 pub use clock::{Clock, SystemClock};
 pub use device::{Device, MemoryInfo, Pass};
 pub use error::{
-    BatchError, BoxError, ControlError, DeviceError, Refused, SchemaError, ShutdownError, StartError,
-    SubmitError, TaskError,
+    BatchError, BoxError, ControlError, DeviceError, DeviceLoss, Refused, SchemaError, ShutdownError,
+    StartError, SubmitError, TaskError,
 };
 pub use event::{BatchEvent, Observer, Unrun};
 pub use pool::{Batch, BatchTask, Counts, FailureRules, Look, Meter, Pool, PoolId, Shutdown};
 pub use priority::{Priority, Urgency};
-pub use runtime::{BlockId, Doorbell, Handle, Ready, RunningRuntime, Runtime, RuntimeBuilder, RuntimeId};
+pub use runtime::{
+    BlockId, Doorbell, Handle, Health, Ready, RunningRuntime, Runtime, RuntimeBuilder, RuntimeId,
+};
 pub use schema::{Dim, Schema, Shape, TensorSpec};
 pub use submit::{Inputs, Request, Submit};
 pub use tensor::{DType, Dims, HostTensor, TensorInfo, WrongByteCount};

@@ -3,9 +3,10 @@
 //! `skep-pool` has the queue that applications use; this contract is for those who bring their own.
 
 use crate::device::Device;
+use crate::error::DeviceLoss;
 use crate::priority::Urgency;
 use crate::runtime::Doorbell;
-use crate::ticket::Reply;
+use crate::ticket::{Reply, Settled};
 use std::fmt;
 use std::time::Instant;
 
@@ -26,7 +27,7 @@ impl fmt::Display for PoolId {
     }
 }
 
-/// What a pool has counted since it was made. Every task that was ever submitted is `refused`, `cancelled`,
+/// What a pool has counted since it was made, or taken over by another runtime. Every task that was ever submitted is `refused`, `cancelled`,
 /// `expired`, `shut_down`, still waiting, or was cut into a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -38,7 +39,7 @@ pub struct Counts {
     pub cancelled: u64,
     /// Tasks whose deadline passed before they were cut.
     pub expired: u64,
-    /// Tasks given up at shutdown before they were cut.
+    /// Tasks given up before they were cut, at shutdown or because the device was lost.
     pub shut_down: u64,
     /// Tasks waiting now.
     pub waiting: u64,
@@ -122,7 +123,8 @@ pub struct Batch<T> {
 /// [`cut`](Self::cut) are called while the choice of the next batch is locked: they must not call back into
 /// the runtime, nor wake or answer anybody, since a waker is code of others.
 pub trait Pool<D: Device>: Meter {
-    /// Gives the pool its doorbell, once, when the runtime starts. From then on the pool rings whenever an
+    /// Gives the pool its doorbell when the runtime starts. A pool that was [lost](Self::lose) takes tasks
+    /// again, for this runtime. From then on the pool rings whenever an
     /// earlier answer of [`look`](Self::look) would now be too late: at least when it goes from empty to
     /// non-empty, and when a more urgent task arrives.
     fn attach(&self, doorbell: Doorbell);
@@ -161,6 +163,17 @@ pub trait Pool<D: Device>: Meter {
     /// Answers the waiting tasks whose deadline has passed, and says when the next one passes.
     fn expire(&self, now: Instant) -> Option<Instant>;
 
-    /// Takes no more tasks from now on. Called again with [`Shutdown::Abort`] when a drain is cut short.
+    /// Takes no more tasks from now on. Called again with [`Shutdown::Abort`] when a drain is cut short, and
+    /// when one of the other methods panicked: then its tasks must not wait for what will not come.
     fn close(&self, how: Shutdown);
+
+    /// The runtime has lost its device and will not touch the pool again: settles the waiting tasks with
+    /// [`TaskError::DeviceLost`](crate::TaskError::DeviceLost), and takes none until another runtime
+    /// [attaches](Self::attach) itself. The runtime delivers the answers once everything is counted. A pool
+    /// that cannot be taken over closes.
+    fn lose(&self, loss: &DeviceLoss) -> Vec<Settled<D::Tensor>> {
+        let _ = loss;
+        self.close(Shutdown::Abort);
+        Vec::new()
+    }
 }

@@ -3,7 +3,7 @@
 use crate::snapshot::Snapshot;
 use crate::tally::Tally;
 use skep_runtime_core::sync::Mutex;
-use skep_runtime_core::{BatchEvent, Meter, Observer, PoolId, Unrun};
+use skep_runtime_core::{BatchEvent, Counts, DeviceLoss, Meter, Observer, PoolId, Unrun};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -38,11 +38,13 @@ impl Stats {
     pub fn snapshot_at(&self, now: Instant) -> Snapshot {
         let Some(run) = self.0.run.get() else { return Snapshot::default() };
         let until = self.0.stopped.get().copied().unwrap_or(now);
-        let pools = run.pools.iter().map(|pool| {
+        let lost = self.0.lost.get();
+        let pools = run.pools.iter().enumerate().map(|(i, pool)| {
             // In this order: a task that ends in between counts as in flight. The other way round, it could
             // end without having been submitted.
             let tally = pool.tally.lock().clone();
-            (pool.meter.name(), tally, pool.meter.counts())
+            let counts = lost.and_then(|lost| lost.get(i).copied());
+            (pool.meter.name(), tally, counts.unwrap_or_else(|| pool.meter.counts()))
         });
         Snapshot::new(&run.device, until.saturating_duration_since(run.started), pools)
     }
@@ -52,6 +54,8 @@ impl Stats {
 struct Collector {
     run: OnceLock<Run>,
     stopped: OnceLock<Instant>,
+    /// What the pools had counted when the device was lost. Since then they may count for another runtime.
+    lost: OnceLock<Box<[Counts]>>,
 }
 
 struct Run {
@@ -90,6 +94,11 @@ impl Observer for Collector {
 
     fn unrun(&self, pool: PoolId, why: Unrun, tasks: usize) {
         self.with_tally(pool, |tally| tally.unrun(why, tasks));
+    }
+
+    fn lost(&self, _loss: &DeviceLoss) {
+        let pools = self.run.get().map_or(&[][..], |run| &run.pools);
+        self.lost.set(pools.iter().map(|pool| pool.meter.counts()).collect()).ok();
     }
 
     fn stopped(&self, at: Instant) {

@@ -1,6 +1,6 @@
 //! Several observers of one runtime.
 
-use skep_runtime_core::{BatchEvent, Meter, Observer, PoolId, Unrun};
+use skep_runtime_core::{BatchEvent, DeviceLoss, Meter, Observer, PoolId, Unrun};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +18,10 @@ impl Observer for Fanout {
 
     fn unrun(&self, pool: PoolId, why: Unrun, tasks: usize) {
         self.0.iter().for_each(|observer| observer.unrun(pool, why, tasks));
+    }
+
+    fn lost(&self, loss: &DeviceLoss) {
+        self.0.iter().for_each(|observer| observer.lost(loss));
     }
 
     fn stopped(&self, at: Instant) {

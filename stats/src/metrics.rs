@@ -23,7 +23,8 @@
 
 use ::metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram};
 use ::metrics::{Unit, gauge, histogram};
-use skep_runtime_core::{BatchEvent, Meter, Observer, PoolId, Unrun};
+use skep_runtime_core::sync::Mutex;
+use skep_runtime_core::{BatchEvent, Counts, DeviceLoss, Meter, Observer, PoolId, Unrun};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -44,6 +45,9 @@ struct PoolSlot {
     expired: AtomicU64,
     /// Tasks that were given up at shutdown after they had been cut.
     shut_down: AtomicU64,
+    /// What has been emitted, to add no more than what is new: another runtime may have pools of these names,
+    /// before or after this one. `None` once the device is lost and the pool may count for that runtime.
+    emitted: Mutex<Option<Counts>>,
     /// Made at the pool's first event, so that idle pools have no series.
     handles: OnceLock<Handles>,
 }
@@ -107,6 +111,13 @@ impl Observer for MetricsObserver {
         pool.publish();
     }
 
+    fn lost(&self, _loss: &DeviceLoss) {
+        for pool in self.pools.get().into_iter().flatten() {
+            pool.publish();
+            *pool.emitted.lock() = None;
+        }
+    }
+
     fn stopped(&self, _at: Instant) {
         self.publish();
     }
@@ -118,6 +129,7 @@ impl PoolSlot {
             meter: Arc::clone(meter),
             expired: AtomicU64::new(0),
             shut_down: AtomicU64::new(0),
+            emitted: Mutex::new(Some(Counts::default())),
             handles: OnceLock::new(),
         }
     }
@@ -127,17 +139,22 @@ impl PoolSlot {
     }
 
     fn publish(&self) {
-        let counts = self.meter.counts();
+        let mut emitted = self.emitted.lock();
+        let Some(before) = emitted.as_mut() else { return };
+        let mut counts = self.meter.counts();
         if counts.submitted == 0 {
             return;
         }
+        counts.expired += self.expired.load(Ordering::Relaxed);
+        counts.shut_down += self.shut_down.load(Ordering::Relaxed);
         let handles = self.handles();
-        handles.submitted.absolute(counts.submitted);
-        handles.cancelled.absolute(counts.cancelled);
-        handles.refused.absolute(counts.refused);
-        handles.expired.absolute(counts.expired + self.expired.load(Ordering::Relaxed));
-        handles.shut_down.absolute(counts.shut_down + self.shut_down.load(Ordering::Relaxed));
+        handles.submitted.increment(counts.submitted.saturating_sub(before.submitted));
+        handles.cancelled.increment(counts.cancelled.saturating_sub(before.cancelled));
+        handles.refused.increment(counts.refused.saturating_sub(before.refused));
+        handles.expired.increment(counts.expired.saturating_sub(before.expired));
+        handles.shut_down.increment(counts.shut_down.saturating_sub(before.shut_down));
         handles.waiting.set(counts.waiting as f64);
+        *before = counts;
     }
 }
 

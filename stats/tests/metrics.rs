@@ -5,9 +5,10 @@ mod common;
 
 use common::Queue;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use skep_runtime_core::{BatchEvent, Counts, Observer, Pass, PoolId, Unrun};
+use skep_runtime_core::{BatchEvent, Counts, DeviceLoss, Meter, Observer, Pass, PoolId, Unrun};
 use skep_stats::MetricsObserver;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The lines `name{labels} value`, without comments.
@@ -78,4 +79,32 @@ fn events_and_counts_reach_the_recorder() {
     a.counts.lock().waiting = 0;
     metrics::with_local_recorder(&recorder, || observer.stopped(start));
     assert_eq!(values(&handle.render())["skep_waiting_tasks{pool=\"a\"}"], "0");
+}
+
+#[test]
+fn a_runtime_in_place_of_a_lost_one_counts_on() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let pool = Queue::new("a", Counts { submitted: 5, shut_down: 5, ..Counts::default() });
+    let meter: Arc<dyn Meter> = pool.clone();
+    let loss = DeviceLoss::Stuck { pool: "a".into(), limit: Duration::from_secs(1) };
+    let start = Instant::now();
+    metrics::with_local_recorder(&recorder, || {
+        let first = MetricsObserver::new();
+        first.started("gpu:0", start, std::slice::from_ref(&meter));
+        first.lost(&loss);
+        // The pool counts anew, for another runtime.
+        *pool.counts.lock() = Counts { submitted: 2, waiting: 2, ..Counts::default() };
+        let second = MetricsObserver::new();
+        second.started("gpu:1", start, std::slice::from_ref(&meter));
+        first.publish();
+        first.stopped(start);
+        second.publish();
+        second.publish();
+    });
+    let text = handle.render();
+    let values = values(&text);
+    assert_eq!(values["skep_submitted_total{pool=\"a\"}"], "7");
+    assert_eq!(values["skep_tasks_total{pool=\"a\",outcome=\"shut_down\"}"], "5");
+    assert_eq!(values["skep_waiting_tasks{pool=\"a\"}"], "2");
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::Queue;
-use skep_runtime_core::{BatchEvent, Counts, Meter, Pass, PoolId, Unrun};
+use skep_runtime_core::{BatchEvent, Counts, DeviceLoss, Meter, Observer, Pass, PoolId, Unrun};
 use skep_stats::{Fanout, Snapshot, Stats};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -246,6 +246,19 @@ fn keys(json: &serde_json::Value) -> Vec<&str> {
         json.as_object().into_iter().flat_map(serde_json::Map::keys).map(String::as_str).collect();
     keys.sort_unstable();
     keys
+}
+
+#[test]
+fn what_a_lost_device_left_is_counted_for_good() {
+    let pool = Queue::new("a", Counts { submitted: 5, shut_down: 5, ..Counts::default() });
+    let stats = Stats::new();
+    let observer = Fanout(vec![stats.observer()]);
+    observer.started("gpu:0", Instant::now(), &meters(&[Arc::clone(&pool)]));
+    observer.lost(&DeviceLoss::Stuck { pool: "a".into(), limit: MS });
+    // The pool counts anew, for another runtime.
+    *pool.counts.lock() = submitted(2);
+    let a = &stats.snapshot().pools[0];
+    assert_eq!((a.submitted, a.failed, a.in_flight), (5, 5, 0));
 }
 
 #[test]

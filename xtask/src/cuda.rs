@@ -4,7 +4,7 @@
 //! What is made here lies in `.cuda` in the workspace, outside of the target folder, as libtorch does. It is the
 //! compiler and what its programs are linked with; running them takes a GPU with its driver and the libraries
 //! of an installation, which a machine that only builds need not have. What the linker wants to see of those,
-//! [`stubs`](crate::stubs) has.
+//! [`stubs`] has.
 
 use crate::error::Error;
 use crate::process::root;

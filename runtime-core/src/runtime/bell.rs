@@ -53,6 +53,10 @@ pub(crate) fn on_thread_of(runtime: impl FnOnce() -> Option<RuntimeId>) -> bool 
 pub(crate) enum TimerEvent {
     /// A task of this pool expires at this time.
     Arm(PoolId, Instant),
+    /// See then whether the device is stuck.
+    Watch(Instant),
+    /// This pool panicked, under a lock under which nobody may be answered: close it.
+    Close(PoolId),
     /// The clock was moved by hand.
     Tick,
     /// The runtime has stopped.

@@ -43,7 +43,12 @@ impl<D: Device> RuntimeBuilder<D> {
     pub fn new(device: D) -> Self {
         Self {
             device: Arc::new(device),
-            settings: Settings { prefetch: 1, senders: 1, hand_over: Duration::from_micros(50) },
+            settings: Settings {
+                prefetch: 1,
+                senders: 1,
+                hand_over: Duration::from_micros(50),
+                batch_limit: None,
+            },
             clock: Arc::new(SystemClock),
             observer: None,
             blocks: Vec::new(),
@@ -74,6 +79,20 @@ impl<D: Device> RuntimeBuilder<D> {
     /// times what it costs to wake a thread. Zero always asks for help; tests of overlap want that.
     pub fn hand_over(mut self, device_time: Duration) -> Self {
         self.settings.hand_over = device_time;
+        self
+    }
+
+    /// The longest that the device may work on one batch at a stretch: gather it, run it, or bring its outputs
+    /// back. Default: no limit.
+    ///
+    /// When it passes, the device counts as stuck: every task is answered with
+    /// [`DeviceLoss::Stuck`](crate::DeviceLoss::Stuck), new ones are refused, [`Handle::health`] says so, and
+    /// another runtime can take the pools over. A thread that is stuck cannot be ended: it is left behind, and
+    /// ends when its call returns. So choose the limit far above what the slowest batch takes.
+    ///
+    /// [`Handle::health`]: crate::Handle::health
+    pub fn batch_limit(mut self, limit: Duration) -> Self {
+        self.settings.batch_limit = Some(limit);
         self
     }
 
@@ -170,6 +189,10 @@ impl<D: Device> RuntimeBuilder<D> {
         };
         range("prefetch", self.settings.prefetch, 0, "0 to 64 batches")?;
         range("senders", self.settings.senders, 1, "1 to 64 threads")?;
+        if let Some(limit) = self.settings.batch_limit.filter(Duration::is_zero) {
+            let got = format!("{limit:?}");
+            return Err(StartError::Setting { setting: "batch_limit", got, expected: "more than no time" });
+        }
 
         let (ring, rings) = flume::unbounded();
         let (timer, timer_events) = flume::unbounded::<TimerEvent>();
@@ -187,7 +210,7 @@ impl<D: Device> RuntimeBuilder<D> {
             jobs: Jobs::new(),
             status: Arc::new(Status::new()),
             given_up: AtomicUsize::new(0),
-            abandoned: AtomicBool::new(false),
+            watching: AtomicBool::new(false),
         };
         Ok(Runtime::new(Arc::new(core), std::mem::take(&mut self.blocks), timer_events))
     }

@@ -8,7 +8,7 @@ use super::status::Status;
 use crate::backend::BlockInfo;
 use crate::clock::Clock;
 use crate::device::{Device, Pass};
-use crate::error::{BatchError, DeviceError, TaskError};
+use crate::error::{BatchError, DeviceError, DeviceLoss, TaskError};
 use crate::event::{BatchEvent, Observer, Unrun};
 use crate::pool::{FailureRules, Look, Meter, Pool, PoolId, Shutdown};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) senders: usize,
     /// Device time under which a batch is not worth the help of another thread.
     pub(crate) hand_over: Duration,
+    /// The longest that the device may work on one batch at a stretch.
+    pub(crate) batch_limit: Option<Duration>,
 }
 
 /// A pool with the block that it feeds.
@@ -51,8 +53,8 @@ pub(crate) struct Core<D: Device> {
     pub(crate) status: Arc<Status>,
     /// Tasks that a shutdown gave up, for its report.
     pub(crate) given_up: AtomicUsize,
-    /// A shutdown's time was up, so nobody waits for the device thread any more.
-    pub(crate) abandoned: AtomicBool,
+    /// The timer looks again after a while at what the device works on.
+    pub(crate) watching: AtomicBool,
 }
 
 impl<D: Device> Core<D> {
@@ -63,7 +65,7 @@ impl<D: Device> Core<D> {
     fn look(&self, pool: PoolId, now: Instant) -> Look {
         let Some(station) = self.stations.get(pool.index()) else { return Look::Idle };
         guarded(|| station.pool.look(now)).unwrap_or_else(|message| {
-            tracing::error!(%pool, message, "pool panicked when looked at");
+            self.broke(pool, "look", &message);
             Look::Idle
         })
     }
@@ -95,7 +97,7 @@ impl<D: Device> Core<D> {
             let most_rows = stage.most_rows(pool);
             let cut = guarded(|| self.stations[pool.index()].pool.cut_if(urgency, now, most_rows));
             let (batch, look) = cut.unwrap_or_else(|message| {
-                tracing::error!(%pool, message, "pool panicked while a batch was cut");
+                self.broke(pool, "cut", &message);
                 (None, Look::Idle)
             });
             stage.selector.note(pool, look);
@@ -112,9 +114,9 @@ impl<D: Device> Core<D> {
         if let Some(station) = self.stations.get(batch.flight.pool.index())
             && let Err(message) = guarded(|| station.pool.after_cut())
         {
-            tracing::error!(pool = station.pool.name(), message, "pool panicked after a cut");
+            self.broke(batch.flight.pool, "after_cut", &message);
         }
-        let inputs = self.place(&batch);
+        let inputs = self.at_work(&batch.flight, || self.place(&batch));
         batch.gather = self.now().saturating_duration_since(batch.chosen);
         match inputs {
             Ok(inputs) => Gathered::Loaded(Loaded { batch, inputs }),
@@ -148,6 +150,11 @@ impl<D: Device> Core<D> {
         mut batch: Box<Cut<D::Tensor>>,
         error: BatchError,
     ) -> Option<Done<D::Tensor>> {
+        if error.is_fatal() {
+            let error = Arc::new(error);
+            self.lose(&DeviceLoss::Fatal(Arc::clone(&error)));
+            return Some(Done { batch, inputs: Vec::new(), outputs: Err(error) });
+        }
         let station = self.stations.get(batch.flight.pool.index())?;
         let (pool, rows, tasks) = (batch.flight.pool, batch.total_rows(), batch.rows.len());
         // A backward pass that was called may have changed the block.
@@ -170,8 +177,8 @@ impl<D: Device> Core<D> {
             stage.too_large(pool, rows);
         }
         let aborted = stage.stop == Some(Shutdown::Abort);
-        if tasks == 1 || hopeless || aborted || !harmless || error.is_fatal() {
-            return Some(Done { batch, inputs: Vec::new(), outputs: Err(error) });
+        if tasks == 1 || hopeless || aborted || !harmless {
+            return Some(Done { batch, inputs: Vec::new(), outputs: Err(Arc::new(error)) });
         }
         stage.halve(batch);
         drop(stage);
@@ -213,15 +220,12 @@ impl<D: Device> Core<D> {
         }
     }
 
-    /// Gives up a batch that has been cut: whoever still waits for it is told of the shutdown.
+    /// Gives up a batch that has been cut: whoever still waits for it is told of the shutdown, or of the loss.
     pub(crate) fn give_up(&self, flight: &Arc<Flight<D::Tensor>>) {
-        let settled: Vec<_> =
-            flight.take().filter_map(|reply| reply.settle(Err(TaskError::ShutDown))).collect();
+        let lost = self.status.loss().map(|loss| TaskError::DeviceLost(loss.clone()));
+        let settled = self.settle_unrun(flight, &lost.unwrap_or(TaskError::ShutDown));
+        self.given_up.fetch_add(settled.len(), Ordering::Relaxed);
         self.land(flight, None);
-        if !settled.is_empty() {
-            self.given_up.fetch_add(settled.len(), Ordering::Relaxed);
-            self.observe(|observer| observer.unrun(flight.pool, Unrun::ShutDown, settled.len()));
-        }
     }
 
     /// Answers waiting tasks of a pool whose time is up, in its queue and in batches that have not started,
@@ -232,7 +236,7 @@ impl<D: Device> Core<D> {
     pub(crate) fn expire(&self, pool: PoolId, now: Instant) -> Option<Instant> {
         let station = self.stations.get(pool.index())?;
         let mut next = guarded(|| station.pool.expire(now)).unwrap_or_else(|message| {
-            tracing::error!(%pool, message, "pool panicked while tasks expired");
+            self.broke(pool, "expire", &message);
             None
         });
         let flights: Vec<_> = {
@@ -249,16 +253,18 @@ impl<D: Device> Core<D> {
 
     /// Closes every pool, then wakes the threads to see it.
     pub(crate) fn close(&self, how: Shutdown) {
+        if self.status.loss().is_some() {
+            // They are closed, and may be another runtime's by now.
+            return self.bells.wake_all();
+        }
         {
             let mut stage = self.stage.lock();
             if stage.stop != Some(Shutdown::Abort) {
                 stage.stop = Some(how);
             }
         }
-        for (station, pool) in self.stations.iter().zip(0..) {
-            if let Err(message) = guarded(|| station.pool.close(how)) {
-                tracing::error!(pool = station.pool.name(), message, "pool panicked while it was closed");
-            }
+        for (_, pool) in self.stations.iter().zip(0..) {
+            self.close_pool(PoolId(pool), how);
             // What was waiting for company need not wait any more.
             self.bells.leave_ring(PoolId(pool));
         }
@@ -275,7 +281,7 @@ impl<D: Device> Core<D> {
 
     /// Closes every pool at once, and gives up every batch that has been cut and all work with blocks.
     pub(crate) fn abandon(&self) {
-        self.abandoned.store(true, Ordering::Release);
+        self.status.abandon();
         // The device thread may never come back to them.
         self.jobs.close();
         let shut_down =
@@ -288,6 +294,7 @@ impl<D: Device> Core<D> {
         for flight in flights {
             self.give_up(&flight);
         }
+        self.status.notify();
     }
 
     pub(crate) fn meters(&self) -> Vec<Arc<dyn Meter>> {

@@ -180,18 +180,18 @@ fn run<D: Device>(
             core.land(&batch.flight, None);
             return None;
         }
-        match core.place(&batch) {
+        match core.at_work(&batch.flight, || core.place(&batch)) {
             Ok(rest) => inputs = rest,
             Err(error) => return core.failed(batch, error).map(|done| (done, core.now())),
         }
         started = core.now();
     }
     let station = &core.stations[pool.index()];
-    let outputs = match blocks.get_mut(station.block) {
-        Some(block) => call(core, block.as_mut(), station.block, station.pass, &inputs),
-        None => Err(block_error(core, station.block, "block is missing".into())),
-    };
-    let outputs = outputs.and_then(|outputs| {
+    let outputs = core.at_work(&batch.flight, || {
+        let outputs = match blocks.get_mut(station.block) {
+            Some(block) => call(core, block.as_mut(), station.block, station.pass, &inputs),
+            None => Err(block_error(core, station.block, "block is missing".into())),
+        }?;
         core.on_device("synchronize", Device::synchronize)?;
         Ok(outputs)
     });

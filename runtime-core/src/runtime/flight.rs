@@ -24,6 +24,8 @@ pub(crate) struct Flight<T> {
 
 struct State<T> {
     started: bool,
+    /// Since when the device works on it, while it does and somebody watches that.
+    at_work: Option<Instant>,
     tasks: Vec<Option<BatchTask<T>>>,
 }
 
@@ -46,7 +48,7 @@ impl<T> State<T> {
 impl<T> Flight<T> {
     fn new(pool: PoolId, tasks: Vec<Option<BatchTask<T>>>, started: bool) -> Arc<Self> {
         let has_deadline = !started && tasks.iter().flatten().any(|task| task.deadline.is_some());
-        Arc::new(Self { pool, has_deadline, state: Mutex::new(State { started, tasks }) })
+        Arc::new(Self { pool, has_deadline, state: Mutex::new(State { started, at_work: None, tasks }) })
     }
 
     /// Expires tasks of a batch that has not started, and says when the next one expires.
@@ -61,6 +63,15 @@ impl<T> Flight<T> {
         let expired = state.take_expired(now);
         let next = state.tasks.iter().flatten().filter_map(|task| task.deadline).min();
         (expired, next)
+    }
+
+    /// Notes since when the device works on this batch; `None` when it has come back from it.
+    pub(crate) fn set_at_work(&self, since: Option<Instant>) {
+        self.state.lock().at_work = since;
+    }
+
+    pub(crate) fn at_work(&self) -> Option<Instant> {
+        self.state.lock().at_work
     }
 
     /// Takes all replies that nobody has taken yet, in the order of the tasks.
@@ -199,7 +210,7 @@ pub(crate) struct Done<T> {
     pub(crate) batch: Box<Cut<T>>,
     /// They have served, and are freed where the batch is delivered, not on the device thread.
     pub(crate) inputs: Vec<T>,
-    pub(crate) outputs: Result<Vec<T>, BatchError>,
+    pub(crate) outputs: Result<Vec<T>, Arc<BatchError>>,
 }
 
 /// What has come of a batch that was taken apart, so far.

@@ -2,10 +2,10 @@
 
 use super::bell::on_thread_of;
 use super::core::Core;
-use super::status::{Phase, Ready};
+use super::status::{Health, Phase, Ready, Status};
 use crate::backend::{Backend, BlockInfo, BlockState};
 use crate::device::Device;
-use crate::error::{ControlError, ShutdownError};
+use crate::error::{ControlError, DeviceLoss, ShutdownError};
 use crate::pool::{Meter, Shutdown};
 use crate::sync::atomic::Ordering;
 use crate::sync::{flume, guarded};
@@ -54,7 +54,12 @@ impl<D: Device> Handle<D> {
 
     /// Whether the runtime takes batches now.
     pub fn is_running(&self) -> bool {
-        self.core.status.phase() == Phase::Running
+        matches!(self.health(), Health::Running)
+    }
+
+    /// How the runtime is. Does not wait; [`Observer::lost`](crate::Observer::lost) tells of a loss at once.
+    pub fn health(&self) -> Health {
+        self.core.status.health()
     }
 
     /// Stops the runtime and waits until it has stopped, for at most `limit`.
@@ -68,7 +73,8 @@ impl<D: Device> Handle<D> {
     ///
     /// When `limit` passes first: then every open task is answered with
     /// [`TaskError::ShutDown`](crate::TaskError::ShutDown), and the device thread ends by itself when its
-    /// block returns. On one of the runtime's own threads the shutdown is begun, and the wait refused.
+    /// block returns. When the device is stuck, without waiting for `limit`: then every task has been answered
+    /// already. On one of the runtime's own threads the shutdown is begun, and the wait refused.
     pub fn shutdown(&self, how: Shutdown, limit: Duration) -> Result<(), ShutdownError> {
         let phase = self.core.status.phase();
         if phase == Phase::Stopped {
@@ -81,8 +87,11 @@ impl<D: Device> Handle<D> {
         if on_thread_of(|| Some(self.core.bells.runtime)) {
             return Err(ShutdownError::WouldDeadlock);
         }
-        if self.core.status.wait_stopped(limit) {
+        if self.core.status.wait_stopped(limit, Status::is_stuck) {
             return Ok(());
+        }
+        if let Some(DeviceLoss::Stuck { limit, .. }) = self.core.status.loss() {
+            return Err(ShutdownError::DeviceStuck { limit: *limit });
         }
         self.core.abandon();
         Err(ShutdownError::LimitPassed { limit, unfinished: self.core.given_up.load(Ordering::Relaxed) })
@@ -92,7 +101,8 @@ impl<D: Device> Handle<D> {
     ///
     /// # Errors
     ///
-    /// When there is no such block, the work panics, or the runtime stops first.
+    /// When there is no such block, the work panics, or the runtime stops or loses its device first. The work
+    /// itself has no limit.
     pub fn with_block<R: Send + 'static>(
         &self,
         name: &str,
@@ -113,7 +123,10 @@ impl<D: Device> Handle<D> {
         match result.recv() {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(message)) => Err(ControlError::Panic { block: name.to_owned(), message }),
-            Err(flume::RecvError::Disconnected) => Err(ControlError::ShutDown),
+            Err(flume::RecvError::Disconnected) => Err(match self.core.status.loss() {
+                Some(loss) => ControlError::DeviceLost(loss.clone()),
+                None => ControlError::ShutDown,
+            }),
         }
     }
 

@@ -8,16 +8,16 @@ use super::handle::Handle;
 use super::jobs::Blocks;
 use super::loader::loader_loop;
 use super::sender::sender_loop;
-use super::status::Phase;
+use super::status::{Phase, Status};
 use super::timer::timer_loop;
 use crate::device::Device;
 use crate::error::{DeviceError, StartError};
 use crate::pool::{PoolId, Shutdown};
-use crate::sync::atomic::Ordering;
 use crate::sync::thread::{self, JoinHandle, Thread};
 use crate::sync::{flume, guarded};
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A runtime that is put together and not yet running.
 ///
@@ -138,7 +138,7 @@ impl<D: Device> Drop for RunningRuntime<D> {
         let own = on_thread_of(|| Some(core.bells.runtime));
         if let Some(thread) = self.thread.take()
             && !own
-            && !core.abandoned.load(Ordering::Acquire)
+            && core.status.wait_stopped(Duration::MAX, Status::is_abandoned)
         {
             thread.join().ok();
         }
@@ -170,12 +170,12 @@ impl<D: Device> Crew<D> {
         let (send, receive) = flume::bounded(2 * core.settings.senders);
         let outputs = Some(send.clone());
         let mut crew = Self { core: Arc::clone(core), _mark: mark, outputs, threads: Vec::new() };
-        if core.stage.lock().stop.is_some() {
-            return Err(StartError::ShutDown);
-        }
         guarded(|| core.device.bind_thread())
             .unwrap_or_else(|message| Err(DeviceError::operation(message)))
             .map_err(StartError::Device)?;
+        if core.stage.lock().stop.is_some() {
+            return Err(StartError::ShutDown);
+        }
 
         for i in 0..core.settings.senders {
             let receive = receive.clone();
@@ -196,7 +196,9 @@ impl<D: Device> Crew<D> {
         }));
         core.observe(|observer| observer.started(&core.device.name(), core.now(), &core.meters()));
         for (station, id) in core.stations.iter().zip(0..) {
-            station.pool.attach(core.bells.doorbell(PoolId(id)));
+            if let Err(message) = guarded(|| station.pool.attach(core.bells.doorbell(PoolId(id)))) {
+                core.broke(PoolId(id), "attach", &message);
+            }
             core.bells.leave_ring(PoolId(id));
         }
         core.status.set(Phase::Running);
@@ -235,6 +237,11 @@ impl<D: Device> Drop for Crew<D> {
         self.outputs = None;
         for thread in self.threads.drain(..) {
             thread.join().ok();
+        }
+        // None, unless this thread panicked with a batch in hand.
+        let left = core.stage.lock().flights.clone();
+        for flight in left {
+            core.give_up(&flight);
         }
         core.observe(|observer| observer.stopped(core.now()));
         core.status.set(Phase::Stopped);

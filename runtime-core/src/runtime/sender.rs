@@ -7,7 +7,6 @@ use crate::error::{BatchError, DeviceError, TaskError};
 use crate::event::BatchEvent;
 use crate::sync::flume;
 use crate::ticket::{Settled, TaskResult};
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Runs until every other holder of the channel's sending end is gone and the channel is empty.
@@ -38,7 +37,7 @@ pub(crate) fn answer<D: Device>(core: &Core<D>, done: Done<D::Tensor>, begun: In
     let Some(station) = core.stations.get(batch.flight.pool.index()) else { return };
     let (batch, error) = match outputs {
         Err(error) => (batch, error),
-        Ok(outputs) => match scatter(core, station, &batch, outputs) {
+        Ok(outputs) => match core.at_work(&batch.flight, || scatter(core, station, &batch, outputs)) {
             Ok(parts) => {
                 if let Some(trial) = &batch.trial {
                     trial.succeeded();
@@ -53,7 +52,11 @@ pub(crate) fn answer<D: Device>(core: &Core<D>, done: Done<D::Tensor>, begun: In
     };
     let (pool, tasks, rows) = (station.pool.name(), batch.rows.len(), batch.total_rows());
     tracing::warn!(pool, rows, tasks, %error, "batch failed, going on with the next");
-    let error = TaskError::Failed(Arc::new(error));
+    // A second batch may have met the loss before it has been told to all.
+    let error = match core.status.loss() {
+        Some(loss) if error.is_fatal() => TaskError::DeviceLost(loss.clone()),
+        _ => TaskError::Failed(error),
+    };
     settle(core, station, &batch, begun, std::iter::repeat_n(error, tasks).map(Err));
 }
 

@@ -1,11 +1,12 @@
-//! Whether a runtime is ready, and whether it has stopped: for everybody who waits for either.
+//! Whether a runtime is ready, has lost its device, or has stopped: for everybody who waits for that.
 
-use crate::error::StartError;
+use crate::error::{DeviceLoss, StartError};
 use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::event_listener::{self, Event, EventListener};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,14 +17,36 @@ pub(crate) enum Phase {
     Stopped,
 }
 
+/// How a runtime is.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Health {
+    /// Not started yet.
+    NotStarted,
+    /// It takes batches.
+    Running,
+    /// It takes no more work: the device is lost. Another runtime can take its pools over.
+    Lost(DeviceLoss),
+    /// It was shut down.
+    Stopped,
+}
+
 pub(crate) struct Status {
     phase: Mutex<Phase>,
+    loss: OnceLock<DeviceLoss>,
+    /// The device thread may never end, so nobody waits for it any more.
+    abandoned: AtomicBool,
     changed: Event,
 }
 
 impl Status {
     pub(crate) fn new() -> Self {
-        Self { phase: Mutex::new(Phase::Built), changed: Event::new() }
+        Self {
+            phase: Mutex::new(Phase::Built),
+            loss: OnceLock::new(),
+            abandoned: AtomicBool::new(false),
+            changed: Event::new(),
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -33,16 +56,53 @@ impl Status {
     /// Goes on to a later phase.
     pub(crate) fn set(&self, phase: Phase) {
         *self.phase.lock() = phase;
+        self.notify();
+    }
+
+    /// Notes that the device is lost; false when it was before.
+    pub(crate) fn lose(&self, loss: DeviceLoss) -> bool {
+        self.loss.set(loss).is_ok()
+    }
+
+    pub(crate) fn loss(&self) -> Option<&DeviceLoss> {
+        self.loss.get()
+    }
+
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::SeqCst)
+    }
+
+    /// Whether the device thread is stuck in a call.
+    pub(crate) fn is_stuck(&self) -> bool {
+        matches!(self.loss(), Some(DeviceLoss::Stuck { .. }))
+    }
+
+    /// Tells those who wait what has changed.
+    pub(crate) fn notify(&self) {
         self.changed.notify(usize::MAX);
     }
 
-    /// Waits until the runtime has stopped; false when `limit` passes first.
-    pub(crate) fn wait_stopped(&self, limit: Duration) -> bool {
+    pub(crate) fn health(&self) -> Health {
+        match (self.loss(), self.phase()) {
+            (Some(loss), _) => Health::Lost(loss.clone()),
+            (None, Phase::Built) => Health::NotStarted,
+            (None, Phase::Running) => Health::Running,
+            (None, Phase::Stopped) => Health::Stopped,
+        }
+    }
+
+    /// Waits until the runtime has stopped; false when `limit` passes first, or waiting any longer is `in_vain`.
+    pub(crate) fn wait_stopped(&self, limit: Duration, in_vain: impl Fn(&Self) -> bool) -> bool {
         let until = Instant::now().checked_add(limit);
         loop {
             let listener = self.changed.listen();
-            if self.phase() == Phase::Stopped {
-                return true;
+            let stopped = self.phase() == Phase::Stopped;
+            if stopped || in_vain(self) {
+                return stopped;
             }
             match until {
                 Some(until) => {
@@ -73,10 +133,11 @@ impl Ready {
         if self.listener.is_none() {
             self.listener = Some(status.changed.listen());
         }
-        match status.phase() {
-            Phase::Built => None,
-            Phase::Running => Some(Ok(())),
-            Phase::Stopped => Some(Err(StartError::ShutDown)),
+        match status.health() {
+            Health::NotStarted => None,
+            Health::Running => Some(Ok(())),
+            Health::Lost(loss) => Some(Err(StartError::DeviceLost(loss))),
+            Health::Stopped => Some(Err(StartError::ShutDown)),
         }
     }
 
@@ -84,7 +145,8 @@ impl Ready {
     ///
     /// # Errors
     ///
-    /// [`StartError::ShutDown`] when it has stopped, or was never started.
+    /// [`StartError::ShutDown`] when it has stopped, or was never started; [`StartError::DeviceLost`] when its
+    /// device is lost.
     pub fn wait(mut self) -> Result<(), StartError> {
         loop {
             if let Some(result) = self.poll_phase() {

@@ -1,26 +1,39 @@
-//! The timer: tells tasks that their deadline has passed, also while the device and everybody else is busy.
+//! The timer: tells tasks that their deadline has passed, and that the device is stuck, also while the device
+//! and everybody else is busy.
 
 use super::bell::TimerEvent;
 use super::core::Core;
 use crate::device::Device;
+use crate::pool::Shutdown;
 use crate::sync::flume;
 use std::collections::BTreeSet;
 
 /// Runs until it is told to stop.
 pub(crate) fn timer_loop<D: Device>(core: &Core<D>, events: &flume::Receiver<TimerEvent>) {
     let mut armed = BTreeSet::new();
+    let mut watch = None;
     loop {
-        let next = armed.first().and_then(|&(time, _)| core.clock.sleep_until(time));
+        let first = armed.first().map(|&(time, _)| time).into_iter().chain(watch).min();
+        let next = first.and_then(|time| core.clock.sleep_until(time));
         let event = match next {
             Some(time) => events.recv_timeout(time),
             None => events.recv().map_err(|_| flume::RecvTimeoutError::Disconnected),
         };
         match event {
             Ok(TimerEvent::Arm(pool, time)) => drop(armed.insert((time, pool))),
+            Ok(TimerEvent::Watch(time)) => watch = watch.into_iter().chain([time]).min(),
+            Ok(TimerEvent::Close(pool)) => core.close_pool(pool, Shutdown::Abort),
             Ok(TimerEvent::Tick) | Err(flume::RecvTimeoutError::Timeout) => {}
             Ok(TimerEvent::Stop) | Err(flume::RecvTimeoutError::Disconnected) => return,
         }
         let now = core.now();
+        if watch.is_some_and(|time| time <= now) {
+            watch = core.watch(now);
+        }
+        if core.status.loss().is_some() {
+            // The pools may be another runtime's by now.
+            armed.clear();
+        }
         while let Some(&(time, pool)) = armed.first().filter(|(time, _)| *time <= now) {
             armed.remove(&(time, pool));
             // A time that is not in the future would be asked about without end.

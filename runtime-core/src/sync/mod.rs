@@ -2,7 +2,6 @@
 //!
 //! Whatever may panic in the hands of others (blocks, devices, wakers, observers) is called outside of any
 //! lock and caught, so a poisoned lock carries no news.
-
 //!
 //! Everything by which threads meet comes from here, so that `--cfg shuttle` can put it under a scheduler that
 //! tries one interleaving after the other. Applications never see that flag; `cargo xtask explore` sets it.

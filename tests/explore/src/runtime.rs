@@ -14,16 +14,20 @@ crate::programs! {
     a_shutdown_meets_the_start: 2,
     deadlines_meet_the_device: 3,
     a_state_is_asked_for_at_the_end: 2,
+    a_device_dies_among_callers: 4,
+    a_limit_meets_the_end_of_a_batch: 4,
+    pools_change_hands: 4,
 }
 
 mod programs {
     use crate::block_on;
     use shuttle::thread::{JoinHandle, spawn};
-    use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
+    use skep_pool::{Block, PoolOptions, Serve, ServeOptions, TaskPool};
     use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock, ManualClock};
     use skep_runtime_core::{
-        BatchEvent, ControlError, Meter, Observer, PoolId, Priority, Request, RunningRuntime, Runtime,
-        RuntimeBuilder, Shutdown, SubmitError, TaskError, Ticket, Unrun,
+        BatchEvent, ControlError, DeviceError, DeviceLoss, Health, Meter, Observer, PoolId, Priority,
+        Request, RunningRuntime, Runtime, RuntimeBuilder, Shutdown, ShutdownError, SubmitError, TaskError,
+        Ticket, Unrun,
     };
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,6 +37,8 @@ mod programs {
     const LIMIT: Duration = Duration::from_hours(1);
     /// A row that makes its batch fail.
     const CULPRIT: f32 = 13.0;
+    /// A row that is the end of the device.
+    const FATAL: f32 = 17.0;
     const LATE: Duration = Duration::from_millis(10);
 
     /// Tasks that were answered after they had been cut.
@@ -51,34 +57,45 @@ mod programs {
     }
 
     struct Rig {
+        served: [Block<FakeDevice>; 2],
         pools: [TaskPool<FakeDevice>; 2],
         clock: Arc<ManualClock>,
         answered: Arc<Answered>,
     }
 
-    fn build(device: FakeDevice, prefetch: usize) -> (Rig, Runtime<FakeDevice>) {
+    fn block(name: &str) -> FnBlock<FakeDevice> {
+        FnBlock::rows(name, 1, |x: &[FakeTensor]| {
+            if x[0].values().contains(&FATAL) {
+                return Err(DeviceError::Fatal { device: "fake".to_owned(), message: String::new() }.into());
+            }
+            if x[0].values().contains(&CULPRIT) {
+                return Err("on purpose".into());
+            }
+            Ok(vec![x[0].map(|v| 2.0 * v)])
+        })
+    }
+
+    fn build(device: FakeDevice, prefetch: usize, limit: Option<Duration>) -> (Rig, Runtime<FakeDevice>) {
         let (clock, answered) = (ManualClock::new(), Arc::new(Answered::default()));
         let mut builder = RuntimeBuilder::new(device)
             .prefetch(prefetch)
             .hand_over(Duration::ZERO)
             .clock(Arc::clone(&clock) as Arc<_>)
             .observer(Arc::clone(&answered) as Arc<_>);
-        let pools = [("one", 2), ("two", 1)].map(|(name, capacity)| {
-            let block = FnBlock::rows(name, 1, |x: &[FakeTensor]| {
-                if x[0].values().contains(&CULPRIT) {
-                    return Err("on purpose".into());
-                }
-                Ok(vec![x[0].map(|v| 2.0 * v)])
-            });
+        if let Some(limit) = limit {
+            builder = builder.batch_limit(limit);
+        }
+        let served = [("one", 2), ("two", 1)].map(|(name, capacity)| {
             let options =
                 PoolOptions { max_rows: 2, capacity, split_large_tasks: true, ..PoolOptions::default() };
-            builder.serve(block, ServeOptions::forward(options)).unwrap().forward
+            builder.serve(block(name), ServeOptions::forward(options)).unwrap()
         });
-        (Rig { pools, clock, answered }, builder.build().unwrap())
+        let pools = served.each_ref().map(|served| served.forward.clone());
+        (Rig { served, pools, clock, answered }, builder.build().unwrap())
     }
 
     fn start(device: FakeDevice, prefetch: usize) -> (Rig, RunningRuntime<FakeDevice>) {
-        let (rig, runtime) = build(device, prefetch);
+        let (rig, runtime) = build(device, prefetch, None);
         (rig, runtime.start().unwrap())
     }
 
@@ -88,6 +105,7 @@ mod programs {
         Succeed,
         BeShutDown,
         Expire,
+        BeLost,
     }
 
     /// Three callers: one waits, one awaits, one drops what it has submitted.
@@ -96,14 +114,17 @@ mod programs {
             Ok(outputs) => assert_eq!(outputs, [FakeTensor::rows(&[[2.0 * value]])]),
             Err(TaskError::ShutDown) => assert!(may.contains(&May::BeShutDown), "shut down"),
             Err(TaskError::Expired { .. }) => assert!(may.contains(&May::Expire), "expired"),
+            Err(TaskError::DeviceLost(_)) => assert!(may.contains(&May::BeLost), "lost"),
             Err(other) => panic!("no task should end like this: {other}"),
         };
         let task = move |value: f32| {
             let request = Request::new(vec![FakeTensor::rows(&[[value]])]);
             if may.contains(&May::Expire) { request.deadline(LATE) } else { request }
         };
-        let closed = |error: &SubmitError| {
-            assert!(matches!(error, SubmitError::ShutDown | SubmitError::DeadlinePassed), "{error}");
+        let closed = |error: &SubmitError| match error {
+            SubmitError::ShutDown | SubmitError::DeadlinePassed => {}
+            SubmitError::DeviceLost(_) => assert!(may.contains(&May::BeLost), "lost"),
+            other => panic!("no task should be refused like this: {other}"),
         };
         let [one, two] = rig.pools.clone();
         let waiting = spawn(move || match one.submit(task(1.0)) {
@@ -241,7 +262,7 @@ mod programs {
     }
 
     pub(super) fn a_shutdown_meets_the_start() {
-        let (rig, runtime) = build(FakeDevice::new(), 1);
+        let (rig, runtime) = build(FakeDevice::new(), 1, None);
         let callers = callers(&rig, &[May::Succeed, May::BeShutDown]);
         let handle = runtime.handle();
         let stopping = spawn(move || handle.shutdown(Shutdown::Drain, LIMIT).unwrap());
@@ -271,5 +292,58 @@ mod programs {
         runtime.shutdown(Shutdown::Abort, LIMIT).unwrap();
         asking.join().unwrap();
         rig.assert_reconciled();
+    }
+
+    /// Submits a task that is the end of the device, if it is still there.
+    fn kill(pool: &TaskPool<FakeDevice>) -> JoinHandle<()> {
+        let pool = pool.clone();
+        spawn(move || {
+            if let Ok(ticket) = pool.submit(vec![FakeTensor::rows(&[[FATAL]])]) {
+                assert!(matches!(ticket.wait(), Err(TaskError::DeviceLost(DeviceLoss::Fatal(_)))));
+            }
+        })
+    }
+
+    /// Two tasks want to be the end of the device, and everybody hears of it.
+    pub(super) fn a_device_dies_among_callers() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let mut threads = callers(&rig, &[May::Succeed, May::BeLost]);
+        threads.extend(rig.pools.each_ref().map(kill));
+        join(threads);
+        runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
+        assert!(matches!(runtime.health(), Health::Lost(DeviceLoss::Fatal(_))));
+        drop(runtime);
+        rig.assert_reconciled();
+    }
+
+    /// The limit of a batch passes just as it ends, or does not end yet.
+    pub(super) fn a_limit_meets_the_end_of_a_batch() {
+        let (rig, runtime) = build(FakeDevice::new(), 1, Some(LATE));
+        let runtime = runtime.start().unwrap();
+        let callers = callers(&rig, &[May::Succeed, May::BeLost]);
+        rig.clock.advance(LATE);
+        join(callers);
+        let ended = runtime.shutdown(Shutdown::Drain, LIMIT);
+        assert!(matches!(ended, Ok(()) | Err(ShutdownError::DeviceStuck { .. })), "{ended:?}");
+        drop(runtime);
+        rig.assert_reconciled();
+    }
+
+    /// Another runtime takes a pool over while the first one comes to its end, and callers are at it.
+    pub(super) fn pools_change_hands() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        kill(&rig.pools[0]).join().unwrap();
+        let mut builder = RuntimeBuilder::new(FakeDevice::new()).clock(Arc::clone(&rig.clock) as Arc<_>);
+        for served in &rig.served {
+            builder.take_over(block(&served.info.name), served).unwrap();
+        }
+        let ending = spawn(move || drop(runtime));
+        let calling = callers(&rig, &[May::Succeed, May::BeLost]);
+        let second = builder.start().unwrap();
+        let ticket = rig.pools[0].submit(vec![FakeTensor::rows(&[[5.0]])]).unwrap();
+        assert_eq!(ticket.wait().unwrap(), [FakeTensor::rows(&[[10.0]])]);
+        join(calling);
+        ending.join().unwrap();
+        second.shutdown(Shutdown::Drain, LIMIT).unwrap();
     }
 }

@@ -15,6 +15,10 @@ pub enum Operation {
     Join,
     /// [`Device::synchronize`].
     Synchronize,
+    /// [`Device::describe`].
+    Describe,
+    /// [`Device::is_host`]; a hook that fails there changes nothing, one that panics does.
+    IsHost,
 }
 
 type Hook = Box<dyn Fn(Operation) -> Result<(), DeviceError> + Send + Sync>;
@@ -56,6 +60,7 @@ impl<D: Device> Device for Hooked<D> {
     }
 
     fn describe(&self, tensor: &D::Tensor) -> Result<TensorInfo, DeviceError> {
+        (self.hook)(Operation::Describe)?;
         self.inner.describe(tensor)
     }
 
@@ -83,6 +88,7 @@ impl<D: Device> Device for Hooked<D> {
     }
 
     fn is_host(&self) -> bool {
+        (self.hook)(Operation::IsHost).ok();
         self.inner.is_host() && !self.remote
     }
 

@@ -10,9 +10,11 @@ pub mod deadline;
 pub mod failing;
 pub mod isolation;
 pub mod life;
+pub mod loss;
 pub mod many_pools;
 pub mod memory;
 pub mod model;
+pub mod panics;
 pub mod priority;
 pub mod shutdown;
 pub mod start;
@@ -86,6 +88,12 @@ macro_rules! conformance {
             an_observer_that_panics_harms_nobody,
             a_waker_that_panics_harms_nobody,
         }
+        $crate::cases! { $subject, panics:
+            a_pool_that_panics_is_closed,
+            a_pool_that_panics_at_the_end_harms_nobody,
+            a_device_that_panics_at_submit_refuses_that_task,
+            a_device_thread_that_panics_answers_everybody,
+        }
         $crate::cases! { $subject, apart:
             only_the_culprit_fails,
             several_culprits_are_found,
@@ -126,6 +134,18 @@ macro_rules! conformance {
             callers_who_wait_for_room_are_let_go,
             a_drop_answers_and_joins,
             nothing_gets_in_after_the_end,
+            a_waker_cannot_wait_for_its_runtime,
+            a_runtime_that_is_stopped_while_it_starts,
+        }
+        $crate::cases! { $subject, loss:
+            a_block_that_never_returns_is_given_up_at_the_limit,
+            callers_who_wait_for_room_hear_of_the_loss,
+            a_device_that_hangs_anywhere_is_given_up,
+            a_drop_waits_no_longer_than_the_limit,
+            batches_within_the_limit_go_on,
+            another_device_takes_the_pools_over,
+            a_device_that_dies_fails_what_is_in_flight,
+            a_limit_of_nothing_is_refused,
         }
         $crate::cases! { $subject, start:
             ready_is_told,

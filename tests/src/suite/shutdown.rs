@@ -2,17 +2,19 @@
 
 use crate::Subject;
 use crate::kit::{
-    Columns, LIMIT, Rig, all_succeed, answer, block_on, columns, drain, gated, new_builder, poll_once,
-    pool_of, receive, rig, rows_block, spawn,
+    Columns, Hooked, LIMIT, On, Operation, Rig, all_succeed, answer, block_on, columns, drain, gated,
+    new_builder, poll_once, pool_of, receive, rig, rows_block, spawn,
 };
 use skep_pool::PoolOptions;
+use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::{
     ControlError, Device, Handle, Request, Shutdown, ShutdownError, StartError, SubmitError, TaskError,
     TaskResult,
 };
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 fn assert_shut_down<T>(result: TaskResult<T>) {
@@ -252,4 +254,65 @@ pub fn nothing_gets_in_after_the_end<S: Subject>() {
     assert!(matches!(rig.pool.submit(request).unwrap_err().error, SubmitError::ShutDown));
     let counts = rig.pool.counts();
     assert_eq!((counts.submitted, counts.refused), (1, 1));
+}
+
+struct Stopper<D: Device>(Mutex<Option<Handle<D>>>, Mutex<Sender<Result<(), ShutdownError>>>);
+
+impl<D: Device> Wake for Stopper<D> {
+    fn wake(self: Arc<Self>) {
+        let handle = self.0.lock().take();
+        if let Some(handle) = handle {
+            self.1.lock().send(handle.shutdown(Shutdown::Drain, LIMIT)).ok();
+        }
+    }
+}
+
+/// A ticket's waker runs on a thread of the runtime: a shutdown from there is begun and not waited for.
+pub fn a_waker_cannot_wait_for_its_runtime<S: Subject>() {
+    for remote in [false, true] {
+        let device: On<S> = Hooked::new(S::device());
+        let rig = rig(if remote { device.remote() } else { device }, 1, PoolOptions::default());
+        let mut held = rig.hold();
+        let (tell, told) = channel();
+        let stopper = Arc::new(Stopper(Mutex::new(Some(rig.runtime.handle())), Mutex::new(tell)));
+        let waker = Waker::from(stopper);
+        assert!(Pin::new(&mut held).poll(&mut Context::from_waker(&waker)).is_pending());
+        let waiting = rig.submit(&[1.0]);
+        rig.gate.open();
+        assert_eq!(receive(&told), Err(ShutdownError::WouldDeadlock));
+        rig.gate.open();
+        answer(held).unwrap();
+        answer(waiting).unwrap();
+        rig.runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
+        assert_refused(&rig);
+    }
+}
+
+/// A shutdown that comes while the device thread is about to start keeps it from starting.
+pub fn a_runtime_that_is_stopped_while_it_starts<S: Subject>() {
+    for how in [Shutdown::Drain, Shutdown::Abort] {
+        let (enter, entered) = channel();
+        let (open, opened) = channel::<()>();
+        let opened = Mutex::new(opened);
+        let device: On<S> = Hooked::new(S::device()).hook(move |at| {
+            if at == Operation::Bind {
+                enter.send(()).ok();
+                opened.lock().recv().ok();
+            }
+            Ok(())
+        });
+        let (mut builder, _) = new_builder(device, 1);
+        let device = Arc::clone(builder.device());
+        let pool = pool_of(&mut builder, rows_block(&device, "same", Ok), PoolOptions::default());
+        let ticket = pool.submit(columns(&*device, &[1.0])).unwrap();
+        let runtime = builder.build().unwrap();
+        let handle = runtime.handle();
+        let starting = spawn(move || runtime.start().map(drop));
+        receive(&entered);
+        handle.shutdown(how, LIMIT).unwrap();
+        drop(open);
+        assert!(matches!(receive(&starting), Err(StartError::ShutDown)));
+        assert_shut_down(answer(ticket));
+        handle.shutdown(how, LIMIT).unwrap();
+    }
 }

@@ -1,0 +1,80 @@
+//! A pool that does what another does, and panics where a case wants it to.
+
+use skep_pool::TaskPool;
+use skep_runtime_core::{Batch, Counts, Device, Doorbell, Look, Meter, Pool, Shutdown};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// A method of [`Pool`] that can panic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// [`Pool::attach`].
+    Attach,
+    /// [`Pool::look`].
+    Look,
+    /// [`Pool::cut`].
+    Cut,
+    /// [`Pool::after_cut`].
+    AfterCut,
+    /// [`Pool::expire`].
+    Expire,
+    /// [`Pool::close`], and all that it would do with it.
+    Close,
+}
+
+/// A pool that panics in one of its methods while it is armed.
+pub struct Moody<D: Device> {
+    inner: Arc<dyn Pool<D>>,
+    method: Method,
+    armed: Arc<AtomicBool>,
+}
+
+impl<D: Device> Moody<D> {
+    /// A pool as the runtime sees it, and what arms it.
+    pub fn armable(pool: &TaskPool<D>, method: Method) -> (Arc<dyn Pool<D>>, Arc<AtomicBool>) {
+        let armed = Arc::new(AtomicBool::new(false));
+        (Arc::new(Self { inner: pool.as_pool(), method, armed: Arc::clone(&armed) }), armed)
+    }
+
+    fn enter(&self, method: Method) -> &dyn Pool<D> {
+        assert!(method != self.method || !self.armed.load(Ordering::SeqCst), "on purpose: {method:?}");
+        &*self.inner
+    }
+}
+
+impl<D: Device> Meter for Moody<D> {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn counts(&self) -> Counts {
+        self.inner.counts()
+    }
+}
+
+impl<D: Device> Pool<D> for Moody<D> {
+    fn attach(&self, doorbell: Doorbell) {
+        self.enter(Method::Attach).attach(doorbell);
+    }
+
+    fn look(&self, now: Instant) -> Look {
+        self.enter(Method::Look).look(now)
+    }
+
+    fn cut(&self, now: Instant, most_rows: usize) -> Option<Batch<D::Tensor>> {
+        self.enter(Method::Cut).cut(now, most_rows)
+    }
+
+    fn after_cut(&self) {
+        self.enter(Method::AfterCut).after_cut();
+    }
+
+    fn expire(&self, now: Instant) -> Option<Instant> {
+        self.enter(Method::Expire).expire(now)
+    }
+
+    fn close(&self, how: Shutdown) {
+        self.enter(Method::Close).close(how);
+    }
+}
