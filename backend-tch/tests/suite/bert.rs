@@ -1,7 +1,7 @@
 //! A small BERT with drawn weights, beside the same sums written out.
 #![cfg(feature = "bert")]
 
-use crate::{assert_close, host_noise, noise, values, write_weights};
+use crate::{assert_close, host_noise, values, write_weights};
 use skep_backend_tch::blocks::Bert;
 use skep_backend_tch::prelude::*;
 use std::collections::BTreeMap;
