@@ -30,6 +30,8 @@ fn naming_error<T>(schema: &Schema, named: &[(String, T)]) -> Option<SubmitError
 }
 
 /// Checks tensors against the schema, down to the range of indices.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "a call copies the task, which costs more than the rest: measured")]
 pub(crate) fn check<D: Device>(
     device: &D,
     schema: &Schema,

@@ -1,10 +1,11 @@
 //! The pool as the runtime sees it.
 
-use crate::pool::Inner;
-use crate::queue::Queued;
+use crate::pool::{Inner, State};
+use crate::queue::{Queued, Taken};
+use skep_runtime_core::sync::atomic::Ordering;
 use skep_runtime_core::{
-    Batch, BatchTask, Cancel, Counts, Device, DeviceLoss, Doorbell, FailureRules, Look, Meter, Pool,
-    RuntimeId, Settled, Shutdown, TaskError, TaskKey,
+    Batch, Cancel, Counts, Device, DeviceLoss, Doorbell, FailureRules, Look, Meter, Pool, RuntimeId, Settled,
+    Shutdown, TaskError, TaskKey, Urgency,
 };
 use std::time::Instant;
 
@@ -47,33 +48,28 @@ impl<D: Device> Pool<D> for Inner<D> {
     }
 
     fn cut(&self, now: Instant, most_rows: usize) -> Option<Batch<D::Tensor>> {
+        let taken = self.take(&mut self.state.lock(), now, most_rows);
+        self.batch(taken)
+    }
+
+    fn cut_if(&self, expected: Urgency, now: Instant, most_rows: usize) -> (Option<Batch<D::Tensor>>, Look) {
         let mut state = self.state.lock();
-        let draining = state.closed.is_some();
-        let before = state.queue.tasks();
-        let items = state.queue.cut(now, &self.options, draining, most_rows);
-        // More than the batch holds: what need not run any more has left as well.
-        state.freed += before - state.queue.tasks();
-        if items.is_empty() && state.freed > 0 {
-            // No batch, so nobody says when the locks are released. The timer looks at the pool in a moment.
-            state.arm(now);
+        state.rung = false;
+        let look = state.queue.look(now, &self.options, state.closed.is_some());
+        if look != Look::Ready(expected) {
+            return (None, look);
         }
+        let taken = self.take(&mut state, now, most_rows);
+        let look = state.queue.look(now, &self.options, state.closed.is_some());
         drop(state);
-        let arity = items.first()?.inputs.len();
-        let mut inputs: Vec<Vec<D::Tensor>> = (0..arity).map(|_| Vec::with_capacity(items.len())).collect();
-        let mut tasks = Vec::with_capacity(items.len());
-        for item in items {
-            let Queued { inputs: tensors, rows, submitted, deadline, reply, .. } = item;
-            for (column, tensor) in inputs.iter_mut().zip(tensors) {
-                column.push(tensor);
-            }
-            tasks.push(BatchTask { rows, submitted, deadline, reply });
-        }
-        Some(Batch { inputs, tasks })
+        (self.batch(taken), look)
     }
 
     fn after_cut(&self) {
-        let freed = std::mem::take(&mut self.state.lock().freed);
-        self.room.notify_additional(freed);
+        if self.crowded.load(Ordering::SeqCst) {
+            let freed = std::mem::take(&mut self.state.lock().freed);
+            self.room.notify_additional(freed);
+        }
     }
 
     fn expire(&self, now: Instant) -> Option<Instant> {
@@ -135,6 +131,33 @@ impl<D: Device> Cancel for Inner<D> {
 }
 
 impl<D: Device> Inner<D> {
+    /// Takes the tasks of the next batch out of the queue. That is all that happens under the lock: the tensors
+    /// are in the memory of other processors, and callers wait.
+    fn take(&self, state: &mut State<D::Tensor>, now: Instant, most_rows: usize) -> Option<Taken<D::Tensor>> {
+        let draining = state.closed.is_some();
+        let before = state.queue.tasks();
+        let spare = || std::mem::take(&mut *self.spare.lock());
+        let taken = state.queue.cut(now, &self.options, draining, most_rows, spare);
+        // More than the batch holds: what need not run any more has left as well.
+        let freed = before - state.queue.tasks();
+        if self.crowded.load(Ordering::SeqCst) {
+            state.freed += freed;
+        }
+        if taken.is_none() && freed > 0 {
+            // No batch, so nobody says when the locks are released. The timer looks at the pool in a moment.
+            state.arm(now);
+        }
+        taken
+    }
+
+    fn batch(&self, taken: Option<Taken<D::Tensor>>) -> Option<Batch<D::Tensor>> {
+        let (batch, buffer) = taken?.into_batch();
+        if buffer.capacity() > 0 {
+            *self.spare.lock() = buffer;
+        }
+        Some(batch)
+    }
+
     /// Settles tasks that waited when the pool was closed.
     fn give_up(
         &self,

@@ -12,13 +12,16 @@ pub(crate) struct Lanes<V> {
     by_priority: Vec<Lane<V>>,
     len: usize,
     /// The buffer of a lane that became empty: mostly there is one lane, empty every other moment.
-    spare: VecDeque<(u64, Option<V>)>,
+    spare: Places<V>,
 }
+
+/// Sequence numbers and items, `None` where an item was taken from the middle.
+pub(crate) type Places<V> = VecDeque<(u64, Option<V>)>;
 
 struct Lane<V> {
     priority: Priority,
     /// By sequence number.
-    places: VecDeque<(u64, Option<V>)>,
+    places: Places<V>,
     items: usize,
 }
 
@@ -39,6 +42,10 @@ impl<V> Lane<V> {
 impl<V> Lanes<V> {
     pub(crate) const fn new() -> Self {
         Self { by_priority: Vec::new(), len: 0, spare: VecDeque::new() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -81,18 +88,27 @@ impl<V> Lanes<V> {
         Some((TaskKey { priority: lane.priority, seq: *seq }, item.as_ref()?))
     }
 
-    /// Takes items, the most urgent first, for as long as `wanted` says so. One pass without a look back:
-    /// callers wait for the lock under which this happens.
-    pub(crate) fn take_while(&mut self, mut wanted: impl FnMut(&V) -> bool, taken: &mut Vec<V>) {
+    /// Takes all items at once, where they have one priority; `spare` becomes the buffer for those to come.
+    /// Callers wait for the lock under which this happens, and this takes the same time however many there are.
+    pub(crate) fn take_all(&mut self, spare: impl FnOnce() -> Places<V>) -> Option<Places<V>> {
+        let [lane] = &mut *self.by_priority else { return None };
+        let places = std::mem::take(&mut lane.places);
+        lane.items = 0;
+        self.len = 0;
+        self.drop_lane_if_empty(0);
+        self.spare = spare();
+        Some(places)
+    }
+
+    /// Takes items, the most urgent first, up to the first one that is not wanted.
+    pub(crate) fn take_while<E: Extend<V>>(&mut self, mut wanted: impl FnMut(&V) -> bool, taken: &mut E) {
         while let Some(lane) = self.by_priority.first_mut() {
             let unwanted =
                 lane.places.iter().position(|(_, item)| item.as_ref().is_some_and(|item| !wanted(item)));
-            let before = taken.len();
-            taken.extend(
-                lane.places.drain(..unwanted.unwrap_or(lane.places.len())).filter_map(|(_, item)| item),
-            );
-            lane.items -= taken.len() - before;
-            self.len -= taken.len() - before;
+            let before = lane.items;
+            let places = lane.places.drain(..unwanted.unwrap_or(lane.places.len()));
+            taken.extend(places.filter_map(|(_, item)| item).inspect(|_| lane.items -= 1));
+            self.len -= before - lane.items;
             if unwanted.is_some() {
                 lane.trim();
                 return;
@@ -152,12 +168,13 @@ impl<V> Lanes<V> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     #[derive(Clone, Debug)]
     enum Step {
         Push(i32),
         Take(usize),
+        TakeAll,
         Remove(usize),
         TakeMultiplesOf(u64),
     }
@@ -166,6 +183,7 @@ mod tests {
         prop_oneof![
             4 => (-2i32..3).prop_map(Step::Push),
             2 => (0usize..6).prop_map(Step::Take),
+            1 => Just(Step::TakeAll),
             2 => (0usize..64).prop_map(Step::Remove),
             1 => (2u64..5).prop_map(Step::TakeMultiplesOf),
         ]
@@ -188,6 +206,16 @@ mod tests {
                         lanes.take_while(|_| turns.next().is_some(), &mut taken);
                         let expected: Vec<_> = (0..count).map_while(|_| model.pop_first()).map(|(_, v)| v).collect();
                         prop_assert_eq!(taken, expected);
+                    }
+                    Step::TakeAll => {
+                        let priorities = model.keys().map(|key| key.priority).collect::<BTreeSet<_>>().len();
+                        let taken = lanes.take_all(VecDeque::new);
+                        prop_assert_eq!(taken.is_some(), priorities == 1);
+                        if let Some(taken) = taken {
+                            let taken: Vec<_> = taken.into_iter().filter_map(|(_, item)| item).collect();
+                            let expected: Vec<_> = std::mem::take(&mut model).into_values().collect();
+                            prop_assert_eq!(taken, expected);
+                        }
                     }
                     Step::Remove(nth) => {
                         let key = model.keys().nth(nth).copied()

@@ -1,9 +1,11 @@
 //! The pool that applications submit to.
 
 use crate::admission::{Part, check, in_order, join_parts, split};
+use crate::lanes::Places;
 use crate::options::PoolOptions;
 use crate::queue::{Queue, Queued};
 use async_trait::async_trait;
+use skep_runtime_core::sync::atomic::{AtomicBool, Ordering};
 use skep_runtime_core::sync::event_listener::{Event, EventListener, Listener};
 use skep_runtime_core::sync::{Mutex, guarded};
 use skep_runtime_core::{
@@ -35,6 +37,11 @@ pub(crate) struct Inner<D: Device> {
     pub(crate) options: PoolOptions,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) state: Mutex<State<D::Tensor>>,
+    /// The buffer that the tasks of the last batch were in, for tasks to come.
+    pub(crate) spare: Mutex<Places<Queued<D::Tensor>>>,
+    /// Some caller has found the queue full, so that there may be callers who wait for room. Set before the
+    /// caller tries again, so who makes room after that sees it.
+    pub(crate) crowded: AtomicBool,
     /// Told when there is room in the queue, when time has passed for those who wait for room, and when
     /// the pool is closed.
     pub(crate) room: Event,
@@ -51,7 +58,7 @@ pub(crate) struct State<T> {
     pub(crate) rung: bool,
     /// The earliest time at which the runtime will ask for expired tasks.
     pub(crate) armed: Option<Instant>,
-    /// Tasks that were cut since callers who wait for room were last told.
+    /// Tasks that were cut since callers who wait for room were last told, if there can be any.
     pub(crate) freed: usize,
 }
 
@@ -105,13 +112,6 @@ struct Candidate<T> {
     deadline: Option<Instant>,
 }
 
-/// What came of an attempt to get into the queue.
-enum Attempt<T> {
-    Queued(Ticket<T>),
-    /// Boxed because it is rare, and large beside a ticket.
-    Refused(SubmitError, Box<Candidate<T>>),
-}
-
 impl<D: Device> TaskPool<D> {
     /// A pool of its own, to be registered with
     /// [`RuntimeBuilder::pool`](skep_runtime_core::RuntimeBuilder::pool). [`Serve`](crate::Serve) does both.
@@ -137,10 +137,18 @@ impl<D: Device> TaskPool<D> {
             armed: None,
             freed: 0,
         };
-        let state = Mutex::new(state);
-        Ok(Self {
-            inner: Arc::new(Inner { name, device, schema, options, clock, state, room: Event::new() }),
-        })
+        let inner = Inner {
+            name,
+            device,
+            schema,
+            options,
+            clock,
+            state: Mutex::new(state),
+            spare: Mutex::new(Places::new()),
+            crowded: AtomicBool::new(false),
+            room: Event::new(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// This pool as the runtime sees it.
@@ -184,12 +192,9 @@ impl<D: Device> TaskPool<D> {
         &self,
         request: impl Into<Request<D::Tensor>>,
     ) -> Result<Ticket<D::Tensor>, Refused<D::Tensor>> {
-        let candidate = self.inner.admit(request.into())?;
+        let mut candidate = self.inner.admit(request.into())?;
         let now = candidate.submitted;
-        match self.inner.enqueue(candidate, now) {
-            Attempt::Queued(ticket) => Ok(ticket),
-            Attempt::Refused(error, candidate) => Err(self.inner.refuse(error, *candidate)),
-        }
+        self.inner.enqueue(&mut candidate, now).map_err(|error| self.inner.refuse(error, candidate))
     }
 
     /// Hands a task in. Blocks while the queue is full.
@@ -205,17 +210,12 @@ impl<D: Device> TaskPool<D> {
     ) -> Result<Ticket<D::Tensor>, Refused<D::Tensor>> {
         let mut candidate = self.inner.admit(request.into())?;
         loop {
-            let listener = match self.inner.enqueue_or_listen(candidate)? {
-                Step::Queued(ticket) => return Ok(ticket),
-                Step::Wait(again, listener) => {
-                    candidate = *again;
-                    listener
-                }
-            };
-            if self.inner.is_own_thread() {
-                return Err(self.inner.refuse(SubmitError::WouldDeadlock, candidate));
+            match self.inner.enqueue_or_listen(&mut candidate) {
+                Ok(Step::Queued(ticket)) => return Ok(ticket),
+                Ok(Step::Wait(listener)) if !self.inner.is_own_thread() => listener.wait(),
+                Ok(Step::Wait(_)) => return Err(self.inner.refuse(SubmitError::WouldDeadlock, candidate)),
+                Err(error) => return Err(self.inner.refuse(error, candidate)),
             }
-            listener.wait();
         }
     }
 
@@ -231,12 +231,10 @@ impl<D: Device> TaskPool<D> {
     ) -> Result<Ticket<D::Tensor>, Refused<D::Tensor>> {
         let mut candidate = self.inner.admit(request.into())?;
         loop {
-            match self.inner.enqueue_or_listen(candidate)? {
-                Step::Queued(ticket) => return Ok(ticket),
-                Step::Wait(again, listener) => {
-                    candidate = *again;
-                    listener.await;
-                }
+            match self.inner.enqueue_or_listen(&mut candidate) {
+                Ok(Step::Queued(ticket)) => return Ok(ticket),
+                Ok(Step::Wait(listener)) => listener.await,
+                Err(error) => return Err(self.inner.refuse(error, candidate)),
             }
         }
     }
@@ -264,11 +262,16 @@ impl<D: Device> Submit<D::Tensor> for TaskPool<D> {
 /// How a caller who may wait goes on.
 enum Step<T> {
     Queued(Ticket<T>),
-    Wait(Box<Candidate<T>>, EventListener),
+    Wait(EventListener),
 }
 
 impl<D: Device> Inner<D> {
     /// Checks a task. Needs no lock, so that a large check of one caller is no wait for another.
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "a call copies the task, which costs more than the rest: measured"
+    )]
     fn admit(&self, request: Request<D::Tensor>) -> Result<Candidate<D::Tensor>, Refused<D::Tensor>> {
         let Request { inputs, priority, deadline } = request;
         let refused = |(error, inputs)| self.count_refused(error, inputs);
@@ -313,22 +316,29 @@ impl<D: Device> Inner<D> {
         self.state.lock().doorbell.as_ref().is_some_and(Doorbell::is_own_thread)
     }
 
-    fn enqueue(self: &Arc<Self>, candidate: Candidate<D::Tensor>, now: Instant) -> Attempt<D::Tensor> {
+    /// Gets into the queue, and takes the tensors out of the candidate then.
+    fn enqueue(
+        self: &Arc<Self>,
+        candidate: &mut Candidate<D::Tensor>,
+        now: Instant,
+    ) -> Result<Ticket<D::Tensor>, SubmitError> {
         let (ticket, reply) = Reply::pair();
         let mut state = self.state.lock();
         if let Err(error) = state.admits(candidate.deadline, now, &self.options) {
             drop(state);
             // Nobody has the ticket yet, so the reply's answer reaches nobody.
             drop(reply);
-            return Attempt::Refused(error, Box::new(candidate));
+            return Err(error);
         }
-        let Candidate { inputs, rows, free, parts, priority, submitted, deadline } = candidate;
+        let Candidate { rows, priority, submitted, deadline, .. } = *candidate;
+        let (free, parts) = (&candidate.free, std::mem::take(&mut candidate.parts));
         let task = state.queue.next_seq();
         let key = TaskKey { priority, seq: task };
         let mut news = false;
         if parts.is_empty() {
+            let inputs = std::mem::take(&mut candidate.inputs);
             let item = Queued { inputs, rows, submitted, deadline, reply, task, last: true };
-            news = state.queue.push(&free, key, item, &self.options);
+            news = state.queue.push(free, key, item, &self.options);
         } else {
             let count = parts.len();
             let replies = reply.split(count, self.join());
@@ -337,7 +347,7 @@ impl<D: Device> Inner<D> {
                 let key = TaskKey { priority, seq: state.queue.next_seq() };
                 let last = i + 1 == count;
                 let item = Queued { inputs, rows, submitted, deadline, reply, task, last };
-                news |= state.queue.push(&free, key, item, &self.options);
+                news |= state.queue.push(free, key, item, &self.options);
             }
         }
         state.counts.submitted += 1;
@@ -349,35 +359,34 @@ impl<D: Device> Inner<D> {
         if let Some(bell) = bell {
             bell.ring();
         }
-        Attempt::Queued(ticket.cancels(Arc::clone(self) as Arc<dyn Cancel>, key))
+        Ok(ticket.cancels(Arc::clone(self) as Arc<dyn Cancel>, key))
     }
 
     /// Gets into the queue, or says what to wait for before the next attempt.
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "a call copies the task, which costs more than the rest: measured"
+    )]
     fn enqueue_or_listen(
         self: &Arc<Self>,
-        candidate: Candidate<D::Tensor>,
-    ) -> Result<Step<D::Tensor>, Refused<D::Tensor>> {
-        // Listening first: room that is made after a failed attempt is heard of.
-        let mut listener = None;
-        let mut candidate = candidate;
-        let mut now = candidate.submitted;
-        loop {
-            match self.enqueue(candidate, now) {
-                Attempt::Queued(ticket) => return Ok(Step::Queued(ticket)),
-                Attempt::Refused(SubmitError::Full { .. }, again) => {
-                    if let Some(listener) = listener {
-                        if let Some(deadline) = again.deadline {
-                            self.state.lock().arm(deadline);
-                        }
-                        return Ok(Step::Wait(again, listener));
-                    }
-                    listener = Some(self.room.listen());
-                    candidate = *again;
-                    now = self.clock.now();
-                }
-                Attempt::Refused(error, again) => return Err(self.refuse(error, *again)),
-            }
+        candidate: &mut Candidate<D::Tensor>,
+    ) -> Result<Step<D::Tensor>, SubmitError> {
+        match self.enqueue(candidate, candidate.submitted) {
+            Err(SubmitError::Full { .. }) => {}
+            other => return other.map(Step::Queued),
         }
+        self.crowded.store(true, Ordering::SeqCst);
+        // Listening first: room that is made after a failed attempt is heard of.
+        let listener = self.room.listen();
+        match self.enqueue(candidate, self.clock.now()) {
+            Err(SubmitError::Full { .. }) => {}
+            other => return other.map(Step::Queued),
+        }
+        if let Some(deadline) = candidate.deadline {
+            self.state.lock().arm(deadline);
+        }
+        Ok(Step::Wait(listener))
     }
 
     /// Joins the outputs of a large task's parts.

@@ -2,9 +2,10 @@
 //!
 //! Pure data: no clock, no lock, no thread.
 
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, Places};
 use crate::options::PoolOptions;
-use skep_runtime_core::{Dims, Look, Reply, TaskKey, Urgency};
+use skep_runtime_core::{Batch, BatchTask, Dims, Look, Reply, TaskKey, Urgency};
+use smallvec::SmallVec;
 use std::time::Instant;
 
 /// A task in the queue, or one part of a task that is split over several batches.
@@ -25,6 +26,11 @@ impl<T> Queued<T> {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
+    /// Whether it is a part, or may be moot some day.
+    fn is_special(&self) -> bool {
+        self.deadline.is_some() || self.reply.is_part()
+    }
+
     /// Running it would help nobody.
     fn is_moot(&self, now: Instant) -> bool {
         self.reply.is_void() || self.expired(now)
@@ -36,6 +42,42 @@ struct Group<T> {
     free: Dims,
     lanes: Lanes<Queued<T>>,
     rows: usize,
+    /// Tasks that may turn out not to be worth running, or are parts.
+    special: usize,
+}
+
+/// The tasks of a batch, taken out of the queue in the shortest time.
+pub(crate) enum Taken<T> {
+    /// All of a group, and how many they are.
+    Whole(Places<Queued<T>>, usize),
+    Some(SmallVec<[Queued<T>; 1]>),
+}
+
+impl<T> Taken<T> {
+    /// Sorts the tasks into a batch, and gives back the buffer that they were in, if that can be used again.
+    pub(crate) fn into_batch(self) -> (Batch<T>, Places<Queued<T>>) {
+        match self {
+            Self::Whole(mut places, tasks) => {
+                let items = places.drain(..).filter_map(|(_, item)| item);
+                (batch_of(tasks, items), places)
+            }
+            Self::Some(items) => (batch_of(items.len(), items.into_iter()), Places::new()),
+        }
+    }
+}
+
+fn batch_of<T>(tasks: usize, items: impl Iterator<Item = Queued<T>>) -> Batch<T> {
+    let mut batch = Batch { inputs: Vec::new(), tasks: Vec::with_capacity(tasks) };
+    for Queued { inputs, rows, submitted, deadline, reply, .. } in items {
+        if batch.tasks.is_empty() {
+            batch.inputs = inputs.iter().map(|_| Vec::with_capacity(tasks)).collect();
+        }
+        for (column, tensor) in batch.inputs.iter_mut().zip(inputs) {
+            column.push(tensor);
+        }
+        batch.tasks.push(BatchTask { rows, submitted, deadline, reply });
+    }
+    batch
 }
 
 impl<T> Group<T> {
@@ -52,6 +94,11 @@ impl<T> Group<T> {
             _ => ready,
         }
     }
+}
+
+/// Most blocks have no free dims, and then there is nothing to compare.
+fn same(a: &Dims, b: &Dims) -> bool {
+    (a.is_empty() && b.is_empty()) || a == b
 }
 
 /// All waiting tasks of a pool.
@@ -84,8 +131,8 @@ impl<T> Queue<T> {
 
     /// Adds a task, or the next part of one. Says whether an earlier look at the queue may be out of date.
     pub(crate) fn push(&mut self, free: &Dims, key: TaskKey, item: Queued<T>, options: &PoolOptions) -> bool {
-        let at = self.groups.iter().position(|group| group.free == *free).unwrap_or_else(|| {
-            self.groups.push(Group { free: free.clone(), lanes: Lanes::new(), rows: 0 });
+        let at = self.groups.iter().position(|group| same(&group.free, free)).unwrap_or_else(|| {
+            self.groups.push(Group { free: free.clone(), lanes: Lanes::new(), rows: 0, special: 0 });
             self.groups.len() - 1
         });
         let group = &mut self.groups[at];
@@ -94,6 +141,7 @@ impl<T> Queue<T> {
         self.tasks += usize::from(item.last);
         self.next_seq = key.seq + 1;
         group.rows += item.rows;
+        group.special += usize::from(item.is_special());
         group.lanes.push(key, item);
         let first = group.lanes.first().is_some_and(|(first, _)| first == key);
         first || (before < options.min_rows && group.rows >= options.min_rows)
@@ -115,47 +163,71 @@ impl<T> Queue<T> {
     }
 
     /// Takes the tasks of the next batch: in order, of one group, as many as fit into `max_rows` and
-    /// `most_rows`, but one at least.
+    /// `most_rows`, but one at least. `spare` gives a buffer for tasks to come, where one is wanted.
     pub(crate) fn cut(
         &mut self,
         now: Instant,
         options: &PoolOptions,
         draining: bool,
         most_rows: usize,
-    ) -> Vec<Queued<T>> {
-        let mut batch = Vec::new();
-        while let Look::Ready(urgency) = self.look(now, options, draining)
-            && batch.is_empty()
-        {
-            let ready = Look::Ready(urgency);
-            let Some(at) = self.groups.iter().position(|g| g.look(now, options, draining) == ready) else {
-                break;
-            };
-            let mut room = options.max_rows.min(most_rows);
-            let (mut is_first, mut all_run) = (true, true);
-            batch.reserve_exact(self.tasks.min(room));
-            let fits = |item: &Queued<T>| {
-                if item.is_moot(now) {
-                    all_run = false;
-                } else if item.rows > room && !is_first {
-                    return false;
-                } else {
-                    is_first = false;
-                    room = room.saturating_sub(item.rows);
-                }
-                true
-            };
-            self.groups[at].lanes.take_while(fits, &mut batch);
-            for item in &batch {
-                self.forget(at, item);
-            }
+        spare: impl Fn() -> Places<Queued<T>>,
+    ) -> Option<Taken<T>> {
+        while let ready @ Look::Ready(_) = self.look(now, options, draining) {
+            let at = self.groups.iter().position(|group| group.look(now, options, draining) == ready)?;
+            let room = options.max_rows.min(most_rows);
+            let taken = self.take_whole(at, room, &spare).or_else(|| self.take_some(at, now, room));
             self.drop_group_if_empty(at);
-            if !all_run {
-                let moot = batch.extract_if(.., |item| item.is_moot(now));
-                self.overdue.extend(moot.filter(|item| !item.reply.is_void()));
+            if taken.is_some() {
+                return taken;
             }
         }
-        batch
+        None
+    }
+
+    /// Takes a whole group where it fits and none of its tasks needs a look. For a single task that is not
+    /// worth the trouble.
+    fn take_whole(
+        &mut self,
+        at: usize,
+        room: usize,
+        spare: impl Fn() -> Places<Queued<T>>,
+    ) -> Option<Taken<T>> {
+        let group = self.groups.get_mut(at)?;
+        if group.rows > room || group.special > 0 || group.lanes.len() == 1 {
+            return None;
+        }
+        let tasks = group.lanes.len();
+        let places = group.lanes.take_all(spare)?;
+        self.rows -= std::mem::take(&mut group.rows);
+        self.tasks -= tasks;
+        Some(Taken::Whole(places, tasks))
+    }
+
+    fn take_some(&mut self, at: usize, now: Instant, mut room: usize) -> Option<Taken<T>> {
+        let mut taken: SmallVec<[Queued<T>; 1]> = SmallVec::new();
+        let (mut is_first, mut all_run) = (true, true);
+        taken.reserve_exact(self.tasks.min(room));
+        let fits = |item: &Queued<T>| {
+            if item.is_moot(now) {
+                all_run = false;
+            } else if item.rows > room && !is_first {
+                return false;
+            } else {
+                is_first = false;
+                room = room.saturating_sub(item.rows);
+            }
+            true
+        };
+        self.groups.get_mut(at)?.lanes.take_while(fits, &mut taken);
+        for item in &taken {
+            self.forget(at, item);
+        }
+        if !all_run {
+            let (moot, run) = taken.into_iter().partition::<Vec<_>, _>(|item| item.is_moot(now));
+            self.overdue.extend(moot.into_iter().filter(|item| !item.reply.is_void()));
+            taken = run.into();
+        }
+        (!taken.is_empty()).then_some(Taken::Some(taken))
     }
 
     /// Takes out a task that was cancelled: those of its parts that are still here. Says as well whether
@@ -218,6 +290,7 @@ impl<T> Queue<T> {
 
     fn forget(&mut self, at: usize, item: &Queued<T>) {
         self.groups[at].rows -= item.rows;
+        self.groups[at].special -= usize::from(item.is_special());
         self.rows -= item.rows;
         self.tasks -= usize::from(item.last);
     }
@@ -281,11 +354,9 @@ mod tests {
 
         fn cut(&mut self, second: u64) -> Vec<u64> {
             let now = self.at(second);
-            self.queue
-                .cut(now, &self.options, false, usize::MAX)
-                .into_iter()
-                .map(|item| item.inputs[0])
-                .collect()
+            let taken = self.queue.cut(now, &self.options, false, usize::MAX, Places::new);
+            let inputs = taken.map(|taken| taken.into_batch().0.inputs).unwrap_or_default();
+            inputs.into_iter().flatten().collect()
         }
 
         fn ready(&self, priority: i32, second: u64) -> Look {

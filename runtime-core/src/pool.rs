@@ -141,6 +141,22 @@ pub trait Pool<D: Device>: Meter {
     /// moment. A single task of more rows is cut all the same, alone. `None` when there is none after all.
     fn cut(&self, now: Instant, most_rows: usize) -> Option<Batch<D::Tensor>>;
 
+    /// Cuts a batch if the pool is as urgent as `expected`, and says how it looks now. A pool that is as urgent
+    /// and gives nothing must not look ready. For pools that can do all this at less cost than
+    /// [`look`](Self::look), [`cut`](Self::cut), `look`, which is what it does otherwise.
+    fn cut_if(&self, expected: Urgency, now: Instant, most_rows: usize) -> (Option<Batch<D::Tensor>>, Look) {
+        let look = self.look(now);
+        if look != Look::Ready(expected) {
+            return (None, look);
+        }
+        let batch = self.cut(now, most_rows);
+        match self.look(now) {
+            // It is left alone until it rings.
+            Look::Ready(_) if batch.is_none() => (None, Look::Idle),
+            look => (batch, look),
+        }
+    }
+
     /// Called after each cut, outside of all locks: the place to wake callers who wait for room.
     fn after_cut(&self) {}
 

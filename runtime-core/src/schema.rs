@@ -100,6 +100,7 @@ impl TensorSpec {
         Self { name: name.into(), index_below: None, ..self.clone() }
     }
 
+    #[inline]
     fn admits(&self, info: &TensorInfo) -> bool {
         info.dims.len() == self.dims.len()
             && self.dims.iter().zip(&info.dims).all(|(dim, &size)| match *dim {
@@ -165,6 +166,7 @@ impl Schema {
     /// # Errors
     ///
     /// Names the first thing that is wrong: arity, element type, dims, differing rows, or no rows.
+    #[inline]
     pub fn check(&self, inputs: &[TensorInfo]) -> Result<Shape, SubmitError> {
         if inputs.len() != self.tensors.len() {
             return Err(SubmitError::WrongArity { expected: self.tensors.len(), got: inputs.len() });

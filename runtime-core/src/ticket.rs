@@ -268,6 +268,11 @@ impl<T> Reply<T> {
         }
     }
 
+    /// Whether this is the reply of a part of a task.
+    pub fn is_part(&self) -> bool {
+        matches!(self.to, Some(To::Part(..)))
+    }
+
     /// Answers.
     pub fn answer(self, result: TaskResult<T>) {
         if let Some(settled) = self.settle(result) {

@@ -57,7 +57,8 @@ pub(crate) fn compare(options: &CompareOptions) -> Result<(), Error> {
     let python = if options.no_python { Err("--no-python".to_owned()) } else { environment(&target) };
     match python {
         Ok(python) => command.arg("--python").arg(python),
-        Err(reason) => command.arg("--no-python").arg(reason),
+        // In one word: the reason may begin with a hyphen.
+        Err(reason) => command.arg(format!("--no-python={reason}")),
     };
     let threads = options.threads.to_string();
     for variable in ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS", "OMP_NUM_THREADS"] {

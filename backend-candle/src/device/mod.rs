@@ -64,6 +64,7 @@ pub struct CpuOptions {
 pub struct CandleDevice {
     place: Place,
     options: CpuOptions,
+    own_outputs: bool,
 }
 
 impl CandleDevice {
@@ -74,7 +75,7 @@ impl CandleDevice {
 
     /// The host's processor.
     pub fn cpu_with(options: CpuOptions) -> Self {
-        Self { place: Place::Cpu, options }
+        Self { place: Place::Cpu, options, own_outputs: false }
     }
 
     /// A CUDA device. Needs the feature `cuda`.
@@ -100,9 +101,18 @@ impl CandleDevice {
 
     fn gpu(name: String, place: candle_core::Result<Place>) -> Result<Self, DeviceError> {
         match place {
-            Ok(place) => Ok(Self { place, options: CpuOptions::default() }),
+            Ok(place) => Ok(Self { place, options: CpuOptions::default(), own_outputs: false }),
             Err(source) => Err(DeviceError::operation(failure::Unavailable { name, source })),
         }
+    }
+
+    /// Gives each task outputs of its own. Without it the outputs of a batch are views into one tensor, which
+    /// costs nothing but keeps the whole batch's output in memory for as long as any caller holds its part:
+    /// choose this where callers keep a few outputs for long and the batches are large. It copies each output
+    /// once, on the thread that answers.
+    pub fn with_own_outputs(mut self) -> Self {
+        self.own_outputs = true;
+        self
     }
 
     /// candle's name for this place.
@@ -181,9 +191,14 @@ impl Device for CandleDevice {
         self.join_on_cpu(parts)?.to_device(&self.place).map_err(|e| self.failure(e))
     }
 
-    /// Downloads the tensor in one copy where the device is not the host. The parts are views into it.
+    /// Downloads the tensor in one copy where the device is not the host. The parts are views into it, unless
+    /// [`with_own_outputs`](CandleDevice::with_own_outputs) says otherwise.
     fn scatter(&self, tensor: Tensor, rows: &[usize]) -> Result<Vec<Tensor>, DeviceError> {
-        self.views(&self.to_cpu(&tensor)?, rows)
+        let views = self.views(&self.to_cpu(&tensor)?, rows)?;
+        if !self.own_outputs || rows.len() == 1 {
+            return Ok(views);
+        }
+        views.iter().map(|view| view.force_contiguous().map_err(|e| self.failure(e))).collect()
     }
 
     fn join(&self, parts: Vec<Tensor>) -> Result<Tensor, DeviceError> {

@@ -1,5 +1,5 @@
 use crate::{noise, values};
-use skep_backend_candle::candle_core::{DType as CandleDType, Device as Place, Var};
+use skep_backend_candle::candle_core::{DType as CandleDType, Device as Place, Storage, Var};
 use skep_backend_candle::prelude::*;
 use skep_backend_candle::runtime::DeviceError;
 
@@ -13,6 +13,26 @@ fn scatter_gives_back_what_was_gathered() {
     for (back, part) in back.iter().zip(&parts) {
         assert_eq!((back.dims(), values(back)), (part.dims(), values(part)));
     }
+}
+
+#[test]
+fn outputs_share_memory_unless_each_is_to_have_its_own() {
+    let elements = |device: CandleDevice| {
+        let parts = device.scatter(noise(&[7, 3], 1), &[1, 4, 2]).unwrap();
+        assert_eq!(parts.iter().map(values).collect::<Vec<_>>().concat(), values(&noise(&[7, 3], 1)));
+        parts
+            .iter()
+            .map(|part| {
+                let (storage, _) = part.storage_and_layout();
+                match &*storage {
+                    Storage::Cpu(storage) => storage.as_slice::<f32>().unwrap().len(),
+                    _ => panic!("not on the host"),
+                }
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(elements(CandleDevice::cpu()), [21, 21, 21]);
+    assert_eq!(elements(CandleDevice::cpu().with_own_outputs()), [3, 12, 6]);
 }
 
 #[test]

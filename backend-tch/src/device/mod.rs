@@ -60,6 +60,7 @@ pub struct CpuOptions {
 pub struct TchDevice {
     cuda: Option<usize>,
     options: CpuOptions,
+    own_outputs: bool,
 }
 
 impl TchDevice {
@@ -70,7 +71,7 @@ impl TchDevice {
 
     /// The host's processor.
     pub fn cpu_with(options: CpuOptions) -> Self {
-        Self { cuda: None, options }
+        Self { cuda: None, options, own_outputs: false }
     }
 
     /// A CUDA device. Needs a libtorch that was built with CUDA, and a driver; this crate itself is the same
@@ -89,8 +90,20 @@ impl TchDevice {
         match shim::cuda_count().map_err(|e| unavailable(text(&e)))? {
             0 => Err(unavailable("libtorch finds no device or no driver".to_owned())),
             count if ordinal >= count => Err(unavailable(format!("there are {count} devices, from cuda:0"))),
-            _ => Ok(Self { cuda: Some(ordinal), options: CpuOptions::default() }),
+            _ => {
+                let options = CpuOptions::default();
+                Ok(Self { cuda: Some(ordinal), options, own_outputs: false })
+            }
         }
+    }
+
+    /// Gives each task outputs of its own. Without it the outputs of a batch are views into one tensor, which
+    /// costs nothing but keeps the whole batch's output in memory for as long as any caller holds its part:
+    /// choose this where callers keep a few outputs for long and the batches are large. It copies each output
+    /// once, on the thread that answers.
+    pub fn with_own_outputs(mut self) -> Self {
+        self.own_outputs = true;
+        self
     }
 
     /// tch's name for this place.
@@ -185,7 +198,11 @@ impl Device for TchDevice {
     /// Downloads the tensor in one copy, on a stream of its own, where the device is not the host. The parts
     /// are views into it.
     fn scatter(&self, tensor: Tensor, rows: &[usize]) -> Result<Vec<Tensor>, DeviceError> {
-        self.views(&self.to_cpu(&tensor)?, rows)
+        let views = self.views(&self.to_cpu(&tensor)?, rows)?;
+        if !self.own_outputs || rows.len() == 1 {
+            return Ok(views);
+        }
+        views.iter().map(|view| view.f_detach_copy().map_err(|e| self.failure(e))).collect()
     }
 
     fn join(&self, parts: Vec<Tensor>) -> Result<Tensor, DeviceError> {

@@ -16,6 +16,20 @@ fn scatter_gives_back_what_was_gathered() {
 }
 
 #[test]
+fn outputs_share_memory_unless_each_is_to_have_its_own() {
+    let reaches_the_batch = |device: TchDevice| {
+        let batch = noise(&[7, 3], 1);
+        let before = values(&batch);
+        let mut parts = device.scatter(batch.shallow_clone(), &[1, 4, 2]).unwrap();
+        assert_eq!(parts.iter().map(values).collect::<Vec<_>>().concat(), before);
+        let _ = parts[1].f_fill_(9.0).unwrap();
+        values(&batch) != before
+    };
+    assert!(reaches_the_batch(TchDevice::cpu()));
+    assert!(!reaches_the_batch(TchDevice::cpu().with_own_outputs()));
+}
+
+#[test]
 fn split_and_join_are_each_others_inverse() {
     let device = TchDevice::cpu();
     let whole = noise(&[5, 2], 1);

@@ -86,7 +86,7 @@ impl<D: Device> Core<D> {
 
     /// Cuts a batch of the most urgent pool, if any pool can run. What is left of a batch that failed comes
     /// with the urgency that it had then.
-    pub(crate) fn cut(&self, stage: &mut Stage<D::Tensor>, now: Instant) -> Option<Cut<D::Tensor>> {
+    pub(crate) fn cut(&self, stage: &mut Stage<D::Tensor>, now: Instant) -> Option<Box<Cut<D::Tensor>>> {
         self.refresh(stage, now);
         loop {
             let most_urgent = stage.selector.most_urgent();
@@ -94,23 +94,13 @@ impl<D: Device> Core<D> {
                 return Some(part);
             }
             let (urgency, pool) = most_urgent?;
-            let look = self.look(pool, now);
-            if look != Look::Ready(urgency) {
-                stage.selector.note(pool, look);
-                continue;
-            }
             let most_rows = stage.most_rows(pool);
-            let batch = guarded(|| self.stations[pool.index()].pool.cut(now, most_rows));
-            let batch = batch.unwrap_or_else(|message| {
+            let cut = guarded(|| self.stations[pool.index()].pool.cut_if(urgency, now, most_rows));
+            let (batch, look) = cut.unwrap_or_else(|message| {
                 self.broke(pool, "cut", &message);
-                None
+                (None, Look::Idle)
             });
-            let next = match self.look(pool, now) {
-                // A pool that gives nothing and still says it would is left alone until it rings.
-                Look::Ready(_) if batch.is_none() => Look::Idle,
-                look => look,
-            };
-            stage.selector.note(pool, next);
+            stage.selector.note(pool, look);
             if let Some(batch) = batch.filter(|batch| !batch.tasks.is_empty()) {
                 let cut = Cut::new(pool, urgency, batch, now);
                 stage.flights.push(Arc::clone(&cut.flight));
@@ -120,7 +110,7 @@ impl<D: Device> Core<D> {
     }
 
     /// Joins the inputs of a batch and places them on the device.
-    pub(crate) fn gather(&self, mut batch: Cut<D::Tensor>) -> Gathered<D::Tensor> {
+    pub(crate) fn gather(&self, mut batch: Box<Cut<D::Tensor>>) -> Gathered<D::Tensor> {
         if let Some(station) = self.stations.get(batch.flight.pool.index())
             && let Err(message) = guarded(|| station.pool.after_cut())
         {
@@ -156,7 +146,11 @@ impl<D: Device> Core<D> {
     /// What becomes of a batch that failed. Where that may show which of its tasks is the cause, or where
     /// fewer rows may have room, it is filed to run again in halves, or given up where an abort leaves no time
     /// for that; else it comes back to be answered.
-    pub(crate) fn failed(&self, mut batch: Cut<D::Tensor>, error: BatchError) -> Option<Done<D::Tensor>> {
+    pub(crate) fn failed(
+        &self,
+        mut batch: Box<Cut<D::Tensor>>,
+        error: BatchError,
+    ) -> Option<Done<D::Tensor>> {
         if error.is_fatal() {
             let error = Arc::new(error);
             self.lose(&DeviceLoss::Fatal(Arc::clone(&error)));

@@ -21,7 +21,7 @@ enum Next<T> {
     /// Run a batch that was gathered ahead.
     Run(Loaded<T>),
     /// Gather a batch, then run it.
-    Gather(Cut<T>),
+    Gather(Box<Cut<T>>),
     /// Sleep until woken, or until a pool wants to be looked at.
     Sleep(Option<Instant>),
     /// Everything is done.
@@ -49,10 +49,10 @@ fn overlap_pays(estimate: Option<Duration>, hand_over: Duration) -> bool {
     estimate.is_none_or(|estimate| estimate >= hand_over)
 }
 
-/// Whether the device thread itself answers a batch: outputs are readable as they are, and it has nothing
-/// better to do or the hand-over would cost more. Failures are logged, so they always go to a sender.
-fn answer_here(readable: bool, overlap: bool, more: bool) -> bool {
-    readable && !(overlap && more)
+/// Whether the device thread itself answers a batch: outputs are readable as they are, and there is nothing
+/// that would be worth a hand-over. Failures are logged, so they always go to a sender.
+fn answer_here(readable: bool, better_to_do: impl FnOnce() -> bool) -> bool {
+    readable && !better_to_do()
 }
 
 /// Runs until the runtime is stopped.
@@ -67,10 +67,13 @@ pub(crate) fn device_loop<D: Device>(
             job(blocks);
         }
         let (next, more) = next(core);
-        let loaded = match next {
-            Next::Run(loaded) => loaded,
+        let (loaded, now) = match next {
+            Next::Run(loaded) => (loaded, core.now()),
             Next::Gather(cut) => match core.gather(cut) {
-                Gathered::Loaded(loaded) => loaded,
+                Gathered::Loaded(loaded) => {
+                    let now = loaded.batch.chosen + loaded.batch.gather;
+                    (loaded, now)
+                }
                 Gathered::Failed(failed) => {
                     hand_off(core, outputs, failed);
                     continue;
@@ -93,15 +96,15 @@ pub(crate) fn device_loop<D: Device>(
                 core.bells.wake_loader();
             }
         }
-        let done = run(core, blocks, loaded, &mut estimates);
+        let done = run(core, blocks, loaded, now, &mut estimates);
         if prefetch {
             core.bells.let_loader_choose(false);
         }
 
-        let Some(done) = done else { continue };
+        let Some((done, ended)) = done else { continue };
         let readable = done.outputs.is_ok() && core.device.is_host();
-        if answer_here(readable, overlap, more || has_more(core)) {
-            answer(core, done);
+        if answer_here(readable, || overlap && (more || has_more(core))) {
+            answer(core, done, ended);
         } else {
             hand_off(core, outputs, done);
         }
@@ -158,17 +161,17 @@ pub(crate) fn sleep<D: Device>(core: &Core<D>, until: Option<Instant>) {
     }
 }
 
-/// Runs a batch. `None` when there is nothing to answer yet: all of its tasks had expired, or it failed and
-/// runs again in parts.
+/// Runs a batch, and says when it was over. `None` when there is nothing to answer yet: all of its tasks had
+/// expired, or it failed and runs again in parts.
 fn run<D: Device>(
     core: &Core<D>,
     blocks: &mut Blocks<D>,
     loaded: Loaded<D::Tensor>,
+    mut started: Instant,
     estimates: &mut Estimates,
-) -> Option<Done<D::Tensor>> {
+) -> Option<(Done<D::Tensor>, Instant)> {
     let Loaded { mut batch, mut inputs } = loaded;
     let pool = batch.flight.pool;
-    let mut started = core.now();
     let (expired, keep) = batch.start(started);
     if let Some(keep) = keep {
         core.answer_expired(pool, expired);
@@ -179,7 +182,7 @@ fn run<D: Device>(
         }
         match core.at_work(&batch.flight, || core.place(&batch)) {
             Ok(rest) => inputs = rest,
-            Err(error) => return core.failed(batch, error),
+            Err(error) => return core.failed(batch, error).map(|done| (done, core.now())),
         }
         started = core.now();
     }
@@ -192,13 +195,15 @@ fn run<D: Device>(
         core.on_device("synchronize", Device::synchronize)?;
         Ok(outputs)
     });
-    let device = core.now().saturating_duration_since(started);
+    let ended = core.now();
+    let device = ended.saturating_duration_since(started);
     estimates.note(pool, device);
     batch.device = Some(device);
-    match outputs {
+    let done = match outputs {
         Ok(outputs) => Some(Done { batch, inputs, outputs: Ok(outputs) }),
         Err(error) => core.failed(batch, error),
-    }
+    };
+    done.map(|done| (done, ended))
 }
 
 fn call<D: Device>(
@@ -248,10 +253,9 @@ mod tests {
 
     #[test]
     fn the_device_thread_answers_only_what_costs_it_nothing() {
-        assert!(answer_here(true, true, false), "nothing else to do");
-        assert!(answer_here(true, false, true), "quicker than handing over");
-        assert!(!answer_here(true, true, true), "another batch is waiting");
-        assert!(!answer_here(false, true, false), "a copy back, or a failure to log");
+        assert!(answer_here(true, || false), "nothing else to do, or quicker than handing over");
+        assert!(!answer_here(true, || true), "another batch is waiting");
+        assert!(!answer_here(false, || false), "a copy back, or a failure to log");
     }
 
     #[test]

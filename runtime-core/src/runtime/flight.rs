@@ -10,6 +10,7 @@ use crate::priority::Urgency;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::ticket::Reply;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -82,6 +83,8 @@ impl<T> Flight<T> {
 
 /// A batch that has been cut, with the tasks' tensors still apart. They are kept until the batch is
 /// answered, because part of it may have to run again.
+///
+/// Boxed wherever it goes: it is handed on many times, and large.
 pub(crate) struct Cut<T> {
     pub(crate) flight: Arc<Flight<T>>,
     /// How urgent the pool was when the batch was cut from it.
@@ -89,9 +92,9 @@ pub(crate) struct Cut<T> {
     /// For each input of the block, the tasks' tensors.
     pub(crate) parts: Vec<Vec<T>>,
     /// Rows of each task.
-    pub(crate) rows: Vec<usize>,
+    pub(crate) rows: SmallVec<[usize; 1]>,
     /// When each task was submitted.
-    pub(crate) submitted: Vec<Instant>,
+    pub(crate) submitted: SmallVec<[Instant; 1]>,
     /// When the tasks were cut from their pool.
     pub(crate) left_queue: Instant,
     /// When this batch was chosen: the same time, or later where it is part of one that failed.
@@ -105,11 +108,11 @@ pub(crate) struct Cut<T> {
 }
 
 impl<T> Cut<T> {
-    pub(crate) fn new(pool: PoolId, urgency: Urgency, batch: Batch<T>, now: Instant) -> Self {
+    pub(crate) fn new(pool: PoolId, urgency: Urgency, batch: Batch<T>, now: Instant) -> Box<Self> {
         let rows = batch.tasks.iter().map(|task| task.rows).collect();
         let submitted = batch.tasks.iter().map(|task| task.submitted).collect();
         let flight = Flight::new(pool, batch.tasks.into_iter().map(Some).collect(), false);
-        Self {
+        Box::new(Self {
             flight,
             urgency,
             parts: batch.inputs,
@@ -120,7 +123,7 @@ impl<T> Cut<T> {
             gather: Duration::ZERO,
             device: None,
             trial: None,
-        }
+        })
     }
 
     pub(crate) fn total_rows(&self) -> usize {
@@ -144,18 +147,22 @@ impl<T> Cut<T> {
 
     /// Forgets tasks that have been answered.
     pub(crate) fn keep(&mut self, keep: &[bool]) {
-        fn retain<V>(values: &mut Vec<V>, keep: &[bool]) {
+        let next = || {
             let mut keep = keep.iter();
-            values.retain(|_| keep.next().copied().unwrap_or(false));
+            move || keep.next().copied().unwrap_or(false)
+        };
+        for parts in &mut self.parts {
+            let mut keep = next();
+            parts.retain(|_| keep());
         }
-        self.parts.iter_mut().for_each(|parts| retain(parts, keep));
-        retain(&mut self.rows, keep);
-        retain(&mut self.submitted, keep);
+        let (mut row, mut time) = (next(), next());
+        self.rows.retain(|_| row());
+        self.submitted.retain(|_| time());
     }
 
     /// Makes two batches of this one, each with half of the tasks that nobody has answered yet; the second
     /// is left out where there is only one. They count as started: none of their tasks expires any more.
-    pub(crate) fn halves(mut self) -> impl Iterator<Item = Self> {
+    pub(crate) fn halves(mut self: Box<Self>) -> impl Iterator<Item = Box<Self>> {
         let tasks = std::mem::take(&mut self.flight.state.lock().tasks);
         // A batch that has started holds the tasks that are still to run, and no others.
         if tasks.len() == self.rows.len() {
@@ -164,27 +171,28 @@ impl<T> Cut<T> {
         let mut first: Vec<_> = tasks.into_iter().flatten().map(Some).collect();
         let middle = first.len().div_ceil(2);
         let second = first.split_off(middle);
-        let rest = Self {
+        let rest = Box::new(Self {
             flight: Flight::new(self.flight.pool, second, true),
             urgency: self.urgency,
             parts: self.parts.iter_mut().map(|parts| parts.split_off(middle)).collect(),
-            rows: self.rows.split_off(middle),
-            submitted: self.submitted.split_off(middle),
+            rows: self.rows.drain(middle..).collect(),
+            submitted: self.submitted.drain(middle..).collect(),
             left_queue: self.left_queue,
             chosen: self.chosen,
             gather: Duration::ZERO,
             device: None,
             trial: self.trial.clone(),
-        };
-        let flight = Flight::new(self.flight.pool, first, true);
-        let half = Self { flight, gather: Duration::ZERO, device: None, ..self };
-        [half, rest].into_iter().filter(|half| !half.rows.is_empty())
+        });
+        self.flight = Flight::new(self.flight.pool, first, true);
+        self.gather = Duration::ZERO;
+        self.device = None;
+        [self, rest].into_iter().filter(|half| !half.rows.is_empty())
     }
 }
 
 /// A batch whose inputs are on the device.
 pub(crate) struct Loaded<T> {
-    pub(crate) batch: Cut<T>,
+    pub(crate) batch: Box<Cut<T>>,
     /// One tensor per input, all tasks joined.
     pub(crate) inputs: Vec<T>,
 }
@@ -201,7 +209,7 @@ pub(crate) enum Gathered<T> {
 
 /// A batch that is over: outputs on the device, or why there are none.
 pub(crate) struct Done<T> {
-    pub(crate) batch: Cut<T>,
+    pub(crate) batch: Box<Cut<T>>,
     /// They have served, and are freed where the batch is delivered, not on the device thread.
     pub(crate) inputs: Vec<T>,
     pub(crate) outputs: Result<Vec<T>, Arc<BatchError>>,
@@ -241,7 +249,7 @@ mod tests {
     use crate::pool::BatchTask;
     use crate::priority::Priority;
 
-    fn batch(tasks: u64) -> Cut<u64> {
+    fn batch(tasks: u64) -> Box<Cut<u64>> {
         let now = Instant::now();
         let tasks: Vec<_> = (0..tasks)
             .map(|_| BatchTask { rows: 1, submitted: now, deadline: None, reply: Reply::pair().1 })
@@ -258,7 +266,7 @@ mod tests {
             halves.iter().map(|half| half.parts[0].clone()).collect::<Vec<_>>(),
             [vec![0, 1, 2], vec![3, 4]]
         );
-        assert_eq!(halves.iter().map(Cut::total_rows).collect::<Vec<_>>(), [3, 2]);
+        assert_eq!(halves.iter().map(|half| half.total_rows()).collect::<Vec<_>>(), [3, 2]);
         assert_eq!(halves.iter().map(|half| half.flight.take().count()).collect::<Vec<_>>(), [3, 2]);
     }
 

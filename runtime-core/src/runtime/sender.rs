@@ -12,7 +12,7 @@ use std::time::Instant;
 /// Runs until every other holder of the channel's sending end is gone and the channel is empty.
 pub(crate) fn sender_loop<D: Device>(core: &Core<D>, outputs: &flume::Receiver<Done<D::Tensor>>) {
     while let Ok(done) = outputs.recv() {
-        answer(core, done);
+        answer(core, done, core.now());
     }
 }
 
@@ -26,13 +26,12 @@ pub(crate) fn hand_off<D: Device>(
     if let Err(flume::TrySendError::Full(done) | flume::TrySendError::Disconnected(done)) =
         outputs.try_send(done)
     {
-        answer(core, done);
+        answer(core, done, core.now());
     }
 }
 
 /// Answers every task of a batch that is over.
-pub(crate) fn answer<D: Device>(core: &Core<D>, done: Done<D::Tensor>) {
-    let begun = core.now();
+pub(crate) fn answer<D: Device>(core: &Core<D>, done: Done<D::Tensor>, begun: Instant) {
     let Done { batch, inputs, outputs } = done;
     drop(inputs);
     let Some(station) = core.stations.get(batch.flight.pool.index()) else { return };

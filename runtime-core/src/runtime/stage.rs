@@ -26,7 +26,8 @@ pub(crate) struct Stage<T> {
     /// The device thread has ended.
     pub(crate) ended: bool,
     /// Parts of batches that failed, which run again. Few: a batch leaves one at each halving.
-    parts: Vec<Cut<T>>,
+    #[expect(clippy::vec_box, reason = "they come boxed and go boxed")]
+    parts: Vec<Box<Cut<T>>>,
     /// Pools of which a batch was too large for the device.
     ceilings: HashMap<PoolId, Ceiling>,
 }
@@ -82,7 +83,7 @@ impl<T> Stage<T> {
     }
 
     /// The most urgent part of a batch that failed, unless a pool is more urgent.
-    pub(crate) fn take_part(&mut self, pool: Option<Urgency>, now: Instant) -> Option<Cut<T>> {
+    pub(crate) fn take_part(&mut self, pool: Option<Urgency>, now: Instant) -> Option<Box<Cut<T>>> {
         loop {
             // Of equal ones the newest: a batch is taken apart to its end before the next one is.
             let (at, part) = self.parts.iter().enumerate().rev().min_by_key(|(_, part)| part.urgency)?;
@@ -90,11 +91,12 @@ impl<T> Stage<T> {
                 return None;
             }
             let exceeds = self.exceeds(part);
-            let part = self.parts.remove(at);
+            let mut part = self.parts.remove(at);
             if exceeds {
                 self.halve(part);
             } else {
-                return Some(Cut { chosen: now, ..part });
+                part.chosen = now;
+                return Some(part);
             }
         }
     }
@@ -104,7 +106,7 @@ impl<T> Stage<T> {
     }
 
     /// Files a batch to run in two halves.
-    pub(crate) fn halve(&mut self, batch: Cut<T>) {
+    pub(crate) fn halve(&mut self, batch: Box<Cut<T>>) {
         self.forget(&batch.flight);
         let from = self.parts.len();
         for half in batch.halves() {

@@ -26,8 +26,8 @@ pub(crate) struct Args {
     /// Why there is no such Python, for the report
     #[arg(long, default_value = "no Python was given", value_name = "REASON")]
     pub(crate) no_python: String,
-    /// Only systems whose name begins with one of these; the first that is left is the baseline
-    #[arg(long, value_delimiter = ',')]
+    /// Only the system of this name, and others given in the same way; the first that is left is the baseline
+    #[arg(long = "system", value_name = "NAME")]
     pub(crate) systems: Vec<String>,
     /// Only contests with as many tasks outstanding as one of these
     #[arg(long, value_delimiter = ',')]

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub(crate) struct Contest<'a> {
     workload: &'a str,
     outstanding: usize,
-    entries: Vec<(String, Round<'a>)>,
+    entries: Vec<(String, usize, Round<'a>)>,
 }
 
 impl<'a> Contest<'a> {
@@ -20,7 +20,12 @@ impl<'a> Contest<'a> {
 
     /// The first one to enter is the baseline.
     pub(crate) fn enter(&mut self, system: &str, round: Round<'a>) {
-        self.entries.push((system.to_owned(), round));
+        self.enter_with(system, self.outstanding, round);
+    }
+
+    /// The same with another number of tasks outstanding than the others.
+    pub(crate) fn enter_with(&mut self, system: &str, outstanding: usize, round: Round<'a>) {
+        self.entries.push((system.to_owned(), outstanding, round));
     }
 
     /// Runs all rounds and files the medians. A first round of everybody does not count.
@@ -28,20 +33,19 @@ impl<'a> Contest<'a> {
         if !args.outstanding.is_empty() && !args.outstanding.contains(&self.outstanding) {
             return Ok(());
         }
-        let wanted = |system: &str| args.systems.iter().any(|name| system.starts_with(name.as_str()));
-        self.entries.retain(|(system, _)| args.systems.is_empty() || wanted(system));
+        self.entries.retain(|(system, ..)| args.systems.is_empty() || args.systems.contains(system));
         let mut samples: Vec<Vec<Sample>> = self.entries.iter().map(|_| Vec::new()).collect();
         for counts in std::iter::once(false).chain((0..args.rounds).map(|_| true)) {
-            for ((system, round), samples) in self.entries.iter_mut().zip(&mut samples) {
+            for ((system, _, round), samples) in self.entries.iter_mut().zip(&mut samples) {
                 let sample = round(time).map_err(|error| format!("{system}: {error}"))?;
                 if counts {
                     samples.push(sample);
                 }
             }
         }
-        if let (Some((name, _)), Some(baseline)) = (self.entries.first(), samples.first()) {
-            for ((system, _), samples) in self.entries.iter().zip(&samples) {
-                results.push(Row::new((system, self.workload, self.outstanding), samples, (name, baseline)));
+        if let (Some((name, ..)), Some(baseline)) = (self.entries.first(), samples.first()) {
+            for ((system, outstanding, _), samples) in self.entries.iter().zip(&samples) {
+                results.push(Row::new((system, self.workload, *outstanding), samples, (name, baseline)));
             }
         }
         Ok(())

@@ -89,6 +89,13 @@ impl Row {
     }
 }
 
+impl Row {
+    /// Each contest begins with the baseline's row.
+    pub(crate) fn is_baseline(&self) -> bool {
+        self.system == self.baseline
+    }
+}
+
 /// The middle value; the lower one of two.
 fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     quantile(&values.into_iter().collect::<Vec<_>>(), 0.5)

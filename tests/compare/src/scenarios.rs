@@ -14,6 +14,7 @@ use crate::systems::floor::Floor;
 use crate::systems::skep::{Observed, Skep};
 use crate::systems::{MAX_ROWS, batched_fn};
 use crate::work::Work;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use skep_runtime_core::Device;
 
 pub(crate) struct Scenario {
@@ -26,7 +27,7 @@ pub(crate) fn all() -> [Scenario; 7] {
     let scenario = |name, what, run| Scenario { name, what, run };
     [
         scenario("null", "a block that does nothing: what the systems cost", null),
-        scenario("stats", "the null block with and without an observer", stats),
+        scenario("stats", "the null block with and without observers", stats),
         scenario("idle", "one busy pool beside none and beside 9,999 idle ones", idle),
         scenario("ready", "one-row batches of few and of 10,000 ready pools", ready),
         scenario("ffn", "ffn 1024-4096-1024 behind 1 and 16 pools", ffn),
@@ -46,10 +47,10 @@ fn null(args: &Args, results: &mut Results) -> Result<()> {
         let runtime = tokio()?;
         let mut contest = Contest::new("null", outstanding);
         contest.enter("floor", blocking(Floor::start(&work, 1)?, &work, load));
-        contest.enter("skep", blocking(Skep::start(&work, 1, Observed::Yes)?, &work, load));
+        contest.enter("skep", blocking(Skep::start(&work, 1, Observed::Stats)?, &work, load));
         contest.enter("amate", blocking(Amate::start(&work, 1)?, &work, load));
         contest.enter("floor, awaited", awaited(&runtime, Floor::start(&work, 1)?, &work, load));
-        contest.enter("skep, awaited", awaited(&runtime, Skep::start(&work, 1, Observed::Yes)?, &work, load));
+        contest.enter("skep, awaited", awaited(&runtime, Skep::start(&work, 1, Observed::Stats)?, &work, load));
         let peer = runtime.block_on(async { BatchAintOne::start(&work, 1) })?;
         contest.enter("batch-aint-one, awaited", awaited(&runtime, peer, &work, load));
         contest.enter("batched-fn, awaited", awaited(&runtime, batched_fn::NullFn, &work, load));
@@ -61,12 +62,19 @@ fn null(args: &Args, results: &mut Results) -> Result<()> {
 
 fn stats(args: &Args, results: &mut Results) -> Result<()> {
     let work = null::work()?;
+    let recorder = PrometheusBuilder::new().set_buckets(&[1e-6, 1e-5, 1e-4, 1e-3, 1e-2])?.install_recorder()?;
     for outstanding in [1, 64] {
         let load = Load { outstanding, pools: 1 };
         let mut contest = Contest::new("null, observed or not", outstanding);
-        contest.enter("skep, no observer", blocking(Skep::start(&work, 1, Observed::No)?, &work, load));
-        contest.enter("skep, stats", blocking(Skep::start(&work, 1, Observed::Yes)?, &work, load));
+        for (name, observed) in [
+            ("skep, no observer", Observed::No),
+            ("skep, stats", Observed::Stats),
+            ("skep, stats and metrics", Observed::StatsAndMetrics),
+        ] {
+            contest.enter(name, blocking(Skep::start(&work, 1, observed)?, &work, load));
+        }
         contest.run(args, args.short(), results)?;
+        recorder.run_upkeep();
     }
     Ok(())
 }
@@ -76,9 +84,9 @@ fn idle(args: &Args, results: &mut Results) -> Result<()> {
     for outstanding in [1, 64] {
         let load = Load { outstanding, pools: 1 };
         let mut contest = Contest::new("null, idle pools", outstanding);
-        contest.enter("skep, 1 pool", blocking(Skep::start(&work, 1, Observed::Yes)?, &work, load));
+        contest.enter("skep, 1 pool", blocking(Skep::start(&work, 1, Observed::Stats)?, &work, load));
         contest
-            .enter("skep, 10,000 pools", blocking(Skep::start(&work, 10_000, Observed::Yes)?, &work, load));
+            .enter("skep, 10,000 pools", blocking(Skep::start(&work, 10_000, Observed::Stats)?, &work, load));
         contest.run(args, args.short(), results)?;
     }
     Ok(())
@@ -90,7 +98,7 @@ fn ready(args: &Args, results: &mut Results) -> Result<()> {
     for pools in [16, 10_000] {
         let load = Load { outstanding: pools, pools };
         let system = Skep::start(&work, pools, Observed::No)?;
-        contest.enter(&format!("skep, {pools} ready pools"), blocking(system, &work, load));
+        contest.enter_with(&format!("skep, {pools} ready pools"), pools, blocking(system, &work, load));
     }
     contest.run(args, args.short(), results)
 }
@@ -105,7 +113,7 @@ fn ffn(args: &Args, results: &mut Results) -> Result<()> {
         let runtime = tokio()?;
         let mut contest = Contest::new(&workload, FFN_OUTSTANDING);
         contest.enter("bare call, 64 rows", bare(&work, MAX_ROWS)?);
-        contest.enter("skep", blocking(Skep::start(&work, pools, Observed::Yes)?, &work, load));
+        contest.enter("skep", blocking(Skep::start(&work, pools, Observed::Stats)?, &work, load));
         contest.enter("floor", blocking(Floor::start(&work, pools)?, &work, load));
         contest.enter("amate", blocking(Amate::start(&work, pools)?, &work, load));
         let peer = runtime.block_on(async { BatchAintOne::start(&work, pools) })?;
@@ -136,7 +144,7 @@ fn with_hivemind<D: Device + Clone>(
     let load = Load { outstanding: 256, pools };
     let mut contest = Contest::new(workload, load.outstanding);
     contest.enter("hivemind", Hivemind::start(python, workload, load)?.round());
-    contest.enter("skep", blocking(Skep::start(work, pools, Observed::Yes)?, work, load));
+    contest.enter("skep", blocking(Skep::start(work, pools, Observed::Stats)?, work, load));
     contest.run(args, args.long(), results)
 }
 

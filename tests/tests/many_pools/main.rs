@@ -1,12 +1,18 @@
-//! 5,000 idle pools: no thread for any of them, little memory, and one that is busy answers.
+//! 5,000 idle pools: no thread for any of them, little memory, and one that is busy answers. And what a task
+//! takes that waits.
 //!
-//! A process of its own, because it counts the threads and the memory of the process.
+//! A process of its own, because it counts the threads and the memory of the process; and one test, so that
+//! nothing else is counted.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
 
 mod unsafe_counting;
 
-use skep_runtime_core::testing::FakeDevice;
+use skep_pool::{PoolOptions, TaskPool};
+use skep_runtime_core::testing::{FakeDevice, FakeTensor};
+use skep_runtime_core::{DType, Schema, SystemClock, TensorSpec};
 use skep_tests::Subject;
 use skep_tests::suite::many_pools::ManyPools;
+use std::sync::Arc;
 use unsafe_counting::allocated;
 
 struct Fake;
@@ -25,6 +31,11 @@ fn threads() -> Option<usize> {
 }
 
 #[test]
+fn what_waits_costs_little_memory_and_no_thread() {
+    idle_pools_cost_little_memory_and_no_thread();
+    a_waiting_task_takes_little_memory_beside_its_tensors();
+}
+
 fn idle_pools_cost_little_memory_and_no_thread() {
     const FEW: usize = 5;
     const MANY: usize = 5_000;
@@ -42,9 +53,27 @@ fn idle_pools_cost_little_memory_and_no_thread() {
 
     let each = (many_bytes - few_bytes) / (MANY - FEW);
     println!("an idle pool and its block take {each} bytes, their schemas included");
-    assert!(each < 4096, "an idle pool takes {each} bytes");
+    assert!(each < 2048, "an idle pool takes {each} bytes");
     match (few_threads, many_threads) {
         (Some(few), Some(many)) => assert_eq!(few, many, "threads with {FEW} and with {MANY} pools"),
         _ => println!("threads are not counted: this system has no /proc"),
     }
+}
+
+fn a_waiting_task_takes_little_memory_beside_its_tensors() {
+    const TASKS: usize = 1000;
+
+    let schema = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[1])]).unwrap();
+    let options = PoolOptions { capacity: TASKS, ..PoolOptions::default() };
+    let pool =
+        TaskPool::new("x".to_owned(), Arc::new(FakeDevice::new()), schema, options, Arc::new(SystemClock));
+    let pool = pool.unwrap();
+    let requests: Vec<_> = (0..TASKS).map(|_| vec![FakeTensor::rows(&[[1.0]])]).collect();
+    let mut tickets = Vec::with_capacity(TASKS);
+    let before = allocated();
+    tickets.extend(requests.into_iter().map(|request| pool.try_submit(request).unwrap()));
+    // The room for the requests themselves was given back.
+    let each = (allocated() + TASKS * size_of::<Vec<FakeTensor>>() - before) / TASKS;
+    println!("a waiting task takes {each} bytes, its tensors not included");
+    assert!(each < 256, "a waiting task takes {each} bytes");
 }

@@ -28,11 +28,8 @@ pub(crate) fn short(row: &Row) -> String {
 /// Settings, table, and what was skipped.
 pub(crate) fn markdown(settings: &str, rows: &[Row], skipped: &[(String, String)]) -> String {
     let mut lines: Vec<[String; HEAD.len()]> = vec![HEAD.map(str::to_owned)];
-    let mut contest = None;
     for row in rows {
-        let this = (&row.workload, row.outstanding, &row.baseline);
-        let is_first = contest.replace(this) != Some(this);
-        let workload = if is_first { row.workload.clone() } else { String::new() };
+        let workload = if row.is_baseline() { row.workload.clone() } else { String::new() };
         let outstanding =
             if row.system.starts_with("bare") { "-".to_owned() } else { row.outstanding.to_string() };
         lines.push([

@@ -6,8 +6,8 @@ use crate::Result;
 use crate::drive::{Awaited, Blocking};
 use crate::work::Work;
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
-use skep_runtime_core::{Device, Observer, RunningRuntime, RuntimeBuilder, Ticket};
-use skep_stats::Stats;
+use skep_runtime_core::{Device, RunningRuntime, RuntimeBuilder, Ticket};
+use skep_stats::{Fanout, MetricsObserver, Stats};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,11 +27,13 @@ impl<D: Device> Clone for Skep<D> {
     }
 }
 
-/// What is left out to see what it costs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who is told of every batch: left out, or added, to see what it costs.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Observed {
-    Yes,
     No,
+    Stats,
+    /// Stats, and metrics that go to the recorder that is installed.
+    StatsAndMetrics,
 }
 
 impl<D: Device + Clone> Skep<D> {
@@ -41,14 +43,19 @@ impl<D: Device + Clone> Skep<D> {
 
     /// One pool, whose batches have at most `max_rows` rows.
     pub(crate) fn with_rows(work: &Work<D>, max_rows: usize) -> Result<Self> {
-        Self::new(work, 1, Observed::Yes, max_rows)
+        Self::new(work, 1, Observed::Stats, max_rows)
     }
 
     fn new(work: &Work<D>, pools: usize, observed: Observed, max_rows: usize) -> Result<Self> {
         let mut builder = RuntimeBuilder::new(work.device());
         let stats = Stats::new();
-        if observed == Observed::Yes {
-            builder = builder.observer(stats.observer() as Arc<dyn Observer>);
+        match observed {
+            Observed::No => {}
+            Observed::Stats => builder = builder.observer(stats.observer()),
+            Observed::StatsAndMetrics => {
+                let both = Fanout(vec![stats.observer(), Arc::new(MetricsObserver::new())]);
+                builder = builder.observer(Arc::new(both));
+            }
         }
         let options = PoolOptions { max_rows, capacity: CAPACITY, ..PoolOptions::default() };
         let pools = (0..pools)
