@@ -307,7 +307,7 @@ impl<T> Queue<T> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use skep_runtime_core::Priority;
+    use skep_runtime_core::{Priority, TaskError};
     use std::time::Duration;
 
     struct Bench {
@@ -422,6 +422,33 @@ mod tests {
         let (expired, next) = bench.queue.expire(bench.at(5));
         assert_eq!(expired.iter().map(|item| item.inputs[0]).collect::<Vec<_>>(), [0]);
         assert_eq!(next, None);
+    }
+
+    #[test]
+    fn parts_of_a_task_that_has_failed_are_never_cut() {
+        let mut bench = Bench::new(rows(8, 1, 0));
+        let (ticket, reply) = Reply::pair();
+        let mut parts = reply.split(3, Box::new(|parts| Ok(parts.concat()))).into_iter();
+        let failed = parts.next().unwrap();
+        for (seq, reply) in (0..).zip(parts) {
+            let item = Queued {
+                inputs: vec![seq],
+                rows: 1,
+                submitted: bench.base,
+                deadline: None,
+                reply,
+                task: 0,
+                last: seq == 1,
+            };
+            let key = TaskKey { priority: Priority(0), seq };
+            bench.queue.push(&Dims::from_slice(&[0]), key, item, &bench.options);
+        }
+        bench.push(1, 0, 1, 0, None);
+        failed.answer(Err(TaskError::ShutDown));
+        assert_eq!(bench.cut(9), [2]);
+        assert_eq!((bench.queue.tasks(), bench.queue.rows()), (0, 0));
+        assert!(bench.queue.expire(bench.at(9)).0.is_empty(), "answered already");
+        assert!(matches!(ticket.wait(), Err(TaskError::ShutDown)));
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod backend;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use skep_pool::{Block, PoolOptions, Serve, ServeOptions, TaskPool};
 use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
-use skep_runtime_core::{Device, Observer, RunningRuntime, RuntimeBuilder, Ticket};
+use skep_runtime_core::{Device, DeviceError, Observer, RunningRuntime, RuntimeBuilder, Ticket};
 use skep_stats::Stats;
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -186,6 +186,48 @@ fn choose(c: &mut Criterion) {
     group.finish();
 }
 
+/// 10,000 tasks before a pool that makes batches of up to 64 rows, on a device with room for 24, and before one
+/// whose batches are no larger than that from the start: what it costs to find out.
+fn taken_apart(c: &mut Criterion) {
+    const TASKS: usize = 10_000;
+    const ROOM: usize = 24;
+    let mut group = c.benchmark_group("taken_apart");
+    group.throughput(Throughput::Elements(TASKS as u64)).sample_size(10);
+    for (name, max_rows) in [("max_rows_24", ROOM), ("max_rows_64_room_for_24", 64)] {
+        group.bench_function(name, |b| {
+            b.iter_custom(|rounds| (0..rounds).map(|_| run_all(TASKS, max_rows, ROOM)).sum());
+        });
+    }
+    group.finish();
+}
+
+/// The time from the start of a runtime to the last answer of `tasks` tasks that were there before. A batch takes
+/// 100 µs and 5 µs a row, also when there turns out to be no room for it.
+fn run_all(tasks: usize, max_rows: usize, room: usize) -> Duration {
+    let mut builder = RuntimeBuilder::new(FakeDevice::new());
+    let block = FnBlock::rows("small", 1, move |x: &[FakeTensor]| {
+        let rows = x[0].values().len();
+        let end = Instant::now() + Duration::from_micros(100 + 5 * rows as u64);
+        while Instant::now() < end {
+            std::hint::spin_loop();
+        }
+        if rows > room {
+            let (device, message) = ("fake".to_owned(), format!("{rows} rows, room for {room}"));
+            return Err(DeviceError::OutOfMemory { device, message }.into());
+        }
+        Ok(vec![x[0].clone()])
+    });
+    let options = PoolOptions { capacity: tasks, max_rows, ..PoolOptions::default() };
+    let pool = builder.serve(block, ServeOptions::forward(options)).expect("a valid block").forward;
+    let pending: Vec<_> = (0..tasks).map(|_| System::submit(&pool)).collect();
+    let start = Instant::now();
+    let _runtime = builder.start().expect("threads");
+    for pending in pending {
+        black_box(TaskPool::wait(pending));
+    }
+    start.elapsed()
+}
+
 /// Joining 64 one-row tasks of 1,024 `f32` into a batch on the processor, and cutting it up again.
 #[cfg(feature = "backend")]
 fn gather_scatter(c: &mut Criterion) {
@@ -211,5 +253,5 @@ fn gather_scatter(c: &mut Criterion) {
 #[cfg(not(feature = "backend"))]
 fn gather_scatter(_: &mut Criterion) {}
 
-criterion_group!(benches, round_trip, saturation, choose, gather_scatter);
+criterion_group!(benches, round_trip, saturation, choose, taken_apart, gather_scatter);
 criterion_main!(benches);

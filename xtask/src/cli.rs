@@ -218,6 +218,7 @@ impl Selection {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+    use proptest::prelude::*;
 
     fn selection(arguments: &[&str]) -> Selection {
         match Cli::try_parse_from([&["xtask", "doc"], arguments].concat()).unwrap().task {
@@ -279,5 +280,61 @@ mod tests {
         let cli = Cli::try_parse_from(["xtask", "packed", "--help"]).unwrap();
         let Task::Packed { arguments } = cli.task else { panic!("{cli:?}") };
         assert_eq!(arguments, ["--help"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_words_are_refused_or_a_task(words in prop::collection::vec(word(), 0..7)) {
+            if let Ok(cli) = Cli::try_parse_from([vec!["xtask".to_owned()], words].concat()) {
+                let chosen = match &cli.task {
+                    Task::Test { selection, .. } | Task::Lint { selection } => selection.combinations().len(),
+                    _ => 1,
+                };
+                // A backend and a device that do not go together leave nothing.
+                prop_assert!(chosen <= combos::COMBINATIONS.len(), "{cli:?}");
+            }
+        }
+    }
+
+    fn word() -> impl Strategy<Value = String> {
+        let known = [
+            "demo",
+            "build",
+            "test",
+            "bench",
+            "compare",
+            "lint",
+            "doc",
+            "ci",
+            "explore",
+            "soak",
+            "model",
+            "libtorch",
+            "cuda-toolkit",
+            "--backend",
+            "--device",
+            "--strict",
+            "--repeat",
+            "--schedules",
+            "--valgrind",
+            "--quick",
+            "--rounds",
+            "--seconds",
+            "--from-python",
+            "--help",
+            "--",
+            "candle",
+            "tch",
+            "all",
+            "cpu",
+            "cuda",
+            "-1",
+            "0",
+            "1",
+            "4294967296",
+            "1e300",
+            "NaN",
+        ];
+        prop_oneof![8 => prop::sample::select(known.to_vec()).prop_map(str::to_owned), 1 => ".{0,8}"]
     }
 }

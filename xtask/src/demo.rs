@@ -170,6 +170,13 @@ mod tests {
         assert_eq!(demo.arguments, ["--text", "a=b.txt", "digits"]);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_words_are_refused_or_a_demo(words in proptest::collection::vec("(--backend|--device|embed|tch|cpu|.{0,6})=?", 0..7)) {
+            parse(words.iter().map(Into::into).collect()).ok();
+        }
+    }
+
     #[test]
     fn errors_list_what_is_possible() {
         assert_eq!(error(&["digit"]), "there is no demo `digit`: it is one of digits, embed");

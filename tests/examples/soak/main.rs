@@ -8,9 +8,11 @@
 //! seed that the last line names repeats what was done, if not when.
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 
+mod arguments;
 #[path = "../../tests/many_pools/unsafe_counting.rs"]
 mod unsafe_counting;
 
+use arguments::Arguments;
 use clap::Parser;
 use skep_runtime_core::testing::FakeDevice;
 use skep_tests::Subject;
@@ -21,40 +23,6 @@ use unsafe_counting::allocated;
 
 /// Between two lines that tell how far the run is.
 const LINE_EVERY: Duration = Duration::from_secs(30);
-
-/// Runs runtimes with random load and faults, and checks every answer
-#[derive(Parser)]
-#[command(name = "soak")]
-struct Arguments {
-    /// How long; at least one runtime is run to its end
-    #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = minutes)]
-    minutes: f64,
-    /// What is done and what goes wrong; drawn where it is not given
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// Threads that hand tasks in
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
-    callers: u32,
-    /// How likely each fault is, each time that it could happen
-    #[arg(long, value_name = "P", default_value_t = 0.01, value_parser = rate)]
-    fault_rate: f64,
-}
-
-/// A number from 0 to 100,000, which is more than two months.
-fn minutes(text: &str) -> Result<f64, String> {
-    in_range(text, 100_000.0)
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    in_range(text, 0.1)
-}
-
-fn in_range(text: &str, most: f64) -> Result<f64, String> {
-    match text.parse() {
-        Ok(number) if (0.0..=most).contains(&number) => Ok(number),
-        _ => Err(format!("expected a number from 0 to {most}")),
-    }
-}
 
 struct Fake;
 

@@ -280,8 +280,11 @@ mod programs {
 
     /// A batch that fails in a sender's hands is taken apart, although everybody else is asleep by then.
     pub(super) fn a_culprit_is_found_on_the_way_back() {
-        let (rig, runtime) = start(FakeDevice::new().remote(), 1);
-        for tried in tickets(&rig, [1.0, MISSING, 2.0], None) {
+        let (rig, runtime) = build(FakeDevice::new().remote(), 1, None);
+        // Before the start, so that they make one batch.
+        let tried = tickets(&rig, [1.0, MISSING], None);
+        let runtime = runtime.start().unwrap();
+        for tried in tried {
             tried.wait(&rig, &[]);
         }
         drop(runtime);

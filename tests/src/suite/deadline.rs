@@ -56,6 +56,21 @@ pub fn waiting_tasks_expire_while_the_device_is_busy<S: Subject>() {
     answer(forever).unwrap();
 }
 
+/// The later deadline is kept as well as the earlier one, whichever task came first.
+pub fn each_deadline_counts_in_any_order<S: Subject>() {
+    for deadlines in [[SHORT, 2 * SHORT], [2 * SHORT, SHORT]] {
+        let rig = rig(S::device(), 0, PoolOptions::default());
+        let held = rig.hold();
+        let mut tickets: Vec<_> = deadlines.map(|at| (at, submit(&rig, 1.0, at))).into();
+        tickets.sort_by_key(|(at, _)| *at);
+        for (at, ticket) in tickets {
+            rig.clock.advance(SHORT);
+            assert_expired(answer(ticket), at);
+        }
+        assert!(rig.finish(held).is_empty());
+    }
+}
+
 /// Also when its batch had been gathered ahead of the one that runs.
 pub fn prefetched_tasks_expire_while_the_device_is_busy<S: Subject>() {
     let (device, gathered) = telling::<S>();

@@ -2,7 +2,7 @@
 
 use crate::Subject;
 use crate::kit::{
-    Columns, Hooked, LIMIT, Log, On, answer, block_on, columns, drain, named_schema, new_builder,
+    Columns, Hooked, LIMIT, Log, On, Operation, answer, block_on, columns, drain, named_schema, new_builder,
     poll_pending, pool_of, receive, rig, rows_block, spawn, values_of,
 };
 use skep_pool::{PoolOptions, TaskPool};
@@ -177,4 +177,28 @@ pub fn many_callers_get_their_own_rows<S: Subject>() {
         }
     });
     drain(runtime);
+}
+
+/// Outputs that must be copied back are so by a sender, never by the device thread, also when it has nothing
+/// better to do.
+pub fn outputs_are_copied_back_by_senders<S: Subject>() {
+    for prefetch in [0, 1] {
+        let threads = Log::new();
+        let seen = Log::clone(&threads);
+        let device: On<S> = Hooked::new(S::device()).remote().hook(move |operation| {
+            if operation == Operation::Scatter {
+                seen.push(std::thread::current().name().unwrap_or_default().to_owned());
+            }
+            Ok(())
+        });
+        let (mut builder, _) = new_builder(device, prefetch);
+        let device = Arc::clone(builder.device());
+        let pool = pool_of(&mut builder, rows_block(&device, "same", Ok), PoolOptions::default());
+        let runtime = builder.start().unwrap();
+        for row in [1.0, 2.0] {
+            assert_eq!(values_of(&*device, pool.submit(columns(&*device, &[row])).unwrap()), [row]);
+        }
+        drain(runtime);
+        assert_eq!(threads.take(), ["skep-sender-0"; 2]);
+    }
 }

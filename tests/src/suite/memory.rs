@@ -64,6 +64,32 @@ pub fn all_succeed_in_batches_that_fit<S: Subject>() {
     }
 }
 
+/// Tasks of four rows where there is room for six: no ceiling is ever filled exactly, and all succeed.
+pub fn tasks_of_several_rows_find_their_ceiling<S: Subject>() {
+    const TASKS: u16 = 400;
+    for prefetch in [0, 1] {
+        let (mut builder, _) = new_builder(S::device(), prefetch);
+        let device = Arc::clone(builder.device());
+        let ran = Log::new();
+        let options = PoolOptions { max_rows: 16, capacity: TASKS.into(), ..PoolOptions::default() };
+        let pool = pool_of(&mut builder, small(&device, 6, &ran), options);
+        let rows = |i: u16| [0.0, 0.25, 0.5, 0.75].map(|part| f32::from(i) + part);
+        let tickets: Vec<_> =
+            (0..TASKS).map(|i| pool.try_submit(columns(&*device, &rows(i))).unwrap()).collect();
+        let runtime = builder.start().unwrap();
+        for (i, ticket) in (0..TASKS).zip(tickets) {
+            assert_eq!(values_of(&*device, ticket), rows(i).map(|v| 2.0 * v));
+        }
+        drain(runtime);
+        let ran = ran.take();
+        let failed: Vec<_> = ran.iter().filter(|rows| **rows > 6).collect();
+        assert_eq!(failed[..2], [&16, &8]);
+        // More is tried after a few hundred full batches, once here.
+        assert!(failed.len() <= 3, "{failed:?}");
+        assert_eq!(ran.len() - failed.len(), usize::from(TASKS), "each task fits once, alone");
+    }
+}
+
 /// A batch that was gathered ahead before its size was known to be too large goes in halves from the start.
 pub fn what_was_gathered_too_large_is_not_run<S: Subject>() {
     let (mut builder, _) = new_builder(S::device(), 2);

@@ -36,6 +36,7 @@ macro_rules! conformance {
             inputs_can_be_named,
             outputs_are_found_by_a_dummy_run,
             many_callers_get_their_own_rows,
+            outputs_are_copied_back_by_senders,
         }
         $crate::cases! { $subject, batching:
             batches_hold_what_has_gathered,
@@ -71,6 +72,7 @@ macro_rules! conformance {
         }
         $crate::cases! { $subject, deadline:
             waiting_tasks_expire_while_the_device_is_busy,
+            each_deadline_counts_in_any_order,
             prefetched_tasks_expire_while_the_device_is_busy,
             the_rest_of_a_prefetched_batch_runs,
             a_task_that_runs_does_not_expire,
@@ -110,6 +112,7 @@ macro_rules! conformance {
         }
         $crate::cases! { $subject, memory:
             all_succeed_in_batches_that_fit,
+            tasks_of_several_rows_find_their_ceiling,
             what_was_gathered_too_large_is_not_run,
             a_gather_that_does_not_fit_is_halved,
             a_task_that_does_not_fit_gets_its_error,

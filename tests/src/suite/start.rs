@@ -8,7 +8,8 @@ use crate::kit::{
 use skep_pool::{PoolOptions, Serve, ServeOptions};
 use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
-    Backend, BlockInfo, BlockState, BoxError, Device, DeviceError, Shutdown, StartError, TaskError,
+    Backend, BlockInfo, BlockState, BoxError, ControlError, Device, DeviceError, Shutdown, StartError,
+    TaskError,
 };
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -63,11 +64,17 @@ pub fn a_runtime_can_use_its_callers_thread<S: Subject>() {
     let pool = pool_of(&mut builder, block, PoolOptions::default());
     let runtime = builder.build().unwrap();
     let handle = runtime.handle();
-    let caller = spawn(move || runtime.run().map(|()| std::thread::current().id()));
+    let own = runtime.handle();
+    let caller = spawn(move || {
+        runtime.run().unwrap();
+        // It is the caller's again: no wait of it is taken for the runtime's own.
+        assert!(matches!(own.state("thread"), Err(ControlError::ShutDown)));
+        std::thread::current().id()
+    });
     handle.ready().wait().unwrap();
     answer(pool.submit(columns(&*device, &[1.0])).unwrap()).unwrap();
     handle.shutdown(Shutdown::Drain, LIMIT).unwrap();
-    assert_eq!(receive(&caller).unwrap(), receive(&told));
+    assert_eq!(receive(&caller), receive(&told));
 }
 
 /// A device that cannot be used from its thread is told by `start` and by `run`, and tasks are answered.
