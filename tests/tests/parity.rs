@@ -1,7 +1,8 @@
 //! What one backend computes, the other computes too: from the same weights and the same inputs, forward, backward
 //! and ten steps of training, and from each other's files.
 //!
-//! All in f32. The norm is the largest absolute difference of two elements; elements are around 1.
+//! tch on the device that `SKEP_DEVICE` names, candle on the host's processor. All in f32. The norm is the largest
+//! absolute difference of two elements; elements are around 1.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use rand::rngs::StdRng;
@@ -77,21 +78,20 @@ fn loaded<L: Learner>(
 }
 
 impl<D: Device, B: Backend<D>> Loaded<D, B> {
-    fn input(&self, seed: u64) -> Vec<D::Tensor> {
-        vec![Columns::shaped(&self.device, self.case.input, &random(seed, self.case.input))]
+    /// On the device, where a block wants its tensors.
+    fn placed(&self, seed: u64, dims: &[usize]) -> D::Tensor {
+        self.device.gather(&[Columns::shaped(&self.device, dims, &random(seed, dims))]).unwrap()
     }
 
     fn forward(&mut self, seed: u64) -> Vec<f32> {
-        let x = self.input(seed);
-        Columns::read(&self.device, &self.block.forward(&x).unwrap()[0])
+        let x = self.placed(seed, self.case.input);
+        Columns::read(&self.device, &self.block.forward(&[x]).unwrap()[0])
     }
 
     /// One step; the gradients of its inputs.
     fn step(&mut self, seed: u64) -> Vec<f32> {
-        let gradient = random(seed + 1000, self.case.output);
-        let gradient = Columns::shaped(&self.device, self.case.output, &gradient);
-        let x = self.input(seed);
-        Columns::read(&self.device, &self.block.backward(&x, &[gradient]).unwrap()[0])
+        let (x, gradient) = (self.placed(seed, self.case.input), self.placed(seed + 1000, self.case.output));
+        Columns::read(&self.device, &self.block.backward(&[x], &[gradient]).unwrap()[0])
     }
 
     fn state(&self) -> BlockState {

@@ -6,7 +6,8 @@ use crate::estimates::{self, Estimate};
 use crate::process::{run, target};
 use crate::steps::workspace;
 use crate::summary::{Summary, table};
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// Runs the benchmarks of each combination and prints what criterion measured.
@@ -21,33 +22,77 @@ pub(crate) fn run_all(
     filter: Option<&str>,
     summary: &mut Summary,
 ) -> Result<(), Error> {
-    let target = target()?;
-    let start = SystemTime::now();
-    let mut lines = vec![["combination", "benchmark", "median", "±", "per second"].map(str::to_owned)];
-    let mut reports = Vec::new();
+    let mut report = Report::default();
     for combination in combinations {
-        let folder = target.join("criterion").join(combination.to_string().replace(' ', "-"));
-        if summary.step(combination, "bench", Use::Run, || bench(combination, quick, filter, &folder)) {
-            let estimates = estimates::read(&folder, start)?;
-            lines.extend(estimates.iter().map(|it| line(combination, it)));
-            reports.push(folder.join("report").join("index.html"));
+        // The glob leaves out the libraries, whose unit tests would not understand criterion's arguments.
+        if let Some(estimates) = measure(combination, "*", quick, filter, summary)? {
+            report.add(combination, &estimates, &folder(&target()?, combination));
         }
     }
-    if lines.len() > 1 {
-        print!("\n{}", table(&lines, &[false, false, true, true, true]));
-    }
-    for report in reports.iter().filter(|report| report.is_file()) {
-        println!("report: {}", report.display());
-    }
+    print!("{report}");
     Ok(())
 }
 
-fn bench(combination: &Combination, quick: bool, filter: Option<&str>, folder: &Path) -> Result<(), Error> {
-    let mut command = workspace("bench", combination);
-    // The glob leaves out the libraries, whose unit tests would not understand criterion's arguments.
-    command.args(["--no-fail-fast", "--bench", "*", "--"]);
-    command.args(quick.then_some("--quick")).args(filter).env("CRITERION_HOME", folder);
-    run(&mut command)
+/// Runs the benchmarks of one combination whose program matches the glob. `None` where they cannot run.
+///
+/// # Errors
+///
+/// Those of [`run_all`].
+pub(crate) fn measure(
+    combination: &Combination,
+    programs: &str,
+    quick: bool,
+    filter: Option<&str>,
+    summary: &mut Summary,
+) -> Result<Option<Vec<Estimate>>, Error> {
+    let folder = folder(&target()?, combination);
+    let start = SystemTime::now();
+    let ran = summary.step(combination, "bench", Use::Run, || {
+        let mut command = workspace("bench", combination);
+        command.args(["--no-fail-fast", "--bench", programs, "--"]);
+        command.args(arguments(quick, filter)).env(HOME, &folder);
+        run(&mut command)
+    });
+    ran.then(|| estimates::read(&folder, start)).transpose()
+}
+
+/// Where criterion puts what it measures.
+pub(crate) const HOME: &str = "CRITERION_HOME";
+
+/// A combination's own folder for it.
+pub(crate) fn folder(root: &Path, combination: &Combination) -> PathBuf {
+    root.join("criterion").join(combination.to_string().replace(' ', "-"))
+}
+
+/// Criterion's arguments.
+pub(crate) fn arguments(quick: bool, filter: Option<&str>) -> impl Iterator<Item = &str> {
+    quick.then_some("--quick").into_iter().chain(filter)
+}
+
+/// One table of all that was measured, and where criterion's own report is.
+#[derive(Default)]
+pub(crate) struct Report {
+    lines: Vec<[String; 5]>,
+    pages: Vec<PathBuf>,
+}
+
+impl Report {
+    pub(crate) fn add(&mut self, combination: &Combination, estimates: &[Estimate], folder: &Path) {
+        self.lines.extend(estimates.iter().map(|it| line(combination, it)));
+        self.pages.extend(Some(folder.join("report").join("index.html")).filter(|page| page.is_file()));
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.lines.is_empty() {
+            return Ok(());
+        }
+        let head = ["combination", "benchmark", "median", "±", "per second"].map(str::to_owned);
+        let lines: Vec<_> = std::iter::once(&head).chain(&self.lines).cloned().collect();
+        write!(f, "\n{}", table(&lines, &[false, false, true, true, true]))?;
+        self.pages.iter().try_for_each(|page| writeln!(f, "report: {}", page.display()))
+    }
 }
 
 fn line(combination: &Combination, estimate: &Estimate) -> [String; 5] {
@@ -61,7 +106,7 @@ fn line(combination: &Combination, estimate: &Estimate) -> [String; 5] {
 }
 
 /// Nanoseconds, in the unit that leaves one to three digits before the point.
-fn time(nanoseconds: f64) -> String {
+pub(crate) fn time(nanoseconds: f64) -> String {
     match nanoseconds {
         ns if ns < 1e3 => format!("{ns:.1} ns"),
         ns if ns < 1e6 => format!("{:.2} µs", ns / 1e3),
@@ -71,7 +116,7 @@ fn time(nanoseconds: f64) -> String {
 }
 
 /// A number per second, with the prefix that leaves one to three digits before the point.
-fn rate(per_second: f64) -> String {
+pub(crate) fn rate(per_second: f64) -> String {
     match per_second {
         rate if rate < 1e3 => format!("{rate:.1}"),
         rate if rate < 1e6 => format!("{:.2} k", rate / 1e3),

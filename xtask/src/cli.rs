@@ -48,9 +48,8 @@ pub(crate) enum Task {
     Bench {
         #[command(flatten)]
         selection: Selection,
-        /// Criterion's quick mode: seconds instead of minutes, and a rougher result
-        #[arg(long)]
-        quick: bool,
+        #[command(flatten)]
+        quick: Quick,
         /// Instead, count the instructions of a round trip and of a choice of pool with callgrind, and fail
         /// where they differ from the stored ones by more than 5 %
         #[arg(long, conflicts_with_all = ["quick", "filter"])]
@@ -65,6 +64,28 @@ pub(crate) enum Task {
     Compare {
         #[command(flatten)]
         options: CompareOptions,
+    },
+    /// Builds, tests and benchmarks each combination; one table, as text, JSON and a plot
+    ///
+    /// The files are `matrix.json` and `matrix.svg` in the folder `matrix` of the target folder.
+    Matrix {
+        #[command(flatten)]
+        selection: Selection,
+        #[command(flatten)]
+        quick: Quick,
+    },
+    /// Packs tests, benchmarks and demos into one archive each, which runs on a machine without Rust
+    ///
+    /// Building for a GPU takes none. What libtorch and CUDA's large libraries do, those of the other machine do.
+    Bundle {
+        #[command(flatten)]
+        selection: Selection,
+    },
+    /// What the script of a bundle starts
+    #[command(hide = true, disable_help_flag = true)]
+    Packed {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
     },
     /// Checks format, lints and dependencies
     Lint {
@@ -118,6 +139,60 @@ pub(crate) enum Task {
     CudaToolkit,
 }
 
+/// Tests, benchmarks and demonstrates the Skep that is packed here.
+#[derive(Debug, Parser)]
+#[command(name = "run", bin_name = "./run", no_binary_name = true)]
+#[command(
+    after_help = "Exit code: 0 when all went well, 1 when something failed, 2 when the arguments are wrong, \
+                        3 when this machine cannot run the bundle at all (no GPU, or libraries are missing)"
+)]
+pub(crate) struct Packed {
+    #[command(subcommand)]
+    pub(crate) task: PackedTask,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PackedTask {
+    /// Runs all tests
+    Test {
+        /// Fail when a step is skipped
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Runs a demo: `digits` (the default) or `embed`
+    ///
+    /// Every other argument, and the exit code, is the demo's own. `embed` gets the model with pip where no
+    /// `--model-dir` is given.
+    #[command(override_usage = "./run demo [digits|embed] [ARGUMENTS]...")]
+    Demo {
+        #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Runs the benchmarks and prints one table of them all
+    Bench {
+        #[command(flatten)]
+        quick: Quick,
+        /// Only benchmarks whose name matches this regular expression
+        filter: Option<String>,
+    },
+    /// Runs the tests, the benchmarks and the first demo
+    All {
+        #[command(flatten)]
+        quick: Quick,
+        /// Fail when a step is skipped
+        #[arg(long)]
+        strict: bool,
+    },
+}
+
+/// How thoroughly benchmarks measure.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Quick {
+    /// Criterion's quick mode: seconds instead of minutes, and a rougher result
+    #[arg(long)]
+    pub(crate) quick: bool,
+}
+
 /// Which combinations, and what a skipped one means.
 #[derive(Args, Debug)]
 pub(crate) struct Selection {
@@ -156,8 +231,19 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_is_consistent() {
+    fn the_definitions_are_consistent() {
         Cli::command().debug_assert();
+        Packed::command().debug_assert();
+    }
+
+    #[test]
+    fn a_bundle_has_arguments_of_its_own() {
+        let task = |arguments: &[&str]| Packed::try_parse_from(arguments).unwrap().task;
+        assert!(matches!(task(&["bench", "--quick", "ffn"]), PackedTask::Bench { filter: Some(_), .. }));
+        assert!(matches!(task(&["all", "--strict"]), PackedTask::All { strict: true, .. }));
+        let PackedTask::Demo { arguments } = task(&["demo", "embed", "--json", "--help"]) else { panic!() };
+        assert_eq!(arguments, ["embed", "--json", "--help"]);
+        assert!(Packed::try_parse_from(["tset"]).unwrap_err().to_string().contains("test"));
     }
 
     #[test]
@@ -190,5 +276,8 @@ mod tests {
         let cli = Cli::try_parse_from(["xtask", "demo", "--json", "--help", "--backend", "tch"]).unwrap();
         let Task::Demo { arguments } = cli.task else { panic!("{cli:?}") };
         assert_eq!(arguments, ["--json", "--help", "--backend", "tch"]);
+        let cli = Cli::try_parse_from(["xtask", "packed", "--help"]).unwrap();
+        let Task::Packed { arguments } = cli.task else { panic!("{cli:?}") };
+        assert_eq!(arguments, ["--help"]);
     }
 }

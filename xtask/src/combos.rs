@@ -201,7 +201,8 @@ impl Need {
         }
     }
 
-    fn lack(self) -> &'static str {
+    /// What to say where it is missing.
+    pub(crate) fn lack(self) -> &'static str {
         match self {
             Self::Nvcc => "there is no nvcc: cargo xtask cuda-toolkit",
             Self::NvidiaGpu => "nvidia-smi finds no GPU",

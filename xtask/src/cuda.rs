@@ -209,13 +209,29 @@ impl Toolkit {
     }
 }
 
+/// Folders that may hold the libraries of an installed CUDA.
+pub(crate) fn libraries() -> Vec<PathBuf> {
+    let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(env::var_os).map(PathBuf::from);
+    let homes = homes.chain([PathBuf::from("/usr/local/cuda")]);
+    let folders = homes.flat_map(|home| ["lib64", "lib"].map(|folder| home.join(folder)));
+    folders.filter(|folder| folder.is_dir()).collect()
+}
+
 /// Whether this machine has a GPU that its driver knows.
 pub(crate) fn has_gpu() -> bool {
-    Command::new("nvidia-smi")
-        .arg("--list-gpus")
-        .stderr(Stdio::null())
-        .output()
-        .is_ok_and(|output| output.status.success() && !output.stdout.is_empty())
+    ask(&["--list-gpus"]).is_some_and(|gpus| !gpus.is_empty())
+}
+
+/// Each GPU of this machine and its driver's version.
+pub(crate) fn gpus() -> Vec<String> {
+    let told = ask(&["--query-gpu=name,driver_version", "--format=csv,noheader"]).unwrap_or_default();
+    told.lines().map(|gpu| gpu.replace(", ", ", driver ")).collect()
+}
+
+/// What nvidia-smi tells.
+fn ask(arguments: &[&str]) -> Option<String> {
+    let answer = Command::new("nvidia-smi").args(arguments).stderr(Stdio::null()).output().ok()?;
+    answer.status.success().then(|| String::from_utf8_lossy(&answer.stdout).into_owned())
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-const DEMOS: [&str; 2] = ["digits", "embed"];
+/// The demos, the default first.
+pub(crate) const DEMOS: [&str; 2] = ["digits", "embed"];
 
 /// What `cargo xtask demo` was asked for.
 #[derive(Debug, PartialEq)]
@@ -29,9 +30,7 @@ pub(crate) fn run(arguments: Vec<OsString>) -> Result<ExitCode, Error> {
         return Err(Error::NoDemo { demo: demo.name, combination: combination.to_string(), reason });
     }
     combination.prepare(Use::Run)?;
-    if demo.name == "embed" && !has_any(&arguments, &["--model-dir", "--help", "-h"]) {
-        arguments.extend(["--model-dir".into(), model::folder()?.into()]);
-    }
+    add_model(demo.name, &mut arguments, model::folder)?;
     let program = build(demo.name, Some(combination))?;
     let mut command = Command::new(program);
     command.args(arguments).env("SKEP_DEVICE", combos::name(&demo.device));
@@ -55,15 +54,32 @@ fn parse(arguments: Vec<OsString>) -> Result<Demo, Error> {
             "--device" => demo.device = value(flag, inline.or_else(|| text_of(rest.next())))?,
             name if !named && demo.arguments.is_empty() && !name.starts_with('-') => {
                 named = true;
-                demo.name = DEMOS.into_iter().find(|known| *known == name).ok_or_else(|| {
-                    let name = argument.display();
-                    Error::Usage(format!("there is no demo `{name}`: it is one of {}", DEMOS.join(", ")))
-                })?;
+                demo.name = known(name)?;
             }
             _ => demo.arguments.push(argument),
         }
     }
     Ok(demo)
+}
+
+/// The demo of this name.
+pub(crate) fn known(name: &str) -> Result<&'static str, Error> {
+    DEMOS
+        .into_iter()
+        .find(|known| *known == name)
+        .ok_or_else(|| Error::Usage(format!("there is no demo `{name}`: it is one of {}", DEMOS.join(", "))))
+}
+
+/// Tells a demo that needs the model where it is, unless the user does.
+pub(crate) fn add_model(
+    demo: &str,
+    arguments: &mut Vec<OsString>,
+    folder: impl FnOnce() -> Result<PathBuf, Error>,
+) -> Result<(), Error> {
+    if demo == "embed" && !has_any(arguments, &["--model-dir", "--help", "-h"]) {
+        arguments.extend(["--model-dir".into(), folder()?.into()]);
+    }
+    Ok(())
 }
 
 fn text_of(argument: Option<OsString>) -> Option<String> {

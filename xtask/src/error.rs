@@ -48,6 +48,11 @@ pub(crate) enum Error {
     #[error("{} is libtorch {found}, expected {expected}", path.display())]
     WrongLibtorch { path: PathBuf, found: String, expected: &'static str },
 
+    #[error(
+        "there is no libtorch {version}: set LIBTORCH to its folder, or install torch {version} for python3"
+    )]
+    NoTorch { version: &'static str },
+
     #[error("cannot get CUDA's compiler: {source}; {remedy}")]
     Toolkit { source: Box<Error>, remedy: String },
 
@@ -58,6 +63,18 @@ pub(crate) enum Error {
 
     #[error("candle does not use cudarc, whose symbols the libraries to link with would have")]
     NoCudarc,
+
+    #[error("cannot start {tool}, and packing takes strip, tar and xz: {source}")]
+    NoTool { tool: &'static str, source: io::Error },
+
+    #[error("{} is not what a bundle says of itself: pack it again", path.display())]
+    NoBundle { path: PathBuf },
+
+    #[error("there is no {} on this machine: {remedy}", libraries.join(", "))]
+    NoLibraries { libraries: Vec<String>, remedy: &'static str },
+
+    #[error("{} of {of} programs failed: {}", failed.len(), failed.join(", "))]
+    Programs { failed: Vec<String>, of: usize },
 
     #[error("cannot read {}: {reason}", path.display())]
     Estimates { path: PathBuf, reason: String },

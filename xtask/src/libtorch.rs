@@ -7,6 +7,7 @@
 //! own includes where it exists: from then on every cargo command finds libtorch.
 
 use crate::error::Error;
+use crate::libraries::OfPython;
 use crate::process::{output, root};
 use crate::wheel::{self, Member, Wheel};
 use std::env;
@@ -174,6 +175,28 @@ fn check(folder: &Path) -> Result<(), Error> {
     }
 }
 
+/// A libtorch to run with what was built elsewhere: the one that `LIBTORCH` names, or that of Python's `torch`.
+pub(crate) fn to_run_with(python: &OfPython, cuda: bool) -> Result<PathBuf, Error> {
+    let own = env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
+    choose(own, python, cuda)
+}
+
+fn choose(own: Option<PathBuf>, python: &OfPython, cuda: bool) -> Result<PathBuf, Error> {
+    let folder = match (own, &python.torch) {
+        (Some(own), _) => own,
+        (None, Some((version, folder))) => check_version(folder, version).map(|()| folder.clone())?,
+        (None, None) => return Err(Error::NoTorch { version: VERSION }),
+    };
+    if let Ok(version) = fs::read_to_string(folder.join("build-version")) {
+        check_version(&folder, version.trim())?;
+    }
+    let library = if cuda { "torch_cuda" } else { "torch_cpu" };
+    let library = format!("lib/{}{library}{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
+    let path = folder.join(library);
+    fs::metadata(&path).map_err(Error::file("find libtorch's", &path))?;
+    Ok(folder)
+}
+
 fn check_version(folder: &Path, version: &str) -> Result<(), Error> {
     if version.split('+').next() == Some(VERSION) {
         return Ok(());
@@ -240,6 +263,29 @@ mod tests {
         fs::write(folder.path().join("build-version"), "2.9.1+cu130\n").unwrap();
         let error = check(folder.path()).unwrap_err().to_string();
         assert!(error.ends_with("is libtorch 2.9.1+cu130, expected 2.11.0"), "{error}");
+    }
+
+    #[test]
+    fn the_libtorch_to_run_with_is_the_named_one_or_pythons() {
+        let folder = tempfile::tempdir().unwrap();
+        let lib = folder.path().join("lib");
+        let library =
+            |name: &str| lib.join(format!("{}{name}{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX));
+        fs::create_dir(&lib).and_then(|()| fs::write(library("torch_cpu"), "")).unwrap();
+        let here = || Some(folder.path().to_owned());
+        let python =
+            |version: &str| OfPython { torch: Some((version.to_owned(), here().unwrap())), cuda: Vec::new() };
+
+        assert_eq!(choose(here(), &OfPython::default(), false).unwrap(), folder.path());
+        assert_eq!(choose(None, &python("2.11.0+cu130"), false).unwrap(), folder.path());
+        let none = choose(None, &OfPython::default(), false).unwrap_err().to_string();
+        assert!(none.starts_with("there is no libtorch 2.11.0"), "{none}");
+        let other = choose(None, &python("2.9.1"), false).unwrap_err().to_string();
+        assert!(other.ends_with("is libtorch 2.9.1, expected 2.11.0"), "{other}");
+        let half = choose(here(), &OfPython::default(), true).unwrap_err().to_string();
+        assert!(half.starts_with("cannot find libtorch's ") && half.contains("torch_cuda"), "{half}");
+        fs::write(library("torch_cuda"), "").unwrap();
+        choose(here(), &OfPython::default(), true).unwrap();
     }
 
     #[test]

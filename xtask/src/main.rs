@@ -12,6 +12,8 @@
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 
 mod bench;
+mod bundle;
+mod chart;
 mod cli;
 mod combos;
 mod compare;
@@ -21,8 +23,12 @@ mod demo;
 mod error;
 mod estimates;
 mod explore;
+mod libraries;
 mod libtorch;
+mod manifest;
+mod matrix;
 mod model;
+mod packed;
 mod process;
 mod soak;
 mod steps;
@@ -51,6 +57,7 @@ fn run(task: Task) -> Result<ExitCode, Error> {
     let mut summary = Summary::default();
     let selection = match task {
         Task::Demo { arguments } => return demo::run(arguments),
+        Task::Packed { arguments } => return packed::run(arguments),
         Task::Explore { valgrind: true, .. } => {
             explore::memcheck()?;
             return Ok(ExitCode::SUCCESS);
@@ -93,7 +100,15 @@ fn run(task: Task) -> Result<ExitCode, Error> {
             selection
         }
         Task::Bench { selection, quick, filter, .. } => {
-            bench::run_all(&selection.combinations(), quick, filter.as_deref(), &mut summary)?;
+            bench::run_all(&selection.combinations(), quick.quick, filter.as_deref(), &mut summary)?;
+            selection
+        }
+        Task::Matrix { selection, quick } => {
+            matrix::run(&selection.combinations(), quick.quick, &mut summary)?;
+            selection
+        }
+        Task::Bundle { selection } => {
+            bundle::pack(&selection.combinations(), &mut summary)?;
             selection
         }
         Task::Lint { selection } => {

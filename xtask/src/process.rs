@@ -38,6 +38,21 @@ pub(crate) fn target() -> Result<PathBuf, Error> {
     Ok(metadata["target_directory"].as_str().map_or_else(|| root().join("target"), PathBuf::from))
 }
 
+/// Versions of what is built here, from and with.
+pub(crate) fn origin() -> String {
+    let told = |program: &str, arguments: &[&str]| {
+        let told = output(Command::new(program).args(arguments).current_dir(root()));
+        told.map_or_else(
+            |_| format!("{program} unknown"),
+            |it| String::from_utf8_lossy(&it).trim().to_owned(),
+        )
+    };
+    let commit = told("git", &["describe", "--always", "--dirty"]);
+    // Programs run with this version of the C library, and newer ones.
+    let libc = told("getconf", &["GNU_LIBC_VERSION"]);
+    format!("skep {}, commit {commit}, {}, {libc}", env!("CARGO_PKG_VERSION"), told("rustc", &["--version"]))
+}
+
 /// Runs a command to its end.
 pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
     let status = command.status().map_err(|source| Error::Start { program: program(command), source })?;

@@ -26,6 +26,16 @@ enum Outcome {
     Skipped,
 }
 
+impl Outcome {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ok(_) => "ok",
+            Self::Failed(_) => "failed",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
 impl Summary {
     /// Runs a step of a combination, or skips it where it cannot run, and tells whether it ran. What the step
     /// needs and the machine lacks is got first; where it cannot be had, the step is skipped too.
@@ -89,6 +99,25 @@ impl Summary {
         }
     }
 
+    /// How a combination's step went: `ok`, `failed`, `skipped`, or `-` where there was none of this name.
+    pub(crate) fn result(&self, subject: impl fmt::Display, step: &str) -> &'static str {
+        let subject = subject.to_string();
+        let row = self.rows.iter().find(|row| row.combination == subject && row.step == step);
+        row.map_or("-", |row| row.outcome.name())
+    }
+
+    /// Why a combination's steps did not go well, each reason once.
+    pub(crate) fn notes(&self, subject: impl fmt::Display) -> Vec<&str> {
+        let subject = subject.to_string();
+        let rows = self.rows.iter().filter(|row| row.combination == subject && !row.note.is_empty());
+        rows.fold(Vec::new(), |mut notes, row| {
+            if !notes.contains(&&*row.note) {
+                notes.push(&row.note);
+            }
+            notes
+        })
+    }
+
     fn push(&mut self, subject: impl fmt::Display, step: &str, outcome: Outcome, note: &str) {
         let (combination, step, note) = (subject.to_string(), step.to_owned(), note.to_owned());
         self.rows.push(Row { combination, step, outcome, note });
@@ -110,10 +139,10 @@ impl Summary {
     fn lines(&self) -> Vec<[String; 5]> {
         let mut lines: Vec<[String; 5]> = Vec::new();
         for row in &self.rows {
-            let (result, time) = match row.outcome {
-                Outcome::Ok(took) => ("ok", duration(took)),
-                Outcome::Failed(took) => ("failed", duration(took)),
-                Outcome::Skipped => ("skipped", "-".to_owned()),
+            let result = row.outcome.name();
+            let time = match row.outcome {
+                Outcome::Ok(took) | Outcome::Failed(took) => duration(took),
+                Outcome::Skipped => "-".to_owned(),
             };
             let same = lines.iter_mut().find(|[subject, _, shown, _, note]| {
                 row.outcome == Outcome::Skipped
@@ -237,6 +266,26 @@ candle cpu   test          failed        3.0 s  cargo test ended
         assert!(
             summary.to_string().contains("tch metal    test  skipped     -  backend tch has no metal device")
         );
+    }
+
+    #[test]
+    fn results_and_reasons_are_found_again() {
+        let summary = summary(&[
+            ("candle cpu", "build", Outcome::Ok(Duration::ZERO), ""),
+            ("candle cuda", "build", Outcome::Failed(Duration::ZERO), "cargo build ended"),
+            ("candle cuda", "test", Outcome::Skipped, "no GPU"),
+            ("candle cuda", "bench", Outcome::Skipped, "no GPU"),
+        ]);
+        let results = [
+            ("candle cpu", "build"),
+            ("candle cuda", "build"),
+            ("candle cuda", "test"),
+            ("candle cpu", "test"),
+        ]
+        .map(|(subject, step)| summary.result(subject, step));
+        assert_eq!(results, ["ok", "failed", "skipped", "-"]);
+        assert_eq!(summary.notes("candle cpu"), Vec::<&str>::new());
+        assert_eq!(summary.notes("candle cuda"), ["cargo build ended", "no GPU"]);
     }
 
     #[test]

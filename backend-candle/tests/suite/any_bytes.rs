@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use skep_backend_candle::blocks::{Activation, Ffn};
 use skep_backend_candle::prelude::*;
 use std::fs;
+use std::path::Path;
 
 fn value() -> impl Strategy<Value = String> {
     let numbers = [
@@ -67,27 +68,89 @@ proptest! {
     }
 
     #[test]
-    fn weights_that_were_written_over_are_refused_or_load(
-        at in any::<prop::sample::Index>(),
-        over in prop::collection::vec(any::<u8>(), 0..24),
-        length in prop::option::of(any::<u64>()),
-        cut in any::<prop::sample::Index>(),
-    ) {
+    fn weights_that_were_written_over_are_refused_or_load(damage in damage(), length in prop::option::of(any::<u64>())) {
         let tensors = [("fc1.weight", vec![3, 2]), ("fc1.bias", vec![3]), ("fc2.weight", vec![2, 3]), ("fc2.bias", vec![2])];
         let tensors = tensors.map(|(name, dims)| (name.to_owned(), crate::noise(&dims, 1)));
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("weights.safetensors");
         skep_backend_candle::candle_core::safetensors::save(&tensors.into(), &file).unwrap();
-        let mut bytes = fs::read(&file).unwrap();
-        let at = at.index(bytes.len());
-        let end = bytes.len().min(at + over.len());
-        bytes[at..end].copy_from_slice(&over[..end - at]);
+        damage.to(&file, length);
+        let ffn = Ffn { input: 2, hidden: 3, output: 2, activation: Activation::Relu };
+        ffn.block("b").unwrap().with_weights(file).load(&CandleDevice::cpu()).ok();
+    }
+}
+
+/// A file that another process, or a disk, has written over and cut.
+#[derive(Clone, Debug)]
+struct Damage {
+    at: prop::sample::Index,
+    over: Vec<u8>,
+    cut: prop::sample::Index,
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let over = prop_oneof![
+        1 => prop::collection::vec(any::<u8>(), 0..24),
+        // What a number may become in a text.
+        1 => "[0-9,.:e\\[\\]{}\"-]{1,12}".prop_map(String::into_bytes),
+    ];
+    (any::<prop::sample::Index>(), over, any::<prop::sample::Index>()).prop_map(|(at, over, cut)| Damage {
+        at,
+        over,
+        cut,
+    })
+}
+
+impl Damage {
+    /// `length` stands in the first eight bytes of a weights file.
+    fn to(&self, file: &Path, length: Option<u64>) {
+        let mut bytes = fs::read(file).unwrap();
+        let at = self.at.index(bytes.len());
+        let end = bytes.len().min(at + self.over.len());
+        bytes[at..end].copy_from_slice(&self.over[..end - at]);
         if let Some(length) = length {
             bytes[..8].copy_from_slice(&length.to_le_bytes());
         }
-        bytes.truncate(1 + cut.index(2 * bytes.len()));
-        fs::write(&file, &bytes).unwrap();
-        let ffn = Ffn { input: 2, hidden: 3, output: 2, activation: Activation::Relu };
-        ffn.block("b").unwrap().with_weights(file).load(&CandleDevice::cpu()).ok();
+        bytes.truncate(1 + self.cut.index(4 * bytes.len()));
+        fs::write(file, &bytes).unwrap();
+    }
+}
+
+#[cfg(feature = "bert")]
+mod bert {
+    use super::*;
+    use crate::bert::{CONFIG, weights, write};
+    use skep_backend_candle::blocks::Bert;
+    use skep_backend_candle::candle_core::Device as Place;
+
+    /// Loads the model, and runs it where that is possible.
+    fn try_all(directory: &Path) {
+        let Ok(mut block) = (Bert { directory: directory.to_owned() }).block("b") else { return };
+        if block.load(&CandleDevice::cpu()).is_ok() {
+            let row = || Tensor::new(vec![vec![1u32]], &Place::Cpu).unwrap();
+            block.forward(&[row(), row()]).ok();
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_model_with_any_size_is_refused_or_loads(line in 0usize..9, value in value()) {
+            let keys = ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+                "hidden_act", "max_position_embeddings", "type_vocab_size", "layer_norm_eps"];
+            let mut config: serde_json::Value = serde_json::from_str(CONFIG).unwrap();
+            config[keys[line]] = serde_json::from_str(&value).unwrap_or(value.into());
+            let directory = tempfile::tempdir().unwrap();
+            write(directory.path(), &config.to_string(), &weights(""));
+            try_all(directory.path());
+        }
+
+        #[test]
+        fn a_model_that_was_written_over_is_refused_or_loads(damage in damage(), which in any::<bool>()) {
+            let directory = tempfile::tempdir().unwrap();
+            write(directory.path(), CONFIG, &weights(""));
+            let file = if which { "config.json" } else { "model.safetensors" };
+            damage.to(&directory.path().join(file), None);
+            try_all(directory.path());
+        }
     }
 }

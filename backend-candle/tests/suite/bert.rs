@@ -14,7 +14,7 @@ const HIDDEN: usize = 8;
 const WIDE: usize = 12;
 const POSITIONS: usize = 6;
 
-const CONFIG: &str = r#"{
+pub(crate) const CONFIG: &str = r#"{
     "model_type": "bert", "vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 2,
     "num_attention_heads": 2, "intermediate_size": 12, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
     "max_position_embeddings": 6, "type_vocab_size": 2, "initializer_range": 0.02,
@@ -22,7 +22,7 @@ const CONFIG: &str = r#"{
 }"#;
 
 /// The tensors of a BERT of one or more layers, under `prefix`.
-fn weights(prefix: &str) -> HashMap<String, Tensor> {
+pub(crate) fn weights(prefix: &str) -> HashMap<String, Tensor> {
     let mut shapes: Vec<(String, Vec<usize>)> = vec![
         ("embeddings.word_embeddings.weight".into(), vec![VOCAB, HIDDEN]),
         ("embeddings.position_embeddings.weight".into(), vec![POSITIONS, HIDDEN]),
@@ -54,7 +54,7 @@ fn weights(prefix: &str) -> HashMap<String, Tensor> {
     shapes.into_iter().enumerate().map(named).collect()
 }
 
-fn write(directory: &Path, config: &str, weights: &HashMap<String, Tensor>) {
+pub(crate) fn write(directory: &Path, config: &str, weights: &HashMap<String, Tensor>) {
     fs::write(directory.join("config.json"), config).unwrap();
     candle_core::safetensors::save(weights, directory.join("model.safetensors")).unwrap();
 }

@@ -202,7 +202,7 @@ impl Device for TchDevice {
         if !self.own_outputs || rows.len() == 1 {
             return Ok(views);
         }
-        views.iter().map(|view| view.f_copy().map_err(|e| self.failure(e))).collect()
+        views.iter().map(|view| view.f_detach_copy().map_err(|e| self.failure(e))).collect()
     }
 
     fn join(&self, parts: Vec<Tensor>) -> Result<Tensor, DeviceError> {

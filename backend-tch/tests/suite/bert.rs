@@ -1,7 +1,7 @@
 //! A small BERT with drawn weights, beside the same sums written out.
 #![cfg(feature = "bert")]
 
-use crate::{assert_close, noise, values, write_weights};
+use crate::{assert_close, host_noise, values, write_weights};
 use skep_backend_tch::blocks::Bert;
 use skep_backend_tch::prelude::*;
 use std::collections::BTreeMap;
@@ -13,17 +13,17 @@ const HIDDEN: usize = 8;
 const WIDE: usize = 12;
 const POSITIONS: usize = 6;
 
-const CONFIG: &str = r#"{
+pub(crate) const CONFIG: &str = r#"{
     "model_type": "bert", "vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 2,
     "num_attention_heads": 2, "intermediate_size": 12, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
     "max_position_embeddings": 6, "type_vocab_size": 2, "initializer_range": 0.02,
     "layer_norm_eps": 1e-12, "pad_token_id": 0
 }"#;
 
-type Weights = BTreeMap<String, HostTensor>;
+pub(crate) type Weights = BTreeMap<String, HostTensor>;
 
 /// The tensors of a BERT of one or more layers, under `prefix`.
-fn weights(prefix: &str) -> Weights {
+pub(crate) fn weights(prefix: &str) -> Weights {
     let mut shapes: Vec<(String, Vec<usize>)> = vec![
         ("embeddings.word_embeddings.weight".into(), vec![VOCAB, HIDDEN]),
         ("embeddings.position_embeddings.weight".into(), vec![POSITIONS, HIDDEN]),
@@ -50,13 +50,12 @@ fn weights(prefix: &str) -> Weights {
         }
     }
     let named = |(i, (name, dims)): (usize, (String, Vec<usize>))| {
-        let value = noise(&dims, u32::try_from(i).unwrap() + 1);
-        (format!("{prefix}{name}"), TchDevice::cpu().to_host(&value).unwrap())
+        (format!("{prefix}{name}"), host_noise(&dims, u32::try_from(i).unwrap() + 1))
     };
     shapes.into_iter().enumerate().map(named).collect()
 }
 
-fn write(directory: &Path, config: &str, weights: &Weights) {
+pub(crate) fn write(directory: &Path, config: &str, weights: &Weights) {
     fs::write(directory.join("config.json"), config).unwrap();
     write_weights(&directory.join("model.safetensors"), weights);
 }

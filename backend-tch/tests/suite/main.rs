@@ -1,6 +1,7 @@
 //! The libtorch backend, through its public interface.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod any_bytes;
 mod bert;
 mod device;
 mod gradients;
@@ -62,6 +63,10 @@ fn assert_close(got: &[f32], expected: &[f32], tolerance: f32) {
 fn loaded(mut block: TchBlock) -> TchBlock {
     block.load(&TchDevice::cpu()).unwrap();
     block
+}
+
+fn host_noise(dims: &[usize], seed: u32) -> HostTensor {
+    TchDevice::cpu().to_host(&noise(dims, seed)).unwrap()
 }
 
 /// A safetensors file of f32 tensors.

@@ -51,8 +51,8 @@ impl Ceiling {
         self.rows = next(self.fits, rows);
     }
 
-    /// A batch of this many rows fitted. Says whether the ceiling is above all that ever failed, and can be
-    /// forgotten.
+    /// A batch of this many rows fitted. Says whether as many rows as ever failed have fitted since, so that the
+    /// ceiling can be forgotten.
     pub(crate) fn fitted(&mut self, rows: usize) -> bool {
         let more_than_ever = rows > self.fits;
         if self.fails.is_none_or(|fails| rows < fails) {
@@ -64,24 +64,23 @@ impl Ceiling {
         if !full {
             return false;
         }
-        let (rows, patience) = match self.fails {
+        let (allowed, patience) = match self.fails {
             Some(fails) => (next(self.fits, fails), self.patience),
             None if more_than_ever => (self.fits.saturating_mul(2), TRIES),
             None => (0, TRIES),
         };
-        if rows > self.rows {
-            self.rows = rows;
+        if allowed > self.rows {
+            self.rows = allowed;
             self.full_batches = 0;
         } else {
             self.full_batches += 1;
-            if self.full_batches < patience {
-                return false;
+            if self.full_batches >= patience {
+                self.full_batches = 0;
+                self.fails = None;
+                self.rows = self.rows.saturating_add((self.rows / 8).max(1));
             }
-            self.full_batches = 0;
-            self.fails = None;
-            self.rows = self.rows.saturating_add((self.rows / 8).max(1));
         }
-        self.fails.is_none() && self.rows > self.most
+        self.fails.is_none() && rows >= self.most
     }
 }
 
@@ -124,6 +123,12 @@ mod tests {
         let mut ceiling = None;
         run(&mut ceiling, 24, 64, 10);
         assert_eq!(run(&mut ceiling, 24, 64, 4000).len(), 4);
+    }
+
+    #[test]
+    fn where_almost_all_fits_more_is_tried_ever_more_seldom_too() {
+        let mut ceiling = None;
+        assert!(run(&mut ceiling, 24, 25, 10_000).len() <= 8);
     }
 
     #[test]

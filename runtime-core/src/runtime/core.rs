@@ -144,7 +144,8 @@ impl<D: Device> Core<D> {
     }
 
     /// What becomes of a batch that failed. Where that may show which of its tasks is the cause, or where
-    /// fewer rows may have room, it is filed to run again in halves; else it comes back to be answered.
+    /// fewer rows may have room, it is filed to run again in halves, or given up where an abort leaves no time
+    /// for that; else it comes back to be answered.
     pub(crate) fn failed(
         &self,
         mut batch: Box<Cut<D::Tensor>>,
@@ -176,13 +177,18 @@ impl<D: Device> Core<D> {
         if tasks > 1 && error.is_out_of_memory() {
             stage.too_large(pool, rows);
         }
-        let aborted = stage.stop == Some(Shutdown::Abort);
-        if tasks == 1 || hopeless || aborted || !harmless {
+        if tasks == 1 || hopeless || !harmless {
             return Some(Done { batch, inputs: Vec::new(), outputs: Err(Arc::new(error)) });
         }
-        stage.halve(batch);
-        drop(stage);
-        self.bells.wake_chooser();
+        if stage.stop == Some(Shutdown::Abort) {
+            drop(stage);
+            // Whose fault it was nobody finds out any more, so it is nobody's.
+            self.give_up(&batch.flight);
+        } else {
+            stage.halve(batch);
+            drop(stage);
+            self.bells.wake_chooser();
+        }
         self.observe(|observer| observer.batch(&BatchEvent { done: self.now(), ..event }));
         None
     }

@@ -139,7 +139,9 @@ impl<T> Cut<T> {
         let mut state = self.flight.state.lock();
         state.started = true;
         let expired = state.take_expired(now);
-        let keep: Vec<bool> = state.tasks.iter().map(Option::is_some).collect();
+        // A shutdown that has given the batch up has taken them all, those that had expired before too.
+        let mut tasks = state.tasks.iter();
+        let keep: Vec<_> = self.rows.iter().map(|_| tasks.next().is_some_and(Option::is_some)).collect();
         (expired, keep.contains(&false).then_some(keep))
     }
 
@@ -274,6 +276,17 @@ mod tests {
         batch.flight.state.lock().tasks[1] = None;
         let halves: Vec<_> = batch.halves().map(|half| half.parts[0].clone()).collect();
         assert_eq!(halves, [vec![0, 2], vec![3]]);
+    }
+
+    #[test]
+    fn nothing_is_left_to_run_of_a_batch_that_was_given_up() {
+        let now = Instant::now();
+        let mut batch = batch(3);
+        Arc::get_mut(&mut batch.flight).unwrap().has_deadline = true;
+        batch.flight.state.lock().tasks[1].as_mut().unwrap().deadline = Some(now);
+        assert_eq!(batch.flight.expire(now).0.len(), 1);
+        assert_eq!(batch.flight.take().count(), 2);
+        assert_eq!(batch.start(now).1, Some(vec![false; 3]));
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(crate) struct Stage<T> {
     /// The device thread has ended.
     pub(crate) ended: bool,
     /// Parts of batches that failed, which run again. Few: a batch leaves one at each halving.
+    #[expect(clippy::vec_box, reason = "they come boxed and go boxed")]
     parts: Vec<Box<Cut<T>>>,
     /// Pools of which a batch was too large for the device.
     ceilings: HashMap<PoolId, Ceiling>,

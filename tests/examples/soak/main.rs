@@ -4,7 +4,7 @@
 //! cargo xtask soak --minutes 10
 //! ```
 //!
-//! Exit code 0 when nothing was lost, doubled, mixed up, late, counted differently or leaked; else 1, and the
+//! Exit code 0 when nothing was lost, doubled, mixed up, late, counted differently or left; else 1, and the
 //! seed that the last line names repeats what was done, if not when.
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 

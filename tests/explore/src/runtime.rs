@@ -7,12 +7,19 @@ crate::programs! {
     a_drain_without_prefetch_runs_what_was_accepted: 2,
     outputs_are_copied_back: 4,
     an_abort_meets_callers: 4,
+    an_abort_without_prefetch_meets_callers: 2,
     a_culprit_fails_alone: 3,
+    a_culprit_is_found_on_the_way_back: 3,
+    an_abort_meets_a_failed_batch: 3,
+    batches_that_do_not_fit_meet_callers: 3,
     a_part_that_need_not_run_lets_a_caller_in: 3,
     a_drop_meets_callers: 3,
     two_shutdowns_meet: 4,
     a_shutdown_meets_the_start: 2,
+    a_limit_that_passes_meets_callers: 3,
+    a_limit_that_passes_meets_deadlines: 3,
     deadlines_meet_the_device: 3,
+    deadlines_meet_a_failed_batch: 3,
     a_state_is_asked_for_at_the_end: 2,
     a_device_dies_among_callers: 4,
     a_limit_meets_the_end_of_a_batch: 4,
@@ -23,6 +30,7 @@ mod programs {
     use crate::block_on;
     use shuttle::thread::{JoinHandle, spawn};
     use skep_pool::{Block, PoolOptions, Serve, ServeOptions, TaskPool};
+    use skep_runtime_core::sync::Mutex;
     use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock, ManualClock};
     use skep_runtime_core::{
         BatchEvent, ControlError, DeviceError, DeviceLoss, Health, Meter, Observer, PoolId, Priority,
@@ -37,8 +45,12 @@ mod programs {
     const LIMIT: Duration = Duration::from_hours(1);
     /// A row that makes its batch fail.
     const CULPRIT: f32 = 13.0;
+    /// A row that the outputs lack.
+    const MISSING: f32 = 19.0;
+    /// A row beside which there is no room for another.
+    const LARGE: f32 = 17.0;
     /// A row that is the end of the device.
-    const FATAL: f32 = 17.0;
+    const FATAL: f32 = 23.0;
     const LATE: Duration = Duration::from_millis(10);
 
     /// Tasks that were answered after they had been cut.
@@ -61,22 +73,38 @@ mod programs {
         pools: [TaskPool<FakeDevice>; 2],
         clock: Arc<ManualClock>,
         answered: Arc<Answered>,
+        /// The rows of every run, those that failed too.
+        ran: Arc<Mutex<Vec<f32>>>,
+        /// The rows of tasks that have expired.
+        expired: Mutex<Vec<f32>>,
     }
 
-    fn block(name: &str) -> FnBlock<FakeDevice> {
-        FnBlock::rows(name, 1, |x: &[FakeTensor]| {
-            if x[0].values().contains(&FATAL) {
+    /// Doubles rows, and notes them in `ran`.
+    fn block(name: &str, ran: &Arc<Mutex<Vec<f32>>>) -> FnBlock<FakeDevice> {
+        let ran = Arc::clone(ran);
+        FnBlock::rows(name, 1, move |x: &[FakeTensor]| {
+            let rows = x[0].values();
+            // It takes its time: others go on meanwhile.
+            shuttle::thread::yield_now();
+            ran.lock().extend(rows);
+            if rows.contains(&FATAL) {
                 return Err(DeviceError::Fatal { device: "fake".to_owned(), message: String::new() }.into());
             }
-            if x[0].values().contains(&CULPRIT) {
+            if rows.contains(&CULPRIT) {
                 return Err("on purpose".into());
             }
-            Ok(vec![x[0].map(|v| 2.0 * v)])
+            if rows.contains(&LARGE) && rows.len() > 1 {
+                let (device, message) = ("fake".to_owned(), "on purpose".to_owned());
+                return Err(DeviceError::OutOfMemory { device, message }.into());
+            }
+            let rows = rows.iter().filter(|v| **v != MISSING).map(|v| [2.0 * v]);
+            Ok(vec![FakeTensor::rows(&rows.collect::<Vec<_>>())])
         })
     }
 
     fn build(device: FakeDevice, prefetch: usize, limit: Option<Duration>) -> (Rig, Runtime<FakeDevice>) {
         let (clock, answered) = (ManualClock::new(), Arc::new(Answered::default()));
+        let ran = Arc::new(Mutex::new(Vec::new()));
         let mut builder = RuntimeBuilder::new(device)
             .prefetch(prefetch)
             .hand_over(Duration::ZERO)
@@ -88,10 +116,10 @@ mod programs {
         let served = [("one", 2), ("two", 1)].map(|(name, capacity)| {
             let options =
                 PoolOptions { max_rows: 2, capacity, split_large_tasks: true, ..PoolOptions::default() };
-            builder.serve(block(name), ServeOptions::forward(options)).unwrap()
+            builder.serve(block(name, &ran), ServeOptions::forward(options)).unwrap()
         });
         let pools = served.each_ref().map(|served| served.forward.clone());
-        (Rig { served, pools, clock, answered }, builder.build().unwrap())
+        (Rig { served, pools, clock, answered, ran, expired: Mutex::default() }, builder.build().unwrap())
     }
 
     fn start(device: FakeDevice, prefetch: usize) -> (Rig, RunningRuntime<FakeDevice>) {
@@ -153,6 +181,38 @@ mod programs {
             let cut = self.answered.0.load(Ordering::Relaxed);
             assert_eq!(submitted, uncut + cut, "{counts:?} and {cut} answered after the cut");
             assert!(counts.iter().all(|c| c.waiting == 0), "{counts:?}");
+            let ran = self.ran.lock();
+            assert!(self.expired.lock().iter().all(|row| !ran.contains(row)), "expired and ran");
+        }
+    }
+
+    /// A batch of these tasks, or several, and what came of each.
+    fn tickets<const N: usize>(rig: &Rig, rows: [f32; N], deadline: Option<Duration>) -> [Tried; N] {
+        rows.map(|row| {
+            let request = Request::new(vec![FakeTensor::rows(&[[row]])]);
+            let ticket = rig.pools[0].submit(Request { deadline, ..request }).unwrap();
+            Tried { row, ticket }
+        })
+    }
+
+    struct Tried {
+        row: f32,
+        ticket: Ticket<FakeTensor>,
+    }
+
+    impl Tried {
+        /// Waits for the answer: the outputs, or for the culprit its failure, or what else may be.
+        fn wait(self, rig: &Rig, may: &[May]) {
+            match self.ticket.wait() {
+                Ok(outputs) => assert_eq!(outputs, [FakeTensor::rows(&[[2.0 * self.row]])]),
+                Err(TaskError::Failed(_)) => assert!([CULPRIT, MISSING].contains(&self.row), "harmed"),
+                Err(TaskError::ShutDown) => assert!(may.contains(&May::BeShutDown), "shut down"),
+                Err(TaskError::Expired { .. }) => {
+                    assert!(may.contains(&May::Expire), "expired");
+                    rig.expired.lock().push(self.row);
+                }
+                Err(other) => panic!("no task should end like this: {other}"),
+            }
         }
     }
 
@@ -202,16 +262,71 @@ mod programs {
         drain(FakeDevice::new().remote(), 1);
     }
 
-    pub(super) fn an_abort_meets_callers() {
-        let (rig, runtime) = start(FakeDevice::new(), 1);
+    fn abort(prefetch: usize) {
+        let (rig, runtime) = start(FakeDevice::new(), prefetch);
         let callers = callers(&rig, &[May::Succeed, May::BeShutDown]);
         runtime.shutdown(Shutdown::Abort, LIMIT).unwrap();
         join(callers);
         rig.assert_reconciled();
     }
 
-    /// A batch that fails in the device's hands or on its way back is taken apart, also while the runtime
-    /// is drained.
+    pub(super) fn an_abort_meets_callers() {
+        abort(1);
+    }
+
+    pub(super) fn an_abort_without_prefetch_meets_callers() {
+        abort(0);
+    }
+
+    /// A batch that fails in a sender's hands is taken apart, although everybody else is asleep by then.
+    pub(super) fn a_culprit_is_found_on_the_way_back() {
+        let (rig, runtime) = start(FakeDevice::new().remote(), 1);
+        for tried in tickets(&rig, [1.0, MISSING, 2.0], None) {
+            tried.wait(&rig, &[]);
+        }
+        drop(runtime);
+        rig.assert_reconciled();
+    }
+
+    /// A batch fails while the runtime is aborted: no neighbour of the culprit is told that it failed.
+    pub(super) fn an_abort_meets_a_failed_batch() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let tried = tickets(&rig, [1.0, CULPRIT], None);
+        let handle = runtime.handle();
+        let aborting = spawn(move || handle.shutdown(Shutdown::Abort, LIMIT).unwrap());
+        for tried in tried {
+            tried.wait(&rig, &[May::BeShutDown]);
+        }
+        aborting.join().unwrap();
+        drop(runtime);
+        rig.assert_reconciled();
+    }
+
+    /// The device has no room for what callers go on submitting, and batches that are too large have been
+    /// gathered ahead.
+    pub(super) fn batches_that_do_not_fit_meet_callers() {
+        let (rig, runtime) = start(FakeDevice::new(), 2);
+        let callers = callers(&rig, &[May::Succeed]);
+        for tried in tickets(&rig, [LARGE, 5.0, LARGE], None) {
+            tried.wait(&rig, &[]);
+        }
+        join(callers);
+        runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
+        rig.assert_reconciled();
+    }
+
+    /// The shutdown's time is up at once.
+    pub(super) fn a_limit_that_passes_meets_callers() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let callers = callers(&rig, &[May::Succeed, May::BeShutDown]);
+        let stopped = runtime.shutdown(Shutdown::Drain, Duration::ZERO);
+        assert!(matches!(stopped, Ok(()) | Err(ShutdownError::LimitPassed { .. })), "{stopped:?}");
+        join(callers);
+        runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
+        rig.assert_reconciled();
+    }
+
+    /// A batch that fails in the device's hands is taken apart, also while the runtime is drained.
     pub(super) fn a_culprit_fails_alone() {
         let (rig, runtime) = start(FakeDevice::new(), 1);
         let pool = rig.pools[0].clone();
@@ -272,12 +387,39 @@ mod programs {
         rig.assert_reconciled();
     }
 
+    /// The shutdown's time is up at once, and so is the deadline of one of a batch's two tasks.
+    pub(super) fn a_limit_that_passes_meets_deadlines() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let tried = tickets(&rig, [1.0], Some(LATE)).into_iter().chain(tickets(&rig, [2.0], None));
+        let handle = runtime.handle();
+        let stopping = spawn(move || drop(handle.shutdown(Shutdown::Drain, Duration::ZERO)));
+        rig.clock.advance(LATE);
+        for tried in tried {
+            tried.wait(&rig, &[May::BeShutDown, May::Expire]);
+        }
+        stopping.join().unwrap();
+        runtime.shutdown(Shutdown::Abort, LIMIT).unwrap();
+        rig.assert_reconciled();
+    }
+
     pub(super) fn deadlines_meet_the_device() {
         let (rig, runtime) = start(FakeDevice::new(), 1);
         let callers = callers(&rig, &[May::Succeed, May::Expire]);
         rig.clock.advance(LATE);
         // Callers whose deadline counts from now on are served, for time stands still again.
         join(callers);
+        runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
+        rig.assert_reconciled();
+    }
+
+    /// Time passes while a batch is taken apart: what expires has not run, and what has run once does not expire.
+    pub(super) fn deadlines_meet_a_failed_batch() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let tried = tickets(&rig, [1.0, CULPRIT, 2.0], Some(LATE));
+        rig.clock.advance(LATE);
+        for tried in tried {
+            tried.wait(&rig, &[May::Expire]);
+        }
         runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
         rig.assert_reconciled();
     }
@@ -335,7 +477,7 @@ mod programs {
         kill(&rig.pools[0]).join().unwrap();
         let mut builder = RuntimeBuilder::new(FakeDevice::new()).clock(Arc::clone(&rig.clock) as Arc<_>);
         for served in &rig.served {
-            builder.take_over(block(&served.info.name), served).unwrap();
+            builder.take_over(block(&served.info.name, &rig.ran), served).unwrap();
         }
         let ending = spawn(move || drop(runtime));
         let calling = callers(&rig, &[May::Succeed, May::BeLost]);

@@ -1,7 +1,7 @@
 //! A caller: hands tasks in, in every way there is, and holds each answer against its input.
 
 use super::device::{Faulty, Tracked, WIDTH, exact, whole};
-use super::faults::Fault;
+use super::faults::{Fault, LATEST};
 use super::ledger::{Answer, Row, Told};
 use super::report::Report;
 use crate::kit::{LIMIT, block_on, poll_once};
@@ -173,7 +173,7 @@ impl<D: Device> Caller<D> {
             request = request.priority(Priority(rng.random_range(-2..3)));
         }
         if rng.random_bool(0.1) {
-            request = request.deadline(Duration::from_micros(rng.random_range(0..3000)));
+            request = request.deadline(rng.random_range(Duration::ZERO..LATEST));
         }
         let whole = rows as usize <= served.pool.options().max_rows;
         let rules = served.pool.options().failures;

@@ -1,6 +1,6 @@
 //! A device and a block that go wrong by seed, and keep a ledger of what they did.
 
-use super::faults::{Fault, Faults, dawdle};
+use super::faults::{Fault, Faults};
 use super::ledger::{Census, Ledger, Life, Row, RunId};
 use super::stuck::Stuck;
 use skep_runtime_core::testing::FnBlock;
@@ -79,8 +79,8 @@ impl<D: Device> Faulty<D> {
                 self.ledger.fail(run);
                 panic!("on purpose: device")
             }
-            Some(Fault::Slow) => {
-                dawdle();
+            Some(late @ (Fault::Slow | Fault::Hang)) => {
+                late.dawdle();
                 Ok(None)
             }
             other => Ok(other),
@@ -218,12 +218,12 @@ fn run<D: Device>(
     device.stuck.pass();
 
     let dooms = || values.chunks_exact(WIDTH).map(|row| Fault::from_value(row[3]));
-    let usual = [Fault::Error, Fault::Panic, Fault::Slow, Fault::WrongRows, Fault::WrongOutputs];
+    let usual = [Fault::Error, Fault::Panic, Fault::Slow, Fault::Hang, Fault::WrongRows, Fault::WrongOutputs];
     let doom = dooms().flatten().find(|doom| *doom != Fault::NonFinite);
     let fault = doom.or_else(|| device.faults.draw(&usual));
     if doom.is_some() {
         device.ledger.doom(run);
-    } else if !matches!(fault, None | Some(Fault::Slow)) {
+    } else if !matches!(fault, None | Some(Fault::Slow | Fault::Hang)) {
         device.ledger.fail(run);
     }
     match fault {
@@ -231,7 +231,7 @@ fn run<D: Device>(
         Some(Fault::Panic) => panic!("on purpose: block"),
         Some(Fault::OutOfMemory) => return Err(device.no_room().into()),
         Some(Fault::WrongOutputs) => return Ok(Vec::new()),
-        Some(Fault::Slow) => dawdle(),
+        Some(late @ (Fault::Slow | Fault::Hang)) => late.dawdle(),
         Some(Fault::WrongRows | Fault::NonFinite) | None => {}
     }
     let keep = if fault == Some(Fault::WrongRows) { values.len() - WIDTH } else { values.len() };

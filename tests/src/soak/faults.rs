@@ -14,6 +14,8 @@ pub enum Fault {
     Panic,
     /// It takes its time, and then works.
     Slow,
+    /// It works once everything that was to be done by then is too late.
+    Hang,
     /// It gives one row or one part too few.
     WrongRows,
     /// It gives no outputs.
@@ -83,9 +85,18 @@ fn pick<T: Copy>(choices: &[T], at: f64, rate: f64) -> Option<T> {
     choices.iter().copied().find(|_| ends.next().is_some_and(|end| at < end))
 }
 
-/// What [`Fault::Slow`] does.
-pub(super) fn dawdle() {
-    std::thread::sleep(Duration::from_micros(300));
+/// The latest deadline of a task, counted from its submission.
+pub(super) const LATEST: Duration = Duration::from_millis(3);
+
+impl Fault {
+    /// What [`Slow`](Self::Slow) and [`Hang`](Self::Hang) do before they work.
+    pub(super) fn dawdle(self) {
+        match self {
+            Self::Slow => std::thread::sleep(LATEST / 10),
+            Self::Hang => std::thread::sleep(LATEST),
+            _ => {}
+        }
+    }
 }
 
 #[cfg(test)]

@@ -89,8 +89,8 @@ impl Soak {
                 break;
             }
         }
-        report.leaked += threads_left(before.0) as u64;
-        report.leaked += allocated().saturating_sub(before.1) as u64;
+        report.threads_left += threads_left(before.0) as u64;
+        report.bytes_left += allocated().saturating_sub(before.1) as u64;
         report
     }
 
@@ -116,7 +116,7 @@ impl Soak {
         // The last of a device and its tensors tells; what holds on to one of them leaks it.
         let leaked = gone.recv_timeout(LIMIT).is_err();
         let living = counted.upgrade().map_or(0, |census| census.living() as u64);
-        Report { leaked: u64::from(leaked).max(living), ..report }
+        Report { tensors_left: u64::from(leaked).max(living), ..report }
     }
 
     fn ends_with<D: Device>(&self, ending: Ending, device: Faulty<D>, rng: &mut StdRng) -> Report {
@@ -274,5 +274,6 @@ fn reconcile(mut seen: Report, accounts: &PoolSnapshot) -> Report {
     for (counted, seen_by_callers, unseen) in unseen {
         seen.unbalanced += counted.abs_diff(counted.clamp(seen_by_callers, seen_by_callers + unseen));
     }
+    seen.unbalanced += seen.submitted.abs_diff(seen.ended() + seen.lost);
     seen
 }

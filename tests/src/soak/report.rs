@@ -32,19 +32,28 @@ pub struct Report {
     pub late: u64,
     /// Tasks that failed because of what another one held.
     pub harmed: u64,
-    /// Tasks that the runtime's accounts and the callers count differently.
+    /// Tasks that the runtime's accounts and the callers count differently, or that have no end in them.
     pub unbalanced: u64,
-    /// Tensors, threads and bytes that were left.
-    pub leaked: u64,
+    /// Tensors, and devices, that were left when their runtime had ended.
+    pub tensors_left: u64,
+    /// Threads that were left in the end.
+    pub threads_left: u64,
+    /// Bytes that were allocated in the end and had not been in the beginning.
+    pub bytes_left: u64,
 }
 
 impl Report {
-    /// Whether nothing was lost, doubled, mixed up, late, counted differently or leaked.
+    /// Whether nothing was lost, doubled, mixed up, late, counted differently or left.
     pub fn is_clean(&self) -> bool {
         self.wrong().iter().all(|(_, count)| *count == 0)
     }
 
-    fn wrong(&self) -> [(&'static str, u64); 7] {
+    /// What became of all the tasks that ended.
+    pub(super) fn ended(&self) -> u64 {
+        self.succeeded + self.failed + self.dropped + self.expired + self.shut_down + self.refused
+    }
+
+    fn wrong(&self) -> [(&'static str, u64); 9] {
         [
             ("lost", self.lost),
             ("doubled", self.doubled),
@@ -52,11 +61,13 @@ impl Report {
             ("late", self.late),
             ("harmed", self.harmed),
             ("unbalanced", self.unbalanced),
-            ("leaked", self.leaked),
+            ("tensors left", self.tensors_left),
+            ("threads left", self.threads_left),
+            ("bytes left", self.bytes_left),
         ]
     }
 
-    fn seen(&self) -> [(&'static str, u64); 8] {
+    fn seen(&self) -> [(&'static str, u64); 9] {
         [
             ("runtimes", self.lives),
             ("submitted", self.submitted),
@@ -66,6 +77,7 @@ impl Report {
             ("expired", self.expired),
             ("shut down", self.shut_down),
             ("refused", self.refused),
+            ("sum of ends", self.ended()),
         ]
     }
 }
@@ -86,14 +98,16 @@ impl AddAssign for Report {
         self.late += other.late;
         self.harmed += other.harmed;
         self.unbalanced += other.unbalanced;
-        self.leaked += other.leaked;
+        self.tensors_left += other.tensors_left;
+        self.threads_left += other.threads_left;
+        self.bytes_left += other.bytes_left;
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (what, count) in self.seen().iter().chain(&self.wrong()) {
-            writeln!(f, "{what:<10} {count:>12}")?;
+            writeln!(f, "{what:<12} {count:>12}")?;
         }
         Ok(())
     }

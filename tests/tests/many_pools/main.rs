@@ -3,6 +3,7 @@
 //!
 //! A process of its own, because it counts the threads and the memory of the process; and one test, so that
 //! nothing else is counted.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
 
 mod unsafe_counting;
 
