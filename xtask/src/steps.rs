@@ -7,7 +7,7 @@ use crate::combos::{self, Combination, Use};
 use crate::error::Error;
 use crate::explore;
 use crate::model;
-use crate::process::{cargo, run, tell_cores};
+use crate::process::{cargo, root, run, tell_cores};
 use crate::summary::Summary;
 use std::cell::LazyCell;
 use std::env;
@@ -66,6 +66,11 @@ fn repeat_test(combination: &Combination, runs: u32, model: Option<&PathBuf>) ->
 /// Format, clippy, and the dependencies' licences, sources and known faults.
 pub(crate) fn lint(combinations: &[&Combination], summary: &mut Summary) {
     summary.run(WORKSPACE, "fmt", || run(cargo("fmt").args(["--all", "--check"])));
+    // The comparison is a workspace of its own, which nothing else here would miss.
+    let comparison = root().join("tests").join("compare").join("Cargo.toml");
+    summary.run(WORKSPACE, "lock file of the comparison", || {
+        run(cargo("tree").args(["--locked", "--depth", "0", "--manifest-path"]).arg(&comparison))
+    });
     for combination in combinations {
         summary.step(combination, "clippy", Use::Check, || {
             run(workspace("clippy", combination).args(["--all-targets", "--", "-D", "warnings"]))

@@ -27,8 +27,9 @@ pub struct CpuOptions {
     ///
     /// It is set when the device thread of a runtime starts and holds for that thread, so two runtimes of
     /// one process may differ. Threads that use libtorch for the first time later take it over. One thread per
-    /// core is right for a machine that does nothing else; where other processes are busy, one thread in
-    /// all is often faster.
+    /// core is right for a machine that does nothing else. Where other processes or callers are busy, one
+    /// thread in all is faster, by a factor of five on two cores: OpenMP's threads spin while they wait for
+    /// each other. `OMP_WAIT_POLICY=passive`, set before the process starts, makes them sleep instead.
     pub threads: Option<usize>,
     /// The most bytes that one tensor which the device makes may have; `None` for a quarter of the
     /// machine's memory (of the container's limit, where there is one).

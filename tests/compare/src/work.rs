@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// One system runs at a time, so one counter serves all.
 static BATCHES: AtomicU64 = AtomicU64::new(0);
 
-/// Batches that all blocks of this process have run so far.
+/// Batches that all blocks of this process have run to their end so far.
 pub(crate) fn batches_so_far() -> u64 {
     BATCHES.load(Ordering::Relaxed)
 }
@@ -71,8 +71,10 @@ impl<D: Device> Backend<D> for Counted<D> {
     }
 
     fn forward(&mut self, inputs: &[D::Tensor]) -> std::result::Result<Vec<D::Tensor>, BoxError> {
+        let outputs = self.0.forward(inputs);
+        // Afterwards: with the first answer, when the measurement begins, the next batch may have begun.
         BATCHES.fetch_add(1, Ordering::Relaxed);
-        self.0.forward(inputs)
+        outputs
     }
 
     fn backward(
