@@ -153,6 +153,8 @@ pub fn outputs_are_found_by_a_dummy_run<S: Subject>() {
     let outputs = builder.info(id).outputs.as_ref().expect("outputs are known");
     assert_eq!(outputs.tensors(), [TensorSpec::new("output_0", DType::F32, dims)]);
     assert_eq!(sizes.take(), [[3, 1, 2], [3, 2, 2]]);
+    let outputs = builder.build().unwrap().handle().blocks()[0].outputs.clone();
+    assert_eq!(outputs.expect("outputs are known").tensors()[0].name(), "output_0");
 }
 
 /// A block may be served with the inputs of its callers running on the caller's thread as well as on many.
