@@ -50,7 +50,8 @@ fn null(args: &Args, results: &mut Results) -> Result<()> {
         contest.enter("skep", blocking(Skep::start(&work, 1, Observed::Stats)?, &work, load));
         contest.enter("amate", blocking(Amate::start(&work, 1)?, &work, load));
         contest.enter("floor, awaited", awaited(&runtime, Floor::start(&work, 1)?, &work, load));
-        contest.enter("skep, awaited", awaited(&runtime, Skep::start(&work, 1, Observed::Stats)?, &work, load));
+        contest
+            .enter("skep, awaited", awaited(&runtime, Skep::start(&work, 1, Observed::Stats)?, &work, load));
         let peer = runtime.block_on(async { BatchAintOne::start(&work, 1) })?;
         contest.enter("batch-aint-one, awaited", awaited(&runtime, peer, &work, load));
         contest.enter("batched-fn, awaited", awaited(&runtime, batched_fn::NullFn, &work, load));
@@ -62,7 +63,8 @@ fn null(args: &Args, results: &mut Results) -> Result<()> {
 
 fn stats(args: &Args, results: &mut Results) -> Result<()> {
     let work = null::work()?;
-    let recorder = PrometheusBuilder::new().set_buckets(&[1e-6, 1e-5, 1e-4, 1e-3, 1e-2])?.install_recorder()?;
+    let recorder =
+        PrometheusBuilder::new().set_buckets(&[1e-6, 1e-5, 1e-4, 1e-3, 1e-2])?.install_recorder()?;
     for outstanding in [1, 64] {
         let load = Load { outstanding, pools: 1 };
         let mut contest = Contest::new("null, observed or not", outstanding);
