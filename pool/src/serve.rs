@@ -144,3 +144,14 @@ fn backward_schema(info: &BlockInfo) -> Result<Schema, skep_runtime_core::Schema
     let outputs = info.outputs.iter().flat_map(Schema::tensors);
     Schema::new(inputs.chain(outputs.map(|spec| spec.renamed(format!("grad.{}", spec.name())))).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_can_be_those_of_both_passes() {
+        let options = ServeOptions::both(PoolOptions { max_rows: 3, ..PoolOptions::default() });
+        assert_eq!((options.forward.max_rows, options.backward.max_rows), (3, 3));
+    }
+}
