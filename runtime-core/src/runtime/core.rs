@@ -145,7 +145,7 @@ impl<D: Device> Core<D> {
 
     /// What becomes of a batch that failed. Where that may show which of its tasks is the cause, or where
     /// fewer rows may have room, it is filed to run again in halves, or given up where an abort leaves no time
-    /// for that; else it comes back to be answered.
+    /// for that; else it comes back to be answered. A fatal error is the loss of the device.
     pub(crate) fn failed(
         &self,
         mut batch: Box<Cut<D::Tensor>>,
@@ -269,10 +269,10 @@ impl<D: Device> Core<D> {
                 stage.stop = Some(how);
             }
         }
-        for (_, pool) in self.stations.iter().zip(0..) {
-            self.close_pool(PoolId(pool), how);
+        for pool in (0..).map(PoolId).take(self.stations.len()) {
+            self.close_pool(pool, how);
             // What was waiting for company need not wait any more.
-            self.bells.leave_ring(PoolId(pool));
+            self.bells.leave_ring(pool);
         }
         let mut stage = self.stage.lock();
         stage.closed = true;
