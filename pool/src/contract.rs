@@ -48,18 +48,14 @@ impl<D: Device> Pool<D> for Inner<D> {
     }
 
     fn cut(&self, now: Instant, most_rows: usize) -> Option<Batch<D::Tensor>> {
-        let taken = self.take(&mut self.state.lock(), now, most_rows);
+        let taken = self.take(&mut self.state.lock(), None, now, most_rows);
         self.batch(taken)
     }
 
     fn cut_if(&self, expected: Urgency, now: Instant, most_rows: usize) -> (Option<Batch<D::Tensor>>, Look) {
         let mut state = self.state.lock();
         state.rung = false;
-        let look = state.queue.look(now, &self.options, state.closed.is_some());
-        if look != Look::Ready(expected) {
-            return (None, look);
-        }
-        let taken = self.take(&mut state, now, most_rows);
+        let taken = self.take(&mut state, Some(expected), now, most_rows);
         let look = state.queue.look(now, &self.options, state.closed.is_some());
         drop(state);
         (self.batch(taken), look)
@@ -133,11 +129,17 @@ impl<D: Device> Cancel for Inner<D> {
 impl<D: Device> Inner<D> {
     /// Takes the tasks of the next batch out of the queue. That is all that happens under the lock: the tensors
     /// are in the memory of other processors, and callers wait.
-    fn take(&self, state: &mut State<D::Tensor>, now: Instant, most_rows: usize) -> Option<Taken<D::Tensor>> {
+    fn take(
+        &self,
+        state: &mut State<D::Tensor>,
+        expected: Option<Urgency>,
+        now: Instant,
+        most_rows: usize,
+    ) -> Option<Taken<D::Tensor>> {
         let draining = state.closed.is_some();
         let before = state.queue.tasks();
         let spare = || std::mem::take(&mut *self.spare.lock());
-        let taken = state.queue.cut(now, &self.options, draining, most_rows, spare);
+        let taken = state.queue.cut(expected, now, &self.options, draining, most_rows, spare);
         // More than the batch holds: what need not run any more has left as well.
         let freed = before - state.queue.tasks();
         if self.crowded.load(Ordering::SeqCst) {

@@ -88,6 +88,19 @@ impl<V> Lanes<V> {
         Some((TaskKey { priority: lane.priority, seq: *seq }, item.as_ref()?))
     }
 
+    /// Takes the only item, if there are no others.
+    pub(crate) fn take_only(&mut self) -> Option<V> {
+        if self.len != 1 {
+            return None;
+        }
+        let lane = self.by_priority.first_mut()?;
+        let (_, item) = lane.places.pop_front()?;
+        lane.items = 0;
+        self.len = 0;
+        self.drop_lane_if_empty(0);
+        item
+    }
+
     /// Takes all items at once, where they have one priority; `spare` becomes the buffer for those to come.
     /// Callers wait for the lock under which this happens, and this takes the same time however many there are.
     pub(crate) fn take_all(&mut self, spare: impl FnOnce() -> Places<V>) -> Option<Places<V>> {
@@ -174,6 +187,7 @@ mod tests {
     enum Step {
         Push(i32),
         Take(usize),
+        TakeOnly,
         TakeAll,
         Remove(usize),
         TakeMultiplesOf(u64),
@@ -183,6 +197,7 @@ mod tests {
         prop_oneof![
             4 => (-2i32..3).prop_map(Step::Push),
             2 => (0usize..6).prop_map(Step::Take),
+            1 => Just(Step::TakeOnly),
             1 => Just(Step::TakeAll),
             2 => (0usize..64).prop_map(Step::Remove),
             1 => (2u64..5).prop_map(Step::TakeMultiplesOf),
@@ -206,6 +221,10 @@ mod tests {
                         lanes.take_while(|_| turns.next().is_some(), &mut taken);
                         let expected: Vec<_> = (0..count).map_while(|_| model.pop_first()).map(|(_, v)| v).collect();
                         prop_assert_eq!(taken, expected);
+                    }
+                    Step::TakeOnly => {
+                        let expected = if model.len() == 1 { model.pop_first() } else { None };
+                        prop_assert_eq!(lanes.take_only(), expected.map(|(_, v)| v));
                     }
                     Step::TakeAll => {
                         let priorities = model.keys().map(|key| key.priority).collect::<BTreeSet<_>>().len();

@@ -5,7 +5,6 @@
 use crate::lanes::{Lanes, Places};
 use crate::options::PoolOptions;
 use skep_runtime_core::{Batch, BatchTask, Dims, Look, Reply, TaskKey, Urgency};
-use smallvec::SmallVec;
 use std::time::Instant;
 
 /// A task in the queue, or one part of a task that is split over several batches.
@@ -48,15 +47,18 @@ struct Group<T> {
 
 /// The tasks of a batch, taken out of the queue in the shortest time.
 pub(crate) enum Taken<T> {
+    /// The only one of a group.
+    One(Queued<T>),
     /// All of a group, and how many they are.
     Whole(Places<Queued<T>>, usize),
-    Some(SmallVec<[Queued<T>; 1]>),
+    Some(Vec<Queued<T>>),
 }
 
 impl<T> Taken<T> {
     /// Sorts the tasks into a batch, and gives back the buffer that they were in, if that can be used again.
     pub(crate) fn into_batch(self) -> (Batch<T>, Places<Queued<T>>) {
         match self {
+            Self::One(item) => (batch_of_one(item), Places::new()),
             Self::Whole(mut places, tasks) => {
                 let items = places.drain(..).filter_map(|(_, item)| item);
                 (batch_of(tasks, items), places)
@@ -64,6 +66,15 @@ impl<T> Taken<T> {
             Self::Some(items) => (batch_of(items.len(), items.into_iter()), Places::new()),
         }
     }
+}
+
+/// Where the task has one tensor, its own vector is that input's.
+fn batch_of_one<T>(item: Queued<T>) -> Batch<T> {
+    if item.inputs.len() != 1 {
+        return batch_of(1, std::iter::once(item));
+    }
+    let Queued { inputs, rows, submitted, deadline, reply, .. } = item;
+    Batch { inputs: vec![inputs], tasks: vec![BatchTask { rows, submitted, deadline, reply }] }
 }
 
 fn batch_of<T>(tasks: usize, items: impl Iterator<Item = Queued<T>>) -> Batch<T> {
@@ -149,33 +160,48 @@ impl<T> Queue<T> {
 
     /// Whether a batch can be cut, or when to look again.
     pub(crate) fn look(&self, now: Instant, options: &PoolOptions, draining: bool) -> Look {
-        let mut best = Look::Idle;
-        for group in &self.groups {
-            best = match (best, group.look(now, options, draining)) {
-                (best, Look::Idle) => best,
-                (Look::Idle, look) => look,
-                (Look::Ready(a), Look::Ready(b)) => Look::Ready(a.min(b)),
-                (Look::At(a), Look::At(b)) => Look::At(a.min(b)),
-                (ready @ Look::Ready(_), Look::At(_)) | (Look::At(_), ready @ Look::Ready(_)) => ready,
+        self.best(now, options, draining).1
+    }
+
+    /// The group that is first to be cut from, and how it looks.
+    fn best(&self, now: Instant, options: &PoolOptions, draining: bool) -> (usize, Look) {
+        let mut best = (0, Look::Idle);
+        for (at, group) in self.groups.iter().enumerate() {
+            let look = group.look(now, options, draining);
+            let better = match (best.1, look) {
+                (_, Look::Idle) | (Look::Ready(_), Look::At(_)) => false,
+                (Look::Idle, _) | (Look::At(_), Look::Ready(_)) => true,
+                (Look::Ready(best), Look::Ready(other)) => other < best,
+                (Look::At(best), Look::At(other)) => other < best,
             };
+            if better {
+                best = (at, look);
+            }
         }
         best
     }
 
     /// Takes the tasks of the next batch: in order, of one group, as many as fit into `max_rows` and
-    /// `most_rows`, but one at least. `spare` gives a buffer for tasks to come, where one is wanted.
+    /// `most_rows`, but one at least. With `expected`, only if the queue is as urgent as that. `spare` gives a
+    /// buffer for tasks to come, where one is wanted.
     pub(crate) fn cut(
         &mut self,
+        mut expected: Option<Urgency>,
         now: Instant,
         options: &PoolOptions,
         draining: bool,
         most_rows: usize,
         spare: impl Fn() -> Places<Queued<T>>,
     ) -> Option<Taken<T>> {
-        while let ready @ Look::Ready(_) = self.look(now, options, draining) {
-            let at = self.groups.iter().position(|group| group.look(now, options, draining) == ready)?;
+        while let (at, Look::Ready(urgency)) = self.best(now, options, draining) {
+            if expected.take().is_some_and(|expected| expected != urgency) {
+                return None;
+            }
             let room = options.max_rows.min(most_rows);
-            let taken = self.take_whole(at, room, &spare).or_else(|| self.take_some(at, now, room));
+            let taken = match self.groups[at].lanes.take_only() {
+                Some(item) => self.only(at, now, item),
+                None => self.take_whole(at, room, &spare).or_else(|| self.take_some(at, now, room)),
+            };
             self.drop_group_if_empty(at);
             if taken.is_some() {
                 return taken;
@@ -184,8 +210,19 @@ impl<T> Queue<T> {
         None
     }
 
-    /// Takes a whole group where it fits and none of its tasks needs a look. For a single task that is not
-    /// worth the trouble.
+    /// A group's only task, if it is worth running.
+    fn only(&mut self, at: usize, now: Instant, item: Queued<T>) -> Option<Taken<T>> {
+        self.forget(at, &item);
+        if !item.is_moot(now) {
+            return Some(Taken::One(item));
+        }
+        if !item.reply.is_void() {
+            self.overdue.push(item);
+        }
+        None
+    }
+
+    /// Takes a whole group where it fits and none of its tasks needs a look.
     fn take_whole(
         &mut self,
         at: usize,
@@ -193,7 +230,7 @@ impl<T> Queue<T> {
         spare: impl Fn() -> Places<Queued<T>>,
     ) -> Option<Taken<T>> {
         let group = self.groups.get_mut(at)?;
-        if group.rows > room || group.special > 0 || group.lanes.len() == 1 {
+        if group.rows > room || group.special > 0 {
             return None;
         }
         let tasks = group.lanes.len();
@@ -204,9 +241,8 @@ impl<T> Queue<T> {
     }
 
     fn take_some(&mut self, at: usize, now: Instant, mut room: usize) -> Option<Taken<T>> {
-        let mut taken: SmallVec<[Queued<T>; 1]> = SmallVec::new();
+        let mut taken = Vec::with_capacity(self.tasks.min(room));
         let (mut is_first, mut all_run) = (true, true);
-        taken.reserve_exact(self.tasks.min(room));
         let fits = |item: &Queued<T>| {
             if item.is_moot(now) {
                 all_run = false;
@@ -225,7 +261,7 @@ impl<T> Queue<T> {
         if !all_run {
             let (moot, run) = taken.into_iter().partition::<Vec<_>, _>(|item| item.is_moot(now));
             self.overdue.extend(moot.into_iter().filter(|item| !item.reply.is_void()));
-            taken = run.into();
+            taken = run;
         }
         (!taken.is_empty()).then_some(Taken::Some(taken))
     }
@@ -354,7 +390,7 @@ mod tests {
 
         fn cut(&mut self, second: u64) -> Vec<u64> {
             let now = self.at(second);
-            let taken = self.queue.cut(now, &self.options, false, usize::MAX, Places::new);
+            let taken = self.queue.cut(None, now, &self.options, false, usize::MAX, Places::new);
             let inputs = taken.map(|taken| taken.into_batch().0.inputs).unwrap_or_default();
             inputs.into_iter().flatten().collect()
         }

@@ -335,7 +335,7 @@ impl<T> Settled<T> {
 
     /// Completes all tickets, and only then wakes who waits for them: a caller with several tasks in the
     /// batch finds all of its answers when it wakes, instead of going to sleep again for each.
-    pub(crate) fn deliver_all(settled: Vec<Self>) {
+    pub(crate) fn deliver_all(settled: impl IntoIterator<Item = Self>) {
         let mut wakes: SmallVec<[Wake; 8]> = SmallVec::new();
         for mut settled in settled {
             if let Some(result) = settled.result.take() {

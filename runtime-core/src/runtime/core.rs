@@ -1,7 +1,7 @@
 //! What the runtime's threads share.
 
 use super::bell::Bells;
-use super::flight::{Cut, Done, Expired, Flight, Gathered, Loaded};
+use super::flight::{Cut, Done, Expired, Flight, Gathered, Joined, Loaded};
 use super::jobs::Jobs;
 use super::stage::Stage;
 use super::status::Status;
@@ -13,6 +13,7 @@ use crate::event::{BatchEvent, Observer, Unrun};
 use crate::pool::{FailureRules, Look, Meter, Pool, PoolId, Shutdown};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::{Mutex, flume, guarded};
+use std::cell::LazyCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,9 @@ pub(crate) struct Settings {
     /// The longest that the device may work on one batch at a stretch.
     pub(crate) batch_limit: Option<Duration>,
 }
+
+/// The time of a choice, read from the clock only if the choice depends on it.
+pub(crate) type Now<F> = LazyCell<Instant, F>;
 
 /// A pool with the block that it feeds.
 pub(crate) struct Station<D: Device> {
@@ -71,14 +75,17 @@ impl<D: Device> Core<D> {
     }
 
     /// Files what pools have rung for, and whose time has come.
-    pub(crate) fn refresh(&self, stage: &mut Stage<D::Tensor>, now: Instant) {
-        for pool in self.rings.try_iter() {
-            stage.selector.note(pool, self.look(pool, now));
+    pub(crate) fn refresh(&self, stage: &mut Stage<D::Tensor>, now: &Now<impl FnOnce() -> Instant>) {
+        while stage.heard != self.bells.sent()
+            && let Ok(pool) = self.rings.try_recv()
+        {
+            stage.heard = stage.heard.wrapping_add(1);
+            stage.selector.note(pool, self.look(pool, **now));
         }
-        while let Some(pool) = stage.selector.due(now) {
-            match self.look(pool, now) {
+        while let Some((_, pool)) = stage.selector.next_look().filter(|(time, _)| *time <= **now) {
+            match self.look(pool, **now) {
                 // Looking again at the same time would not end.
-                Look::At(time) if time <= now => stage.selector.note(pool, Look::Idle),
+                Look::At(time) if time <= **now => stage.selector.note(pool, Look::Idle),
                 look => stage.selector.note(pool, look),
             }
         }
@@ -86,14 +93,20 @@ impl<D: Device> Core<D> {
 
     /// Cuts a batch of the most urgent pool, if any pool can run. What is left of a batch that failed comes
     /// with the urgency that it had then.
-    pub(crate) fn cut(&self, stage: &mut Stage<D::Tensor>, now: Instant) -> Option<Box<Cut<D::Tensor>>> {
+    pub(crate) fn cut(
+        &self,
+        stage: &mut Stage<D::Tensor>,
+        now: &Now<impl FnOnce() -> Instant>,
+    ) -> Option<Box<Cut<D::Tensor>>> {
         self.refresh(stage, now);
         loop {
             let most_urgent = stage.selector.most_urgent();
-            if let Some(part) = stage.take_part(most_urgent.map(|(urgency, _)| urgency), now) {
+            if let Some(mut part) = stage.take_part(most_urgent.map(|(urgency, _)| urgency)) {
+                part.chosen = **now;
                 return Some(part);
             }
             let (urgency, pool) = most_urgent?;
+            let now = **now;
             let most_rows = stage.most_rows(pool);
             let cut = guarded(|| self.stations[pool.index()].pool.cut_if(urgency, now, most_rows));
             let (batch, look) = cut.unwrap_or_else(|message| {
@@ -125,9 +138,12 @@ impl<D: Device> Core<D> {
     }
 
     /// The inputs of a batch, joined and on the device.
-    pub(crate) fn place(&self, batch: &Cut<D::Tensor>) -> Result<Vec<D::Tensor>, BatchError> {
-        let place = |parts: &Vec<_>| self.on_device("gather", |device| device.gather(parts));
-        batch.parts.iter().map(place).collect()
+    pub(crate) fn place(&self, batch: &Cut<D::Tensor>) -> Result<Joined<D::Tensor>, BatchError> {
+        let mut inputs = Joined::with_capacity(batch.parts.len());
+        for parts in &batch.parts {
+            inputs.push(self.on_device("gather", |device| device.gather(parts))?);
+        }
+        Ok(inputs)
     }
 
     /// Calls the device, and makes a batch's error of its error or panic.
@@ -154,7 +170,7 @@ impl<D: Device> Core<D> {
         if error.is_fatal() {
             let error = Arc::new(error);
             self.lose(&DeviceLoss::Fatal(Arc::clone(&error)));
-            return Some(Done { batch, inputs: Vec::new(), outputs: Err(error) });
+            return Some(Done { batch, inputs: Joined::new(), outputs: Err(error) });
         }
         let station = self.stations.get(batch.flight.pool.index())?;
         let (pool, rows, tasks) = (batch.flight.pool, batch.total_rows(), batch.rows.len());
@@ -178,7 +194,7 @@ impl<D: Device> Core<D> {
             stage.too_large(pool, rows);
         }
         if tasks == 1 || hopeless || !harmless {
-            return Some(Done { batch, inputs: Vec::new(), outputs: Err(Arc::new(error)) });
+            return Some(Done { batch, inputs: Joined::new(), outputs: Err(Arc::new(error)) });
         }
         if stage.stop == Some(Shutdown::Abort) {
             drop(stage);

@@ -5,7 +5,7 @@
 //! that takes longer than waking a thread does, the senders when outputs must be copied back or another
 //! batch is there to run.
 
-use super::core::Core;
+use super::core::{Core, Now};
 use super::flight::{Cut, Done, Gathered, Loaded};
 use super::jobs::Blocks;
 use super::sender::{answer, hand_off};
@@ -113,7 +113,7 @@ pub(crate) fn device_loop<D: Device>(
 
 /// Decides what to do next, and says whether there would be something to do after that.
 fn next<D: Device>(core: &Core<D>) -> (Next<D::Tensor>, bool) {
-    let now = core.now();
+    let now = Now::new(|| core.now());
     // Declared before the lock, so freed after it.
     let mut useless = Vec::new();
     let mut stage = core.stage.lock();
@@ -128,7 +128,7 @@ fn next<D: Device>(core: &Core<D>) -> (Next<D::Tensor>, bool) {
     }
     if let Some(loaded) = stage.take_loaded(&mut useless) {
         // Something may have become ready while nobody was asked to choose.
-        core.refresh(&mut stage, now);
+        core.refresh(&mut stage, &now);
         return (Next::Run(loaded), stage.has_work());
     }
     if stage.loading > 0 {
@@ -136,21 +136,19 @@ fn next<D: Device>(core: &Core<D>) -> (Next<D::Tensor>, bool) {
         // meanwhile would let it overtake.
         return (Next::Sleep(None), false);
     }
-    if let Some(cut) = core.cut(&mut stage, now) {
+    if let Some(cut) = core.cut(&mut stage, &now) {
         return (Next::Gather(cut), stage.has_work());
     }
     // A batch that is with the senders may fail there, and come back in parts.
     if stage.closed && stage.flights.is_empty() {
         return (Next::Stop, false);
     }
-    (Next::Sleep(stage.selector.next_look()), false)
+    (Next::Sleep(stage.selector.next_look().map(|(time, _)| time)), false)
 }
 
 fn has_more<D: Device>(core: &Core<D>) -> bool {
-    !core.rings.is_empty() || {
-        let stage = core.stage.lock();
-        !stage.loaded.is_empty() || stage.loading > 0 || stage.has_work()
-    }
+    let stage = core.stage.lock();
+    stage.heard != core.bells.sent() || !stage.loaded.is_empty() || stage.loading > 0 || stage.has_work()
 }
 
 /// Parks the current thread until it is woken, or until `until` by the runtime's clock.

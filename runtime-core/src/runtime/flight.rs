@@ -190,11 +190,13 @@ impl<T> Cut<T> {
     }
 }
 
+/// The inputs of a block, all tasks joined.
+pub(crate) type Joined<T> = SmallVec<[T; 1]>;
+
 /// A batch whose inputs are on the device.
 pub(crate) struct Loaded<T> {
     pub(crate) batch: Box<Cut<T>>,
-    /// One tensor per input, all tasks joined.
-    pub(crate) inputs: Vec<T>,
+    pub(crate) inputs: Joined<T>,
 }
 
 /// What came of placing a batch's inputs on the device.
@@ -211,7 +213,7 @@ pub(crate) enum Gathered<T> {
 pub(crate) struct Done<T> {
     pub(crate) batch: Box<Cut<T>>,
     /// They have served, and are freed where the batch is delivered, not on the device thread.
-    pub(crate) inputs: Vec<T>,
+    pub(crate) inputs: Joined<T>,
     pub(crate) outputs: Result<Vec<T>, Arc<BatchError>>,
 }
 

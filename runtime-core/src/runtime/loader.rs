@@ -1,6 +1,6 @@
 //! The loader: while a batch runs, chooses and gathers the next.
 
-use super::core::Core;
+use super::core::{Core, Now};
 use super::device_loop::sleep;
 use super::flight::{Done, Gathered};
 use super::sender::hand_off;
@@ -17,12 +17,12 @@ pub(crate) fn loader_loop<D: Device>(core: &Core<D>, outputs: &flume::Sender<Don
         }
         let choosing = core.bells.loader_chooses() && stage.stop != Some(Shutdown::Abort);
         let cut = if choosing && stage.loaded.len() < core.settings.prefetch {
-            core.cut(&mut stage, core.now())
+            core.cut(&mut stage, &Now::new(|| core.now()))
         } else {
             None
         };
         let Some(cut) = cut else {
-            let until = if choosing { stage.selector.next_look() } else { None };
+            let until = if choosing { stage.selector.next_look().map(|(time, _)| time) } else { None };
             drop(stage);
             sleep(core, until);
             continue;

@@ -14,13 +14,42 @@ use std::time::Instant;
 
 pub(crate) struct Selector {
     known: Vec<Look>,
-    ready: BTreeSet<(Urgency, PoolId)>,
-    waiting: BTreeSet<(Instant, PoolId)>,
+    ready: Order<Urgency>,
+    waiting: Order<Instant>,
+}
+
+/// Pools in an order. The first is kept apart: mostly there is no other, and it comes and goes with each batch.
+struct Order<K> {
+    first: Option<(K, PoolId)>,
+    rest: BTreeSet<(K, PoolId)>,
+}
+
+impl<K: Ord + Copy> Order<K> {
+    const fn new() -> Self {
+        Self { first: None, rest: BTreeSet::new() }
+    }
+
+    fn insert(&mut self, key: K, pool: PoolId) {
+        let entry = (key, pool);
+        match &mut self.first {
+            None => self.first = Some(entry),
+            Some(first) if entry < *first => drop(self.rest.insert(std::mem::replace(first, entry))),
+            Some(_) => drop(self.rest.insert(entry)),
+        }
+    }
+
+    fn remove(&mut self, key: K, pool: PoolId) {
+        if self.first == Some((key, pool)) {
+            self.first = if self.rest.is_empty() { None } else { self.rest.pop_first() };
+        } else {
+            self.rest.remove(&(key, pool));
+        }
+    }
 }
 
 impl Selector {
     pub(crate) fn new(pools: usize) -> Self {
-        Self { known: vec![Look::Idle; pools], ready: BTreeSet::new(), waiting: BTreeSet::new() }
+        Self { known: vec![Look::Idle; pools], ready: Order::new(), waiting: Order::new() }
     }
 
     /// Files what a pool says of itself now.
@@ -30,30 +59,25 @@ impl Selector {
             return;
         }
         match std::mem::replace(known, look) {
-            Look::Ready(urgency) => drop(self.ready.remove(&(urgency, pool))),
-            Look::At(time) => drop(self.waiting.remove(&(time, pool))),
+            Look::Ready(urgency) => self.ready.remove(urgency, pool),
+            Look::At(time) => self.waiting.remove(time, pool),
             Look::Idle => {}
         }
         match look {
-            Look::Ready(urgency) => drop(self.ready.insert((urgency, pool))),
-            Look::At(time) => drop(self.waiting.insert((time, pool))),
+            Look::Ready(urgency) => self.ready.insert(urgency, pool),
+            Look::At(time) => self.waiting.insert(time, pool),
             Look::Idle => {}
         }
-    }
-
-    /// A pool that wanted to be looked at by `now`.
-    pub(crate) fn due(&self, now: Instant) -> Option<PoolId> {
-        self.waiting.first().filter(|(time, _)| *time <= now).map(|&(_, pool)| pool)
     }
 
     /// The pool that runs next, and how urgent it said it was.
     pub(crate) fn most_urgent(&self) -> Option<(Urgency, PoolId)> {
-        self.ready.first().copied()
+        self.ready.first
     }
 
-    /// When a pool next wants to be looked at.
-    pub(crate) fn next_look(&self) -> Option<Instant> {
-        self.waiting.first().map(|&(time, _)| time)
+    /// When a pool next wants to be looked at, and which.
+    pub(crate) fn next_look(&self) -> Option<(Instant, PoolId)> {
+        self.waiting.first
     }
 }
 
@@ -92,11 +116,8 @@ mod tests {
                     Look::At(time) => Some((time, p)),
                     _ => None,
                 });
-                let first = times.min();
                 prop_assert_eq!(selector.most_urgent(), ready.min());
-                prop_assert_eq!(selector.next_look(), first.map(|(time, _)| time));
-                let now = base + Duration::from_secs(u64::from(value) % 20);
-                prop_assert_eq!(selector.due(now), first.filter(|(time, _)| *time <= now).map(|(_, p)| p));
+                prop_assert_eq!(selector.next_look(), times.min());
             }
         }
     }

@@ -7,6 +7,7 @@ use crate::error::{BatchError, DeviceError, TaskError};
 use crate::event::BatchEvent;
 use crate::sync::flume;
 use crate::ticket::{Settled, TaskResult};
+use smallvec::SmallVec;
 use std::time::Instant;
 
 /// Runs until every other holder of the channel's sending end is gone and the channel is empty.
@@ -66,15 +67,16 @@ fn settle<D: Device>(
     station: &Station<D>,
     batch: &Cut<D::Tensor>,
     begun: Instant,
-    mut results: impl Iterator<Item = TaskResult<D::Tensor>>,
+    results: impl Iterator<Item = TaskResult<D::Tensor>>,
 ) {
     let mut failed = false;
-    let mut settled = Vec::with_capacity(batch.rows.len());
-    settled.extend(batch.flight.take().filter_map(|reply| {
-        let result = results.next()?;
+    let mut settled: SmallVec<[_; 1]> = SmallVec::with_capacity(batch.rows.len());
+    for (reply, result) in batch.flight.take().zip(results) {
         failed |= result.is_err();
-        reply.settle(result)
-    }));
+        if let Some(answer) = reply.settle(result) {
+            settled.push(answer);
+        }
+    }
     core.land(&batch.flight, (!failed).then(|| batch.total_rows()));
 
     let done = core.now();
@@ -101,7 +103,7 @@ fn scatter<D: Device>(
     station: &Station<D>,
     batch: &Cut<D::Tensor>,
     outputs: Vec<D::Tensor>,
-) -> Result<Vec<Vec<D::Tensor>>, BatchError> {
+) -> Result<SmallVec<[Vec<D::Tensor>; 1]>, BatchError> {
     let info = core.infos.get(station.block);
     let expected = info.and_then(|info| match station.pass {
         Pass::Forward => info.outputs.as_ref().map(|outputs| outputs.tensors().len()),
@@ -118,7 +120,8 @@ fn scatter<D: Device>(
         }
     }
     let arity = outputs.len();
-    let mut tasks: Vec<Vec<D::Tensor>> = batch.rows.iter().map(|_| Vec::with_capacity(arity)).collect();
+    let mut tasks: SmallVec<[Vec<D::Tensor>; 1]> = SmallVec::with_capacity(batch.rows.len());
+    tasks.resize_with(batch.rows.len(), || Vec::with_capacity(arity));
     for (at, output) in outputs.into_iter().enumerate() {
         let parts = core.on_device("scatter", |device| device.scatter(output, &batch.rows))?;
         if parts.len() != tasks.len() {

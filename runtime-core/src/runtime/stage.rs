@@ -3,16 +3,17 @@
 //! Locked for the time of a choice, never while a tensor is touched or a caller is told anything.
 
 use super::ceiling::Ceiling;
-use super::flight::{Cut, Flight, Loaded};
+use super::flight::{Cut, Flight, Joined, Loaded};
 use super::select::Selector;
 use crate::pool::{PoolId, Shutdown};
 use crate::priority::Urgency;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
 
 pub(crate) struct Stage<T> {
     pub(crate) selector: Selector,
+    /// How many rings have been answered by a look at their pool.
+    pub(crate) heard: usize,
     /// Batches on the device that have not started, oldest first.
     pub(crate) loaded: VecDeque<Loaded<T>>,
     /// Batches cut and being gathered by the loader.
@@ -36,6 +37,7 @@ impl<T> Stage<T> {
     pub(crate) fn new(pools: usize) -> Self {
         Self {
             selector: Selector::new(pools),
+            heard: 0,
             loaded: VecDeque::new(),
             loading: 0,
             flights: Vec::new(),
@@ -72,18 +74,18 @@ impl<T> Stage<T> {
     /// The next batch that was gathered ahead. Those that are now known to be too large are halved; what they
     /// had on the device goes to `useless`, to be freed once the lock is released.
     pub(crate) fn take_loaded(&mut self, useless: &mut Vec<T>) -> Option<Loaded<T>> {
-        while let Some(mut loaded) = self.loaded.pop_front() {
+        while let Some(loaded) = self.loaded.pop_front() {
             if !self.exceeds(&loaded.batch) {
                 return Some(loaded);
             }
-            useless.append(&mut loaded.inputs);
+            useless.extend(loaded.inputs);
             self.halve(loaded.batch);
         }
         None
     }
 
     /// The most urgent part of a batch that failed, unless a pool is more urgent.
-    pub(crate) fn take_part(&mut self, pool: Option<Urgency>, now: Instant) -> Option<Box<Cut<T>>> {
+    pub(crate) fn take_part(&mut self, pool: Option<Urgency>) -> Option<Box<Cut<T>>> {
         loop {
             // Of equal ones the newest: a batch is taken apart to its end before the next one is.
             let (at, part) = self.parts.iter().enumerate().rev().min_by_key(|(_, part)| part.urgency)?;
@@ -91,11 +93,10 @@ impl<T> Stage<T> {
                 return None;
             }
             let exceeds = self.exceeds(part);
-            let mut part = self.parts.remove(at);
+            let part = self.parts.remove(at);
             if exceeds {
                 self.halve(part);
             } else {
-                part.chosen = now;
                 return Some(part);
             }
         }
@@ -118,7 +119,7 @@ impl<T> Stage<T> {
 
     /// Takes out every batch that has been cut and is not running.
     pub(crate) fn take_unstarted(&mut self) -> Vec<Loaded<T>> {
-        let parts = self.parts.drain(..).map(|batch| Loaded { batch, inputs: Vec::new() });
+        let parts = self.parts.drain(..).map(|batch| Loaded { batch, inputs: Joined::new() });
         self.loaded.drain(..).chain(parts).collect()
     }
 
