@@ -5,11 +5,12 @@
 //! ```
 //!
 //! The events of a runtime are played here by hand. An application gives the observer to the builder of its
-//! runtime, and serves the text at an address of its own.
+//! runtime, and serves the text at an address of its own. Where the recorder does that by itself, a thread of
+//! [`Metrics::every`] publishes now and then.
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use skep_runtime_core::{BatchEvent, Counts, Meter, Observer, Pass, PoolId};
-use skep_stats::MetricsObserver;
+use skep_stats::{Metrics, Stats};
 use std::error::Error;
 use std::io::Write;
 use std::sync::Arc;
@@ -19,10 +20,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let seconds = [0.001, 0.01, 0.1, 1.0, 10.0];
     let prometheus = PrometheusBuilder::new().set_buckets(&seconds)?.install_recorder()?;
 
-    let observer = Arc::new(MetricsObserver::new());
-    play(&*observer);
+    let stats = Stats::new();
+    let metrics = Metrics::new(stats.clone());
+    play(&*stats.observer());
 
-    observer.publish();
+    metrics.publish();
     std::io::stdout().write_all(prometheus.render().as_bytes())?;
     Ok(())
 }

@@ -38,15 +38,20 @@ impl Stats {
     pub fn snapshot_at(&self, now: Instant) -> Snapshot {
         let Some(run) = self.0.run.get() else { return Snapshot::default() };
         let until = self.0.stopped.get().copied().unwrap_or(now);
+        Snapshot::new(&run.device, until.saturating_duration_since(run.started), self.pools())
+    }
+
+    /// The name of each pool, and what was counted of it and by it.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = (&str, Option<Box<Tally>>, Counts)> {
         let lost = self.0.lost.get();
-        let pools = run.pools.iter().enumerate().map(|(i, pool)| {
+        let pools = self.0.run.get().map_or(&[][..], |run| &run.pools);
+        pools.iter().enumerate().map(move |(i, pool)| {
             // In this order: a task that ends in between counts as in flight. The other way round, it could
             // end without having been submitted.
             let tally = pool.tally.lock().clone();
             let counts = lost.and_then(|lost| lost.get(i).copied());
             (pool.meter.name(), tally, counts.unwrap_or_else(|| pool.meter.counts()))
-        });
-        Snapshot::new(&run.device, until.saturating_duration_since(run.started), pools)
+        })
     }
 }
 

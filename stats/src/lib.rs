@@ -3,7 +3,7 @@
 //! [`Stats`] observes a runtime and counts: one short lock per batch, histograms for pools that have had a
 //! batch. Its [`Snapshot`] is plain values: print it as a table, serialize it, or compare two
 //! ([`Snapshot::since`]). [`Reporter`] does the latter at an interval and logs the result. With the feature
-//! `metrics`, `MetricsObserver` feeds a monitoring system.
+//! `metrics`, `Metrics` brings what was counted to a monitoring system.
 //!
 //! ```
 //! # use skep_runtime_core::{Counts, Meter};
@@ -38,6 +38,7 @@
 #![forbid(unsafe_code)]
 
 mod collector;
+mod every;
 mod fanout;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -51,7 +52,7 @@ mod tally;
 pub use collector::Stats;
 pub use fanout::Fanout;
 #[cfg(feature = "metrics")]
-pub use metrics::MetricsObserver;
+pub use metrics::{Metrics, Publishing};
 pub use report::{PoolReport, Report};
 pub use reporter::Reporter;
 pub use snapshot::{PoolSnapshot, Snapshot};

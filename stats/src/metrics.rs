@@ -18,38 +18,51 @@
 //! | `skep_scatter_seconds` | histogram | for each batch, bringing the outputs back and splitting them |
 //! | `skep_end_to_end_seconds` | histogram | for each task of a batch, from submit until its batch was over |
 //!
-//! Unlike in a [`Snapshot`](crate::Snapshot), outcomes do not overlap: `failed` leaves out `shut_down`, so
-//! that a sum over outcomes counts every task once.
+//! Counters are exact, what histograms are given is within 1 %. Unlike in a [`Snapshot`](crate::Snapshot),
+//! outcomes do not overlap: `failed` leaves out `shut_down`, so that a sum over outcomes counts every task once.
 
+use crate::collector::Stats;
+use crate::every::Every;
+use crate::summary::Distribution;
+use crate::tally::Tally;
 use ::metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram};
 use ::metrics::{Unit, gauge, histogram};
+use skep_runtime_core::Counts;
 use skep_runtime_core::sync::Mutex;
-use skep_runtime_core::{BatchEvent, Counts, DeviceLoss, Meter, Observer, PoolId, Unrun};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// Emits every event to the recorder that is installed when the pool has its first event: install it before
-/// the runtime starts. One observer is for one runtime.
+/// Brings what a [`Stats`] has counted to the recorder that is installed, when it is told to: the runtime pays
+/// for nothing but its stats.
 ///
-/// What a pool counts by itself (submitted, cancelled, refused, …) is emitted after each of its batches,
-/// when the runtime stops, and by [`publish`](Self::publish).
-#[derive(Default)]
-pub struct MetricsObserver {
-    pools: OnceLock<Box<[PoolSlot]>>,
+/// Call [`publish`](Self::publish) before each scrape, or let a thread do so [now and then](Self::every).
+pub struct Metrics {
+    stats: Stats,
+    /// What has been published, at the index of each pool: another runtime may have pools of these names, so
+    /// counters are never set, but told what is new.
+    pools: Mutex<Vec<Option<Published>>>,
 }
 
-struct PoolSlot {
-    meter: Arc<dyn Meter>,
-    /// Tasks that expired after they had been cut.
-    expired: AtomicU64,
-    /// Tasks that were given up at shutdown after they had been cut.
-    shut_down: AtomicU64,
-    /// What has been emitted, to add no more than what is new: another runtime may have pools of these names,
-    /// before or after this one. `None` once the device is lost and the pool may count for that runtime.
-    emitted: Mutex<Option<Counts>>,
-    /// Made at the pool's first event, so that idle pools have no series.
-    handles: OnceLock<Handles>,
+struct Published {
+    handles: Handles,
+    counts: Counts,
+    tally: Box<Tally>,
+}
+
+/// A thread that publishes. Dropping it publishes a last time, and ends it.
+#[must_use = "dropping it ends it"]
+pub struct Publishing {
+    /// `None` only while dropping.
+    thread: Option<Every>,
+    metrics: Arc<Metrics>,
+}
+
+impl Drop for Publishing {
+    fn drop(&mut self) {
+        self.thread = None;
+        self.metrics.publish();
+    }
 }
 
 struct Handles {
@@ -73,90 +86,84 @@ struct Handles {
     end_to_end: Histogram,
 }
 
-impl MetricsObserver {
-    /// Nothing is emitted before the runtime starts.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Emits what the pools count by themselves. Call it before a scrape, or now and then: a pool whose
-    /// tasks are all refused has no batch that would do it.
-    pub fn publish(&self) {
-        self.pools.get().into_iter().flatten().for_each(PoolSlot::publish);
-    }
-
-    fn pool(&self, id: PoolId) -> Option<&PoolSlot> {
-        self.pools.get()?.get(id.index())
-    }
-}
-
-impl Observer for MetricsObserver {
-    fn started(&self, device: &str, _at: Instant, pools: &[Arc<dyn Meter>]) {
+impl Metrics {
+    /// Install the recorder before: the metrics are described to it here.
+    pub fn new(stats: Stats) -> Self {
         describe();
-        if self.pools.set(pools.iter().map(PoolSlot::new).collect()).is_err() {
-            tracing::warn!(device, "metrics already observe another runtime, give each runtime its own");
+        Self { stats, pools: Mutex::new(Vec::new()) }
+    }
+
+    /// Tells the recorder what is new since the last time. A pool that never had a task has no series.
+    pub fn publish(&self) {
+        let mut published = self.pools.lock();
+        for (i, (name, tally, counts)) in self.stats.pools().enumerate() {
+            if published.len() == i {
+                published.push(None);
+            }
+            if counts.submitted > 0 || tally.is_some() {
+                let pool = published[i].get_or_insert_with(|| Published::new(name));
+                pool.publish(tally.unwrap_or_default(), counts);
+            }
         }
     }
 
-    fn batch(&self, event: &BatchEvent<'_>) {
-        let Some(pool) = self.pool(event.pool) else { return };
-        pool.handles().batch(event);
-        pool.publish();
-    }
-
-    fn unrun(&self, pool: PoolId, why: Unrun, tasks: usize) {
-        let Some(pool) = self.pool(pool) else { return };
-        let count = if why == Unrun::Expired { &pool.expired } else { &pool.shut_down };
-        count.fetch_add(tasks as u64, Ordering::Relaxed);
-        pool.publish();
-    }
-
-    fn lost(&self, _loss: &DeviceLoss) {
-        for pool in self.pools.get().into_iter().flatten() {
-            pool.publish();
-            *pool.emitted.lock() = None;
-        }
-    }
-
-    fn stopped(&self, _at: Instant) {
-        self.publish();
+    /// Starts the thread `skep-metrics`, which publishes every `interval`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for an interval of zero, and whatever the system says
+    /// when it has no thread to give.
+    pub fn every(self, interval: Duration) -> io::Result<Publishing> {
+        let metrics = Arc::new(self);
+        let publishing = Arc::clone(&metrics);
+        let thread = Every::start("skep-metrics", interval, move || publishing.publish())?;
+        Ok(Publishing { thread: Some(thread), metrics })
     }
 }
 
-impl PoolSlot {
-    fn new(meter: &Arc<dyn Meter>) -> Self {
-        Self {
-            meter: Arc::clone(meter),
-            expired: AtomicU64::new(0),
-            shut_down: AtomicU64::new(0),
-            emitted: Mutex::new(Some(Counts::default())),
-            handles: OnceLock::new(),
-        }
+impl Published {
+    fn new(pool: &str) -> Self {
+        Self { handles: Handles::new(pool), counts: Counts::default(), tally: Box::default() }
     }
 
-    fn handles(&self) -> &Handles {
-        self.handles.get_or_init(|| Handles::new(self.meter.name()))
-    }
-
-    fn publish(&self) {
-        let mut emitted = self.emitted.lock();
-        let Some(before) = emitted.as_mut() else { return };
-        let mut counts = self.meter.counts();
-        if counts.submitted == 0 {
-            return;
+    fn publish(&mut self, tally: Box<Tally>, counts: Counts) {
+        let (handles, was, before) = (&self.handles, &self.counts, &self.tally);
+        let count = |counter: &Counter, now: u64, before: u64| match now.saturating_sub(before) {
+            0 => {}
+            new => counter.increment(new),
+        };
+        count(&handles.submitted, counts.submitted, was.submitted);
+        count(&handles.cancelled, counts.cancelled, was.cancelled);
+        count(&handles.refused, counts.refused, was.refused);
+        count(&handles.expired, counts.expired + tally.expired, was.expired + before.expired);
+        count(&handles.shut_down, counts.shut_down + tally.shut_down, was.shut_down + before.shut_down);
+        count(&handles.succeeded, tally.succeeded, before.succeeded);
+        count(&handles.failed, tally.failed, before.failed);
+        count(&handles.batches, tally.batches, before.batches);
+        count(&handles.failed_batches, tally.failed_batches, before.failed_batches);
+        count(&handles.taken_apart, tally.taken_apart, before.taken_apart);
+        count(&handles.rows, tally.batch_rows.total(), before.batch_rows.total());
+        if counts.waiting != was.waiting {
+            handles.waiting.set(counts.waiting as f64);
         }
-        counts.expired += self.expired.load(Ordering::Relaxed);
-        counts.shut_down += self.shut_down.load(Ordering::Relaxed);
-        let handles = self.handles();
-        handles.submitted.increment(counts.submitted.saturating_sub(before.submitted));
-        handles.cancelled.increment(counts.cancelled.saturating_sub(before.cancelled));
-        handles.refused.increment(counts.refused.saturating_sub(before.refused));
-        handles.expired.increment(counts.expired.saturating_sub(before.expired));
-        handles.shut_down.increment(counts.shut_down.saturating_sub(before.shut_down));
-        handles.waiting.set(counts.waiting as f64);
-        *before = counts;
+
+        let record = |histogram: &Histogram, now: &Distribution, before: &Distribution, unit: f64| {
+            for (number, times) in now.since(before) {
+                histogram.record_many(number as f64 * unit, usize::try_from(times).unwrap_or(usize::MAX));
+            }
+        };
+        record(&handles.batch_rows, &tally.batch_rows, &before.batch_rows, 1.0);
+        record(&handles.queue_wait, &tally.queue_wait, &before.queue_wait, NANOSECOND);
+        record(&handles.gather, &tally.gather, &before.gather, NANOSECOND);
+        record(&handles.device, &tally.device, &before.device, NANOSECOND);
+        record(&handles.scatter, &tally.scatter, &before.scatter, NANOSECOND);
+        record(&handles.end_to_end, &tally.end_to_end, &before.end_to_end, NANOSECOND);
+        (self.counts, self.tally) = (counts, tally);
     }
 }
+
+/// In seconds.
+const NANOSECOND: f64 = 1e-9;
 
 impl Handles {
     fn new(pool: &str) -> Self {
@@ -182,23 +189,6 @@ impl Handles {
             device: histogram("skep_device_seconds"),
             scatter: histogram("skep_scatter_seconds"),
             end_to_end: histogram("skep_end_to_end_seconds"),
-        }
-    }
-
-    fn batch(&self, event: &BatchEvent<'_>) {
-        self.batches.increment(1);
-        self.failed_batches.increment(u64::from(event.failed));
-        self.taken_apart.increment(u64::from(event.taken_apart));
-        self.rows.increment(event.rows as u64);
-        self.succeeded.increment(event.tasks_succeeded as u64);
-        self.failed.increment(event.tasks_failed as u64);
-        self.batch_rows.record(event.rows as f64);
-        self.gather.record(event.gather);
-        self.device.record(event.device);
-        self.scatter.record(event.scatter);
-        for submitted in event.submitted {
-            self.queue_wait.record(event.cut.saturating_duration_since(*submitted));
-            self.end_to_end.record(event.done.saturating_duration_since(*submitted));
         }
     }
 }

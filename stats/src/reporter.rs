@@ -1,10 +1,10 @@
 //! A log line now and then about what the runtime has done since the one before.
 
 use crate::collector::Stats;
+use crate::every::Every;
 use crate::report::{PoolReport, Report};
 use crate::snapshot::Snapshot;
 use std::io;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// Logs a [`Report`] through `tracing`, at level info, once per interval: one event for the device and one
@@ -20,9 +20,7 @@ use std::time::Duration;
 #[must_use = "dropping the reporter stops it"]
 #[derive(Debug)]
 pub struct Reporter {
-    /// Both are `None` only while dropping.
-    stop: Option<flume::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Every,
 }
 
 impl Reporter {
@@ -33,29 +31,9 @@ impl Reporter {
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) for an interval of zero, and whatever the system says
     /// when it has no thread to give.
     pub fn start(stats: Stats, interval: Duration) -> io::Result<Self> {
-        if interval.is_zero() {
-            let message = "report interval is 0 s, expected more";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
-        }
-        let (stop, stopped) = flume::bounded(0);
         let mut intervals = Intervals::new(stats);
-        let report = move || {
-            while stopped.recv_timeout(interval) == Err(flume::RecvTimeoutError::Timeout) {
-                log(&intervals.next_report());
-            }
-        };
-        let thread = thread::Builder::new().name("skep-stats".to_owned()).spawn(report)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Reporter {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            // It can only have panicked in the application's subscriber, which has told so.
-            thread.join().ok();
-        }
+        let thread = Every::start("skep-stats", interval, move || log(&intervals.next_report()))?;
+        Ok(Self { _thread: thread })
     }
 }
 

@@ -119,8 +119,8 @@ impl PoolSnapshot {
             pool.batches = tally.batches;
             pool.failed_batches = tally.failed_batches;
             pool.taken_apart = tally.taken_apart;
-            pool.rows = tally.rows;
-            pool.mean_batch_rows = ratio(tally.rows as f64, tally.batches as f64);
+            pool.rows = tally.batch_rows.total();
+            pool.mean_batch_rows = ratio(pool.rows as f64, pool.batches as f64);
             pool.queue_wait = tally.queue_wait.summary();
             pool.gather = tally.gather.summary();
             pool.device = tally.device.summary();

@@ -38,50 +38,69 @@ pub struct Summary {
     pub max: Duration,
 }
 
-/// Records times and tells their [`Summary`].
+/// Records times, in nanoseconds, or other numbers, and tells their [`Summary`].
 #[derive(Clone)]
 pub(crate) struct Distribution {
     histogram: Histogram<u64>,
-    total_ns: u64,
-    max_ns: u64,
+    total: u64,
+    max: u64,
 }
 
 impl Default for Distribution {
     #[expect(clippy::expect_used, reason = "the digits are a constant in the range that the histogram takes")]
     fn default() -> Self {
         let histogram = Histogram::new(DIGITS).expect("a histogram of 0 to 5 digits");
-        Self { histogram, total_ns: 0, max_ns: 0 }
+        Self { histogram, total: 0, max: 0 }
     }
 }
 
 impl Distribution {
     pub(crate) fn record(&mut self, time: Duration) {
-        let ns = nanos(time);
+        self.record_number(nanos(time));
+    }
+
+    pub(crate) fn record_number(&mut self, number: u64) {
         // Fails only when the histogram would need more buckets than a usize can count.
-        self.histogram.record(ns.min(LONGEST_NS)).ok();
-        self.total_ns = self.total_ns.saturating_add(ns);
-        self.max_ns = self.max_ns.max(ns);
+        self.histogram.record(number.min(LONGEST_NS)).ok();
+        self.total = self.total.saturating_add(number);
+        self.max = self.max.max(number);
+    }
+
+    /// The sum of all numbers.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// What was recorded since `before`, which is an earlier state of this: numbers, within 1 %, and how often
+    /// each came.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (u64, u64)> + 'a {
+        self.histogram.iter_recorded().filter_map(|bucket| {
+            let number = bucket.value_iterated_to();
+            let new = bucket.count_at_value() - before.histogram.count_at(number);
+            (new > 0).then(|| (self.histogram.median_equivalent(number).min(self.max), new))
+        })
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
         // Fails only for histograms that may not grow, and these may.
         self.histogram.add(&other.histogram).ok();
-        self.total_ns = self.total_ns.saturating_add(other.total_ns);
-        self.max_ns = self.max_ns.max(other.max_ns);
+        self.total = self.total.saturating_add(other.total);
+        self.max = self.max.max(other.max);
     }
 
     pub(crate) fn summary(&self) -> Summary {
         // A bucket is known by its upper end, which may be above everything that was recorded.
-        let quantile = |q| Duration::from_nanos(self.histogram.value_at_quantile(q).min(self.max_ns));
+        let quantile = |q| Duration::from_nanos(self.histogram.value_at_quantile(q).min(self.max));
         let count = self.histogram.len();
         Summary {
             count,
-            total: Duration::from_nanos(self.total_ns),
-            mean: Duration::from_nanos(self.total_ns.checked_div(count).unwrap_or(0)),
+            total: Duration::from_nanos(self.total),
+            mean: Duration::from_nanos(self.total.checked_div(count).unwrap_or(0)),
             p50: quantile(0.5),
             p90: quantile(0.9),
             p99: quantile(0.99),
-            max: Duration::from_nanos(self.max_ns),
+            max: Duration::from_nanos(self.max),
         }
     }
 }

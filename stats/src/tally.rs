@@ -8,7 +8,7 @@ pub(crate) struct Tally {
     pub(crate) batches: u64,
     pub(crate) failed_batches: u64,
     pub(crate) taken_apart: u64,
-    pub(crate) rows: u64,
+    pub(crate) batch_rows: Distribution,
     pub(crate) succeeded: u64,
     pub(crate) failed: u64,
     /// Tasks that expired after they had been cut.
@@ -27,7 +27,7 @@ impl Tally {
         self.batches += 1;
         self.failed_batches += u64::from(event.failed);
         self.taken_apart += u64::from(event.taken_apart);
-        self.rows += event.rows as u64;
+        self.batch_rows.record_number(event.rows as u64);
         self.succeeded += event.tasks_succeeded as u64;
         self.failed += event.tasks_failed as u64;
         self.gather.record(event.gather);
@@ -53,7 +53,7 @@ impl Tally {
         self.batches += other.batches;
         self.failed_batches += other.failed_batches;
         self.taken_apart += other.taken_apart;
-        self.rows += other.rows;
+        self.batch_rows.add(&other.batch_rows);
         self.succeeded += other.succeeded;
         self.failed += other.failed;
         self.expired += other.expired;

@@ -5,8 +5,8 @@ mod common;
 
 use common::Queue;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use skep_runtime_core::{BatchEvent, Counts, DeviceLoss, Meter, Observer, Pass, PoolId, Unrun};
-use skep_stats::MetricsObserver;
+use skep_runtime_core::{BatchEvent, Counts, DeviceLoss, Meter, Pass, PoolId, Unrun};
+use skep_stats::{Metrics, Stats};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +20,8 @@ fn values(text: &str) -> BTreeMap<&str, &str> {
 fn events_and_counts_reach_the_recorder() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
-    let observer = MetricsObserver::new();
+    let stats = Stats::new();
+    let observer = stats.observer();
     let counts = Counts {
         submitted: 20,
         refused: 1,
@@ -33,9 +34,9 @@ fn events_and_counts_reach_the_recorder() {
     let (a, idle) = (Queue::new("a", counts), Queue::new("idle", Counts::default()));
     let start = Instant::now();
 
-    metrics::with_local_recorder(&recorder, || {
-        observer.publish();
-        observer.batch(&BatchEvent::new(PoolId(0), Pass::Forward, &[], start));
+    let published = metrics::with_local_recorder(&recorder, || {
+        let published = Metrics::new(stats.clone());
+        published.publish();
         observer.started("cpu", start, &[a.clone(), idle]);
         let tasks = [start, start];
         let mut event = BatchEvent::new(PoolId(0), Pass::Forward, &tasks, start + Duration::from_millis(500));
@@ -46,6 +47,9 @@ fn events_and_counts_reach_the_recorder() {
         observer.unrun(PoolId(0), Unrun::Expired, 1);
         observer.unrun(PoolId(0), Unrun::ShutDown, 2);
         observer.unrun(PoolId(9), Unrun::ShutDown, 2);
+        published.publish();
+        published.publish();
+        published
     });
 
     let text = handle.render();
@@ -61,23 +65,23 @@ fn events_and_counts_reach_the_recorder() {
         ("skep_failed_batches_total", "1"),
         ("skep_rows_total", "6"),
         ("skep_batch_rows_sum", "6"),
-        ("skep_queue_wait_seconds_sum", "1"),
         ("skep_queue_wait_seconds_count", "2"),
         ("skep_gather_seconds_count", "1"),
-        ("skep_device_seconds_sum", "1"),
         ("skep_scatter_seconds_count", "1"),
-        ("skep_end_to_end_seconds_sum", "4"),
+        ("skep_end_to_end_seconds_count", "2"),
     ] {
         assert_eq!(values_now[format!("{name}{{pool=\"a\"}}").as_str()], expected, "{name}");
     }
+    for (name, expected) in [("queue_wait", 1.0), ("device", 1.0), ("end_to_end", 4.0)] {
+        let sum: f64 = values_now[format!("skep_{name}_seconds_sum{{pool=\"a\"}}").as_str()].parse().unwrap();
+        assert!((sum - expected).abs() <= 0.01 * expected, "{name}: {sum}, expected {expected}");
+    }
     assert!(!text.contains("idle"), "an idle pool has no series:\n{text}");
 
-    // Counts that move without a batch reach the recorder when asked for, and at the end.
     a.counts.lock().refused = 8;
-    metrics::with_local_recorder(&recorder, || observer.publish());
-    assert!(handle.render().contains("outcome=\"refused\"} 8"));
     a.counts.lock().waiting = 0;
-    metrics::with_local_recorder(&recorder, || observer.stopped(start));
+    metrics::with_local_recorder(&recorder, || published.publish());
+    assert!(handle.render().contains("outcome=\"refused\"} 8"));
     assert_eq!(values(&handle.render())["skep_waiting_tasks{pool=\"a\"}"], "0");
 }
 
@@ -90,16 +94,18 @@ fn a_runtime_in_place_of_a_lost_one_counts_on() {
     let loss = DeviceLoss::Stuck { pool: "a".into(), limit: Duration::from_secs(1) };
     let start = Instant::now();
     metrics::with_local_recorder(&recorder, || {
-        let first = MetricsObserver::new();
-        first.started("gpu:0", start, std::slice::from_ref(&meter));
-        first.lost(&loss);
+        let stats = Stats::new();
+        let first = Metrics::new(stats.clone());
+        stats.observer().started("gpu:0", start, std::slice::from_ref(&meter));
+        stats.observer().lost(&loss);
+        first.publish();
         // The pool counts anew, for another runtime.
         *pool.counts.lock() = Counts { submitted: 2, waiting: 2, ..Counts::default() };
-        let second = MetricsObserver::new();
-        second.started("gpu:1", start, std::slice::from_ref(&meter));
-        first.publish();
-        first.stopped(start);
+        let stats = Stats::new();
+        let second = Metrics::new(stats.clone());
+        stats.observer().started("gpu:1", start, std::slice::from_ref(&meter));
         second.publish();
+        first.publish();
         second.publish();
     });
     let text = handle.render();
@@ -107,4 +113,19 @@ fn a_runtime_in_place_of_a_lost_one_counts_on() {
     assert_eq!(values["skep_submitted_total{pool=\"a\"}"], "7");
     assert_eq!(values["skep_tasks_total{pool=\"a\",outcome=\"shut_down\"}"], "5");
     assert_eq!(values["skep_waiting_tasks{pool=\"a\"}"], "2");
+}
+
+#[test]
+fn a_thread_publishes_a_last_time_when_it_ends() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).unwrap();
+    let stats = Stats::new();
+    let start = Instant::now();
+    let publishing = Metrics::new(stats.clone()).every(Duration::from_hours(1)).unwrap();
+    let pool: Arc<dyn Meter> = Queue::new("late", Counts { submitted: 3, ..Counts::default() });
+    stats.observer().started("cpu", start, &[pool]);
+    drop(publishing);
+    assert_eq!(values(&handle.render())["skep_submitted_total{pool=\"late\"}"], "3");
+    assert!(Metrics::new(stats).every(Duration::ZERO).is_err());
 }

@@ -7,13 +7,14 @@ use crate::drive::{Awaited, Blocking};
 use crate::work::Work;
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
 use skep_runtime_core::{Device, RunningRuntime, RuntimeBuilder, Ticket};
-use skep_stats::{Fanout, MetricsObserver, Stats};
+use skep_stats::{Metrics, Publishing, Stats};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) struct Skep<D: Device> {
     pools: Arc<[TaskPool<D>]>,
     stats: Stats,
+    _publishing: Option<Arc<Publishing>>,
     _runtime: Arc<RunningRuntime<D>>,
 }
 
@@ -22,6 +23,7 @@ impl<D: Device> Clone for Skep<D> {
         Self {
             pools: Arc::clone(&self.pools),
             stats: self.stats.clone(),
+            _publishing: self._publishing.clone(),
             _runtime: Arc::clone(&self._runtime),
         }
     }
@@ -32,7 +34,7 @@ impl<D: Device> Clone for Skep<D> {
 pub(crate) enum Observed {
     No,
     Stats,
-    /// Stats, and metrics that go to the recorder that is installed.
+    /// Stats, which a thread brings to the recorder that is installed, several times in each round.
     StatsAndMetrics,
 }
 
@@ -49,14 +51,15 @@ impl<D: Device + Clone> Skep<D> {
     fn new(work: &Work<D>, pools: usize, observed: Observed, max_rows: usize) -> Result<Self> {
         let mut builder = RuntimeBuilder::new(work.device());
         let stats = Stats::new();
-        match observed {
-            Observed::No => {}
-            Observed::Stats => builder = builder.observer(stats.observer()),
-            Observed::StatsAndMetrics => {
-                let both = Fanout(vec![stats.observer(), Arc::new(MetricsObserver::new())]);
-                builder = builder.observer(Arc::new(both));
-            }
+        if !matches!(observed, Observed::No) {
+            builder = builder.observer(stats.observer());
         }
+        let publishing = match observed {
+            Observed::No | Observed::Stats => None,
+            Observed::StatsAndMetrics => {
+                Some(Arc::new(Metrics::new(stats.clone()).every(Duration::from_millis(50))?))
+            }
+        };
         let options = PoolOptions { max_rows, capacity: CAPACITY, ..PoolOptions::default() };
         let pools = (0..pools)
             .map(|i| {
@@ -64,7 +67,7 @@ impl<D: Device + Clone> Skep<D> {
                 Ok(builder.serve(block, ServeOptions::forward(options.clone()))?.forward)
             })
             .collect::<Result<_>>()?;
-        Ok(Self { pools, stats, _runtime: Arc::new(builder.start()?) })
+        Ok(Self { pools, stats, _publishing: publishing, _runtime: Arc::new(builder.start()?) })
     }
 }
 
