@@ -26,7 +26,7 @@ pub(crate) fn ffn() -> Result<Work<BackendDevice>> {
     work("ffn", "input=1024, hidden=4096, output=1024", 0)
 }
 
-/// One encoder layer of the size of MiniLM's.
+/// One encoder layer of the size of `MiniLM`'s.
 pub(crate) fn transformer(tokens: usize) -> Result<Work<BackendDevice>> {
     work("transformer", "size=384, heads=12, hidden=1536", tokens)
 }

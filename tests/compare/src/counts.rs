@@ -50,7 +50,7 @@ fn run(pools: usize, max_rows: usize, tasks: usize, observed: bool) -> Result<()
     let left = Arc::new(AtomicUsize::new(pools * tasks));
     let stats = Stats::new();
     // Nothing takes this long, so no other thread is asked for help.
-    let mut builder = RuntimeBuilder::new(FakeDevice::new()).hand_over(Duration::from_secs(3600));
+    let mut builder = RuntimeBuilder::new(FakeDevice::new()).hand_over(Duration::from_hours(1));
     if observed {
         builder = builder.observer(stats.observer());
     }

@@ -131,7 +131,9 @@ fn call_and_wait<T, S: Blocking<T>>(
             land(oldest, &mut count);
         }
     }
-    flying.into_iter().for_each(|task| land(task, &mut count));
+    for task in flying {
+        land(task, &mut count);
+    }
     count
 }
 
@@ -177,15 +179,18 @@ pub(crate) fn awaited<'a, D: Device + Clone, S: Awaited<D::Tensor>>(
     })
 }
 
-/// Rounds of calls from one thread, without any system: `batch` tasks each.
-pub(crate) fn bare<'a, D: Device + Clone>(work: &Work<D>, batch: usize) -> Result<Round<'a>> {
-    let (mut module, mut tasks) = (work.module()?, work.tasks());
+/// Rounds of calls from one thread, without any system: `batch` tasks each, to each of `blocks` blocks in turn.
+pub(crate) fn bare<'a, D: Device + Clone>(work: &Work<D>, batch: usize, blocks: usize) -> Result<Round<'a>> {
+    let mut modules = (0..blocks).map(|_| work.module()).collect::<Result<Vec<_>>>()?;
+    let mut tasks = work.tasks();
     Ok(Box::new(move |time| {
-        let (module, tasks, measure) = (&mut module, &mut tasks, &Measure::default());
+        let (modules, tasks, measure) = (&mut modules, &mut tasks, &Measure::default());
         // A thread of its own, because a device may bind itself to a thread for good.
         let count = std::thread::scope(|scope| {
             let calls = scope.spawn(move || {
-                module.bind().map_err(|error| error.to_string())?;
+                for module in modules.iter() {
+                    module.bind().map_err(|error| error.to_string())?;
+                }
                 let (start, mut count) = (Instant::now(), Count::default());
                 // Of slow models a few calls all the same: the first one is not measured.
                 for call in 0.. {
@@ -194,7 +199,7 @@ pub(crate) fn bare<'a, D: Device + Clone>(work: &Work<D>, batch: usize) -> Resul
                     }
                     let begun = Instant::now();
                     let parts = (0..batch).map(|_| tasks()).collect();
-                    for _ in module.run(parts).map_err(|error| error.to_string())? {
+                    for _ in modules[call % blocks].run(parts).map_err(|error| error.to_string())? {
                         count.answered(None, measure, || None);
                     }
                     count.latencies.push(micros(begun.elapsed()));

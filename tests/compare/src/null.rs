@@ -31,7 +31,9 @@ impl Device for NullDevice {
 
     fn gather(&self, parts: &[Column]) -> std::result::Result<Column, DeviceError> {
         let mut joined = SmallVec::with_capacity(parts.iter().map(|part| part.0.len()).sum());
-        parts.iter().for_each(|part| joined.extend_from_slice(&part.0));
+        for part in parts {
+            joined.extend_from_slice(&part.0);
+        }
         Ok(Column(joined))
     }
 

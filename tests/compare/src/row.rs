@@ -116,6 +116,7 @@ pub(crate) fn micros(time: Duration) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "all of these are exact")]
 mod tests {
     use super::*;
 

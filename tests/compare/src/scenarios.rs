@@ -55,7 +55,7 @@ fn null(args: &Args, results: &mut Results) -> Result<()> {
         let peer = runtime.block_on(async { BatchAintOne::start(&work, 1) })?;
         contest.enter("batch-aint-one, awaited", awaited(&runtime, peer, &work, load));
         contest.enter("batched-fn, awaited", awaited(&runtime, batched_fn::NullFn, &work, load));
-        contest.enter("bare call", bare(&work, outstanding.min(MAX_ROWS))?);
+        contest.enter("bare call", bare(&work, outstanding.min(MAX_ROWS), 1)?);
         contest.run(args, args.short(), results)?;
     }
     with_hivemind(args, results, "null", &work, 1)
@@ -114,7 +114,7 @@ fn ffn(args: &Args, results: &mut Results) -> Result<()> {
         let load = Load { outstanding: FFN_OUTSTANDING, pools };
         let runtime = tokio()?;
         let mut contest = Contest::new(&workload, FFN_OUTSTANDING);
-        contest.enter("bare call, 64 rows", bare(&work, MAX_ROWS)?);
+        contest.enter("bare call, 64 rows", bare(&work, MAX_ROWS, 1)?);
         contest.enter("skep", blocking(Skep::start(&work, pools, Observed::Stats)?, &work, load));
         contest.enter("floor", blocking(Floor::start(&work, pools)?, &work, load));
         contest.enter("amate", blocking(Amate::start(&work, pools)?, &work, load));
@@ -124,7 +124,12 @@ fn ffn(args: &Args, results: &mut Results) -> Result<()> {
         if pools == 1 {
             contest.enter("batched-fn, awaited", awaited(&runtime, batched_fn::FfnFn, &work, load));
         }
-        contest.enter("bare call, 1 row", bare(&work, 1)?);
+        if pools > 1 {
+            // Each block has its share of the tasks that are outstanding, and no more.
+            let rows = FFN_OUTSTANDING / pools;
+            contest.enter(&format!("bare call, {rows} rows, in turn"), bare(&work, rows, pools)?);
+        }
+        contest.enter("bare call, 1 row", bare(&work, 1, 1)?);
         contest.run(args, args.long(), results)?;
         with_hivemind(args, results, &workload, &work, pools)?;
     }
@@ -161,9 +166,9 @@ fn model(
     let workload = format!("{name}, {}, batches of {rows}", backend::NAME);
     let load = Load { outstanding: 4 * rows, pools: 1 };
     let mut contest = Contest::new(&workload, load.outstanding);
-    contest.enter(&format!("bare call, {rows} rows"), bare(work, rows)?);
+    contest.enter(&format!("bare call, {rows} rows"), bare(work, rows, 1)?);
     contest.enter("skep", blocking(Skep::with_rows(work, rows)?, work, load));
-    contest.enter("bare call, 1 row", bare(work, 1)?);
+    contest.enter("bare call, 1 row", bare(work, 1, 1)?);
     contest.run(args, args.long(), results)
 }
 

@@ -54,12 +54,13 @@ pub(crate) fn markdown(settings: &str, rows: &[Row], skipped: &[(String, String)
         let cells = line.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
             if column < 2 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
         });
-        text += &format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "));
+        let mut line = |cells: Vec<_>| text.extend(["| ", &cells.join(" | "), " |\n"]);
+        line(cells.collect());
         if i == 0 {
             let rule = widths.iter().enumerate().map(|(column, &width)| {
                 if column < 2 { "-".repeat(width) } else { "-".repeat(width.saturating_sub(1)) + ":" }
             });
-            text += &format!("| {} |\n", rule.collect::<Vec<_>>().join(" | "));
+            line(rule.collect());
         }
     }
     text += "\nEach task has one row. × is the median of the rounds' ratios to the first system of the same workload.\n";

@@ -26,7 +26,9 @@ impl<T: Send + 'static> Floor<T> {
         let mut modules = (0..pools).map(|_| work.module()).collect::<Result<Vec<_>>>()?;
         let (send, receive) = flume::bounded::<Task<T>>(CAPACITY);
         std::thread::spawn(move || {
-            modules.iter().for_each(|module| module.bind().expect("a device of this thread"));
+            for module in &modules {
+                module.bind().expect("a device of this thread");
+            }
             let mut tasks = Vec::new();
             while let Ok(first) = receive.recv() {
                 tasks.push(first);

@@ -14,18 +14,16 @@ use std::time::Duration;
 pub(crate) struct Skep<D: Device> {
     pools: Arc<[TaskPool<D>]>,
     stats: Stats,
-    _publishing: Option<Arc<Publishing>>,
-    _runtime: Arc<RunningRuntime<D>>,
+    _running: Arc<Running<D>>,
 }
+
+/// What stops when the last handle goes.
+type Running<D> = (RunningRuntime<D>, Option<Publishing>);
 
 impl<D: Device> Clone for Skep<D> {
     fn clone(&self) -> Self {
-        Self {
-            pools: Arc::clone(&self.pools),
-            stats: self.stats.clone(),
-            _publishing: self._publishing.clone(),
-            _runtime: Arc::clone(&self._runtime),
-        }
+        let Self { pools, stats, _running: running } = self;
+        Self { pools: Arc::clone(pools), stats: stats.clone(), _running: Arc::clone(running) }
     }
 }
 
@@ -56,9 +54,7 @@ impl<D: Device + Clone> Skep<D> {
         }
         let publishing = match observed {
             Observed::No | Observed::Stats => None,
-            Observed::StatsAndMetrics => {
-                Some(Arc::new(Metrics::new(stats.clone()).every(Duration::from_millis(50))?))
-            }
+            Observed::StatsAndMetrics => Some(Metrics::new(stats.clone()).every(Duration::from_millis(50))?),
         };
         let options = PoolOptions { max_rows, capacity: CAPACITY, ..PoolOptions::default() };
         let pools = (0..pools)
@@ -67,7 +63,7 @@ impl<D: Device + Clone> Skep<D> {
                 Ok(builder.serve(block, ServeOptions::forward(options.clone()))?.forward)
             })
             .collect::<Result<_>>()?;
-        Ok(Self { pools, stats, _publishing: publishing, _runtime: Arc::new(builder.start()?) })
+        Ok(Self { pools, stats, _running: Arc::new((builder.start()?, publishing)) })
     }
 }
 
