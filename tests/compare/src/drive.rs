@@ -1,11 +1,11 @@
 //! The callers: they keep a number of tasks outstanding for a time, and note how long answers take.
 //!
-//! A round is measured from its first answer on, so that the first batch, which has few rows because nothing
-//! else waited yet, does not count; and to its last answer, so that every task counts that was begun.
+//! A round is measured from its first answer to its last, and what counts are the batches that end between the
+//! two. The first batch does not: it began earlier, and has few rows, because nothing else waited yet.
 
 use crate::Result;
 use crate::row::{Sample, micros};
-use crate::work::{Tasks, Work, batches_so_far};
+use crate::work::{Tasks, Work, ran_so_far};
 use rustix::time::{ClockId, clock_gettime};
 use skep_runtime_core::Device;
 use std::collections::VecDeque;
@@ -68,7 +68,7 @@ pub(crate) fn blocking<'a, D: Device + Clone, S: Blocking<D::Tensor> + 'a>(
     let each = Load { outstanding: load.outstanding.div_ceil(callers.len()), ..load };
     Box::new(move |time| {
         let (system, measure) = (&system, &Measure::default());
-        let counts = std::thread::scope(|scope| {
+        let latencies = std::thread::scope(|scope| {
             let threads: Vec<_> = callers
                 .iter_mut()
                 .enumerate()
@@ -77,28 +77,12 @@ pub(crate) fn blocking<'a, D: Device + Clone, S: Blocking<D::Tensor> + 'a>(
             let all = threads.into_iter().map(|thread| thread.join().map_err(|_| "a caller panicked"));
             all.collect::<std::result::Result<Vec<_>, _>>()
         })?;
-        measure.end(counts, || system.busy())
+        measure.end(latencies.concat(), || system.busy())
     })
 }
 
-/// What one caller has counted: tasks answered since the measurement began, and latencies in µs.
-#[derive(Default)]
-struct Count {
-    tasks: u64,
-    latencies: Vec<f64>,
-}
-
-impl Count {
-    fn answered(
-        &mut self,
-        begun: Option<Instant>,
-        measure: &Measure,
-        busy: impl FnOnce() -> Option<Duration>,
-    ) {
-        self.latencies.extend(begun.map(|begun| micros(begun.elapsed())));
-        self.tasks += u64::from(measure.has_begun(busy));
-    }
-}
+/// In µs.
+type Latencies = Vec<f64>;
 
 fn call_and_wait<T, S: Blocking<T>>(
     system: &S,
@@ -107,16 +91,17 @@ fn call_and_wait<T, S: Blocking<T>>(
     caller: usize,
     time: Duration,
     measure: &Measure,
-) -> Count {
+) -> Latencies {
     let Load { outstanding, pools } = load;
     let one_in = load.latency_of_one_in();
     let mut flying: VecDeque<(S::Pending, Option<Instant>)> = VecDeque::with_capacity(outstanding);
-    let mut count = Count::default();
+    let mut latencies = Latencies::new();
     // Callers begin at different pools, or all would fill the same one at the same time.
     let first_pool = caller * pools / CALLERS;
-    let land = |(pending, begun), count: &mut Count| {
+    let land = |(pending, begun): (_, Option<Instant>), latencies: &mut Latencies| {
         black_box(system.wait(pending));
-        count.answered(begun, measure, || system.busy());
+        latencies.extend(begun.map(|begun| micros(begun.elapsed())));
+        measure.begin(|| system.busy());
     };
     let start = Instant::now();
     for i in 0.. {
@@ -128,13 +113,13 @@ fn call_and_wait<T, S: Blocking<T>>(
         if flying.len() == outstanding
             && let Some(oldest) = flying.pop_front()
         {
-            land(oldest, &mut count);
+            land(oldest, &mut latencies);
         }
     }
     for task in flying {
-        land(task, &mut count);
+        land(task, &mut latencies);
     }
-    count
+    latencies
 }
 
 /// Rounds of a system whose callers are asynchronous tasks, as many as tasks are outstanding, on tokio's
@@ -155,7 +140,7 @@ pub(crate) fn awaited<'a, D: Device + Clone, S: Awaited<D::Tensor>>(
             .map(|(caller, mut tasks)| {
                 let (system, measure) = (system.clone(), Arc::clone(&measure));
                 runtime.spawn(async move {
-                    let mut count = Count::default();
+                    let mut latencies = Latencies::new();
                     for i in 0.. {
                         let timed = (i % one_in == 0).then(Instant::now);
                         if timed.is_some_and(|now| now - start >= time) {
@@ -163,19 +148,20 @@ pub(crate) fn awaited<'a, D: Device + Clone, S: Awaited<D::Tensor>>(
                         }
                         // Always the same pool, so that each has as many tasks outstanding as those of threads.
                         black_box(system.call(caller % load.pools, tasks()).await);
-                        count.answered(timed, &measure, || None);
+                        latencies.extend(timed.map(|timed| micros(timed.elapsed())));
+                        measure.begin(|| None);
                     }
-                    (count, tasks)
+                    (latencies, tasks)
                 })
             })
             .collect();
-        let mut counts = Vec::new();
+        let mut all = Latencies::new();
         for task in running {
-            let (count, tasks) = runtime.block_on(task)?;
-            counts.push(count);
+            let (latencies, tasks) = runtime.block_on(task)?;
+            all.extend(latencies);
             callers.push(tasks);
         }
-        measure.end(counts, || None)
+        measure.end(all, || None)
     })
 }
 
@@ -186,12 +172,12 @@ pub(crate) fn bare<'a, D: Device + Clone>(work: &Work<D>, batch: usize, blocks: 
     Ok(Box::new(move |time| {
         let (modules, tasks, measure) = (&mut modules, &mut tasks, &Measure::default());
         // A thread of its own, because a device may bind itself to a thread for good.
-        let count = std::thread::scope(|scope| {
+        let latencies = std::thread::scope(|scope| {
             let calls = scope.spawn(move || {
                 for module in modules.iter() {
                     module.bind().map_err(|error| error.to_string())?;
                 }
-                let (start, mut count) = (Instant::now(), Count::default());
+                let (start, mut latencies) = (Instant::now(), Latencies::new());
                 // Of slow models a few calls all the same: the first one is not measured.
                 for call in 0.. {
                     if call >= FEWEST_CALLS && start.elapsed() >= time {
@@ -199,18 +185,15 @@ pub(crate) fn bare<'a, D: Device + Clone>(work: &Work<D>, batch: usize, blocks: 
                     }
                     let begun = Instant::now();
                     let parts = (0..batch).map(|_| tasks()).collect();
-                    for _ in modules[call % blocks].run(parts).map_err(|error| error.to_string())? {
-                        count.answered(None, measure, || None);
-                    }
-                    count.latencies.push(micros(begun.elapsed()));
+                    black_box(modules[call % blocks].run(parts).map_err(|error| error.to_string())?);
+                    latencies.push(micros(begun.elapsed()));
+                    measure.begin(|| None);
                 }
-                // The rest of the first batch began before its answer did.
-                count.tasks = count.tasks.saturating_sub(batch as u64 - 1);
-                Ok::<_, String>(count)
+                Ok::<_, String>(latencies)
             });
             calls.join().map_err(|_| "the block panicked")
         })??;
-        measure.end(vec![count], || None)
+        measure.end(latencies, || None)
     }))
 }
 
@@ -220,37 +203,37 @@ struct Measure(OnceLock<Begin>);
 
 struct Begin {
     batches: u64,
+    rows: u64,
     start: Instant,
     cpu: f64,
     busy: Option<Duration>,
 }
 
 impl Measure {
-    /// False for the answer that begins the measurement.
-    fn has_begun(&self, busy: impl FnOnce() -> Option<Duration>) -> bool {
-        let mut begins = false;
+    /// Called with each answer, of which the first begins the measurement.
+    fn begin(&self, busy: impl FnOnce() -> Option<Duration>) {
         self.0.get_or_init(|| {
-            begins = true;
             // What costs most to ask goes first: adding up the stats of thousands of pools takes a while.
-            let busy = busy();
-            Begin { busy, batches: batches_so_far(), cpu: cpu_seconds(), start: Instant::now() }
+            let (busy, cpu) = (busy(), cpu_seconds());
+            let (batches, rows) = ran_so_far();
+            Begin { batches, rows, start: Instant::now(), cpu, busy }
         });
-        !begins
     }
 
-    fn end(&self, counts: Vec<Count>, busy: impl FnOnce() -> Option<Duration>) -> Result<Sample> {
+    fn end(&self, latencies_us: Latencies, busy: impl FnOnce() -> Option<Duration>) -> Result<Sample> {
         let begin = self.0.get().ok_or("no task was answered")?;
         let seconds = begin.start.elapsed().as_secs_f64();
         let cpu_seconds = cpu_seconds() - begin.cpu;
-        let tasks = counts.iter().map(|count| count.tasks).sum();
+        let (batches, rows) = ran_so_far();
+        let rows = rows - begin.rows;
         let busy = begin.busy.zip(busy()).map(|(before, after)| after.saturating_sub(before).as_secs_f64());
         Ok(Sample {
-            tasks,
-            rows: tasks,
-            batches: batches_so_far() - begin.batches,
+            tasks: rows,
+            rows,
+            batches: batches - begin.batches,
             seconds,
             cpu_seconds,
-            latencies_us: counts.into_iter().flat_map(|count| count.latencies).collect(),
+            latencies_us,
             device_busy: busy.map(|busy| busy / seconds),
         })
     }

@@ -49,6 +49,7 @@ async def call(pools, x, number, until, marks, latencies):
         now = time.perf_counter()
         marks["first"] = min(marks.get("first", now), now)
         marks["last"] = now
+        # From the first answer on, and so the rest of the first batch too: a little more than Skep is given.
         marks["tasks"] = marks.get("tasks", 0) + 1
         if i % LATENCY_OF_ONE_IN == 0:
             latencies.append((now - begun) * 1e6)

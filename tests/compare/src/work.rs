@@ -4,12 +4,13 @@ use crate::Result;
 use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, Device};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// One system runs at a time, so one counter serves all.
+/// One system runs at a time, so one pair of counters serves all.
 static BATCHES: AtomicU64 = AtomicU64::new(0);
+static ROWS: AtomicU64 = AtomicU64::new(0);
 
-/// Batches that all blocks of this process have run to their end so far.
-pub(crate) fn batches_so_far() -> u64 {
-    BATCHES.load(Ordering::Relaxed)
+/// Batches that all blocks of this process have run to their end so far, and their rows.
+pub(crate) fn ran_so_far() -> (u64, u64) {
+    (BATCHES.load(Ordering::Relaxed), ROWS.load(Ordering::Relaxed))
 }
 
 /// Makes a caller's tasks, one after the other. Each has one row.
@@ -43,7 +44,7 @@ impl<D: Device + Clone> Work<D> {
 
     /// The block of this name, which counts its batches.
     pub(crate) fn block(&self, name: &str) -> Result<Counted<D>> {
-        Ok(Counted((self.block)(name)?))
+        Ok(Counted { block: (self.block)(name)?, device: self.device() })
     }
 
     /// The block on its device, without any runtime.
@@ -58,22 +59,27 @@ impl<D: Device + Clone> Work<D> {
     }
 }
 
-/// A block that counts how often it is called forward.
-pub(crate) struct Counted<D: Device>(Block<D>);
+/// A block that counts how often it is called forward, and with how many rows.
+pub(crate) struct Counted<D: Device> {
+    block: Block<D>,
+    device: D,
+}
 
 impl<D: Device> Backend<D> for Counted<D> {
     fn info(&self) -> BlockInfo {
-        self.0.info()
+        self.block.info()
     }
 
     fn load(&mut self, device: &D) -> std::result::Result<(), BoxError> {
-        self.0.load(device)
+        self.block.load(device)
     }
 
     fn forward(&mut self, inputs: &[D::Tensor]) -> std::result::Result<Vec<D::Tensor>, BoxError> {
-        let outputs = self.0.forward(inputs);
+        let rows = inputs.first().map(|input| self.device.describe(input)).transpose()?;
+        let outputs = self.block.forward(inputs);
         // Afterwards: with the first answer, when the measurement begins, the next batch may have begun.
         BATCHES.fetch_add(1, Ordering::Relaxed);
+        ROWS.fetch_add(rows.and_then(|info| info.rows()).unwrap_or(0) as u64, Ordering::Relaxed);
         outputs
     }
 
@@ -82,15 +88,15 @@ impl<D: Device> Backend<D> for Counted<D> {
         inputs: &[D::Tensor],
         gradients: &[D::Tensor],
     ) -> std::result::Result<Vec<D::Tensor>, BoxError> {
-        self.0.backward(inputs, gradients)
+        self.block.backward(inputs, gradients)
     }
 
     fn state(&self) -> std::result::Result<BlockState, BoxError> {
-        self.0.state()
+        self.block.state()
     }
 
     fn restore(&mut self, state: &BlockState) -> std::result::Result<Vec<String>, BoxError> {
-        self.0.restore(state)
+        self.block.restore(state)
     }
 }
 
