@@ -5,11 +5,12 @@
 //! (amortised) and the memory stay in proportion to the items.
 
 use skep_runtime_core::{Priority, TaskKey};
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 
 pub(crate) struct Lanes<V> {
     /// No lane is empty.
-    by_priority: Vec<Lane<V>>,
+    by_priority: SmallVec<[Lane<V>; 1]>,
     len: usize,
     /// The buffer of a lane that became empty: mostly there is one lane, empty every other moment.
     spare: Places<V>,
@@ -40,8 +41,8 @@ impl<V> Lane<V> {
 }
 
 impl<V> Lanes<V> {
-    pub(crate) const fn new() -> Self {
-        Self { by_priority: Vec::new(), len: 0, spare: VecDeque::new() }
+    pub(crate) fn new() -> Self {
+        Self { by_priority: SmallVec::new(), len: 0, spare: VecDeque::new() }
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -5,6 +5,7 @@
 use crate::lanes::{Lanes, Places};
 use crate::options::PoolOptions;
 use skep_runtime_core::{Batch, BatchTask, Dims, Look, Reply, TaskKey, Urgency};
+use smallvec::SmallVec;
 use std::time::Instant;
 
 /// A task in the queue, or one part of a task that is split over several batches.
@@ -114,7 +115,7 @@ fn same(a: &Dims, b: &Dims) -> bool {
 
 /// All waiting tasks of a pool.
 pub(crate) struct Queue<T> {
-    groups: Vec<Group<T>>,
+    groups: SmallVec<[Group<T>; 1]>,
     tasks: usize,
     rows: usize,
     /// Tasks that had expired when their turn came; answered at the next [`expire`](Self::expire).
@@ -123,8 +124,8 @@ pub(crate) struct Queue<T> {
 }
 
 impl<T> Queue<T> {
-    pub(crate) const fn new() -> Self {
-        Self { groups: Vec::new(), tasks: 0, rows: 0, overdue: Vec::new(), next_seq: 0 }
+    pub(crate) fn new() -> Self {
+        Self { groups: SmallVec::new(), tasks: 0, rows: 0, overdue: Vec::new(), next_seq: 0 }
     }
 
     /// Tasks that wait, each counted once however many parts it has.
