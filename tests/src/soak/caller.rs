@@ -190,7 +190,8 @@ impl<D: Device> Caller<D> {
             Ok(ticket) => self.open.push(Open { ticket, task }),
             Err(Refused { error, inputs }) => {
                 self.report.refused += 1;
-                self.turned_away += u32::from(matches!(error, SubmitError::ShutDown));
+                let stopped = matches!(error, SubmitError::ShutDown | SubmitError::DeviceLost(_));
+                self.turned_away += u32::from(stopped);
                 let serial = self.device.read(&inputs[0])[1];
                 self.report.mixed_up += u64::from(whole(serial) != task.first.serial);
                 assert!(
@@ -199,6 +200,7 @@ impl<D: Device> Caller<D> {
                         SubmitError::Full { .. }
                             | SubmitError::DeadlinePassed
                             | SubmitError::ShutDown
+                            | SubmitError::DeviceLost(_)
                             | SubmitError::TooManyRows { .. }
                             | SubmitError::Unreadable(_)
                     ),
@@ -256,6 +258,7 @@ impl<D: Device> Caller<D> {
                 }
             }
             Err(TaskError::ShutDown) => self.report.shut_down += 1,
+            Err(TaskError::DeviceLost(_)) => self.report.device_lost += 1,
             Err(other) => panic!("no task should end like this: {other}"),
         }
     }

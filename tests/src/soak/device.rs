@@ -8,7 +8,7 @@ use skep_runtime_core::{
     BoxError, DType, Device, DeviceError, HostTensor, MemoryInfo, Schema, TensorInfo, TensorSpec,
 };
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Columns of a task's input, and of the first output: `[caller, serial, row, doom, 0]` becomes
 /// `[pool, caller, serial, row, run]`. Whole numbers below 2^24, which f32 holds exactly.
@@ -28,6 +28,8 @@ pub(super) struct Faulty<D: Device> {
     pub(super) ledger: Arc<Ledger>,
     pub(super) census: Arc<Census>,
     pub(super) stuck: Stuck,
+    /// It has died: nothing works any more.
+    pub(super) dead: AtomicBool,
     /// The most rows that fit.
     pub(super) room: usize,
     /// Outputs must be copied back.
@@ -65,6 +67,7 @@ impl<D: Device> Faulty<D> {
 
     /// Goes wrong in one of these ways, or not. What it is true of, the caller does by itself.
     fn may_fail(&self, run: RunId, faults: &[Fault]) -> Result<Option<Fault>, DeviceError> {
+        self.must_live(run)?;
         let fault = self.faults.draw(faults);
         match fault {
             Some(Fault::Error) => {
@@ -85,6 +88,14 @@ impl<D: Device> Faulty<D> {
             }
             other => Ok(other),
         }
+    }
+
+    fn must_live(&self, run: RunId) -> Result<(), DeviceError> {
+        if self.dead.load(Ordering::Relaxed) {
+            self.ledger.fail(run);
+            return Err(DeviceError::Fatal { device: self.name(), message: "on purpose: dead".to_owned() });
+        }
+        Ok(())
     }
 
     fn no_room(&self) -> DeviceError {
@@ -216,6 +227,7 @@ fn run<D: Device>(
     let run = device.ledger.begin(rows);
     device.last_run.store(run, Ordering::Relaxed);
     device.stuck.pass();
+    device.must_live(run)?;
 
     let dooms = || values.chunks_exact(WIDTH).map(|row| Fault::from_value(row[3]));
     let usual = [Fault::Error, Fault::Panic, Fault::Slow, Fault::Hang, Fault::WrongRows, Fault::WrongOutputs];

@@ -6,8 +6,11 @@ use crate::kit::LIMIT;
 use rand::Rng;
 use rand::rngs::StdRng;
 use skep_runtime_core::sync::Mutex;
-use skep_runtime_core::{Device, Handle, RunningRuntime, Runtime, Shutdown, ShutdownError, StartError};
+use skep_runtime_core::{
+    Device, Handle, RunningRuntime, Runtime, RuntimeBuilder, Shutdown, ShutdownError, StartError,
+};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Wake, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -25,6 +28,10 @@ pub(super) enum Ending {
     LimitPasses,
     /// A block does not return before the shutdown's time is up.
     Stuck,
+    /// A block does not return before its batch's limit passes.
+    Hangs,
+    /// The device reports an error after which nothing works.
+    Dies,
     /// Work between two batches shuts its own runtime down.
     FromBlock,
     /// The waker of a ticket does.
@@ -42,7 +49,7 @@ impl Ending {
         Self::ALL[rng.random_range(0..most)]
     }
 
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::Drain,
         Self::Abort,
         Self::Drop,
@@ -50,11 +57,19 @@ impl Ending {
         Self::Twice,
         Self::LimitPasses,
         Self::Stuck,
+        Self::Hangs,
+        Self::Dies,
         Self::FromBlock,
         Self::FromWaker,
         Self::WhileStarting,
         Self::NeverStarted,
     ];
+
+    /// What the runtime needs to end like this.
+    pub(super) fn prepare<D: Device>(self, builder: RuntimeBuilder<D>) -> RuntimeBuilder<D> {
+        // Long beside what a batch takes; where the machine is so busy that one takes longer, it is given up.
+        if self == Self::Hangs { builder.batch_limit(Duration::from_millis(50)) } else { builder }
+    }
 
     /// Starts the runtime, waits until the callers are `halfway` through, and ends it. When this returns,
     /// the runtime has stopped.
@@ -85,7 +100,11 @@ impl Ending {
             Err(StartError::Device(error)) => drop(error),
             Err(other) => panic!("no start should fail like this: {other}"),
         }
-        handle.shutdown(Shutdown::Abort, LIMIT).expect("runtime should have stopped");
+        match handle.shutdown(Shutdown::Abort, LIMIT) {
+            // Its thread ends when its block returns, which it has been let to.
+            Err(ShutdownError::DeviceStuck { .. }) if self == Self::Hangs => {}
+            stopped => stopped.expect("runtime should have stopped"),
+        }
     }
 
     fn stop_running<D: Device>(self, running: &RunningRuntime<Faulty<D>>, caller: &mut Caller<D>) {
@@ -115,6 +134,26 @@ impl Ending {
                 assert!(matches!(stopped, Err(ShutdownError::LimitPassed { .. })), "{stopped:?}");
                 caller.finish();
                 drop(hold);
+            }
+            Self::Hangs => {
+                let hold = running.device().stuck.arm();
+                let mut held = false;
+                while running.is_running() {
+                    held |= hold.holds(Duration::from_millis(1));
+                    if !held {
+                        caller.push();
+                    }
+                }
+                caller.finish();
+                drop(hold);
+            }
+            Self::Dies => {
+                running.device().dead.store(true, Ordering::Relaxed);
+                while running.is_running() {
+                    caller.push();
+                    thread::yield_now();
+                }
+                caller.finish();
             }
             Self::FromBlock => {
                 let handle = running.handle();

@@ -48,7 +48,7 @@ use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
 use skep_runtime_core::{Device, FailureRules, Pass, RuntimeBuilder};
 use skep_stats::{PoolSnapshot, Stats};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -108,6 +108,7 @@ impl Soak {
             ledger: Arc::new(Ledger::default()),
             census,
             stuck: stuck::Stuck::new(),
+            dead: AtomicBool::new(false),
             room: if rng.random_bool(0.5) { 24 } else { usize::MAX },
             remote: rng.random_bool(0.5),
             last_run: AtomicU32::new(0),
@@ -126,6 +127,7 @@ impl Soak {
             .senders(rng.random_range(1..4))
             .hand_over(if rng.random_bool(0.5) { Duration::ZERO } else { Duration::from_micros(50) })
             .observer(stats.observer());
+        builder = ending.prepare(builder);
         let device = Arc::clone(builder.device());
         let pools = serve(&mut builder, rng);
         let runtime = builder.build().expect("settings are in range");
@@ -243,7 +245,12 @@ impl Working {
 fn accounts<D: Device>(stats: &Stats, pools: &[Served<D>]) -> PoolSnapshot {
     let snapshot = stats.snapshot();
     if !snapshot.pools.is_empty() {
-        return snapshot.total;
+        let mut total = snapshot.total;
+        // Stats end where the device is lost; pools go on to count whom they turn away.
+        let refused: u64 = pools.iter().map(|served| served.pool.counts().refused).sum();
+        let since = refused.saturating_sub(total.refused);
+        (total.submitted, total.refused) = (total.submitted + since, refused);
+        return total;
     }
     let mut total = PoolSnapshot::default();
     for counts in pools.iter().map(|served| served.pool.counts()) {
@@ -268,7 +275,7 @@ fn reconcile(mut seen: Report, accounts: &PoolSnapshot) -> Report {
         (accounts.refused, seen.refused, 0),
         (accounts.succeeded, seen.succeeded, seen.dropped),
         (accounts.expired, seen.expired, seen.dropped),
-        (accounts.failed, seen.failed + seen.shut_down, seen.dropped),
+        (accounts.failed, seen.failed + seen.shut_down + seen.device_lost, seen.dropped),
         (accounts.cancelled, 0, seen.dropped),
     ];
     for (counted, seen_by_callers, unseen) in unseen {

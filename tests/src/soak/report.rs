@@ -20,6 +20,8 @@ pub struct Report {
     pub expired: u64,
     /// Tasks given up at a shutdown.
     pub shut_down: u64,
+    /// Tasks given up when the device was lost.
+    pub device_lost: u64,
     /// Tasks given back at submit.
     pub refused: u64,
     /// Tasks that had no answer when every wait was over.
@@ -50,7 +52,8 @@ impl Report {
 
     /// What became of all the tasks that ended.
     pub(super) fn ended(&self) -> u64 {
-        self.succeeded + self.failed + self.dropped + self.expired + self.shut_down + self.refused
+        let given_up = self.shut_down + self.device_lost;
+        self.succeeded + self.failed + self.dropped + self.expired + given_up + self.refused
     }
 
     fn wrong(&self) -> [(&'static str, u64); 9] {
@@ -67,7 +70,7 @@ impl Report {
         ]
     }
 
-    fn seen(&self) -> [(&'static str, u64); 9] {
+    fn seen(&self) -> [(&'static str, u64); 10] {
         [
             ("runtimes", self.lives),
             ("submitted", self.submitted),
@@ -76,6 +79,7 @@ impl Report {
             ("dropped", self.dropped),
             ("expired", self.expired),
             ("shut down", self.shut_down),
+            ("device lost", self.device_lost),
             ("refused", self.refused),
             ("sum of ends", self.ended()),
         ]
@@ -91,6 +95,7 @@ impl AddAssign for Report {
         self.dropped += other.dropped;
         self.expired += other.expired;
         self.shut_down += other.shut_down;
+        self.device_lost += other.device_lost;
         self.refused += other.refused;
         self.lost += other.lost;
         self.doubled += other.doubled;
