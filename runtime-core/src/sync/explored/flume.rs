@@ -18,6 +18,13 @@ pub enum RecvError {
     Disconnected,
 }
 
+/// No message is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TryRecvError {
+    /// Now; whether one can come is not said.
+    Empty,
+}
+
 struct Shared<T> {
     state: Mutex<State<T>>,
     changed: Condvar,
@@ -123,18 +130,15 @@ impl<T> Receiver<T> {
         self.recv().map_err(|_| RecvTimeoutError::Disconnected)
     }
 
-    /// The messages that are there.
-    pub fn try_iter(&self) -> impl Iterator<Item = T> {
-        std::iter::from_fn(|| {
-            let message = self.0.lock().messages.pop_front()?;
-            self.0.changed.notify_all();
-            Some(message)
-        })
-    }
-
-    /// Whether no message is there.
-    pub fn is_empty(&self) -> bool {
-        self.0.lock().messages.is_empty()
+    /// A message, if one is there.
+    ///
+    /// # Errors
+    ///
+    /// None is.
+    pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        let message = self.0.lock().messages.pop_front().ok_or(TryRecvError::Empty)?;
+        self.0.changed.notify_all();
+        Ok(message)
     }
 }
 
