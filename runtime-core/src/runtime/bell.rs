@@ -66,14 +66,14 @@ pub(crate) enum TimerEvent {
 pub(crate) struct Bells {
     pub(crate) runtime: RuntimeId,
     rings: flume::Sender<PoolId>,
-    /// How many rings have been sent. Reading it costs less than asking the channel, which has a lock.
-    sent: AtomicUsize,
+    /// How many rings have been left. Reading it costs less than asking the channel, which has a lock.
+    rung: AtomicUsize,
     timer: flume::Sender<TimerEvent>,
     device: OnceLock<Thread>,
     loader: OnceLock<Thread>,
     /// Whether the loader is the one that chooses at the moment.
     ///
-    /// A ring is sent and counted before this is read; the device thread clears this before it looks for rings one last
+    /// A ring is counted and sent before this is read; the device thread clears this before it looks for rings one last
     /// time and sleeps. So either it finds the ring, or the ring finds it here and wakes it.
     loader_chooses: AtomicBool,
 }
@@ -83,7 +83,7 @@ impl Bells {
         Self {
             runtime: RuntimeId::next(),
             rings,
-            sent: AtomicUsize::new(0),
+            rung: AtomicUsize::new(0),
             timer,
             device: OnceLock::new(),
             loader: OnceLock::new(),
@@ -136,13 +136,15 @@ impl Bells {
 
     /// Leaves a ring without waking anybody.
     pub(crate) fn leave_ring(&self, pool: PoolId) {
+        // Counted first: who sees the count and finds no ring yet is woken after it was sent. The other way round, a
+        // ring that was sent would stay unheard while one before it was sent and not yet counted.
+        self.rung.fetch_add(1, Ordering::SeqCst);
         self.rings.send(pool).ok();
-        self.sent.fetch_add(1, Ordering::SeqCst);
     }
 
     /// How many rings have been left so far.
-    pub(crate) fn sent(&self) -> usize {
-        self.sent.load(Ordering::SeqCst)
+    pub(crate) fn rung(&self) -> usize {
+        self.rung.load(Ordering::SeqCst)
     }
 
     pub(crate) fn tell_timer(&self, event: TimerEvent) {

@@ -76,7 +76,7 @@ impl<D: Device> Core<D> {
 
     /// Files what pools have rung for, and whose time has come.
     pub(crate) fn refresh(&self, stage: &mut Stage<D::Tensor>, now: &Now<impl FnOnce() -> Instant>) {
-        while stage.heard != self.bells.sent()
+        while stage.heard != self.bells.rung()
             && let Ok(pool) = self.rings.try_recv()
         {
             stage.heard = stage.heard.wrapping_add(1);

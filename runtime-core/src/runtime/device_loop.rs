@@ -148,7 +148,7 @@ fn next<D: Device>(core: &Core<D>) -> (Next<D::Tensor>, bool) {
 
 fn has_more<D: Device>(core: &Core<D>) -> bool {
     let stage = core.stage.lock();
-    stage.heard != core.bells.sent() || !stage.loaded.is_empty() || stage.loading > 0 || stage.has_work()
+    stage.heard != core.bells.rung() || !stage.loaded.is_empty() || stage.loading > 0 || stage.has_work()
 }
 
 /// Parks the current thread until it is woken, or until `until` by the runtime's clock.

@@ -1,5 +1,5 @@
 //! 5,000 idle pools: no thread for any of them, little memory, and one that is busy answers. And what a task
-//! takes that waits.
+//! takes that waits, and what is left of many that are over.
 //!
 //! A process of its own, because it counts the threads and the memory of the process; and one test, so that
 //! nothing else is counted.
@@ -7,12 +7,13 @@
 
 mod unsafe_counting;
 
-use skep_pool::{PoolOptions, TaskPool};
-use skep_runtime_core::testing::{FakeDevice, FakeTensor};
-use skep_runtime_core::{DType, Schema, SystemClock, TensorSpec};
+use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
+use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
+use skep_runtime_core::{DType, Request, RuntimeBuilder, Schema, SystemClock, TensorSpec};
 use skep_tests::Subject;
 use skep_tests::suite::many_pools::ManyPools;
 use std::sync::Arc;
+use std::time::Duration;
 use unsafe_counting::allocated;
 
 struct Fake;
@@ -34,6 +35,7 @@ fn threads() -> Option<usize> {
 fn what_waits_costs_little_memory_and_no_thread() {
     idle_pools_cost_little_memory_and_no_thread();
     a_waiting_task_takes_little_memory_beside_its_tensors();
+    nothing_is_left_of_tasks_that_are_over();
 }
 
 fn idle_pools_cost_little_memory_and_no_thread() {
@@ -76,4 +78,42 @@ fn a_waiting_task_takes_little_memory_beside_its_tensors() {
     let each = (allocated() + TASKS * size_of::<Vec<FakeTensor>>() - before) / TASKS;
     println!("a waiting task takes {each} bytes, its tensors not included");
     assert!(each < 256, "a waiting task takes {each} bytes");
+}
+
+/// Tasks that were answered, failed, cancelled, or had a deadline that did not pass.
+fn nothing_is_left_of_tasks_that_are_over() {
+    const TASKS: usize = 100_000;
+    const TOGETHER: usize = 50;
+
+    let mut builder = RuntimeBuilder::new(FakeDevice::new());
+    let block = FnBlock::rows("picky", 1, |x: &[FakeTensor]| {
+        if x[0].values().contains(&7.0) { Err("not 7".into()) } else { Ok(vec![x[0].clone()]) }
+    });
+    let pool = builder.serve(block, ServeOptions::forward(PoolOptions::default())).unwrap().forward;
+    let runtime = builder.start().unwrap();
+    let run = |tasks: usize| {
+        for _ in 0..tasks / TOGETHER {
+            let tickets: Vec<_> = (0..TOGETHER)
+                .map(|i| {
+                    let request = Request::from(vec![FakeTensor::rows(&[[(i % 10) as f32]])]);
+                    let in_time = Duration::from_secs(60);
+                    pool.submit(if i % 3 == 0 { request.deadline(in_time) } else { request }).unwrap()
+                })
+                .collect();
+            for (i, ticket) in tickets.into_iter().enumerate() {
+                match i % 10 {
+                    5 => drop(ticket),
+                    7 => assert!(ticket.wait().is_err()),
+                    _ => assert!(ticket.wait().is_ok()),
+                }
+            }
+        }
+    };
+    run(TASKS / 10);
+    let before = allocated();
+    run(TASKS);
+    let left = allocated().saturating_sub(before);
+    println!("{TASKS} tasks that are over have left {left} bytes");
+    assert!(left < 16 * 1024, "{left} bytes are left of {TASKS} tasks");
+    drop(runtime);
 }
