@@ -92,7 +92,8 @@ def cpu_seconds():
 
 def main():
     kind, pools, outstanding, max_rows = sys.argv[1], *map(int, sys.argv[2:])
-    torch.set_num_threads(1)
+    # As many as every other system has.
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     width, _ = make(kind)
     schema = BatchTensorDescriptor(width)
     backends = {}
