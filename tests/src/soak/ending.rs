@@ -137,10 +137,10 @@ impl Ending {
             }
             Self::Hangs => {
                 let hold = running.device().stuck.arm();
-                let mut held = false;
+                let mut entered = false;
                 while running.is_running() {
-                    held |= hold.holds(Duration::from_millis(1));
-                    if !held {
+                    entered |= hold.holds(Duration::from_millis(1));
+                    if !entered {
                         caller.push();
                     }
                 }

@@ -96,7 +96,7 @@ fn nothing_is_left_of_tasks_that_are_over() {
             let tickets: Vec<_> = (0..TOGETHER)
                 .map(|i| {
                     let request = Request::from(vec![FakeTensor::rows(&[[(i % 10) as f32]])]);
-                    let in_time = Duration::from_secs(60);
+                    let in_time = Duration::from_mins(1);
                     pool.submit(if i % 3 == 0 { request.deadline(in_time) } else { request }).unwrap()
                 })
                 .collect();
