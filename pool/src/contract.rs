@@ -1,7 +1,7 @@
 //! The pool as the runtime sees it.
 
 use crate::pool::{Inner, State};
-use crate::queue::{Queued, Taken};
+use crate::queued::{Queued, Taken};
 use skep_runtime_core::sync::atomic::Ordering;
 use skep_runtime_core::{
     Batch, Cancel, Counts, Device, DeviceLoss, Doorbell, FailureRules, Look, Meter, Pool, RuntimeId, Settled,

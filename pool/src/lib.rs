@@ -31,6 +31,7 @@ mod lanes;
 mod options;
 mod pool;
 mod queue;
+mod queued;
 mod serve;
 
 pub use options::PoolOptions;

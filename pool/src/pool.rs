@@ -3,7 +3,8 @@
 use crate::admission::{Part, check, in_order, join_parts, split};
 use crate::lanes::Places;
 use crate::options::PoolOptions;
-use crate::queue::{Queue, Queued};
+use crate::queue::Queue;
+use crate::queued::Queued;
 use async_trait::async_trait;
 use skep_runtime_core::sync::atomic::{AtomicBool, Ordering};
 use skep_runtime_core::sync::event_listener::{Event, EventListener, Listener};

@@ -4,38 +4,10 @@
 
 use crate::lanes::{Lanes, Places};
 use crate::options::PoolOptions;
-use skep_runtime_core::{Batch, BatchTask, Dims, Look, Reply, TaskKey, Urgency};
+use crate::queued::{Queued, Taken};
+use skep_runtime_core::{Dims, Look, TaskKey, Urgency};
 use smallvec::SmallVec;
 use std::time::Instant;
-
-/// A task in the queue, or one part of a task that is split over several batches.
-pub(crate) struct Queued<T> {
-    pub(crate) inputs: Vec<T>,
-    pub(crate) rows: usize,
-    pub(crate) submitted: Instant,
-    pub(crate) deadline: Option<Instant>,
-    pub(crate) reply: Reply<T>,
-    /// The sequence number of the task's first part: the same for all of its parts.
-    pub(crate) task: u64,
-    /// The task's last part. Its place in the queue is free once this one has left.
-    pub(crate) last: bool,
-}
-
-impl<T> Queued<T> {
-    pub(crate) fn expired(&self, now: Instant) -> bool {
-        self.deadline.is_some_and(|deadline| deadline <= now)
-    }
-
-    /// Whether it is a part, or may be moot some day.
-    fn is_special(&self) -> bool {
-        self.deadline.is_some() || self.reply.is_part()
-    }
-
-    /// Running it would help nobody.
-    fn is_moot(&self, now: Instant) -> bool {
-        self.reply.is_void() || self.expired(now)
-    }
-}
 
 /// Tasks whose free dims agree, so that they can run in one batch.
 struct Group<T> {
@@ -44,52 +16,6 @@ struct Group<T> {
     rows: usize,
     /// Tasks that may turn out not to be worth running, or are parts.
     special: usize,
-}
-
-/// The tasks of a batch, taken out of the queue in the shortest time.
-pub(crate) enum Taken<T> {
-    /// The only one of a group.
-    One(Queued<T>),
-    /// All of a group, and how many they are.
-    Whole(Places<Queued<T>>, usize),
-    Some(Vec<Queued<T>>),
-}
-
-impl<T> Taken<T> {
-    /// Sorts the tasks into a batch, and gives back the buffer that they were in, if that can be used again.
-    pub(crate) fn into_batch(self) -> (Batch<T>, Places<Queued<T>>) {
-        match self {
-            Self::One(item) => (batch_of_one(item), Places::new()),
-            Self::Whole(mut places, tasks) => {
-                let items = places.drain(..).filter_map(|(_, item)| item);
-                (batch_of(tasks, items), places)
-            }
-            Self::Some(items) => (batch_of(items.len(), items.into_iter()), Places::new()),
-        }
-    }
-}
-
-/// Where the task has one tensor, its own vector is that input's.
-fn batch_of_one<T>(item: Queued<T>) -> Batch<T> {
-    if item.inputs.len() != 1 {
-        return batch_of(1, std::iter::once(item));
-    }
-    let Queued { inputs, rows, submitted, deadline, reply, .. } = item;
-    Batch { inputs: vec![inputs], tasks: vec![BatchTask { rows, submitted, deadline, reply }] }
-}
-
-fn batch_of<T>(tasks: usize, items: impl Iterator<Item = Queued<T>>) -> Batch<T> {
-    let mut batch = Batch { inputs: Vec::new(), tasks: Vec::with_capacity(tasks) };
-    for Queued { inputs, rows, submitted, deadline, reply, .. } in items {
-        if batch.tasks.is_empty() {
-            batch.inputs = inputs.iter().map(|_| Vec::with_capacity(tasks)).collect();
-        }
-        for (column, tensor) in batch.inputs.iter_mut().zip(inputs) {
-            column.push(tensor);
-        }
-        batch.tasks.push(BatchTask { rows, submitted, deadline, reply });
-    }
-    batch
 }
 
 impl<T> Group<T> {
@@ -344,7 +270,7 @@ impl<T> Queue<T> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use skep_runtime_core::{Priority, TaskError};
+    use skep_runtime_core::{Priority, Reply, TaskError};
     use std::time::Duration;
 
     struct Bench {
