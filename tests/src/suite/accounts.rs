@@ -114,9 +114,12 @@ pub fn a_split_task_is_counted_once<S: Subject>() {
     });
     let options = PoolOptions { max_rows: 2, split_large_tasks: true, ..PoolOptions::default() };
     let pool = pool_of(&mut builder, block, options);
+    let waiting = pool.submit(columns(&*device, &[1.0, 2.0, 3.0, 4.0, 5.0])).unwrap();
+    let counts = pool.counts();
+    assert_eq!((counts.waiting, counts.waiting_rows), (1, 5), "three parts are one task");
     let runtime = builder.start().unwrap();
+    answer(waiting).unwrap();
     let submit = |rows: &[f32]| answer(pool.submit(columns(&*device, rows)).unwrap());
-    submit(&[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
     assert!(submit(&[1.0, 2.0, -1.0, 4.0, -1.0]).is_err());
     assert!(submit(&[-1.0, -1.0, -1.0]).is_err());
     drain(runtime);

@@ -69,7 +69,9 @@ pub fn tickets_can_be_awaited<S: Subject>() {
 
 /// The door for front ends hands tasks in like the pool itself.
 pub fn front_ends_submit_through_the_door<S: Subject>() {
-    let rig = rig(S::device(), 1, PoolOptions::default());
+    let options = PoolOptions { max_rows: 7, ..PoolOptions::default() };
+    let rig = rig(S::device(), 1, options.clone());
+    assert_eq!(rig.pool.options(), &options);
     rig.gate.open();
     rig.gate.open();
     let door: Arc<dyn Submit<_>> = Arc::new(rig.pool.clone());
