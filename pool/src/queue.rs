@@ -363,6 +363,18 @@ mod tests {
     }
 
     #[test]
+    fn the_first_delay_to_end_counts_whatever_the_shape() {
+        for seconds in [[1, 2], [2, 1]] {
+            let mut bench = Bench::new(rows(8, 3, 10));
+            for (free, second) in (0..).zip(seconds) {
+                bench.push(second, 0, 1, free, None);
+            }
+            assert_eq!(bench.look(5), Look::At(bench.at(11)));
+            assert_eq!(bench.look(11), bench.ready(0, 1), "the other one waits on");
+        }
+    }
+
+    #[test]
     fn only_equal_free_dims_share_a_batch() {
         let mut bench = Bench::new(rows(8, 1, 0));
         for (second, free) in [(0, 16), (1, 32), (2, 16), (3, 32)] {
