@@ -63,7 +63,9 @@ fn trial<D: Device>(
         others.push(rows.clone());
         double(&rows)
     });
-    let options = PoolOptions { min_rows: tasks, max_delay: Some(LIMIT), failures, ..PoolOptions::default() };
+    let max_rows = tasks.max(64);
+    let options =
+        PoolOptions { max_rows, min_rows: tasks, max_delay: Some(LIMIT), failures, ..PoolOptions::default() };
     let pool = pool_of(&mut builder, picky, options);
     let other = pool_of(&mut builder, other, PoolOptions::default());
     Trial { device, pool, other, runtime: builder.start().unwrap(), clock, ran, stats }
@@ -125,6 +127,26 @@ pub fn only_the_culprit_fails<S: Subject>() {
             assert_eq!((total.succeeded, total.failed), (63, 1), "{}", total.accounts());
             assert_eq!((total.failed_batches, total.taken_apart), (7, 6));
             assert_eq!(total.end_to_end.count, 64, "each task is told of once");
+        }
+    }
+}
+
+/// A batch so large that more parts fail on the way to the culprit than tasks may fail before a block counts as broken.
+pub fn a_culprit_is_found_in_a_large_batch<S: Subject>() {
+    for prefetch in [0, 1] {
+        let trial = trial(S::device(), prefetch, 512, RULES, |rows| {
+            if rows.contains(&1.0) { Err("bad row".into()) } else { double(rows) }
+        });
+        let tickets = trial.submit(numbers(512));
+        let (ran, results) = trial.finish(tickets);
+        assert!(ran.len() - 1 <= 18, "{} further runs", ran.len() - 1);
+        for (row, result) in (1u16..=512).zip(results) {
+            let expected = if row == 1 {
+                Err("block `picky` failed: bad row".to_owned())
+            } else {
+                Ok(2.0 * f32::from(row))
+            };
+            assert_eq!(result, expected);
         }
     }
 }

@@ -20,6 +20,7 @@ pub fn outputs_come_back<S: Subject>() {
     for device in [Hooked::new(S::device()), Hooked::new(S::device()).remote()] {
         let rig = rig::<On<S>>(device, 1, PoolOptions::default());
         assert_eq!(rig.runtime.blocks().iter().map(|block| &*block.name).collect::<Vec<_>>(), ["gated"]);
+        assert_eq!(rig.runtime.pools().iter().map(|pool| pool.name()).collect::<Vec<_>>(), ["gated_forward"]);
         let ticket = rig.submit(&[1.0, 2.0, 3.0]);
         rig.gate.open();
         assert_eq!(values_of(&*rig.device, ticket), [2.0, 4.0, 6.0]);

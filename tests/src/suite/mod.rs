@@ -98,6 +98,7 @@ macro_rules! conformance {
         }
         $crate::cases! { $subject, apart:
             only_the_culprit_fails,
+            a_culprit_is_found_in_a_large_batch,
             several_culprits_are_found,
             a_broken_block_is_given_up_soon,
             running_again_can_be_switched_off,
