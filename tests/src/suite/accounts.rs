@@ -6,10 +6,11 @@ use crate::kit::{
     rows_block, spawn,
 };
 use skep_pool::PoolOptions;
+use skep_runtime_core::testing::ManualClock;
 use skep_runtime_core::{Clock, Request, Shutdown, TaskError};
 use skep_stats::{PoolSnapshot, Stats};
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// `submitted = succeeded + failed + cancelled + expired + refused` once nothing is open.
@@ -156,4 +157,34 @@ pub fn times_are_those_of_the_clock<S: Subject>() {
     assert_eq!(total.queue_wait.total, Duration::from_millis(30));
     assert_eq!(total.end_to_end.total, Duration::from_millis(30 + 40));
     assert!((snapshot.device_busy - 0.5).abs() < 1e-9, "{}", snapshot.device_busy);
+}
+
+/// A device on which a gather takes 3 ms, in the block too, and a scatter 5 ms.
+pub fn gather_and_scatter_are_timed<S: Subject>() {
+    let clock = Arc::new(OnceLock::new());
+    let of_device: Arc<OnceLock<Arc<ManualClock>>> = Arc::clone(&clock);
+    let device: On<S> = Hooked::new(S::device()).hook(move |operation| {
+        let ms = match operation {
+            Operation::Gather => 3,
+            Operation::Scatter => 5,
+            _ => 0,
+        };
+        if let Some(clock) = of_device.get() {
+            clock.advance(Duration::from_millis(ms));
+        }
+        Ok(())
+    });
+    let stats = Stats::new();
+    let (builder, moved) = new_builder(device, 0);
+    let mut builder = builder.observer(stats.observer());
+    let device = Arc::clone(builder.device());
+    let pool = pool_of(&mut builder, rows_block(&device, "same", Ok), PoolOptions::default());
+    let runtime = builder.start().unwrap();
+    clock.set(moved).ok();
+    answer(pool.submit(columns(&*device, &[1.0])).unwrap()).unwrap();
+    drain(runtime);
+    let total = stats.snapshot().total;
+    let times =
+        [total.gather, total.device, total.scatter, total.end_to_end].map(|time| time.total.as_millis());
+    assert_eq!(times, [3, 3, 5, 11]);
 }

@@ -169,6 +169,7 @@ macro_rules! conformance {
             an_answer_is_counted_before_it_is_given,
             a_split_task_is_counted_once,
             times_are_those_of_the_clock,
+            gather_and_scatter_are_timed,
         }
         $crate::cases! { $subject, stress:
             nothing_is_lost_with_a_drain,
