@@ -3,8 +3,8 @@
 use super::accounts::assert_reconciled;
 use crate::Subject;
 use crate::kit::{
-    Columns, Hooked, LIMIT, Log, On, Operation, answer, columns, drain, new_builder, pool_of, rows_block,
-    schema, values_of,
+    Hooked, LIMIT, Log, On, Operation, answer, columns, drain, new_builder, pool_of, rows_block, schema,
+    values_of,
 };
 use skep_pool::{PoolOptions, Serve, ServeOptions};
 use skep_runtime_core::testing::FnBlock;
