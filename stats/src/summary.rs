@@ -75,9 +75,13 @@ impl Distribution {
     /// each came.
     #[cfg(feature = "metrics")]
     pub(crate) fn since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (u64, u64)> + 'a {
-        self.histogram.iter_recorded().filter_map(|bucket| {
+        // Side by side, both in the order of their numbers: the earlier one may not reach as far, and what it says of
+        // a number beyond its end is the count of its last bucket.
+        let mut old = before.histogram.iter_recorded().peekable();
+        self.histogram.iter_recorded().filter_map(move |bucket| {
             let number = bucket.value_iterated_to();
-            let new = bucket.count_at_value() - before.histogram.count_at(number);
+            let was = old.next_if(|old| old.value_iterated_to() == number);
+            let new = bucket.count_at_value() - was.map_or(0, |was| was.count_at_value());
             (new > 0).then(|| (self.histogram.median_equivalent(number).min(self.max), new))
         })
     }
@@ -162,6 +166,26 @@ mod tests {
         let json = serde_json::to_string(&summary).unwrap();
         assert_eq!(serde_json::from_str::<Summary>(&json).unwrap(), summary);
         assert!(serde_json::from_str::<Summary>(&json.replace("\"mean_us\":", "\"mean_us\":-")).is_err());
+    }
+
+    #[cfg(feature = "metrics")]
+    #[test]
+    fn what_is_new_is_told_also_beyond_all_that_was() {
+        for exponent in 1..40 {
+            let (old, new) = ((1 << exponent) - 1, 1 << exponent);
+            let mut now = Distribution::default();
+            (0..5).for_each(|_| now.record_number(old));
+            let before = now.clone();
+            now.record_number(old);
+            (0..2).for_each(|_| now.record_number(new));
+            let times: u64 = now.since(&before).map(|(_, times)| times).sum();
+            assert_eq!(times, 3, "2^{exponent}");
+            assert!(
+                now.since(&before).all(|(number, _)| number.abs_diff(new) <= 1 + new / 100),
+                "2^{exponent}"
+            );
+            assert_eq!(now.since(&now).count(), 0);
+        }
     }
 
     proptest! {
