@@ -134,7 +134,7 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// None is.
+    /// When none is.
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         let message = self.0.lock().messages.pop_front().ok_or(TryRecvError::Empty)?;
         self.0.changed.notify_all();
