@@ -37,6 +37,7 @@ use std::time::Duration;
 /// for nothing but its stats.
 ///
 /// Call [`publish`](Self::publish) before each scrape, or let a thread do so [now and then](Self::every).
+/// Of each pool that had a batch it keeps a copy of what was published, as large as what the stats keep.
 pub struct Metrics {
     stats: Stats,
     /// What has been published, at the index of each pool: another runtime may have pools of these names, so
