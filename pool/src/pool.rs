@@ -336,6 +336,7 @@ impl<D: Device> Inner<D> {
         let task = state.queue.next_seq();
         let key = TaskKey { priority, seq: task };
         let mut news = false;
+        let spin = state.doorbell.as_ref().filter(|_| state.queue.tasks() == 0).map(Doorbell::spin);
         if parts.is_empty() {
             let inputs = std::mem::take(&mut candidate.inputs);
             let item = Queued { inputs, rows, submitted, deadline, reply, task, last: true };
@@ -360,7 +361,7 @@ impl<D: Device> Inner<D> {
         if let Some(bell) = bell {
             bell.ring();
         }
-        Ok(ticket.cancels(Arc::clone(self) as Arc<dyn Cancel>, key))
+        Ok(ticket.cancels(Arc::clone(self) as Arc<dyn Cancel>, key).spins(spin.unwrap_or_default()))
     }
 
     /// Gets into the queue, or says what to wait for before the next attempt.

@@ -115,11 +115,11 @@ proptest! {
 
     #[test]
     fn a_runtime_of_any_settings_is_refused_or_built(
-        (prefetch, senders, hand_over) in (size(), size(), time()),
+        (prefetch, senders, hand_over, spin) in (size(), size(), time(), time()),
         (forward, backward) in (options(), options()),
     ) {
         let settings = RuntimeBuilder::new(FakeDevice::new());
-        let mut builder = settings.prefetch(prefetch).senders(senders).hand_over(hand_over);
+        let mut builder = settings.prefetch(prefetch).senders(senders).hand_over(hand_over).spin(spin);
         let block = FnBlock::rows("same", 1, |x: &[FakeTensor]| Ok(x.to_vec()));
         let block = block.with_backward(|x: &[FakeTensor], _: &[FakeTensor]| Ok(x.to_vec()));
         let served = builder.serve(block, ServeOptions { forward, backward });
@@ -127,7 +127,10 @@ proptest! {
             prop_assert!(matches!(error, StartError::Setting { .. }), "{error}");
         }
         match builder.build() {
-            Ok(_) => prop_assert!(prefetch <= 64 && (1..=64).contains(&senders)),
+            Ok(_) => {
+                prop_assert!(prefetch <= 64 && (1..=64).contains(&senders));
+                prop_assert!(spin <= Duration::from_millis(10));
+            }
             Err(error) => prop_assert!(matches!(error, StartError::Setting { .. }), "{error}"),
         }
     }

@@ -19,9 +19,12 @@
 use crate::error::TaskError;
 use crate::priority::Priority;
 use crate::runtime::{RuntimeId, on_thread_of};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::spin::Spin;
 use crate::sync::thread::{self, Thread};
 use crate::sync::{Mutex, guarded};
 use smallvec::SmallVec;
+use std::cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -59,9 +62,15 @@ pub struct Ticket<T> {
     cell: Arc<Cell<T>>,
     /// What dropping this ticket cancels; `None` once the answer has been taken.
     task: Option<(Arc<dyn Cancel>, TaskKey)>,
+    /// How long a thread that waits looks for the answer before it sleeps.
+    spin: Duration,
 }
 
-struct Cell<T>(Mutex<State<T>>);
+struct Cell<T> {
+    state: Mutex<State<T>>,
+    /// The answer is there: what a thread that spins reads, because the lock is for whoever brings it.
+    done: AtomicBool,
+}
 
 enum State<T> {
     Pending(Waiter),
@@ -78,7 +87,7 @@ enum Waiter {
 impl<T> Cell<T> {
     /// Takes the answer if it is there, else leaves `waiter` to be woken by it.
     fn take_or_wait(&self, waiter: impl FnOnce(&mut Waiter)) -> Option<TaskResult<T>> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         match &mut *state {
             State::Pending(current) => {
                 waiter(current);
@@ -94,7 +103,9 @@ impl<T> Cell<T> {
     }
 
     fn complete(&self, result: TaskResult<T>) -> Wake {
-        match std::mem::replace(&mut *self.0.lock(), State::Done(result)) {
+        let before = std::mem::replace(&mut *self.state.lock(), State::Done(result));
+        self.done.store(true, Ordering::Release);
+        match before {
             State::Pending(waiter) => Wake(waiter),
             State::Done(_) | State::Taken => Wake(Waiter::Nobody),
         }
@@ -125,6 +136,14 @@ impl<T> Ticket<T> {
         self
     }
 
+    /// Says for how long a thread that waits looks for the answer before it sleeps: as long as
+    /// [`Doorbell::spin`](crate::Doorbell::spin) says, where no other task waits in the pool, so that this one may be
+    /// answered soon. Without this it sleeps at once.
+    pub fn spins(mut self, limit: Duration) -> Self {
+        self.spin = limit;
+        self
+    }
+
     /// Waits for the answer.
     ///
     /// # Errors
@@ -144,6 +163,7 @@ impl<T> Ticket<T> {
     /// valid. After an answer was returned, further calls return [`TaskError::Cancelled`].
     pub fn wait_timeout(&mut self, limit: Duration) -> Option<TaskResult<T>> {
         let until = Instant::now().checked_add(limit);
+        self.spin = self.spin.min(limit);
         loop {
             if let Some(result) = self.take_or_park() {
                 return Some(result);
@@ -158,6 +178,16 @@ impl<T> Ticket<T> {
 
     fn take_or_park(&mut self) -> Option<TaskResult<T>> {
         let refuse = self.would_deadlock();
+        if !refuse && !self.spin.is_zero() {
+            thread_local! {
+                static SPIN: cell::Cell<Spin> = const { cell::Cell::new(Spin::new()) };
+            }
+            SPIN.with(|spin| {
+                let mut patience = spin.get();
+                patience.until(std::mem::take(&mut self.spin), || self.cell.done.load(Ordering::Acquire));
+                spin.set(patience);
+            });
+        }
         let result = self.cell.take_or_wait(|waiter| {
             if !refuse {
                 // Always anew: an earlier wait may have been another thread's.
@@ -199,7 +229,7 @@ impl<T> Future for Ticket<T> {
 impl<T> Drop for Ticket<T> {
     fn drop(&mut self) {
         if let Some((pool, task)) = self.task.take()
-            && matches!(*self.cell.0.lock(), State::Pending(_))
+            && matches!(*self.cell.state.lock(), State::Pending(_))
         {
             pool.cancel(task);
         }
@@ -208,7 +238,7 @@ impl<T> Drop for Ticket<T> {
 
 impl<T> fmt::Debug for Ticket<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let done = !matches!(*self.cell.0.lock(), State::Pending(_));
+        let done = !matches!(*self.cell.state.lock(), State::Pending(_));
         f.debug_struct("Ticket").field("done", &done).finish_non_exhaustive()
     }
 }
@@ -243,8 +273,12 @@ struct WholeState<T> {
 impl<T> Reply<T> {
     /// A ticket and the reply that answers it.
     pub fn pair() -> (Ticket<T>, Self) {
-        let cell = Arc::new(Cell(Mutex::new(State::Pending(Waiter::Nobody))));
-        (Ticket { cell: Arc::clone(&cell), task: None }, Self { to: Some(To::Ticket(cell)) })
+        let cell = Arc::new(Cell {
+            state: Mutex::new(State::Pending(Waiter::Nobody)),
+            done: AtomicBool::new(false),
+        });
+        let ticket = Ticket { cell: Arc::clone(&cell), task: None, spin: Duration::ZERO };
+        (ticket, Self { to: Some(To::Ticket(cell)) })
     }
 
     /// Answers for `parts` parts of the task: the ticket gets what `join` makes of the outputs of all, or

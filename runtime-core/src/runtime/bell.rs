@@ -12,7 +12,7 @@ use crate::sync::{flume, thread_local};
 use std::cell::Cell;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Tells runtimes of one process apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,6 +69,7 @@ pub(crate) struct Bells {
     /// How many rings have been left. Reading it costs less than asking the channel, which has a lock.
     rung: AtomicUsize,
     timer: flume::Sender<TimerEvent>,
+    spin: Duration,
     device: OnceLock<Thread>,
     loader: OnceLock<Thread>,
     /// Whether the loader is the one that chooses at the moment.
@@ -79,12 +80,17 @@ pub(crate) struct Bells {
 }
 
 impl Bells {
-    pub(crate) fn new(rings: flume::Sender<PoolId>, timer: flume::Sender<TimerEvent>) -> Self {
+    pub(crate) fn new(
+        rings: flume::Sender<PoolId>,
+        timer: flume::Sender<TimerEvent>,
+        spin: Duration,
+    ) -> Self {
         Self {
             runtime: RuntimeId::next(),
             rings,
             rung: AtomicUsize::new(0),
             timer,
+            spin,
             device: OnceLock::new(),
             loader: OnceLock::new(),
             loader_chooses: AtomicBool::new(false),
@@ -178,6 +184,12 @@ impl Doorbell {
     /// The runtime behind this bell.
     pub fn runtime(&self) -> RuntimeId {
         self.bells.runtime
+    }
+
+    /// How long a thread that waits for an answer of this runtime looks for it before it sleeps, for
+    /// [`Ticket::spins`](crate::Ticket::spins).
+    pub fn spin(&self) -> Duration {
+        self.bells.spin
     }
 
     /// Whether the current thread is one of the runtime's, which must not wait for the runtime.

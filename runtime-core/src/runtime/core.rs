@@ -26,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) senders: usize,
     /// Device time under which a batch is not worth the help of another thread.
     pub(crate) hand_over: Duration,
+    /// How long a thread looks for what it waits for before it sleeps.
+    pub(crate) spin: Duration,
     /// The longest that the device may work on one batch at a stretch.
     pub(crate) batch_limit: Option<Duration>,
 }

@@ -13,6 +13,7 @@ use crate::backend::Backend;
 use crate::device::{Device, Pass};
 use crate::error::{BatchError, BoxError};
 use crate::pool::{PoolId, Shutdown};
+use crate::sync::spin::Spin;
 use crate::sync::{flume, guarded, thread};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ enum Next<T> {
     Run(Loaded<T>),
     /// Gather a batch, then run it.
     Gather(Box<Cut<T>>),
+    /// There is nothing to do until a pool rings that has not been heard yet. So many have.
+    Idle(usize),
     /// Sleep until woken, or until a pool wants to be looked at.
     Sleep(Option<Instant>),
     /// Everything is done.
@@ -62,6 +65,7 @@ pub(crate) fn device_loop<D: Device>(
     outputs: &flume::Sender<Done<D::Tensor>>,
 ) {
     let mut estimates = Estimates(vec![None; core.stations.len()]);
+    let mut spin = Spin::new();
     loop {
         while let Some(job) = core.jobs.pop() {
             job(blocks);
@@ -80,6 +84,13 @@ pub(crate) fn device_loop<D: Device>(
                 }
                 Gathered::TakenApart => continue,
             },
+            Next::Idle(heard) => {
+                let news = || core.bells.rung() != heard || core.jobs.are_waiting();
+                if !spin.until(core.settings.spin, news) {
+                    sleep(core, None);
+                }
+                continue;
+            }
             Next::Sleep(until) => {
                 sleep(core, until);
                 continue;
@@ -143,7 +154,10 @@ fn next<D: Device>(core: &Core<D>) -> (Next<D::Tensor>, bool) {
     if stage.closed && stage.flights.is_empty() {
         return (Next::Stop, false);
     }
-    (Next::Sleep(stage.selector.next_look().map(|(time, _)| time)), false)
+    match stage.selector.next_look() {
+        Some((time, _)) => (Next::Sleep(Some(time)), false),
+        None => (Next::Idle(stage.heard), false),
+    }
 }
 
 fn has_more<D: Device>(core: &Core<D>) -> bool {

@@ -34,7 +34,7 @@ impl<D: Device> Jobs<D> {
 
     /// The next job, if there is one.
     pub(crate) fn pop(&self) -> Option<Job<D>> {
-        if !self.waiting.load(Ordering::Acquire) {
+        if !self.are_waiting() {
             return None;
         }
         let mut queue = self.queue.lock();
@@ -43,6 +43,10 @@ impl<D: Device> Jobs<D> {
             self.waiting.store(false, Ordering::Release);
         }
         job
+    }
+
+    pub(crate) fn are_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Acquire)
     }
 
     pub(crate) fn close(&self) {
