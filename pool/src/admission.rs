@@ -1,15 +1,10 @@
 //! Checking a task before it may wait: everything that can be wrong with it is told to its own caller.
 
-use skep_runtime_core::{Device, DeviceError, Inputs, Schema, Shape, SubmitError, TensorInfo};
-use smallvec::SmallVec;
+use skep_runtime_core::{Device, DeviceError, Schema, Shape, SubmitError};
 use std::sync::Arc;
 
 /// Brings the tensors into the schema's order.
-pub(crate) fn in_order<T>(schema: &Schema, inputs: Inputs<T>) -> Result<Vec<T>, (SubmitError, Vec<T>)> {
-    let named = match inputs {
-        Inputs::Positional(tensors) => return Ok(tensors),
-        Inputs::Named(named) => named,
-    };
+pub(crate) fn in_order<T>(schema: &Schema, named: Vec<(String, T)>) -> Result<Vec<T>, (SubmitError, Vec<T>)> {
     if let Some(error) = naming_error(schema, &named) {
         return Err((error, named.into_iter().map(|(_, tensor)| tensor).collect()));
     }
@@ -38,11 +33,7 @@ pub(crate) fn check<D: Device>(
     inputs: &[D::Tensor],
 ) -> Result<Shape, SubmitError> {
     let unreadable = |error| SubmitError::Unreadable(Arc::new(error));
-    let mut infos: SmallVec<[TensorInfo; 4]> = SmallVec::new();
-    for input in inputs {
-        infos.push(device.describe(input).map_err(unreadable)?);
-    }
-    let shape = schema.check(&infos)?;
+    let shape = schema.check_each(inputs, |input| device.describe(input).map_err(unreadable))?;
     for (spec, input) in schema.tensors().iter().zip(inputs) {
         let Some(below) = spec.index_below() else { continue };
         if let Some(got) = device.index_outside(input, below).map_err(unreadable)? {

@@ -116,7 +116,7 @@ impl<D: Device> Cancel for Inner<D> {
         if let Some(bell) = bell {
             bell.ring();
         }
-        let freed = cancelled.iter().filter(|item| item.last).count();
+        let freed = cancelled.iter().filter(|item| item.is_last()).count();
         drop(self.settle(cancelled, |_| TaskError::Cancelled, |counts| &mut counts.cancelled));
         self.room.notify_additional(freed);
     }

@@ -54,6 +54,7 @@ impl<V> Lanes<V> {
     }
 
     /// Adds an item whose sequence number is higher than any before.
+    #[inline]
     pub(crate) fn push(&mut self, key: TaskKey, item: V) {
         let at = match self.by_priority.binary_search_by_key(&key.priority, |lane| lane.priority) {
             Ok(at) => at,
@@ -133,15 +134,15 @@ impl<V> Lanes<V> {
 
     /// Takes the items of this priority from the sequence number of `key` on, for as long as `belongs`
     /// says so.
-    pub(crate) fn remove(&mut self, key: TaskKey, belongs: impl Fn(&V) -> bool) -> Vec<V> {
+    pub(crate) fn remove(&mut self, key: TaskKey, belongs: impl Fn(u64, &V) -> bool) -> Vec<V> {
         let Ok(at) = self.by_priority.binary_search_by_key(&key.priority, |lane| lane.priority) else {
             return Vec::new();
         };
         let lane = &mut self.by_priority[at];
         let from = lane.places.partition_point(|(seq, _)| *seq < key.seq);
         let mut removed = Vec::new();
-        for (_, place) in lane.places.range_mut(from..) {
-            match place.take_if(|item| belongs(item)) {
+        for (seq, place) in lane.places.range_mut(from..) {
+            match place.take_if(|item| belongs(*seq, item)) {
                 Some(item) => removed.push(item),
                 None if place.is_some() => break,
                 None => {}
@@ -240,7 +241,7 @@ mod tests {
                     Step::Remove(nth) => {
                         let key = model.keys().nth(nth).copied()
                             .unwrap_or(TaskKey { priority: Priority(0), seq: seq + 1 });
-                        let removed = lanes.remove(key, |item| *item == key.seq);
+                        let removed = lanes.remove(key, |_, item| *item == key.seq);
                         prop_assert_eq!(removed.first().copied(), model.remove(&key));
                         prop_assert!(removed.len() <= 1);
                     }
@@ -267,7 +268,7 @@ mod tests {
         for seq in 0..6 {
             lanes.push(TaskKey { priority: Priority::NORMAL, seq }, (seq / 3, seq));
         }
-        let removed = lanes.remove(TaskKey { priority: Priority::NORMAL, seq: 0 }, |(task, _)| *task == 0);
+        let removed = lanes.remove(TaskKey { priority: Priority::NORMAL, seq: 0 }, |_, (task, _)| *task == 0);
         assert_eq!(removed, [(0, 0), (0, 1), (0, 2)]);
         let mut taken = Vec::new();
         lanes.take_while(|_| true, &mut taken);

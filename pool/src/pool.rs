@@ -4,17 +4,17 @@ use crate::admission::{Part, check, in_order, join_parts, split};
 use crate::lanes::Places;
 use crate::options::PoolOptions;
 use crate::queue::Queue;
-use crate::queued::Queued;
+use crate::queued::{PartOf, Queued};
 use async_trait::async_trait;
 use skep_runtime_core::sync::atomic::{AtomicBool, Ordering};
 use skep_runtime_core::sync::event_listener::{Event, EventListener, Listener};
 use skep_runtime_core::sync::{Mutex, guarded};
 use skep_runtime_core::{
-    BatchError, Cancel, Clock, Counts, Device, DeviceError, DeviceLoss, Dims, Doorbell, JoinParts, Meter,
-    Pool, Priority, Refused, Reply, Request, Schema, Shape, Shutdown, StartError, Submit, SubmitError,
+    BatchError, Cancel, Clock, Counts, Device, DeviceError, DeviceLoss, Dims, Doorbell, Inputs, JoinParts,
+    Meter, Pool, Priority, Refused, Reply, Request, Schema, Shape, Shutdown, StartError, Submit, SubmitError,
     TaskError, TaskKey, Ticket,
 };
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 /// Takes tasks for one pass of one block, and cuts them into batches. Cheap to clone.
@@ -111,6 +111,9 @@ struct Candidate<T> {
     priority: Priority,
     submitted: Instant,
     deadline: Option<Instant>,
+    ticket: Ticket<T>,
+    /// `None` once the task is in the queue.
+    reply: Option<Reply<T>>,
 }
 
 impl<D: Device> TaskPool<D> {
@@ -195,7 +198,10 @@ impl<D: Device> TaskPool<D> {
     ) -> Result<Ticket<D::Tensor>, Refused<D::Tensor>> {
         let mut candidate = self.inner.admit(request.into())?;
         let now = candidate.submitted;
-        self.inner.enqueue(&mut candidate, now).map_err(|error| self.inner.refuse(error, candidate))
+        match self.inner.enqueue(&mut candidate, now) {
+            Ok(()) => Ok(candidate.ticket),
+            Err(error) => Err(self.inner.refuse(error, candidate)),
+        }
     }
 
     /// Hands a task in. Blocks while the queue is full.
@@ -212,9 +218,9 @@ impl<D: Device> TaskPool<D> {
         let mut candidate = self.inner.admit(request.into())?;
         loop {
             match self.inner.enqueue_or_listen(&mut candidate) {
-                Ok(Step::Queued(ticket)) => return Ok(ticket),
-                Ok(Step::Wait(listener)) if !self.inner.is_own_thread() => listener.wait(),
-                Ok(Step::Wait(_)) => return Err(self.inner.refuse(SubmitError::WouldDeadlock, candidate)),
+                Ok(None) => return Ok(candidate.ticket),
+                Ok(Some(listener)) if !self.inner.is_own_thread() => listener.wait(),
+                Ok(Some(_)) => return Err(self.inner.refuse(SubmitError::WouldDeadlock, candidate)),
                 Err(error) => return Err(self.inner.refuse(error, candidate)),
             }
         }
@@ -233,8 +239,8 @@ impl<D: Device> TaskPool<D> {
         let mut candidate = self.inner.admit(request.into())?;
         loop {
             match self.inner.enqueue_or_listen(&mut candidate) {
-                Ok(Step::Queued(ticket)) => return Ok(ticket),
-                Ok(Step::Wait(listener)) => listener.await,
+                Ok(None) => return Ok(candidate.ticket),
+                Ok(Some(listener)) => listener.await,
                 Err(error) => return Err(self.inner.refuse(error, candidate)),
             }
         }
@@ -260,12 +266,6 @@ impl<D: Device> Submit<D::Tensor> for TaskPool<D> {
     }
 }
 
-/// How a caller who may wait goes on.
-enum Step<T> {
-    Queued(Ticket<T>),
-    Wait(EventListener),
-}
-
 impl<D: Device> Inner<D> {
     /// Checks a task. Needs no lock, so that a large check of one caller is no wait for another.
     #[inline(always)]
@@ -273,33 +273,45 @@ impl<D: Device> Inner<D> {
         clippy::inline_always,
         reason = "a call copies the task, which costs more than the rest: measured"
     )]
-    fn admit(&self, request: Request<D::Tensor>) -> Result<Candidate<D::Tensor>, Refused<D::Tensor>> {
+    fn admit(
+        self: &Arc<Self>,
+        request: Request<D::Tensor>,
+    ) -> Result<Candidate<D::Tensor>, Refused<D::Tensor>> {
         let Request { inputs, priority, deadline } = request;
         let refused = |(error, inputs)| self.count_refused(error, inputs);
-        let inputs = in_order(&self.schema, inputs).map_err(refused)?;
-        let check = || {
-            let shape = check(&*self.device, &self.schema, &inputs)?;
+        let inputs = match inputs {
+            Inputs::Positional(tensors) => tensors,
+            Inputs::Named(named) => in_order(&self.schema, named).map_err(refused)?,
+        };
+        let (mut shape, mut parts) = (Shape { rows: 0, free: Dims::new() }, Vec::new());
+        // What comes out of a call that may panic is copied, so only what is wrong does, and that boxed.
+        let checked = guarded(|| {
+            shape = check(&*self.device, &self.schema, &inputs)?;
             let (rows, max) = (shape.rows, self.options.max_rows);
-            if rows <= max {
-                Ok((shape, Vec::new()))
-            } else if self.options.split_large_tasks {
-                Ok((shape, split(&*self.device, &inputs, rows, max)?))
-            } else {
-                Err(SubmitError::TooManyRows { rows, max })
+            if rows > max {
+                if !self.options.split_large_tasks {
+                    return Err(Box::new(SubmitError::TooManyRows { rows, max }));
+                }
+                parts = split(&*self.device, &inputs, rows, max)?;
             }
-        };
-        let checked = guarded(check).unwrap_or_else(|message| {
-            Err(SubmitError::Unreadable(Arc::new(DeviceError::operation(format!("panic: {message}")))))
+            Ok(())
         });
-        let (Shape { rows, free }, parts) = match checked {
-            Ok(checked) => checked,
-            Err(error) => return Err(refused((error, inputs))),
-        };
+        match checked {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(refused((*error, inputs))),
+            Err(message) => {
+                let panic = DeviceError::operation(format!("panic: {message}"));
+                return Err(refused((SubmitError::Unreadable(Arc::new(panic)), inputs)));
+            }
+        }
+        let Shape { rows, free } = shape;
         let submitted = self.clock.now();
         // A deadline past all time is none.
         let deadline = deadline.and_then(|from_now| submitted.checked_add(from_now));
         let priority = priority.unwrap_or(self.options.priority);
-        Ok(Candidate { inputs, rows, free, parts, priority, submitted, deadline })
+        let (ticket, reply) = Reply::pair_in(Arc::downgrade(self) as Weak<dyn Cancel>);
+        let reply = Some(reply);
+        Ok(Candidate { inputs, rows, free, parts, priority, submitted, deadline, ticket, reply })
     }
 
     fn count_refused(&self, error: SubmitError, inputs: Vec<D::Tensor>) -> Refused<D::Tensor> {
@@ -310,6 +322,7 @@ impl<D: Device> Inner<D> {
     }
 
     fn refuse(&self, error: SubmitError, candidate: Candidate<D::Tensor>) -> Refused<D::Tensor> {
+        // Nobody has the ticket, so the reply's answer reaches nobody.
         self.count_refused(error, candidate.inputs)
     }
 
@@ -318,38 +331,29 @@ impl<D: Device> Inner<D> {
     }
 
     /// Gets into the queue, and takes the tensors out of the candidate then.
-    fn enqueue(
-        self: &Arc<Self>,
-        candidate: &mut Candidate<D::Tensor>,
-        now: Instant,
-    ) -> Result<Ticket<D::Tensor>, SubmitError> {
-        let (ticket, reply) = Reply::pair();
+    fn enqueue(&self, candidate: &mut Candidate<D::Tensor>, now: Instant) -> Result<(), SubmitError> {
         let mut state = self.state.lock();
-        if let Err(error) = state.admits(candidate.deadline, now, &self.options) {
-            drop(state);
-            // Nobody has the ticket yet, so the reply's answer reaches nobody.
-            drop(reply);
-            return Err(error);
-        }
+        state.admits(candidate.deadline, now, &self.options)?;
         let Candidate { rows, priority, submitted, deadline, .. } = *candidate;
-        let (free, parts) = (&candidate.free, std::mem::take(&mut candidate.parts));
-        let task = state.queue.next_seq();
-        let key = TaskKey { priority, seq: task };
+        let Some(reply) = candidate.reply.take() else { return Ok(()) };
+        let alone = state.queue.tasks() == 0;
+        let spin = if alone { state.doorbell.as_ref().map(Doorbell::spin) } else { None };
+        let key = TaskKey { priority, seq: state.queue.next_seq() };
         let mut news = false;
-        let spin = state.doorbell.as_ref().filter(|_| state.queue.tasks() == 0).map(Doorbell::spin);
-        if parts.is_empty() {
+        if candidate.parts.is_empty() {
             let inputs = std::mem::take(&mut candidate.inputs);
-            let item = Queued { inputs, rows, submitted, deadline, reply, task, last: true };
-            news = state.queue.push(free, key, item, &self.options);
+            let item = Queued { inputs, rows, submitted, deadline, reply, part: PartOf::WHOLE };
+            news = state.queue.push(&candidate.free, key, item, &self.options);
         } else {
-            let count = parts.len();
+            let count = candidate.parts.len();
             let replies = reply.split(count, self.join());
-            for (i, (part, reply)) in parts.into_iter().zip(replies).enumerate() {
-                let Part { inputs, rows } = part;
-                let key = TaskKey { priority, seq: state.queue.next_seq() };
-                let last = i + 1 == count;
-                let item = Queued { inputs, rows, submitted, deadline, reply, task, last };
-                news |= state.queue.push(free, key, item, &self.options);
+            let afters = (0..).take(count).collect::<Vec<u32>>().into_iter().rev();
+            let parts = std::mem::take(&mut candidate.parts).into_iter().zip(replies);
+            for ((before, after), (Part { inputs, rows }, reply)) in (0..).zip(afters).zip(parts) {
+                let part = PartOf { before, after };
+                let item = Queued { inputs, rows, submitted, deadline, reply, part };
+                let key = TaskKey { seq: state.queue.next_seq(), ..key };
+                news |= state.queue.push(&candidate.free, key, item, &self.options);
             }
         }
         state.counts.submitted += 1;
@@ -358,10 +362,11 @@ impl<D: Device> Inner<D> {
         }
         let bell = if news { state.ring() } else { None };
         drop(state);
+        candidate.ticket.queued(key, spin.unwrap_or_default());
         if let Some(bell) = bell {
             bell.ring();
         }
-        Ok(ticket.cancels(Arc::clone(self) as Arc<dyn Cancel>, key).spins(spin.unwrap_or_default()))
+        Ok(())
     }
 
     /// Gets into the queue, or says what to wait for before the next attempt.
@@ -371,24 +376,24 @@ impl<D: Device> Inner<D> {
         reason = "a call copies the task, which costs more than the rest: measured"
     )]
     fn enqueue_or_listen(
-        self: &Arc<Self>,
+        &self,
         candidate: &mut Candidate<D::Tensor>,
-    ) -> Result<Step<D::Tensor>, SubmitError> {
+    ) -> Result<Option<EventListener>, SubmitError> {
         match self.enqueue(candidate, candidate.submitted) {
             Err(SubmitError::Full { .. }) => {}
-            other => return other.map(Step::Queued),
+            other => return other.map(|()| None),
         }
         self.crowded.store(true, Ordering::SeqCst);
         // Listening first: room that is made after a failed attempt is heard of.
         let listener = self.room.listen();
         match self.enqueue(candidate, self.clock.now()) {
             Err(SubmitError::Full { .. }) => {}
-            other => return other.map(Step::Queued),
+            other => return other.map(|()| None),
         }
         if let Some(deadline) = candidate.deadline {
             self.state.lock().arm(deadline);
         }
-        Ok(Step::Wait(listener))
+        Ok(Some(listener))
     }
 
     /// Joins the outputs of a large task's parts.
@@ -400,5 +405,22 @@ impl<D: Device> Inner<D> {
                 .and_then(|joined| joined.map_err(|source| BatchError::Device { operation: "join", source }))
                 .map_err(|error| TaskError::Failed(Arc::new(error)))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skep_runtime_core::testing::{FakeDevice, FakeTensor, ManualClock};
+    use skep_runtime_core::{DType, TensorSpec};
+
+    #[test]
+    fn a_pool_that_is_dropped_answers_what_waits() {
+        let schema = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[1])]).unwrap();
+        let (device, clock) = (Arc::new(FakeDevice::new()), ManualClock::new());
+        let pool = TaskPool::new("p".to_owned(), device, schema, PoolOptions::default(), clock).unwrap();
+        let ticket = pool.submit(vec![FakeTensor::rows(&[[1.0]])]).unwrap();
+        drop(pool);
+        assert!(matches!(ticket.wait(), Err(TaskError::ShutDown)));
     }
 }

@@ -35,6 +35,7 @@ impl<T> Group<T> {
 }
 
 /// Most blocks have no free dims, and then there is nothing to compare.
+#[inline]
 fn same(a: &Dims, b: &Dims) -> bool {
     (a.is_empty() && b.is_empty()) || a == b
 }
@@ -68,6 +69,7 @@ impl<T> Queue<T> {
     }
 
     /// Adds a task, or the next part of one. Says whether an earlier look at the queue may be out of date.
+    #[inline]
     pub(crate) fn push(&mut self, free: &Dims, key: TaskKey, item: Queued<T>, options: &PoolOptions) -> bool {
         let at = self.groups.iter().position(|group| same(&group.free, free)).unwrap_or_else(|| {
             self.groups.push(Group { free: free.clone(), lanes: Lanes::new(), rows: 0, special: 0 });
@@ -76,7 +78,7 @@ impl<T> Queue<T> {
         let group = &mut self.groups[at];
         let before = group.rows;
         self.rows += item.rows;
-        self.tasks += usize::from(item.last);
+        self.tasks += usize::from(item.is_last());
         self.next_seq = key.seq + 1;
         group.rows += item.rows;
         group.special += usize::from(item.is_special());
@@ -198,7 +200,8 @@ impl<T> Queue<T> {
     pub(crate) fn cancel(&mut self, key: TaskKey) -> (Vec<Queued<T>>, bool) {
         for at in 0..self.groups.len() {
             let first = self.groups[at].lanes.first().map(|(first, _)| first);
-            let removed = self.groups[at].lanes.remove(key, |item| item.task == key.seq);
+            let removed =
+                self.groups[at].lanes.remove(key, |seq, item| seq - u64::from(item.part.before) == key.seq);
             if !removed.is_empty() {
                 for item in &removed {
                     self.forget(at, item);
@@ -255,7 +258,7 @@ impl<T> Queue<T> {
         self.groups[at].rows -= item.rows;
         self.groups[at].special -= usize::from(item.is_special());
         self.rows -= item.rows;
-        self.tasks -= usize::from(item.last);
+        self.tasks -= usize::from(item.is_last());
     }
 
     /// Shapes come and go; the group of tasks without free dims stays, and keeps its memory.
@@ -269,6 +272,7 @@ impl<T> Queue<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::queued::PartOf;
     use proptest::prelude::*;
     use skep_runtime_core::{Priority, Reply, TaskError};
     use std::time::Duration;
@@ -304,8 +308,7 @@ mod tests {
                 submitted: self.at(second),
                 deadline: deadline.map(|second| self.at(second)),
                 reply: Reply::pair().1,
-                task: seq,
-                last: true,
+                part: PartOf::WHOLE,
             };
             let key = TaskKey { priority: Priority(priority), seq };
             self.queue.push(&Dims::from_slice(&[free]), key, item, &self.options)
@@ -412,8 +415,7 @@ mod tests {
                 submitted: bench.base,
                 deadline: None,
                 reply,
-                task: 0,
-                last: seq == 1,
+                part: if seq == 0 { PartOf { before: 0, after: 1 } } else { PartOf { before: 1, after: 0 } },
             };
             let key = TaskKey { priority: Priority(0), seq };
             bench.queue.push(&Dims::from_slice(&[0]), key, item, &bench.options);
@@ -424,6 +426,17 @@ mod tests {
         assert_eq!((bench.queue.tasks(), bench.queue.rows()), (0, 0));
         assert!(bench.queue.expire(bench.at(9)).0.is_empty(), "answered already");
         assert!(matches!(ticket.wait(), Err(TaskError::ShutDown)));
+    }
+
+    #[test]
+    fn a_batch_brings_the_vectors_that_its_tasks_came_in() {
+        let mut bench = Bench::new(rows(8, 1, 0));
+        bench.push(0, 0, 1, 0, None);
+        bench.push(0, 0, 1, 0, None);
+        let taken = bench.queue.cut(None, bench.at(0), &bench.options, false, usize::MAX, Places::new);
+        let vectors = taken.unwrap().into_batch().0.vectors;
+        assert_eq!(vectors, [[0; 0], [0; 0]]);
+        assert!(vectors.iter().all(|vector| vector.capacity() == 1));
     }
 
     #[test]

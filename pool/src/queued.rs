@@ -11,15 +11,30 @@ pub(crate) struct Queued<T> {
     pub(crate) submitted: Instant,
     pub(crate) deadline: Option<Instant>,
     pub(crate) reply: Reply<T>,
-    /// The sequence number of the task's first part: the same for all of its parts.
-    pub(crate) task: u64,
-    /// The task's last part. Its place in the queue is free once this one has left.
-    pub(crate) last: bool,
+    /// Which part of a task it is.
+    pub(crate) part: PartOf,
+}
+
+/// Which part of a task: the parts of one task follow each other in the queue.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PartOf {
+    pub(crate) before: u32,
+    pub(crate) after: u32,
+}
+
+impl PartOf {
+    /// The only one.
+    pub(crate) const WHOLE: Self = Self { before: 0, after: 0 };
 }
 
 impl<T> Queued<T> {
     pub(crate) fn expired(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Whether it is the last of its task, whose place in the queue is free once this has left.
+    pub(crate) fn is_last(&self) -> bool {
+        self.part.after == 0
     }
 
     /// Whether it is a part, or may be moot some day.
@@ -62,18 +77,21 @@ fn batch_of_one<T>(item: Queued<T>) -> Batch<T> {
         return batch_of(1, std::iter::once(item));
     }
     let Queued { inputs, rows, submitted, deadline, reply, .. } = item;
-    Batch { inputs: vec![inputs], tasks: vec![BatchTask { rows, submitted, deadline, reply }] }
+    let tasks = vec![BatchTask { rows, submitted, deadline, reply }];
+    Batch { inputs: vec![inputs], tasks, vectors: Vec::new() }
 }
 
 fn batch_of<T>(tasks: usize, items: impl Iterator<Item = Queued<T>>) -> Batch<T> {
-    let mut batch = Batch { inputs: Vec::new(), tasks: Vec::with_capacity(tasks) };
-    for Queued { inputs, rows, submitted, deadline, reply, .. } in items {
+    let mut batch =
+        Batch { inputs: Vec::new(), tasks: Vec::with_capacity(tasks), vectors: Vec::with_capacity(tasks) };
+    for Queued { mut inputs, rows, submitted, deadline, reply, .. } in items {
         if batch.tasks.is_empty() {
             batch.inputs = inputs.iter().map(|_| Vec::with_capacity(tasks)).collect();
         }
-        for (column, tensor) in batch.inputs.iter_mut().zip(inputs) {
+        for (column, tensor) in batch.inputs.iter_mut().zip(inputs.drain(..)) {
             column.push(tensor);
         }
+        batch.vectors.push(inputs);
         batch.tasks.push(BatchTask { rows, submitted, deadline, reply });
     }
     batch

@@ -115,6 +115,9 @@ pub struct Batch<T> {
     pub inputs: Vec<Vec<T>>,
     /// The tasks, in the order of their rows.
     pub tasks: Vec<BatchTask<T>>,
+    /// For each task an empty vector for its outputs: the one that its inputs came in, say. That spares an allocation,
+    /// and freeing on one thread what another has allocated. None where there are none.
+    pub vectors: Vec<Vec<T>>,
 }
 
 /// A queue of tasks for one pass of one block.

@@ -166,13 +166,27 @@ impl Schema {
     /// # Errors
     ///
     /// Names the first thing that is wrong: arity, element type, dims, differing rows, or no rows.
-    #[inline]
     pub fn check(&self, inputs: &[TensorInfo]) -> Result<Shape, SubmitError> {
+        self.check_each(inputs, |info| Ok(info.clone()))
+    }
+
+    /// [`check`](Self::check) of tensors that are described one after the other.
+    ///
+    /// # Errors
+    ///
+    /// Those of `check`, and of the description.
+    #[inline]
+    pub fn check_each<T>(
+        &self,
+        inputs: &[T],
+        describe: impl Fn(&T) -> Result<TensorInfo, SubmitError>,
+    ) -> Result<Shape, SubmitError> {
         if inputs.len() != self.tensors.len() {
             return Err(SubmitError::WrongArity { expected: self.tensors.len(), got: inputs.len() });
         }
         let mut shape = Shape { rows: 0, free: Dims::new() };
-        for (i, (spec, info)) in self.tensors.iter().zip(inputs).enumerate() {
+        for (i, (spec, input)) in self.tensors.iter().zip(inputs).enumerate() {
+            let info = describe(input)?;
             if info.dtype != spec.dtype {
                 return Err(SubmitError::WrongDType {
                     input: spec.name.clone(),
@@ -180,7 +194,7 @@ impl Schema {
                     got: info.dtype,
                 });
             }
-            if !spec.admits(info) {
+            if !spec.admits(&info) {
                 return Err(SubmitError::WrongDims {
                     input: spec.name.clone(),
                     expected: spec.dims.clone(),

@@ -28,7 +28,9 @@ use std::cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -57,19 +59,38 @@ pub trait Cancel: Send + Sync {
 ///
 /// Wait for it ([`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout)), `.await` it on any executor,
 /// or drop it: that cancels the task if it has not been cut into a batch yet.
+///
+/// It is one pointer, so that it costs little to hand on.
 #[must_use = "dropping the ticket cancels the task"]
-pub struct Ticket<T> {
-    cell: Arc<Cell<T>>,
-    /// What dropping this ticket cancels; `None` once the answer has been taken.
-    task: Option<(Arc<dyn Cancel>, TaskKey)>,
-    /// How long a thread that waits looks for the answer before it sleeps.
-    spin: Duration,
-}
+pub struct Ticket<T>(Arc<Cell<T>>);
 
+/// What both ends share.
 struct Cell<T> {
     state: Mutex<State<T>>,
-    /// The answer is there: what a thread that spins reads, because the lock is for whoever brings it.
+    /// The answer is there, or was: what a thread that spins reads, because the lock is for whoever brings it.
     done: AtomicBool,
+    origin: Option<Origin>,
+}
+
+/// Where a task waits.
+struct Origin {
+    /// Not counted among the pool's holders: the pool holds the other end.
+    pool: Weak<dyn Cancel>,
+    priority: AtomicI32,
+    /// [`UNQUEUED`](Self::UNQUEUED) before it is in the queue. Written by whoever makes the ticket, before anybody else
+    /// has it.
+    seq: AtomicU64,
+    /// How long a thread that waits looks for the answer before it sleeps, in µs.
+    spin: AtomicU32,
+}
+
+impl Origin {
+    const UNQUEUED: u64 = u64::MAX;
+
+    fn key(&self) -> Option<TaskKey> {
+        let seq = self.seq.load(Relaxed);
+        (seq != Self::UNQUEUED).then(|| TaskKey { priority: Priority(self.priority.load(Relaxed)), seq })
+    }
 }
 
 enum State<T> {
@@ -85,7 +106,12 @@ enum Waiter {
 }
 
 impl<T> Cell<T> {
+    fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
+
     /// Takes the answer if it is there, else leaves `waiter` to be woken by it.
+    #[inline]
     fn take_or_wait(&self, waiter: impl FnOnce(&mut Waiter)) -> Option<TaskResult<T>> {
         let mut state = self.state.lock();
         match &mut *state {
@@ -102,13 +128,17 @@ impl<T> Cell<T> {
         }
     }
 
+    #[inline]
     fn complete(&self, result: TaskResult<T>) -> Wake {
-        let before = std::mem::replace(&mut *self.state.lock(), State::Done(result));
+        let mut state = self.state.lock();
+        let waiter = match &mut *state {
+            State::Pending(waiter) => std::mem::replace(waiter, Waiter::Nobody),
+            State::Done(_) | State::Taken => Waiter::Nobody,
+        };
+        *state = State::Done(result);
+        drop(state);
         self.done.store(true, Ordering::Release);
-        match before {
-            State::Pending(waiter) => Wake(waiter),
-            State::Done(_) | State::Taken => Wake(Waiter::Nobody),
-        }
+        Wake(waiter)
     }
 }
 
@@ -116,6 +146,7 @@ impl<T> Cell<T> {
 struct Wake(Waiter);
 
 impl Drop for Wake {
+    #[inline]
     fn drop(&mut self) {
         match std::mem::replace(&mut self.0, Waiter::Nobody) {
             Waiter::Thread(thread) => thread.unpark(),
@@ -130,18 +161,16 @@ impl Drop for Wake {
 }
 
 impl<T> Ticket<T> {
-    /// Says which task is cancelled when this ticket is dropped.
-    pub fn cancels(mut self, pool: Arc<dyn Cancel>, task: TaskKey) -> Self {
-        self.task = Some((pool, task));
-        self
-    }
-
-    /// Says for how long a thread that waits looks for the answer before it sleeps: as long as
-    /// [`Doorbell::spin`](crate::Doorbell::spin) says, where no other task waits in the pool, so that this one may be
-    /// answered soon. Without this it sleeps at once.
-    pub fn spins(mut self, limit: Duration) -> Self {
-        self.spin = limit;
-        self
+    /// For the pool of [`Reply::pair_in`]: says which task dropping this ticket cancels, and for how long a thread
+    /// that waits looks for the answer before it sleeps: as long as [`Doorbell::spin`](crate::Doorbell::spin) says
+    /// where no other task waits in the pool, so that this one may be answered soon; else not at all.
+    #[inline]
+    pub fn queued(&self, task: TaskKey, spin: Duration) {
+        if let Some(origin) = &self.0.origin {
+            origin.priority.store(task.priority.0, Relaxed);
+            origin.seq.store(task.seq, Relaxed);
+            origin.spin.store(u32::try_from(spin.as_micros()).unwrap_or(u32::MAX), Relaxed);
+        }
     }
 
     /// Waits for the answer.
@@ -150,7 +179,9 @@ impl<T> Ticket<T> {
     ///
     /// Why the task has no outputs. On a thread of the runtime that is to answer, an answer that is not
     /// there yet is [`TaskError::WouldDeadlock`], and the task is cancelled.
-    pub fn wait(mut self) -> TaskResult<T> {
+    #[inline]
+    pub fn wait(self) -> TaskResult<T> {
+        self.spin(Duration::MAX);
         loop {
             if let Some(result) = self.take_or_park() {
                 return result;
@@ -163,7 +194,7 @@ impl<T> Ticket<T> {
     /// valid. After an answer was returned, further calls return [`TaskError::Cancelled`].
     pub fn wait_timeout(&mut self, limit: Duration) -> Option<TaskResult<T>> {
         let until = Instant::now().checked_add(limit);
-        self.spin = self.spin.min(limit);
+        self.spin(limit);
         loop {
             if let Some(result) = self.take_or_park() {
                 return Some(result);
@@ -176,60 +207,59 @@ impl<T> Ticket<T> {
         }
     }
 
-    fn take_or_park(&mut self) -> Option<TaskResult<T>> {
-        let refuse = self.would_deadlock();
-        if !refuse && !self.spin.is_zero() {
-            thread_local! {
-                static SPIN: cell::Cell<Spin> = const { cell::Cell::new(Spin::new()) };
-            }
-            SPIN.with(|spin| {
-                let mut patience = spin.get();
-                patience.until(std::mem::take(&mut self.spin), || self.cell.done.load(Ordering::Acquire));
-                spin.set(patience);
-            });
+    /// Looks for the answer for at most `limit`, where it may come soon.
+    #[inline]
+    fn spin(&self, limit: Duration) {
+        thread_local! {
+            static SPIN: cell::Cell<Spin> = const { cell::Cell::new(Spin::new()) };
         }
-        let result = self.cell.take_or_wait(|waiter| {
+        let Some(origin) = &self.0.origin else { return };
+        let spin = Duration::from_micros(origin.spin.load(Relaxed).into()).min(limit);
+        if !spin.is_zero() && !self.0.is_done() && !self.would_deadlock() {
+            let mut patience = SPIN.get();
+            patience.until(spin, || self.0.is_done());
+            SPIN.set(patience);
+        }
+    }
+
+    #[inline]
+    fn take_or_park(&self) -> Option<TaskResult<T>> {
+        let refuse = self.would_deadlock();
+        let result = self.0.take_or_wait(|waiter| {
             if !refuse {
                 // Always anew: an earlier wait may have been another thread's.
                 *waiter = Waiter::Thread(thread::current());
             }
         });
-        match result {
-            Some(result) => {
-                self.task = None;
-                Some(result)
-            }
-            None => refuse.then_some(Err(TaskError::WouldDeadlock)),
-        }
+        if result.is_none() && refuse { Some(Err(TaskError::WouldDeadlock)) } else { result }
     }
 
+    #[inline]
     fn would_deadlock(&self) -> bool {
-        self.task.as_ref().is_some_and(|(pool, _)| on_thread_of(|| pool.runtime()))
+        let runtime = |origin: &Origin| origin.pool.upgrade().and_then(|pool| pool.runtime());
+        self.0.origin.as_ref().is_some_and(|origin| on_thread_of(|| runtime(origin)))
     }
 }
 
 impl<T> Future for Ticket<T> {
     type Output = TaskResult<T>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = self.cell.take_or_wait(|waiter| match waiter {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = self.0.take_or_wait(|waiter| match waiter {
             Waiter::Task(waker) => waker.clone_from(context.waker()),
             Waiter::Nobody | Waiter::Thread(_) => *waiter = Waiter::Task(context.waker().clone()),
         });
-        match result {
-            Some(result) => {
-                self.task = None;
-                Poll::Ready(result)
-            }
-            None => Poll::Pending,
-        }
+        result.map_or(Poll::Pending, Poll::Ready)
     }
 }
 
 impl<T> Drop for Ticket<T> {
+    #[inline]
     fn drop(&mut self) {
-        if let Some((pool, task)) = self.task.take()
-            && matches!(*self.cell.state.lock(), State::Pending(_))
+        if !self.0.is_done()
+            && let Some(origin) = &self.0.origin
+            && let Some(task) = origin.key()
+            && let Some(pool) = origin.pool.upgrade()
         {
             pool.cancel(task);
         }
@@ -238,8 +268,7 @@ impl<T> Drop for Ticket<T> {
 
 impl<T> fmt::Debug for Ticket<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let done = !matches!(*self.cell.state.lock(), State::Pending(_));
-        f.debug_struct("Ticket").field("done", &done).finish_non_exhaustive()
+        f.debug_struct("Ticket").field("done", &self.0.is_done()).finish_non_exhaustive()
     }
 }
 
@@ -254,7 +283,7 @@ pub struct Reply<T> {
 
 enum To<T> {
     Ticket(Arc<Cell<T>>),
-    Part(Arc<Whole<T>>, usize),
+    Part(Arc<Whole<T>>, u32),
 }
 
 /// A task that runs as several parts.
@@ -273,12 +302,21 @@ struct WholeState<T> {
 impl<T> Reply<T> {
     /// A ticket and the reply that answers it.
     pub fn pair() -> (Ticket<T>, Self) {
-        let cell = Arc::new(Cell {
-            state: Mutex::new(State::Pending(Waiter::Nobody)),
-            done: AtomicBool::new(false),
-        });
-        let ticket = Ticket { cell: Arc::clone(&cell), task: None, spin: Duration::ZERO };
-        (ticket, Self { to: Some(To::Ticket(cell)) })
+        Self::with_origin(None)
+    }
+
+    /// The same for a task of a pool, which says with [`Ticket::queued`] when it is in its queue.
+    #[inline]
+    pub fn pair_in(pool: Weak<dyn Cancel>) -> (Ticket<T>, Self) {
+        let (priority, spin) = (AtomicI32::new(0), AtomicU32::new(0));
+        Self::with_origin(Some(Origin { pool, priority, seq: AtomicU64::new(Origin::UNQUEUED), spin }))
+    }
+
+    #[inline]
+    fn with_origin(origin: Option<Origin>) -> (Ticket<T>, Self) {
+        let state = Mutex::new(State::Pending(Waiter::Nobody));
+        let cell = Arc::new(Cell { state, done: AtomicBool::new(false), origin });
+        (Ticket(Arc::clone(&cell)), Self { to: Some(To::Ticket(cell)) })
     }
 
     /// Answers for `parts` parts of the task: the ticket gets what `join` makes of the outputs of all, or
@@ -290,7 +328,7 @@ impl<T> Reply<T> {
             missing: parts,
         };
         let whole = Arc::new(Whole { state: Mutex::new(state), join });
-        (0..parts).map(|i| Self { to: Some(To::Part(Arc::clone(&whole), i)) }).collect()
+        (0..).take(parts).map(|i| Self { to: Some(To::Part(Arc::clone(&whole), i)) }).collect()
     }
 
     /// Whether this is the reply of a part whose task has been answered already, because another part
@@ -316,15 +354,17 @@ impl<T> Reply<T> {
 
     /// Fixes the answer without telling the caller yet. `None` when other parts of the task are still
     /// missing, or the task has been answered already.
+    #[inline]
     pub fn settle(mut self, result: TaskResult<T>) -> Option<Settled<T>> {
         match self.to.take()? {
             To::Ticket(cell) => Some(Settled { cell, result: Some(result) }),
-            To::Part(whole, part) => whole.settle(part, result),
+            To::Part(whole, part) => whole.settle(part as usize, result),
         }
     }
 }
 
 impl<T> Whole<T> {
+    #[inline]
     fn settle(&self, part: usize, result: TaskResult<T>) -> Option<Settled<T>> {
         let (reply, result) = {
             let mut state = self.state.lock();
@@ -345,6 +385,7 @@ impl<T> Whole<T> {
 }
 
 impl<T> Drop for Reply<T> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(to) = self.to.take() {
             Self { to: Some(to) }.answer(Err(TaskError::ShutDown));
@@ -365,13 +406,15 @@ impl<T> Settled<T> {
     }
 
     /// Completes the ticket.
+    #[inline]
     pub fn deliver(self) {}
 
     /// Completes all tickets, and only then wakes who waits for them: a caller with several tasks in the
     /// batch finds all of its answers when it wakes, instead of going to sleep again for each.
-    pub(crate) fn deliver_all(settled: impl IntoIterator<Item = Self>) {
+    #[inline]
+    pub(crate) fn deliver_all(settled: &mut [Self]) {
         let mut wakes: SmallVec<[Wake; 8]> = SmallVec::new();
-        for mut settled in settled {
+        for settled in settled {
             if let Some(result) = settled.result.take() {
                 let wake = settled.cell.complete(result);
                 if !matches!(wake.0, Waiter::Nobody) {
@@ -383,6 +426,7 @@ impl<T> Settled<T> {
 }
 
 impl<T> Drop for Settled<T> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(result) = self.result.take() {
             self.cell.complete(result);

@@ -93,6 +93,8 @@ pub(crate) struct Cut<T> {
     pub(crate) parts: Vec<Vec<T>>,
     /// Rows of each task.
     pub(crate) rows: SmallVec<[usize; 1]>,
+    /// For each task an empty vector for its outputs, or none.
+    pub(crate) vectors: Vec<Vec<T>>,
     /// When each task was submitted.
     pub(crate) submitted: SmallVec<[Instant; 1]>,
     /// When the tasks were cut from their pool.
@@ -117,6 +119,7 @@ impl<T> Cut<T> {
             urgency,
             parts: batch.inputs,
             rows,
+            vectors: batch.vectors,
             submitted,
             left_queue: now,
             chosen: now,
@@ -155,6 +158,10 @@ impl<T> Cut<T> {
             let mut keep = next();
             parts.retain(|_| keep());
         }
+        if self.vectors.len() == self.rows.len() {
+            let mut keep = next();
+            self.vectors.retain(|_| keep());
+        }
         let (mut row, mut time) = (next(), next());
         self.rows.retain(|_| row());
         self.submitted.retain(|_| time());
@@ -175,6 +182,7 @@ impl<T> Cut<T> {
             flight: Flight::new(self.flight.pool, second, true),
             urgency: self.urgency,
             parts: self.parts.iter_mut().map(|parts| parts.split_off(middle)).collect(),
+            vectors: self.vectors.split_off(middle.min(self.vectors.len())),
             rows: self.rows.drain(middle..).collect(),
             submitted: self.submitted.drain(middle..).collect(),
             left_queue: self.left_queue,
@@ -258,7 +266,7 @@ mod tests {
             .collect();
         let inputs = vec![(0..tasks.len() as u64).collect()];
         let urgency = Urgency { priority: Priority::NORMAL, since: now };
-        Cut::new(PoolId(0), urgency, Batch { inputs, tasks }, now)
+        Cut::new(PoolId(0), urgency, Batch { inputs, tasks, vectors: Vec::new() }, now)
     }
 
     #[test]

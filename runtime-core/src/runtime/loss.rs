@@ -85,7 +85,7 @@ impl<D: Device> Core<D> {
             settled.extend(self.settle_unrun(&flight, &TaskError::DeviceLost(loss.clone())));
         }
         self.observe(|observer| observer.lost(loss));
-        Settled::deliver_all(settled);
+        Settled::deliver_all(&mut settled);
         self.status.notify();
         self.bells.wake_all();
     }

@@ -33,23 +33,26 @@ pub(crate) fn hand_off<D: Device>(
 
 /// Answers every task of a batch that is over.
 pub(crate) fn answer<D: Device>(core: &Core<D>, done: Done<D::Tensor>, begun: Instant) {
-    let Done { batch, inputs, outputs } = done;
+    let Done { mut batch, inputs, outputs } = done;
     drop(inputs);
     let Some(station) = core.stations.get(batch.flight.pool.index()) else { return };
     let (batch, error) = match outputs {
         Err(error) => (batch, error),
-        Ok(outputs) => match core.at_work(&batch.flight, || scatter(core, station, &batch, outputs)) {
-            Ok(parts) => {
-                if let Some(trial) = &batch.trial {
-                    trial.succeeded();
+        Ok(outputs) => {
+            let vectors = std::mem::take(&mut batch.vectors);
+            match core.at_work(&batch.flight, || scatter(core, station, &batch.rows, outputs, vectors)) {
+                Ok(tasks) => {
+                    if let Some(trial) = &batch.trial {
+                        trial.succeeded();
+                    }
+                    return settle(core, station, &batch, begun, tasks.into_iter().map(Ok));
                 }
-                return settle(core, station, &batch, begun, parts.into_iter().map(Ok));
+                Err(error) => match core.failed(batch, error) {
+                    Some(Done { batch, outputs: Err(error), .. }) => (batch, error),
+                    _ => return,
+                },
             }
-            Err(error) => match core.failed(batch, error) {
-                Some(Done { batch, outputs: Err(error), .. }) => (batch, error),
-                _ => return,
-            },
-        },
+        }
     };
     let (pool, tasks, rows) = (station.pool.name(), batch.rows.len(), batch.total_rows());
     tracing::warn!(pool, rows, tasks, %error, "batch failed, going on with the next");
@@ -94,15 +97,17 @@ fn settle<D: Device>(
             ..BatchEvent::new(batch.flight.pool, station.pass, &batch.submitted, batch.left_queue)
         });
     });
-    Settled::deliver_all(settled);
+    Settled::deliver_all(&mut settled);
 }
 
-/// Cuts the outputs of a batch into the outputs of its tasks.
+/// Cuts the outputs of a batch into the outputs of its tasks, which have this many rows, and puts them into the tasks'
+/// vectors.
 fn scatter<D: Device>(
     core: &Core<D>,
     station: &Station<D>,
-    batch: &Cut<D::Tensor>,
+    rows: &[usize],
     outputs: Vec<D::Tensor>,
+    vectors: Vec<Vec<D::Tensor>>,
 ) -> Result<SmallVec<[Vec<D::Tensor>; 1]>, BatchError> {
     let info = core.infos.get(station.block);
     let expected = info.and_then(|info| match station.pass {
@@ -112,7 +117,7 @@ fn scatter<D: Device>(
     if let Some(expected) = expected.filter(|&expected| expected != outputs.len()) {
         return Err(BatchError::WrongOutputs { expected, got: outputs.len() });
     }
-    let expected = batch.total_rows();
+    let expected = rows.iter().sum();
     for (output, tensor) in outputs.iter().enumerate() {
         let got = core.on_device("describe", |device| device.describe(tensor))?.rows().unwrap_or(0);
         if got != expected {
@@ -120,10 +125,11 @@ fn scatter<D: Device>(
         }
     }
     let arity = outputs.len();
-    let mut tasks: SmallVec<[Vec<D::Tensor>; 1]> = SmallVec::with_capacity(batch.rows.len());
-    tasks.resize_with(batch.rows.len(), || Vec::with_capacity(arity));
+    let mut tasks: SmallVec<[Vec<D::Tensor>; 1]> = SmallVec::from_vec(vectors);
+    tasks.iter_mut().for_each(Vec::clear);
+    tasks.resize_with(rows.len(), || Vec::with_capacity(arity));
     for (at, output) in outputs.into_iter().enumerate() {
-        let parts = core.on_device("scatter", |device| device.scatter(output, &batch.rows))?;
+        let parts = core.on_device("scatter", |device| device.scatter(output, rows))?;
         if parts.len() != tasks.len() {
             return Err(BatchError::Device {
                 operation: "scatter",

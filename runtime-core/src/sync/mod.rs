@@ -44,6 +44,7 @@ impl<T> Mutex<T> {
     }
 
     /// Takes the lock.
+    #[inline]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -54,6 +55,7 @@ impl<T> Mutex<T> {
 /// # Errors
 ///
 /// What a panic said.
+#[inline]
 pub fn guarded<R>(call: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|payload| panic_message(&*payload))
 }

@@ -17,7 +17,7 @@ mod programs {
     use skep_runtime_core::sync::Mutex;
     use skep_runtime_core::{Cancel, Priority, Reply, RuntimeId, TaskError, TaskKey};
     use std::pin::Pin;
-    use std::sync::Arc;
+    use std::sync::{Arc, Weak};
     use std::task::Context;
     use std::time::Duration;
 
@@ -43,8 +43,8 @@ mod programs {
     pub(super) fn an_answer_meets_a_drop() {
         let pool = Arc::new(Cancelled::default());
         let key = TaskKey { priority: Priority::NORMAL, seq: 3 };
-        let (ticket, reply) = Reply::pair();
-        let ticket = ticket.cancels(Arc::clone(&pool) as Arc<_>, key);
+        let (ticket, reply) = Reply::pair_in(Arc::downgrade(&pool) as Weak<_>);
+        ticket.queued(key, Duration::ZERO);
         let dropping = spawn(move || drop(ticket));
         // The value is dropped with whichever end is the last.
         let value = Arc::new(());

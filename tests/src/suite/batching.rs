@@ -226,7 +226,9 @@ pub fn a_pool_that_has_no_batch_after_all_is_looked_at_again<S: Subject>() {
         let block = builder.block(block).unwrap();
         let (ticket, reply) = Reply::pair();
         let task = BatchTask { rows: 1, submitted: clock.now(), deadline: None, reply };
-        let batch = Batch { inputs: vec![columns(&*device, &[3.0])], tasks: vec![task] };
+        // More vectors than tasks, and not empty: nothing of that is in the answer.
+        let vectors = vec![columns(&*device, &[4.0]), columns(&*device, &[5.0])];
+        let batch = Batch { inputs: vec![columns(&*device, &[3.0])], tasks: vec![task], vectors };
         let (asked, was_asked) = channel();
         let pool = Arc::new(Shy::<S::Device> {
             wait_until: clock.now() + DELAY,
