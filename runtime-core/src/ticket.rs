@@ -129,16 +129,18 @@ impl<T> Cell<T> {
     }
 
     #[inline]
-    fn complete(&self, result: TaskResult<T>) -> Wake {
+    fn complete(&self, result: TaskResult<T>) -> Option<Wake> {
         let mut state = self.state.lock();
-        let waiter = match &mut *state {
-            State::Pending(waiter) => std::mem::replace(waiter, Waiter::Nobody),
-            State::Done(_) | State::Taken => Waiter::Nobody,
+        let wake = match &mut *state {
+            State::Pending(waiter @ (Waiter::Thread(_) | Waiter::Task(_))) => {
+                Some(Wake(std::mem::replace(waiter, Waiter::Nobody)))
+            }
+            State::Pending(Waiter::Nobody) | State::Done(_) | State::Taken => None,
         };
         *state = State::Done(result);
         drop(state);
         self.done.store(true, Ordering::Release);
-        Wake(waiter)
+        wake
     }
 }
 
@@ -361,6 +363,16 @@ impl<T> Reply<T> {
             To::Part(whole, part) => whole.settle(part as usize, result),
         }
     }
+
+    /// The same, with the answer in a list: it is large, and what a call returns is copied.
+    #[inline]
+    pub(crate) fn settle_into(mut self, result: TaskResult<T>, settled: &mut SmallVec<[Settled<T>; 1]>) {
+        match self.to.take() {
+            Some(To::Ticket(cell)) => settled.push(Settled { cell, result: Some(result) }),
+            Some(To::Part(whole, part)) => settled.extend(whole.settle(part as usize, result)),
+            None => {}
+        }
+    }
 }
 
 impl<T> Whole<T> {
@@ -416,10 +428,7 @@ impl<T> Settled<T> {
         let mut wakes: SmallVec<[Wake; 8]> = SmallVec::new();
         for settled in settled {
             if let Some(result) = settled.result.take() {
-                let wake = settled.cell.complete(result);
-                if !matches!(wake.0, Waiter::Nobody) {
-                    wakes.push(wake);
-                }
+                wakes.extend(settled.cell.complete(result));
             }
         }
     }

@@ -73,12 +73,10 @@ fn settle<D: Device>(
     results: impl Iterator<Item = TaskResult<D::Tensor>>,
 ) {
     let mut failed = false;
-    let mut settled: SmallVec<[_; 1]> = SmallVec::with_capacity(batch.rows.len());
+    let mut settled = SmallVec::with_capacity(batch.rows.len());
     for (reply, result) in batch.flight.take().zip(results) {
         failed |= result.is_err();
-        if let Some(answer) = reply.settle(result) {
-            settled.push(answer);
-        }
+        reply.settle_into(result, &mut settled);
     }
     core.land(&batch.flight, (!failed).then(|| batch.total_rows()));
 
