@@ -309,7 +309,7 @@ impl<D: Device> Inner<D> {
         // A deadline past all time is none.
         let deadline = deadline.and_then(|from_now| submitted.checked_add(from_now));
         let priority = priority.unwrap_or(self.options.priority);
-        let (ticket, reply) = Reply::pair_in(Arc::downgrade(self) as Weak<dyn Cancel>);
+        let (ticket, reply) = Reply::pair_in(Arc::downgrade(self) as Weak<dyn Cancel>, priority);
         let reply = Some(reply);
         Ok(Candidate { inputs, rows, free, parts, priority, submitted, deadline, ticket, reply })
     }
@@ -362,7 +362,7 @@ impl<D: Device> Inner<D> {
         }
         let bell = if news { state.ring() } else { None };
         drop(state);
-        candidate.ticket.queued(key, spin.unwrap_or_default());
+        candidate.ticket.queued(key.seq, spin.unwrap_or_default());
         if let Some(bell) = bell {
             bell.ring();
         }

@@ -29,7 +29,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -76,7 +76,7 @@ struct Cell<T> {
 struct Origin {
     /// Not counted among the pool's holders: the pool holds the other end.
     pool: Weak<dyn Cancel>,
-    priority: AtomicI32,
+    priority: Priority,
     /// [`UNQUEUED`](Self::UNQUEUED) before it is in the queue. Written by whoever makes the ticket, before anybody else
     /// has it.
     seq: AtomicU64,
@@ -89,7 +89,7 @@ impl Origin {
 
     fn key(&self) -> Option<TaskKey> {
         let seq = self.seq.load(Relaxed);
-        (seq != Self::UNQUEUED).then(|| TaskKey { priority: Priority(self.priority.load(Relaxed)), seq })
+        (seq != Self::UNQUEUED).then_some(TaskKey { priority: self.priority, seq })
     }
 }
 
@@ -163,14 +163,14 @@ impl Drop for Wake {
 }
 
 impl<T> Ticket<T> {
-    /// For the pool of [`Reply::pair_in`]: says which task dropping this ticket cancels, and for how long a thread
-    /// that waits looks for the answer before it sleeps: as long as [`Doorbell::spin`](crate::Doorbell::spin) says
-    /// where no other task waits in the pool, so that this one may be answered soon; else not at all.
+    /// For the pool of [`Reply::pair_in`]: gives the task's number in its queue, by which dropping this ticket cancels
+    /// it, and for how long a thread that waits looks for the answer before it sleeps: as long as
+    /// [`Doorbell::spin`](crate::Doorbell::spin) says where no other task waits in the pool, so that this one may be
+    /// answered soon; else not at all.
     #[inline]
-    pub fn queued(&self, task: TaskKey, spin: Duration) {
+    pub fn queued(&self, seq: u64, spin: Duration) {
         if let Some(origin) = &self.0.origin {
-            origin.priority.store(task.priority.0, Relaxed);
-            origin.seq.store(task.seq, Relaxed);
+            origin.seq.store(seq, Relaxed);
             origin.spin.store(u32::try_from(spin.as_micros()).unwrap_or(u32::MAX), Relaxed);
         }
     }
@@ -309,9 +309,9 @@ impl<T> Reply<T> {
 
     /// The same for a task of a pool, which says with [`Ticket::queued`] when it is in its queue.
     #[inline]
-    pub fn pair_in(pool: Weak<dyn Cancel>) -> (Ticket<T>, Self) {
-        let (priority, spin) = (AtomicI32::new(0), AtomicU32::new(0));
-        Self::with_origin(Some(Origin { pool, priority, seq: AtomicU64::new(Origin::UNQUEUED), spin }))
+    pub fn pair_in(pool: Weak<dyn Cancel>, priority: Priority) -> (Ticket<T>, Self) {
+        let (seq, spin) = (AtomicU64::new(Origin::UNQUEUED), AtomicU32::new(0));
+        Self::with_origin(Some(Origin { pool, priority, seq, spin }))
     }
 
     #[inline]

@@ -187,7 +187,7 @@ impl Doorbell {
     }
 
     /// How long a thread that waits for an answer of this runtime looks for it before it sleeps, for
-    /// [`Ticket::spins`](crate::Ticket::spins).
+    /// [`Ticket::queued`](crate::Ticket::queued).
     pub fn spin(&self) -> Duration {
         self.bells.spin
     }
