@@ -1,12 +1,26 @@
 //! A queue by priority, first in first out within one priority, from the middle of which can be taken.
 //!
-//! Taking from the middle leaves a hole that is passed over later. The first and the last place of a lane
-//! are never holes, and a lane with more holes than items closes them up, so both the cost per operation
+//! A lane is cut into segments of as many rows as a batch may have, so that a batch of a long queue leaves as one
+//! buffer, in a time that does not depend on how many tasks it has: callers wait for the lock under which it leaves.
+//!
+//! Taking from the middle leaves a hole that is passed over later. The first and the last place of a segment
+//! are never holes, and a segment with more holes than items closes them up, so both the cost per operation
 //! (amortised) and the memory stay in proportion to the items.
 
 use skep_runtime_core::{Priority, TaskKey};
 use smallvec::SmallVec;
 use std::collections::VecDeque;
+
+/// So many items share a segment whatever their rows, since a segment has a buffer of its own.
+const FEWEST: usize = 16;
+
+/// What waits in a lane. Neither changes while it does.
+pub(crate) trait Item {
+    /// Its share of a batch.
+    fn rows(&self) -> usize;
+    /// Whether it needs a look before it runs.
+    fn is_special(&self) -> bool;
+}
 
 pub(crate) struct Lanes<V> {
     /// No lane is empty.
@@ -21,12 +35,50 @@ pub(crate) type Places<V> = VecDeque<(u64, Option<V>)>;
 
 struct Lane<V> {
     priority: Priority,
+    /// What is taken next. Not empty.
+    head: Segment<V>,
+    /// What comes after it, in segments that are not empty.
+    tail: VecDeque<Segment<V>>,
+}
+
+struct Segment<V> {
     /// By sequence number.
     places: Places<V>,
     items: usize,
+    /// Rows of all items.
+    rows: usize,
+    /// Items that need a look.
+    special: usize,
 }
 
-impl<V> Lane<V> {
+impl<V: Item> Segment<V> {
+    fn new(places: Places<V>) -> Self {
+        Self { places, items: 0, rows: 0, special: 0 }
+    }
+
+    #[inline]
+    fn push(&mut self, seq: u64, item: V) {
+        self.items += 1;
+        self.rows += item.rows();
+        self.special += usize::from(item.is_special());
+        self.places.push_back((seq, Some(item)));
+    }
+
+    fn first(&self) -> Option<(u64, &V)> {
+        let (seq, item) = self.places.front()?;
+        Some((*seq, item.as_ref()?))
+    }
+
+    /// Accounts for items that have left.
+    fn forget_all(&mut self, items: &[V]) {
+        for item in items {
+            self.items -= 1;
+            self.rows -= item.rows();
+            self.special -= usize::from(item.is_special());
+        }
+        self.trim();
+    }
+
     fn trim(&mut self) {
         while self.places.front().is_some_and(|(_, item)| item.is_none()) {
             self.places.pop_front();
@@ -40,54 +92,72 @@ impl<V> Lane<V> {
     }
 }
 
-impl<V> Lanes<V> {
-    pub(crate) fn new() -> Self {
-        Self { by_priority: SmallVec::new(), len: 0, spare: VecDeque::new() }
+impl<V: Item> Lane<V> {
+    fn segments(&self) -> impl Iterator<Item = &Segment<V>> {
+        std::iter::once(&self.head).chain(&self.tail)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.len
+    fn segments_mut(&mut self) -> impl Iterator<Item = &mut Segment<V>> {
+        std::iter::once(&mut self.head).chain(&mut self.tail)
+    }
+
+    fn first(&self) -> Option<(TaskKey, &V)> {
+        let (seq, item) = self.head.first()?;
+        Some((TaskKey { priority: self.priority, seq }, item))
+    }
+
+    /// Takes the segment that is next off, where there is another one.
+    fn next_segment(&mut self) -> Option<Segment<V>> {
+        Some(std::mem::replace(&mut self.head, self.tail.pop_front()?))
+    }
+}
+
+impl<V: Item> Lanes<V> {
+    pub(crate) fn new() -> Self {
+        Self { by_priority: SmallVec::new(), len: 0, spare: VecDeque::new() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Adds an item whose sequence number is higher than any before.
+    /// Adds an item whose sequence number is higher than any before. `most` are the rows of a batch.
     #[inline]
-    pub(crate) fn push(&mut self, key: TaskKey, item: V) {
+    pub(crate) fn push(&mut self, key: TaskKey, item: V, most: usize) {
         let at = match self.by_priority.binary_search_by_key(&key.priority, |lane| lane.priority) {
             Ok(at) => at,
             Err(at) => {
-                let places = std::mem::take(&mut self.spare);
-                self.by_priority.insert(at, Lane { priority: key.priority, places, items: 0 });
+                let head = Segment::new(std::mem::take(&mut self.spare));
+                self.by_priority.insert(at, Lane { priority: key.priority, head, tail: VecDeque::new() });
                 at
             }
         };
         let lane = &mut self.by_priority[at];
-        lane.places.push_back((key.seq, Some(item)));
-        lane.items += 1;
+        let last = lane.tail.back_mut().unwrap_or(&mut lane.head);
+        if last.items >= FEWEST && last.rows.saturating_add(item.rows()) > most {
+            let mut segment = Segment::new(VecDeque::with_capacity(last.items));
+            segment.push(key.seq, item);
+            lane.tail.push_back(segment);
+        } else {
+            last.push(key.seq, item);
+        }
         self.len += 1;
     }
 
     /// The most urgent item.
     pub(crate) fn first(&self) -> Option<(TaskKey, &V)> {
-        Self::head(self.by_priority.first()?)
+        self.by_priority.first()?.first()
     }
 
     /// The first item of each priority.
     pub(crate) fn heads(&self) -> impl Iterator<Item = (TaskKey, &V)> {
-        self.by_priority.iter().filter_map(Self::head)
+        self.by_priority.iter().filter_map(Lane::first)
     }
 
     /// Every item, in no order that matters.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &V> {
-        self.by_priority.iter().flat_map(|lane| &lane.places).filter_map(|(_, item)| item.as_ref())
-    }
-
-    fn head(lane: &Lane<V>) -> Option<(TaskKey, &V)> {
-        let (seq, item) = lane.places.front()?;
-        Some((TaskKey { priority: lane.priority, seq: *seq }, item.as_ref()?))
+        let segments = self.by_priority.iter().flat_map(Lane::segments);
+        segments.flat_map(|segment| &segment.places).filter_map(|(_, item)| item.as_ref())
     }
 
     /// Takes the only item, if there are no others.
@@ -95,40 +165,59 @@ impl<V> Lanes<V> {
         if self.len != 1 {
             return None;
         }
-        let lane = self.by_priority.first_mut()?;
-        let (_, item) = lane.places.pop_front()?;
-        lane.items = 0;
+        let (_, item) = self.by_priority.first_mut()?.head.places.pop_front()?;
         self.len = 0;
-        self.drop_lane_if_empty(0);
+        self.drop_lane(0);
         item
     }
 
-    /// Takes all items at once, where they have one priority; `spare` becomes the buffer for those to come.
-    /// Callers wait for the lock under which this happens, and this takes the same time however many there are.
-    pub(crate) fn take_all(&mut self, spare: impl FnOnce() -> Places<V>) -> Option<Places<V>> {
-        let [lane] = &mut *self.by_priority else { return None };
-        let places = std::mem::take(&mut lane.places);
-        lane.items = 0;
-        self.len = 0;
-        self.drop_lane_if_empty(0);
-        self.spare = spare();
-        Some(places)
+    /// Takes the first items, as many as fit into `room` rows, if they happen to be a segment of which none needs a
+    /// look. Gives their buffer, how many they are, and their rows. `spare` becomes the buffer for those to come where
+    /// the lane is empty then.
+    pub(crate) fn take_segment(
+        &mut self,
+        room: usize,
+        spare: impl FnOnce() -> Places<V>,
+    ) -> Option<(Places<V>, usize, usize)> {
+        let lane = self.by_priority.first()?;
+        let (head, next) = (&lane.head, lane.tail.front().or(self.by_priority.get(1).map(|lane| &lane.head)));
+        let next = next.and_then(Segment::first).map(|(_, item)| item.rows());
+        if head.special > 0
+            || head.rows > room
+            || next.is_some_and(|next| head.rows.saturating_add(next) <= room)
+        {
+            return None;
+        }
+        let lane = self.by_priority.first_mut()?;
+        let segment = if let Some(segment) = lane.next_segment() {
+            segment
+        } else {
+            let segment = std::mem::replace(&mut lane.head, Segment::new(VecDeque::new()));
+            self.drop_lane(0);
+            self.spare = spare();
+            segment
+        };
+        self.len -= segment.items;
+        Some((segment.places, segment.items, segment.rows))
     }
 
     /// Takes items, the most urgent first, up to the first one that is not wanted.
-    pub(crate) fn take_while<E: Extend<V>>(&mut self, mut wanted: impl FnMut(&V) -> bool, taken: &mut E) {
+    pub(crate) fn take_while(&mut self, mut wanted: impl FnMut(&V) -> bool, taken: &mut Vec<V>) {
         while let Some(lane) = self.by_priority.first_mut() {
+            let segment = &mut lane.head;
             let unwanted =
-                lane.places.iter().position(|(_, item)| item.as_ref().is_some_and(|item| !wanted(item)));
-            let before = lane.items;
-            let places = lane.places.drain(..unwanted.unwrap_or(lane.places.len()));
-            taken.extend(places.filter_map(|(_, item)| item).inspect(|_| lane.items -= 1));
-            self.len -= before - lane.items;
+                segment.places.iter().position(|(_, item)| item.as_ref().is_some_and(|item| !wanted(item)));
+            let from = taken.len();
+            let places = segment.places.drain(..unwanted.unwrap_or(segment.places.len()));
+            taken.extend(places.filter_map(|(_, item)| item));
+            segment.forget_all(&taken[from..]);
+            self.len -= taken.len() - from;
             if unwanted.is_some() {
-                lane.trim();
                 return;
             }
-            self.drop_lane_if_empty(0);
+            if lane.next_segment().is_none() {
+                self.drop_lane(0);
+            }
         }
     }
 
@@ -139,43 +228,62 @@ impl<V> Lanes<V> {
             return Vec::new();
         };
         let lane = &mut self.by_priority[at];
-        let from = lane.places.partition_point(|(seq, _)| *seq < key.seq);
+        let before = |segment: &Segment<V>| segment.places.back().is_some_and(|(seq, _)| *seq < key.seq);
+        let passed = if before(&lane.head) { 1 + lane.tail.partition_point(before) } else { 0 };
         let mut removed = Vec::new();
-        for (seq, place) in lane.places.range_mut(from..) {
-            match place.take_if(|item| belongs(*seq, item)) {
-                Some(item) => removed.push(item),
-                None if place.is_some() => break,
-                None => {}
+        for segment in lane.segments_mut().skip(passed) {
+            let from = segment.places.partition_point(|(seq, _)| *seq < key.seq);
+            let first = removed.len();
+            let mut over = false;
+            for (seq, place) in segment.places.range_mut(from..) {
+                match place.take_if(|item| belongs(*seq, item)) {
+                    Some(item) => removed.push(item),
+                    None if place.is_some() => {
+                        over = true;
+                        break;
+                    }
+                    None => {}
+                }
+            }
+            segment.forget_all(&removed[first..]);
+            if over {
+                break;
             }
         }
-        self.account(at, removed)
+        self.close_up(at, removed.len());
+        removed
     }
 
     /// Takes every item for which `unwanted` says so.
     pub(crate) fn take_if(&mut self, mut unwanted: impl FnMut(&V) -> bool) -> Vec<V> {
         let mut taken = Vec::new();
         for at in (0..self.by_priority.len()).rev() {
-            let places = &mut self.by_priority[at].places;
-            let removed = places.iter_mut().filter_map(|(_, item)| item.take_if(|item| unwanted(item)));
-            let removed = removed.collect();
-            taken.extend(self.account(at, removed));
+            let from = taken.len();
+            for segment in self.by_priority[at].segments_mut() {
+                let of_segment = taken.len();
+                let places = segment.places.iter_mut();
+                taken.extend(places.filter_map(|(_, item)| item.take_if(|item| unwanted(item))));
+                segment.forget_all(&taken[of_segment..]);
+            }
+            self.close_up(at, taken.len() - from);
         }
         taken
     }
 
-    fn account(&mut self, at: usize, removed: Vec<V>) -> Vec<V> {
+    /// Drops the segments of a lane that have become empty with the last `removed` items, and the lane where it has.
+    fn close_up(&mut self, at: usize, removed: usize) {
+        self.len -= removed;
         let lane = &mut self.by_priority[at];
-        lane.items -= removed.len();
-        lane.trim();
-        self.len -= removed.len();
-        self.drop_lane_if_empty(at);
-        removed
+        if lane.tail.iter().any(|segment| segment.items == 0) {
+            lane.tail.retain(|segment| segment.items > 0);
+        }
+        if lane.head.items == 0 && lane.next_segment().is_none() {
+            self.drop_lane(at);
+        }
     }
 
-    fn drop_lane_if_empty(&mut self, at: usize) {
-        if self.by_priority[at].items == 0 {
-            self.spare = self.by_priority.remove(at).places;
-        }
+    fn drop_lane(&mut self, at: usize) {
+        self.spare = self.by_priority.remove(at).head.places;
     }
 }
 
@@ -183,24 +291,37 @@ impl<V> Lanes<V> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeMap;
+
+    impl Item for u64 {
+        fn rows(&self) -> usize {
+            if self.is_multiple_of(5) { 3 } else { 1 }
+        }
+
+        fn is_special(&self) -> bool {
+            self % 11 == 7
+        }
+    }
+
+    /// Rows of a batch.
+    const MOST: usize = 20;
 
     #[derive(Clone, Debug)]
     enum Step {
         Push(i32),
         Take(usize),
         TakeOnly,
-        TakeAll,
+        TakeSegment(usize),
         Remove(usize),
         TakeMultiplesOf(u64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            4 => (-2i32..3).prop_map(Step::Push),
+            12 => prop_oneof![4 => Just(0), 1 => -2i32..3].prop_map(Step::Push),
             2 => (0usize..6).prop_map(Step::Take),
             1 => Just(Step::TakeOnly),
-            1 => Just(Step::TakeAll),
+            2 => (0usize..40).prop_map(Step::TakeSegment),
             2 => (0usize..64).prop_map(Step::Remove),
             1 => (2u64..5).prop_map(Step::TakeMultiplesOf),
         ]
@@ -208,14 +329,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_sorted_map(steps in prop::collection::vec(step(), 0..400)) {
+        fn agrees_with_a_sorted_map(steps in prop::collection::vec(step(), 0..600)) {
             let mut lanes = Lanes::new();
             let mut model = BTreeMap::new();
             for (step, seq) in steps.into_iter().zip(0u64..) {
                 match step {
                     Step::Push(priority) => {
                         let key = TaskKey { priority: Priority(priority), seq };
-                        lanes.push(key, seq);
+                        lanes.push(key, seq, MOST);
                         model.insert(key, seq);
                     }
                     Step::Take(count) => {
@@ -228,14 +349,20 @@ mod tests {
                         let expected = if model.len() == 1 { model.pop_first() } else { None };
                         prop_assert_eq!(lanes.take_only(), expected.map(|(_, v)| v));
                     }
-                    Step::TakeAll => {
-                        let priorities = model.keys().map(|key| key.priority).collect::<BTreeSet<_>>().len();
-                        let taken = lanes.take_all(VecDeque::new);
-                        prop_assert_eq!(taken.is_some(), priorities == 1);
-                        if let Some(taken) = taken {
+                    Step::TakeSegment(room) => {
+                        let mut left = room;
+                        let fits = |v: &u64| {
+                            let fits = left >= v.rows();
+                            left -= if fits { v.rows() } else { 0 };
+                            fits
+                        };
+                        let expected: Vec<_> = model.values().copied().take_while(fits).collect();
+                        if let Some((taken, items, rows)) = lanes.take_segment(room, VecDeque::new) {
                             let taken: Vec<_> = taken.into_iter().filter_map(|(_, item)| item).collect();
-                            let expected: Vec<_> = std::mem::take(&mut model).into_values().collect();
-                            prop_assert_eq!(taken, expected);
+                            prop_assert_eq!((items, rows), (taken.len(), taken.iter().map(Item::rows).sum()));
+                            prop_assert!(!taken.iter().any(Item::is_special));
+                            prop_assert_eq!(&taken, &expected);
+                            model.retain(|_, v| !taken.contains(v));
                         }
                     }
                     Step::Remove(nth) => {
@@ -256,22 +383,54 @@ mod tests {
                 }
                 prop_assert_eq!(lanes.len, model.len());
                 prop_assert_eq!(lanes.first().map(|(k, v)| (k, *v)), model.first_key_value().map(|(k, v)| (*k, *v)));
-                let places: usize = lanes.by_priority.iter().map(|lane| lane.places.len()).sum();
-                prop_assert!(places <= 2 * lanes.len + 16 * lanes.by_priority.len());
+                for segment in lanes.by_priority.iter().flat_map(Lane::segments) {
+                    let items = || segment.places.iter().filter_map(|(_, item)| item.as_ref());
+                    prop_assert!(segment.items > 0 && segment.places.len() <= 2 * segment.items + 16);
+                    prop_assert!(segment.rows <= MOST || segment.items <= FEWEST);
+                    prop_assert_eq!(segment.items, items().count());
+                    prop_assert_eq!(segment.rows, items().map(Item::rows).sum::<usize>());
+                    prop_assert_eq!(segment.special, items().filter(|item| item.is_special()).count());
+                }
             }
         }
     }
 
+    /// One-row items, none special.
+    struct Plain(u64);
+
+    impl Item for Plain {
+        fn rows(&self) -> usize {
+            1
+        }
+        fn is_special(&self) -> bool {
+            false
+        }
+    }
+
+    fn plain(count: u64, most: usize) -> Lanes<Plain> {
+        let mut lanes = Lanes::new();
+        for seq in 0..count {
+            lanes.push(TaskKey { priority: Priority::NORMAL, seq }, Plain(seq), most);
+        }
+        lanes
+    }
+
+    #[test]
+    fn a_long_queue_leaves_in_whole_batches() {
+        let mut lanes = plain(3 * 64 + 5, 64);
+        let mut take = || lanes.take_segment(64, VecDeque::new).map(|(_, items, _)| items);
+        assert_eq!([take(), take(), take(), take()], [Some(64), Some(64), Some(64), Some(5)]);
+        assert_eq!(lanes.len, 0);
+    }
+
     #[test]
     fn items_that_belong_together_are_removed_together() {
-        let mut lanes = Lanes::new();
-        for seq in 0..6 {
-            lanes.push(TaskKey { priority: Priority::NORMAL, seq }, (seq / 3, seq));
-        }
-        let removed = lanes.remove(TaskKey { priority: Priority::NORMAL, seq: 0 }, |_, (task, _)| *task == 0);
-        assert_eq!(removed, [(0, 0), (0, 1), (0, 2)]);
+        let mut lanes = plain(40, FEWEST);
+        let removed = lanes.remove(TaskKey { priority: Priority::NORMAL, seq: 10 }, |_, item| item.0 < 35);
+        assert_eq!(removed.iter().map(|item| item.0).collect::<Vec<_>>(), (10..35).collect::<Vec<_>>());
         let mut taken = Vec::new();
         lanes.take_while(|_| true, &mut taken);
-        assert_eq!(taken[0], (1, 3));
+        let left: Vec<_> = taken.iter().map(|item| item.0).collect();
+        assert_eq!(left, (0..10).chain(35..40).collect::<Vec<_>>());
     }
 }

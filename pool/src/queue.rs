@@ -14,8 +14,6 @@ struct Group<T> {
     free: Dims,
     lanes: Lanes<Queued<T>>,
     rows: usize,
-    /// Tasks that may turn out not to be worth running, or are parts.
-    special: usize,
 }
 
 impl<T> Group<T> {
@@ -72,7 +70,7 @@ impl<T> Queue<T> {
     #[inline]
     pub(crate) fn push(&mut self, free: &Dims, key: TaskKey, item: Queued<T>, options: &PoolOptions) -> bool {
         let at = self.groups.iter().position(|group| same(&group.free, free)).unwrap_or_else(|| {
-            self.groups.push(Group { free: free.clone(), lanes: Lanes::new(), rows: 0, special: 0 });
+            self.groups.push(Group { free: free.clone(), lanes: Lanes::new(), rows: 0 });
             self.groups.len() - 1
         });
         let group = &mut self.groups[at];
@@ -81,8 +79,7 @@ impl<T> Queue<T> {
         self.tasks += usize::from(item.is_last());
         self.next_seq = key.seq + 1;
         group.rows += item.rows;
-        group.special += usize::from(item.is_special());
-        group.lanes.push(key, item);
+        group.lanes.push(key, item, options.max_rows);
         let first = group.lanes.first().is_some_and(|(first, _)| first == key);
         first || (before < options.min_rows && group.rows >= options.min_rows)
     }
@@ -129,7 +126,7 @@ impl<T> Queue<T> {
             let room = options.max_rows.min(most_rows);
             let taken = match self.groups[at].lanes.take_only() {
                 Some(item) => self.only(at, now, item),
-                None => self.take_whole(at, room, &spare).or_else(|| self.take_some(at, now, room)),
+                None => self.take_segment(at, room, &spare).or_else(|| self.take_some(at, now, room)),
             };
             self.drop_group_if_empty(at);
             if taken.is_some() {
@@ -151,22 +148,19 @@ impl<T> Queue<T> {
         None
     }
 
-    /// Takes a whole group where it fits and none of its tasks needs a look.
-    fn take_whole(
+    /// Takes a batch that is one segment of a lane, if it happens to be.
+    fn take_segment(
         &mut self,
         at: usize,
         room: usize,
         spare: impl Fn() -> Places<Queued<T>>,
     ) -> Option<Taken<T>> {
         let group = self.groups.get_mut(at)?;
-        if group.rows > room || group.special > 0 {
-            return None;
-        }
-        let tasks = group.lanes.len();
-        let places = group.lanes.take_all(spare)?;
-        self.rows -= std::mem::take(&mut group.rows);
+        let (places, tasks, rows) = group.lanes.take_segment(room, spare)?;
+        group.rows -= rows;
+        self.rows -= rows;
         self.tasks -= tasks;
-        Some(Taken::Whole(places, tasks))
+        Some(Taken::Segment(places, tasks))
     }
 
     fn take_some(&mut self, at: usize, now: Instant, mut room: usize) -> Option<Taken<T>> {
@@ -256,7 +250,6 @@ impl<T> Queue<T> {
 
     fn forget(&mut self, at: usize, item: &Queued<T>) {
         self.groups[at].rows -= item.rows;
-        self.groups[at].special -= usize::from(item.is_special());
         self.rows -= item.rows;
         self.tasks -= usize::from(item.is_last());
     }

@@ -1,6 +1,6 @@
 //! A task in the queue, and the batch that becomes of those that are taken out of it.
 
-use crate::lanes::Places;
+use crate::lanes::{Item, Places};
 use skep_runtime_core::{Batch, BatchTask, Reply};
 use std::time::Instant;
 
@@ -27,6 +27,17 @@ impl PartOf {
     pub(crate) const WHOLE: Self = Self { before: 0, after: 0 };
 }
 
+impl<T> Item for Queued<T> {
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether it is a part, or may be moot some day.
+    fn is_special(&self) -> bool {
+        self.deadline.is_some() || self.reply.is_part()
+    }
+}
+
 impl<T> Queued<T> {
     pub(crate) fn expired(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= now)
@@ -35,11 +46,6 @@ impl<T> Queued<T> {
     /// Whether it is the last of its task, whose place in the queue is free once this has left.
     pub(crate) fn is_last(&self) -> bool {
         self.part.after == 0
-    }
-
-    /// Whether it is a part, or may be moot some day.
-    pub(crate) fn is_special(&self) -> bool {
-        self.deadline.is_some() || self.reply.is_part()
     }
 
     /// Running it would help nobody.
@@ -52,8 +58,8 @@ impl<T> Queued<T> {
 pub(crate) enum Taken<T> {
     /// The only one of a group.
     One(Queued<T>),
-    /// All of a group, and how many they are.
-    Whole(Places<Queued<T>>, usize),
+    /// All of a segment, and how many they are.
+    Segment(Places<Queued<T>>, usize),
     Some(Vec<Queued<T>>),
 }
 
@@ -62,7 +68,7 @@ impl<T> Taken<T> {
     pub(crate) fn into_batch(self) -> (Batch<T>, Places<Queued<T>>) {
         match self {
             Self::One(item) => (batch_of_one(item), Places::new()),
-            Self::Whole(mut places, tasks) => {
+            Self::Segment(mut places, tasks) => {
                 let items = places.drain(..).filter_map(|(_, item)| item);
                 (batch_of(tasks, items), places)
             }
