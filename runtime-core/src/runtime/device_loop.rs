@@ -66,6 +66,8 @@ pub(crate) fn device_loop<D: Device>(
 ) {
     let mut estimates = Estimates(vec![None; core.stations.len()]);
     let mut spin = Spin::new();
+    // What had been heard when there was nothing to do the last time.
+    let mut idle = None;
     loop {
         while let Some(job) = core.jobs.pop() {
             job(blocks);
@@ -86,7 +88,8 @@ pub(crate) fn device_loop<D: Device>(
             },
             Next::Idle(heard) => {
                 let news = || core.bells.rung() != heard || core.jobs.are_waiting();
-                if !spin.until(core.settings.spin, news) {
+                // A ring that is counted and not sent yet looks like news, again and again.
+                if idle.replace(heard) == Some(heard) || !spin.until(core.settings.spin, news) {
                     sleep(core, None);
                 }
                 continue;
