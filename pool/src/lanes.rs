@@ -424,6 +424,11 @@ mod tests {
     }
 
     #[test]
+    fn items_share_a_segment_where_batches_are_small() {
+        assert_eq!(plain(40, 1).by_priority[0].segments().count(), 40_usize.div_ceil(FEWEST));
+    }
+
+    #[test]
     fn items_that_belong_together_are_removed_together() {
         let mut lanes = plain(40, FEWEST);
         let removed = lanes.remove(TaskKey { priority: Priority::NORMAL, seq: 10 }, |_, item| item.0 < 35);
