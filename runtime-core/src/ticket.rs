@@ -363,16 +363,6 @@ impl<T> Reply<T> {
             To::Part(whole, part) => whole.settle(part as usize, result),
         }
     }
-
-    /// The same, with the answer in a list: it is large, and what a call returns is copied.
-    #[inline]
-    pub(crate) fn settle_into(mut self, result: TaskResult<T>, settled: &mut SmallVec<[Settled<T>; 1]>) {
-        match self.to.take() {
-            Some(To::Ticket(cell)) => settled.push(Settled { cell, result: Some(result) }),
-            Some(To::Part(whole, part)) => settled.extend(whole.settle(part as usize, result)),
-            None => {}
-        }
-    }
 }
 
 impl<T> Whole<T> {

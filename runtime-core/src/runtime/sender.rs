@@ -73,10 +73,10 @@ fn settle<D: Device>(
     results: impl Iterator<Item = TaskResult<D::Tensor>>,
 ) {
     let mut failed = false;
-    let mut settled = SmallVec::with_capacity(batch.rows.len());
+    let mut settled: SmallVec<[_; 1]> = SmallVec::with_capacity(batch.rows.len());
     for (reply, result) in batch.flight.take().zip(results) {
         failed |= result.is_err();
-        reply.settle_into(result, &mut settled);
+        settled.extend(reply.settle(result));
     }
     core.land(&batch.flight, (!failed).then(|| batch.total_rows()));
 
