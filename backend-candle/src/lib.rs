@@ -41,11 +41,12 @@ pub use device::{CandleDevice, CpuOptions};
 pub use registry::Registry;
 pub use skep_pool as pool;
 pub use skep_runtime_core as runtime;
-pub use skep_runtime_core::toolkit::{
+pub use skep_stats as stats;
+pub use skep_toolkit as toolkit;
+pub use skep_toolkit::{
     AdamW, BlockError, Config, ConfigError, Optimizer, ParameterError, RegistryError, RestoreError, Schedule,
     Setting, Sgd, StepError, WeightsError,
 };
-pub use skep_stats as stats;
 
 /// What most applications use.
 pub mod prelude {

@@ -2,7 +2,7 @@
 
 use crate::block::CandleBlock;
 use crate::blocks;
-use skep_runtime_core::toolkit::Kinds;
+use skep_toolkit::Kinds;
 use std::path::PathBuf;
 
 /// Makes blocks of registered kinds.
@@ -24,7 +24,7 @@ use std::path::PathBuf;
 /// # use skep_backend_candle::blocks::{self, Activation};
 /// # Ok::<(), skep_backend_candle::runtime::BoxError>(())
 /// ```
-pub type Registry = skep_runtime_core::toolkit::Registry<CandleBlock>;
+pub type Registry = skep_toolkit::Registry<CandleBlock>;
 
 impl Kinds for CandleBlock {
     fn add_defaults(registry: &mut Registry) {

@@ -3,7 +3,7 @@
 use crate::block::VarBuilder;
 use crate::device::torch_dims;
 use skep_runtime_core::BoxError;
-use skep_runtime_core::toolkit::Init;
+use skep_toolkit::Init;
 use tch::{TchError, Tensor};
 
 /// A tensor that holds one number, to compute with: tch's methods that take a plain number

@@ -63,11 +63,12 @@ pub use device::{CpuOptions, TchDevice};
 pub use registry::Registry;
 pub use skep_pool as pool;
 pub use skep_runtime_core as runtime;
-pub use skep_runtime_core::toolkit::{
+pub use skep_stats as stats;
+pub use skep_toolkit as toolkit;
+pub use skep_toolkit::{
     AdamW, BlockError, Config, ConfigError, Init, Optimizer, ParameterError, RegistryError, RestoreError,
     Schedule, Setting, Sgd, StepError, WeightsError,
 };
-pub use skep_stats as stats;
 pub use tch;
 
 /// What most applications use.

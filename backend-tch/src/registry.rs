@@ -2,7 +2,7 @@
 
 use crate::block::TchBlock;
 use crate::blocks;
-use skep_runtime_core::toolkit::Kinds;
+use skep_toolkit::Kinds;
 use std::path::PathBuf;
 
 /// Makes blocks of registered kinds.
@@ -24,7 +24,7 @@ use std::path::PathBuf;
 /// # use skep_backend_tch::blocks::{self, Activation};
 /// # Ok::<(), skep_backend_tch::runtime::BoxError>(())
 /// ```
-pub type Registry = skep_runtime_core::toolkit::Registry<TchBlock>;
+pub type Registry = skep_toolkit::Registry<TchBlock>;
 
 impl Kinds for TchBlock {
     fn add_defaults(registry: &mut Registry) {

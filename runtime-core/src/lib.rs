@@ -52,14 +52,11 @@ mod runtime;
 
 mod event;
 
-pub mod checkpoint;
-
 mod clock;
 mod error;
 pub mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-pub mod toolkit;
 
 pub use backend::{Backend, BlockInfo, BlockState};
 pub use clock::{Clock, SystemClock};

@@ -1,7 +1,7 @@
 //! What a backend brings to the suite.
 
-use skep_runtime_core::toolkit::{AdamW, Config, Optimizer, Schedule, Sgd};
 use skep_runtime_core::{Backend, Device};
+use skep_toolkit::{AdamW, Config, Optimizer, Schedule, Sgd};
 
 /// A backend under test.
 pub trait Subject: 'static {

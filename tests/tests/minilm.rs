@@ -6,11 +6,11 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
 
 use skep_pool::{PoolOptions, Serve, ServeOptions};
-use skep_runtime_core::toolkit::Config;
 use skep_runtime_core::{Backend, DType, Device, HostTensor, RuntimeBuilder};
 use skep_stats::Stats;
 use skep_tests::Learner;
 use skep_tests::kit::{Columns, answer, drain};
+use skep_toolkit::Config;
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
 

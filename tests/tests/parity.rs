@@ -7,12 +7,12 @@
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use skep_runtime_core::checkpoint::{CheckpointDir, encode};
-use skep_runtime_core::toolkit::{AdamW, Config, Optimizer, Schedule};
 use skep_runtime_core::{Backend, BlockState, Device};
 use skep_tests::Learner;
 use skep_tests::backends::{Candle, Tch};
 use skep_tests::kit::{Columns, Figure, figures};
+use skep_toolkit::checkpoint::{CheckpointDir, encode};
+use skep_toolkit::{AdamW, Config, Optimizer, Schedule};
 use std::fs;
 
 const OUTPUTS: f32 = 1e-5;

@@ -1,10 +1,10 @@
-//! candle's words for the first values of parameters, in those of the [`toolkit`](skep_runtime_core::toolkit):
+//! candle's words for the first values of parameters, in those of the [`toolkit`](skep_toolkit):
 //! candle's generator on the processor takes no seed.
 
 use candle_core::Shape;
 use candle_nn::Init;
 use candle_nn::init::NormalOrUniform;
-use skep_runtime_core::toolkit;
+use skep_toolkit as toolkit;
 
 pub(super) fn first_values(seed: u64, name: &str, dims: &Shape, init: Init) -> Vec<f32> {
     let init = match init {

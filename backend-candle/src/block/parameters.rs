@@ -8,7 +8,7 @@ use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use skep_runtime_core::Device;
 use skep_runtime_core::sync::Mutex;
-use skep_runtime_core::toolkit::{ParameterError, Weights, WeightsError};
+use skep_toolkit::{ParameterError, Weights, WeightsError};
 use std::collections::BTreeMap;
 use std::mem;
 use std::path::Path;

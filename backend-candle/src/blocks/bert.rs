@@ -3,8 +3,8 @@
 use crate::block::CandleBlock;
 use candle_core::{D, DType as CandleDType, Result, Tensor};
 use candle_transformers::models::bert::{BertModel, Config as ModelConfig};
-use skep_runtime_core::toolkit::{Config, ConfigError, schema};
 use skep_runtime_core::{DType, Dim, TensorSpec};
+use skep_toolkit::{Config, ConfigError, schema};
 use std::path::{Path, PathBuf};
 
 /// The largest number that `config.json` may hold for a size: it keeps a torn or hostile file from asking for

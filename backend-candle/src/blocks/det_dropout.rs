@@ -5,8 +5,8 @@ use crate::block::CandleBlock;
 use crate::layers::linear;
 use candle_core::Tensor;
 use candle_nn::Module;
-use skep_runtime_core::toolkit::{Config, ConfigError, check_sizes, schema};
 use skep_runtime_core::{DType, TensorSpec};
+use skep_toolkit::{Config, ConfigError, check_sizes, schema};
 
 /// `x` `[batch, input]` and `mask` `[batch, hidden]` to `y` `[batch, output]`, all f32:
 /// `y = fc2(fc1(x) * mask / (1 - probability))`.

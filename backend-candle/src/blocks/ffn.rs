@@ -5,8 +5,8 @@ use crate::block::CandleBlock;
 use crate::layers::linear;
 use candle_core::Tensor;
 use candle_nn::Module;
-use skep_runtime_core::toolkit::{Config, ConfigError, check_sizes, schema};
 use skep_runtime_core::{DType, TensorSpec};
+use skep_toolkit::{Config, ConfigError, check_sizes, schema};
 
 /// `x` `[batch, input]` to `y` `[batch, output]`, both f32.
 ///

@@ -14,7 +14,7 @@ pub use bert::Bert;
 pub use det_dropout::DetDropout;
 pub use ffn::Ffn;
 pub use nop::{Nop, NopDelay};
-pub use skep_runtime_core::toolkit::{Activation, UnknownActivation};
+pub use skep_toolkit::{Activation, UnknownActivation};
 pub use transformer::Transformer;
 
 /// What comes out between two linear layers.

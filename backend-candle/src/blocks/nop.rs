@@ -2,8 +2,8 @@
 
 use crate::block::CandleBlock;
 use candle_core::Tensor;
-use skep_runtime_core::toolkit::{Config, ConfigError, check_sizes, schema};
 use skep_runtime_core::{DType, TensorSpec};
+use skep_toolkit::{Config, ConfigError, check_sizes, schema};
 use std::time::Duration;
 
 /// `x` `[batch, size]` to `y`, which is `x`, both f32.

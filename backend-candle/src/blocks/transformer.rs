@@ -5,8 +5,8 @@ use crate::block::CandleBlock;
 use crate::layers::{LayerNorm, SelfAttention, linear};
 use candle_core::Tensor;
 use candle_nn::Module;
-use skep_runtime_core::toolkit::{Config, ConfigError, check_sizes, schema};
 use skep_runtime_core::{DType, Dim, TensorSpec};
+use skep_toolkit::{Config, ConfigError, check_sizes, schema};
 
 /// `x` `[batch, positions, size]` to `y` of the same dims, both f32, without dropout: a layer of the encoder
 /// of Vaswani et al., "Attention is all you need", 2017, with the norms after the additions.

@@ -5,8 +5,8 @@ mod failure;
 mod threads;
 
 use candle_core::{Device as Place, DeviceLocation, Tensor};
-use skep_runtime_core::toolkit::memory;
 use skep_runtime_core::{Device, DeviceError, Dims, HostTensor, MemoryInfo, TensorInfo};
+use skep_toolkit::memory;
 
 /// How the processor is used.
 ///

@@ -1,11 +1,11 @@
-//! One step of an optimizer, whose settings and memory are those of the [`toolkit`](skep_runtime_core::toolkit).
+//! One step of an optimizer, whose settings and memory are those of the [`toolkit`](skep_toolkit).
 
 mod rule;
 
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 use skep_runtime_core::BoxError;
-use skep_runtime_core::toolkit::Stepper;
+use skep_toolkit::Stepper;
 use std::collections::BTreeMap;
 
 /// Steps the parameters that have a gradient. The others stay as they are.
@@ -44,7 +44,7 @@ fn global_norm(variables: &BTreeMap<String, Var>, gradients: &GradStore) -> cand
 mod tests {
     use super::*;
     use candle_core::Device as Place;
-    use skep_runtime_core::toolkit::{AdamW, Optimizer, Sgd};
+    use skep_toolkit::{AdamW, Optimizer, Sgd};
 
     #[test]
     fn what_is_remembered_holds_no_graph() {

@@ -1,7 +1,7 @@
 //! How one parameter follows its gradient.
 
 use candle_core::{Result, Tensor, Var};
-use skep_runtime_core::toolkit::{AdamW, Pace, Rule, Sgd};
+use skep_toolkit::{AdamW, Pace, Rule, Sgd};
 
 pub(super) fn step(pace: &Pace, var: &Var, gradient: &Tensor, memory: &mut [Tensor]) -> Result<()> {
     match &pace.rule {

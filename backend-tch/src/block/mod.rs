@@ -6,8 +6,8 @@ use crate::device::TchDevice;
 use crate::optim::{self, Step};
 use crate::shim::{self, GradMode};
 use parameters::{Found, Parameters};
-use skep_runtime_core::toolkit::{BlockError, Optimizer, Stepper, check_gradients, state};
 use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, Device, HostTensor, Schema};
+use skep_toolkit::{BlockError, Optimizer, Stepper, check_gradients, state};
 use std::path::PathBuf;
 use tch::{TchError, Tensor};
 

@@ -3,8 +3,8 @@
 use super::{Activation, activate};
 use crate::block::{TchBlock, VarBuilder};
 use crate::layers::{LayerNorm, Linear, SelfAttention, linear, number};
-use skep_runtime_core::toolkit::{Config, ConfigError, Init, schema};
 use skep_runtime_core::{BoxError, DType, Dim, TensorSpec};
+use skep_toolkit::{Config, ConfigError, Init, schema};
 use std::path::{Path, PathBuf};
 use tch::{Kind, TchError, Tensor};
 

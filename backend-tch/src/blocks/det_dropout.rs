@@ -3,8 +3,8 @@
 
 use crate::block::TchBlock;
 use crate::layers::{linear, number};
-use skep_runtime_core::toolkit::{Config, ConfigError, check_sizes, schema};
 use skep_runtime_core::{DType, TensorSpec};
+use skep_toolkit::{Config, ConfigError, check_sizes, schema};
 use tch::Tensor;
 
 /// `x` `[batch, input]` and `mask` `[batch, hidden]` to `y` `[batch, output]`, all f32:

@@ -3,8 +3,8 @@
 use super::{Activation, activate};
 use crate::block::TchBlock;
 use crate::layers::linear;
-use skep_runtime_core::toolkit::{Config, ConfigError, check_sizes, schema};
 use skep_runtime_core::{DType, TensorSpec};
+use skep_toolkit::{Config, ConfigError, check_sizes, schema};
 use tch::Tensor;
 
 /// `x` `[batch, input]` to `y` `[batch, output]`, both f32.

@@ -15,7 +15,7 @@ pub use bert::Bert;
 pub use det_dropout::DetDropout;
 pub use ffn::Ffn;
 pub use nop::{Nop, NopDelay};
-pub use skep_runtime_core::toolkit::{Activation, UnknownActivation};
+pub use skep_toolkit::{Activation, UnknownActivation};
 pub use torch_script::{ScriptError, TorchScript};
 pub use transformer::Transformer;
 

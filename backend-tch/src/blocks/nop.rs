@@ -1,8 +1,8 @@
 //! Blocks that compute nothing, to measure what the runtime itself costs.
 
 use crate::block::TchBlock;
-use skep_runtime_core::toolkit::{Config, ConfigError, check_sizes, schema};
 use skep_runtime_core::{DType, TensorSpec};
+use skep_toolkit::{Config, ConfigError, check_sizes, schema};
 use std::time::Duration;
 use tch::Tensor;
 

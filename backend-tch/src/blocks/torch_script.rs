@@ -2,8 +2,8 @@
 
 use crate::block::{Layers, TchBlock, VarBuilder};
 use crate::shim::{self, Script};
-use skep_runtime_core::toolkit::{Config, ConfigError, schema};
 use skep_runtime_core::{BoxError, DType, Dim, Schema, TensorSpec};
+use skep_toolkit::{Config, ConfigError, schema};
 use std::cell::Cell;
 use std::fs::File;
 use std::io;

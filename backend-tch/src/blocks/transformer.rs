@@ -3,8 +3,8 @@
 use super::{Activation, activate};
 use crate::block::TchBlock;
 use crate::layers::{LayerNorm, SelfAttention, linear};
-use skep_runtime_core::toolkit::{Config, ConfigError, check_sizes, schema};
 use skep_runtime_core::{DType, Dim, TensorSpec};
+use skep_toolkit::{Config, ConfigError, check_sizes, schema};
 use tch::Tensor;
 
 /// `x` `[batch, positions, size]` to `y` of the same dims, both f32, without dropout: a layer of the encoder

@@ -6,8 +6,8 @@ mod threads;
 
 use crate::shim::{self, JoinError};
 use failure::Unavailable;
-use skep_runtime_core::toolkit::memory;
 use skep_runtime_core::{BoxError, DType, Device, DeviceError, HostTensor, MemoryInfo, TensorInfo};
+use skep_toolkit::memory;
 use tch::{Device as TorchDevice, TchError, Tensor};
 
 pub(crate) use bytes::torch_dims;

@@ -1,10 +1,10 @@
-//! One step of an optimizer, whose settings and memory are those of the [`toolkit`](skep_runtime_core::toolkit).
+//! One step of an optimizer, whose settings and memory are those of the [`toolkit`](skep_toolkit).
 
 mod rule;
 
 use crate::layers::number;
 use skep_runtime_core::BoxError;
-use skep_runtime_core::toolkit::{Pace, Stepper};
+use skep_toolkit::{Pace, Stepper};
 use tch::{TchError, Tensor};
 
 /// One parameter and where it is to go.

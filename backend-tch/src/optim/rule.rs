@@ -1,7 +1,7 @@
 //! How one parameter follows its gradient, in place.
 
 use crate::layers::number;
-use skep_runtime_core::toolkit::{AdamW, Pace, Rule, Sgd};
+use skep_toolkit::{AdamW, Pace, Rule, Sgd};
 use tch::{TchError, Tensor};
 
 pub(super) fn step(

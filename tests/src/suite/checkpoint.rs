@@ -4,7 +4,7 @@ use super::training::{INPUTS, OUTPUTS, Trained, distance, random};
 use crate::kit::drain;
 use crate::subject::{Learner, Learning};
 use skep_runtime_core::Device;
-use skep_runtime_core::checkpoint::{CheckpointDir, Checkpointer, restore_all, save_all};
+use skep_toolkit::checkpoint::{CheckpointDir, Checkpointer, restore_all, save_all};
 use std::fs;
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use super::schedule::Schedule;
 /// How a block's parameters follow their gradients. What the steps need to remember is kept by the block.
 ///
 /// ```
-/// use skep_runtime_core::toolkit::{AdamW, Optimizer, Schedule};
+/// use skep_toolkit::{AdamW, Optimizer, Schedule};
 ///
 /// let optimizer = Optimizer::adamw(AdamW { learning_rate: 3e-4, ..AdamW::default() })
 ///     .with_schedule(Schedule::WarmupLinear { warmup: 100, total: 10_000 })

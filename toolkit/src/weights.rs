@@ -1,8 +1,8 @@
 //! Parameters from a safetensors file.
 
 use crate::checkpoint::dtype_of_file;
-use crate::tensor::HostTensor;
 use safetensors::SafeTensors;
+use skep_runtime_core::HostTensor;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

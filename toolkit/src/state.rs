@@ -1,10 +1,10 @@
 //! The state of a block, out to plain bytes and back.
 
 use super::stepper::Stepper;
-use crate::backend::BlockState;
-use crate::device::Device;
-use crate::error::BoxError;
-use crate::tensor::{DType, HostTensor};
+use skep_runtime_core::BlockState;
+use skep_runtime_core::BoxError;
+use skep_runtime_core::Device;
+use skep_runtime_core::{DType, HostTensor};
 use std::collections::BTreeMap;
 
 const STEP: &str = "step";

@@ -1,6 +1,6 @@
 //! How much memory the machine has, where the operating system tells in files (Linux).
 
-use crate::device::MemoryInfo;
+use skep_runtime_core::MemoryInfo;
 use std::fs::read_to_string;
 use std::sync::OnceLock;
 

@@ -1,10 +1,10 @@
 //! The bytes of a checkpoint.
 
 use super::CheckpointError;
-use crate::backend::BlockState;
-use crate::tensor::{DType, HostTensor};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+use skep_runtime_core::BlockState;
+use skep_runtime_core::{DType, HostTensor};
 use std::collections::{BTreeMap, HashMap};
 
 /// Optimizer tensors stand under this prefix; parameters under their plain names.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 /// that it does not know.
 ///
 /// ```
-/// use skep_runtime_core::toolkit::Config;
+/// use skep_toolkit::Config;
 ///
 /// let config: Config = "input=64, hidden=128, activation=relu".parse()?;
 /// assert_eq!(config, Config::new().with("input", 64).with("hidden", 128).with("activation", "relu"));
@@ -17,7 +17,7 @@ use std::str::FromStr;
 ///
 /// let error = config.required::<usize>("activation").unwrap_err();
 /// assert_eq!(error.to_string(), "`activation` is `relu`, expected a whole number");
-/// # Ok::<(), skep_runtime_core::toolkit::ConfigError>(())
+/// # Ok::<(), skep_toolkit::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config(BTreeMap<String, String>);

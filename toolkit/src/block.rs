@@ -1,9 +1,9 @@
 //! What blocks check before they compute.
 
 use super::config::ConfigError;
-use crate::device::Device;
-use crate::error::BoxError;
-use crate::schema::{Schema, TensorSpec};
+use skep_runtime_core::BoxError;
+use skep_runtime_core::Device;
+use skep_runtime_core::{Schema, TensorSpec};
 
 /// Why a block could not do what it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -26,7 +26,7 @@ pub trait Kinds: Sized + 'static {
 /// safetensors file that all parameters are taken from).
 ///
 /// ```
-/// use skep_runtime_core::toolkit::{Config, Kinds, Registry};
+/// use skep_toolkit::{Config, Kinds, Registry};
 /// # use std::path::PathBuf;
 ///
 /// struct Gate {

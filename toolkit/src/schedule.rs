@@ -3,7 +3,7 @@
 /// The factor that the learning rate is multiplied by.
 ///
 /// ```
-/// use skep_runtime_core::toolkit::Schedule;
+/// use skep_toolkit::Schedule;
 ///
 /// let schedule = Schedule::WarmupLinear { warmup: 4, total: 12 };
 /// let factors: Vec<f64> = [0, 1, 3, 4, 8, 12, 100].map(|step| schedule.factor(step)).to_vec();

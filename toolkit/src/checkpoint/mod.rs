@@ -1,6 +1,6 @@
 //! State on disk: what was saved existed, and what is torn is never loaded.
 //!
-//! A block's state is copied between two batches ([`Handle::state`](crate::Handle::state)), so a file never
+//! A block's state is copied between two batches ([`Handle::state`](skep_runtime_core::Handle::state)), so a file never
 //! mixes two steps. It is written to a temporary file, synced and renamed, so a file under its final name
 //! is whole, and it carries a checksum in case the disk disagrees. The last few are kept; loading takes the
 //! newest that is whole.
@@ -9,7 +9,7 @@
 //! other backends read them.
 //!
 //! ```
-//! use skep_runtime_core::checkpoint::CheckpointDir;
+//! use skep_toolkit::checkpoint::CheckpointDir;
 //! use skep_runtime_core::{BlockState, HostTensor};
 //!
 //! # let folder = tempfile::tempdir()?;
@@ -31,7 +31,7 @@ pub(crate) use file::dtype_of_file;
 pub use file::{decode, encode};
 pub use periodic::{Checkpointer, restore_all, save_all};
 
-use crate::error::ControlError;
+use skep_runtime_core::ControlError;
 use std::path::PathBuf;
 use std::sync::Arc;
 

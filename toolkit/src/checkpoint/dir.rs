@@ -2,7 +2,7 @@
 
 use super::CheckpointError;
 use super::file::{decode, encode};
-use crate::backend::BlockState;
+use skep_runtime_core::BlockState;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -151,8 +151,8 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::HostTensor;
     use proptest::prelude::*;
+    use skep_runtime_core::HostTensor;
 
     fn state(value: f32) -> BlockState {
         let mut state = BlockState::default();

@@ -2,8 +2,8 @@
 
 use super::CheckpointError;
 use super::dir::CheckpointDir;
-use crate::device::Device;
-use crate::runtime::Handle;
+use skep_runtime_core::Device;
+use skep_runtime_core::Handle;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;

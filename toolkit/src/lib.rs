@@ -2,11 +2,13 @@
 //! optimizers as numbers, saved state.
 //!
 //! Two backends that both take these from here read the same configurations, files and checkpoints, draw the
-//! same first parameters, and take the same training steps. An application finds what it needs of this module in
-//! its backend crate.
+//! same first parameters, and take the same training steps. An application finds all of it in its backend crate,
+//! as `toolkit`.
+#![forbid(unsafe_code)]
 
 mod activation;
 mod block;
+pub mod checkpoint;
 mod config;
 mod init;
 pub mod memory;
