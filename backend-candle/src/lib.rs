@@ -55,7 +55,7 @@ pub mod prelude {
     };
     pub use candle_core::Tensor;
     pub use skep_runtime_core::{
-        Backend, BlockState, DType, Device, Dim, HostTensor, Priority, Schema, TensorSpec, Ticket,
+        Backend, BlockState, DType, Device, Dim, HostTensor, Priority, Schema, TensorOps, TensorSpec, Ticket,
     };
 }
 

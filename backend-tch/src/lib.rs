@@ -77,7 +77,7 @@ pub mod prelude {
         AdamW, Config, CpuOptions, Layers, Optimizer, Registry, Schedule, Sgd, TchBlock, TchDevice,
     };
     pub use skep_runtime_core::{
-        Backend, BlockState, DType, Device, Dim, HostTensor, Priority, Schema, TensorSpec, Ticket,
+        Backend, BlockState, DType, Device, Dim, HostTensor, Priority, Schema, TensorOps, TensorSpec, Ticket,
     };
     pub use tch::Tensor;
 }

@@ -26,14 +26,15 @@
 #![forbid(unsafe_code)]
 
 mod admission;
-mod contract;
-mod lanes;
+mod enter;
 mod options;
-mod pool;
 mod queue;
-mod queued;
+mod runtime_side;
 mod serve;
+mod shared;
+mod task;
+mod task_pool;
 
 pub use options::PoolOptions;
-pub use pool::TaskPool;
-pub use serve::{Block, Serve, ServeOptions};
+pub use serve::{Serve, ServeOptions, Served};
+pub use task_pool::TaskPool;

@@ -92,7 +92,7 @@ proptest! {
                 Step::Cut(most_rows) => {
                     contract.look(clock.now());
                     for task in contract.cut(clock.now(), most_rows).into_iter().flat_map(|batch| batch.tasks) {
-                        let outputs = vec![FakeTensor::new(DType::F32, &[task.rows, 1], Vec::new())];
+                        let outputs = vec![FakeTensor::new(DType::F32, &[task.header.rows, 1], Vec::new())];
                         cut += u64::from(task.reply.settle(Ok(outputs)).is_some());
                     }
                 }

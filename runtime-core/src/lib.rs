@@ -11,7 +11,7 @@
 //!
 //! 1. **submit**: a caller hands a [`Request`] to a pool ([`Submit`]). It is checked against the block's
 //!    [`Schema`]; a bad one comes back as [`Refused`], a good one is answered through its [`Ticket`].
-//! 2. **queue**: it waits in its [`Pool`] by [`Priority`]. A pool with news rings its [`Doorbell`].
+//! 2. **queue**: it waits in its [`Pool`](pool::Pool) by [`Priority`]. A pool with news rings its [`Doorbell`](pool::Doorbell).
 //! 3. **choose**: when there is room, the most urgent pool is found, and only then is its batch cut.
 //! 4. **gather**: [`Device::gather`] joins the inputs and places them on the device.
 //! 5. **run**: the device thread calls [`Backend::forward`] or [`Backend::backward`], and does nothing else.
@@ -27,7 +27,7 @@
 //! builder.block(FnBlock::rows("double", 1, |x: &[FakeTensor]| Ok(vec![x[0].map(|v| 2.0 * v)])))?;
 //! // With skep-pool, `builder.serve(block, options)` also makes the block's pools.
 //! let runtime = builder.start()?;
-//! assert!(runtime.is_running());
+//! assert!(runtime.handle().is_running());
 //! runtime.shutdown(Shutdown::Drain, Duration::from_secs(1))?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -37,41 +37,54 @@
 //! `testing` adds [`testing`]: a fake device, blocks made of closures, and a clock that a test moves.
 #![forbid(unsafe_code)]
 
-mod priority;
-mod schema;
-mod submit;
-mod tensor;
-mod ticket;
-
-mod pool;
-
-mod backend;
-mod device;
-
+mod contract;
+mod policy;
 mod runtime;
-
-mod event;
-
-mod clock;
-mod error;
+#[doc(hidden)]
 pub mod sync;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use backend::{Backend, BlockInfo, BlockState};
-pub use clock::{Clock, SystemClock};
-pub use device::{Device, MemoryInfo, Pass};
-pub use error::{
-    BatchError, BoxError, ControlError, DeviceError, DeviceLoss, Refused, SchemaError, ShutdownError,
-    StartError, SubmitError, TaskError,
-};
-pub use event::{BatchEvent, Observer, Unrun};
-pub use pool::{Batch, BatchTask, Counts, FailureRules, Look, Meter, Pool, PoolId, Shutdown};
-pub use priority::{Priority, Urgency};
-pub use runtime::{
-    BlockId, Doorbell, Handle, Health, Ready, RunningRuntime, Runtime, RuntimeBuilder, RuntimeId,
-};
-pub use schema::{Dim, Schema, Shape, TensorSpec};
-pub use submit::{Inputs, Request, Submit};
-pub use tensor::{DType, Dims, HostTensor, TensorInfo, WrongByteCount};
-pub use ticket::{Cancel, JoinParts, Reply, Settled, TaskKey, TaskResult, Ticket};
+/// The contract of a queue, for those who bring their own: callers and backends never meet it.
+///
+/// `skep-pool` has the queue that applications use.
+pub mod pool {
+    pub use crate::contract::answer::cell::{Cancel, TaskKey};
+    pub use crate::contract::answer::parts::JoinParts;
+    pub use crate::contract::answer::reply::{Reply, Settled, Unqueued};
+    pub use crate::contract::batch::{Batch, BatchTask};
+    pub use crate::contract::doorbell::{Doorbell, Ring};
+    pub use crate::contract::pool::{Look, Outlook, Pool};
+    pub use crate::policy::oldest_first::OldestFirst;
+    pub use crate::policy::rank::Rank;
+}
+
+pub use contract::answer::cell::TaskResult;
+pub use contract::answer::ticket::Ticket;
+pub use contract::backend::{Backend, BlockInfo, BlockState, Pass};
+pub use contract::clock::{Clock, SystemClock};
+pub use contract::device::{Device, MemoryInfo};
+pub use contract::dims::{Dim, Dims};
+pub use contract::error::batch::BatchError;
+pub use contract::error::cause::{BoxError, Chain};
+pub use contract::error::control::{ControlError, ShutdownError, StartError};
+pub use contract::error::device::DeviceError;
+pub use contract::error::device_loss::DeviceLoss;
+pub use contract::error::submit::{Refused, SchemaError, SubmitError};
+pub use contract::error::task::TaskError;
+pub use contract::event::{BatchEvent, Observer, Unrun};
+pub use contract::front::{Front, FrontError, HostFront, NamedTensors};
+pub use contract::id::{BlockId, PoolId, RuntimeId};
+pub use contract::meter::{Counts, Meter};
+pub use contract::pool::{FailureRules, Shutdown};
+pub use contract::priority::Priority;
+pub use contract::request::{Inputs, Request};
+pub use contract::schema::{Schema, Shape, TensorSpec};
+pub use contract::submit::Submit;
+pub use contract::task::TaskHeader;
+pub use contract::tensor::{DType, HostTensor, TensorInfo, WrongByteCount};
+pub use contract::tensor_ops::TensorOps;
+pub use runtime::builder::RuntimeBuilder;
+pub use runtime::handle::Handle;
+pub use runtime::running::{RunningRuntime, Runtime};
+pub use runtime::status::{Health, Ready};

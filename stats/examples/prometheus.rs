@@ -9,7 +9,7 @@
 //! [`Metrics::every`] publishes now and then.
 
 use metrics_exporter_prometheus::PrometheusBuilder;
-use skep_runtime_core::{BatchEvent, Counts, Meter, Observer, Pass, PoolId};
+use skep_runtime_core::{BatchEvent, Counts, Meter, Observer, Pass, PoolId, TaskHeader};
 use skep_stats::{Metrics, Stats};
 use std::error::Error;
 use std::io::Write;
@@ -44,11 +44,12 @@ impl Meter for Queue {
 /// Ten batches of nine tasks.
 fn play(observer: &dyn Observer) {
     let start = Instant::now();
-    observer.started("cpu", start, &[Arc::new(Queue)]);
+    observer.started("cpu", start);
+    observer.pool_added(PoolId::new(0), Arc::new(Queue));
     for batch in 1..=10 {
-        let submitted = [start; 9];
+        let headers = [TaskHeader::new(4, start); 9];
         let mut event =
-            BatchEvent::new(PoolId(0), Pass::Forward, &submitted, start + Duration::from_millis(batch));
+            BatchEvent::new(PoolId::new(0), Pass::Forward, &headers, start + Duration::from_millis(batch));
         event.device = Duration::from_millis(2);
         event.done = event.cut + event.device;
         (event.rows, event.tasks_succeeded) = (36, 9);

@@ -1,7 +1,7 @@
 //! Counting while the runtime works: one short lock of one pool per batch.
 
 use crate::snapshot::Snapshot;
-use crate::tally::Tally;
+use crate::tally::{Reading, Tally};
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::{BatchEvent, Counts, DeviceLoss, Meter, Observer, PoolId, Unrun};
 use std::sync::{Arc, OnceLock};
@@ -18,39 +18,38 @@ use std::time::Instant;
 pub struct Stats(Arc<Collector>);
 
 impl Stats {
-    /// Nothing counted yet.
+    /// Creates stats with nothing counted yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What to give to the builder of the runtime. A second runtime needs its own `Stats`.
+    /// Returns the observer for the builder of the runtime. A second runtime needs its own `Stats`.
     pub fn observer(&self) -> Arc<dyn Observer> {
         Arc::clone(&self.0) as Arc<dyn Observer>
     }
 
-    /// The numbers now.
+    /// Returns the numbers now.
     pub fn snapshot(&self) -> Snapshot {
         self.snapshot_at(Instant::now())
     }
 
-    /// The numbers now, where the runtime's clock says that it is `now`. For runtimes that do not run on
-    /// the system's clock.
+    /// Returns the numbers at `now` by the runtime's clock. For runtimes that do not run on the system's clock.
     pub fn snapshot_at(&self, now: Instant) -> Snapshot {
         let Some(run) = self.0.run.get() else { return Snapshot::default() };
         let until = self.0.stopped.get().copied().unwrap_or(now);
         Snapshot::new(&run.device, until.saturating_duration_since(run.started), self.pools())
     }
 
-    /// The name of each pool, and what was counted of it and by it.
-    pub(crate) fn pools(&self) -> impl Iterator<Item = (&str, Option<Box<Tally>>, Counts)> {
+    /// The numbers of each pool.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = Reading> {
         let lost = self.0.lost.get();
-        let pools = self.0.run.get().map_or(&[][..], |run| &run.pools);
-        pools.iter().enumerate().map(move |(i, pool)| {
+        let pools = self.0.pools.lock().clone();
+        pools.into_iter().flatten().enumerate().map(move |(i, pool)| {
             // In this order: a task that ends in between counts as in flight. The other way round, it could
             // end without having been submitted.
-            let tally = pool.tally.lock().clone();
-            let counts = lost.and_then(|lost| lost.get(i).copied());
-            (pool.meter.name(), tally, counts.unwrap_or_else(|| pool.meter.counts()))
+            let tally = pool.tally.as_ref().map(|tally| tally.lock().clone());
+            let counts = lost.and_then(|lost| lost.get(i).copied()).unwrap_or_else(|| pool.meter.counts());
+            Reading { meter: pool.meter, tally, counts }
         })
     }
 }
@@ -59,38 +58,60 @@ impl Stats {
 struct Collector {
     run: OnceLock<Run>,
     stopped: OnceLock<Instant>,
-    /// What the pools had counted when the device was lost. Since then they may count for another runtime.
+    /// At the places of their ids.
+    pools: Mutex<Vec<Option<PoolSlot>>>,
+    /// The counts of the pools when the device was lost. Since then they may count for another runtime.
     lost: OnceLock<Box<[Counts]>>,
 }
 
 struct Run {
     device: String,
     started: Instant,
-    pools: Box<[PoolSlot]>,
 }
 
+#[derive(Clone)]
 struct PoolSlot {
     meter: Arc<dyn Meter>,
+    generation: u32,
     /// `None` until the pool's first event.
-    tally: Mutex<Option<Box<Tally>>>,
+    tally: Option<Arc<Mutex<Tally>>>,
 }
 
 impl Collector {
-    fn with_tally(&self, pool: PoolId, change: impl FnOnce(&mut Tally)) {
-        // No slot: an event from before the start, or from a runtime that broke the contract.
-        if let Some(slot) = self.run.get().and_then(|run| run.pools.get(pool.index())) {
-            change(slot.tally.lock().get_or_insert_default());
-        }
+    fn with_tally(&self, id: PoolId, change: impl FnOnce(&mut Tally)) {
+        let tally = {
+            let mut pools = self.pools.lock();
+            // No slot: a pool that the observer was never told of, from a runtime that broke the contract.
+            let Some(Some(pool)) = pools.get_mut(id.index()) else { return };
+            if pool.generation != id.generation() {
+                return;
+            }
+            Arc::clone(pool.tally.get_or_insert_default())
+        };
+        change(&mut tally.lock());
     }
 }
 
 impl Observer for Collector {
-    fn started(&self, device: &str, at: Instant, pools: &[Arc<dyn Meter>]) {
-        let slot = |meter: &Arc<dyn Meter>| PoolSlot { meter: Arc::clone(meter), tally: Mutex::default() };
-        let run = Run { device: device.to_owned(), started: at, pools: pools.iter().map(slot).collect() };
-        if self.run.set(run).is_err() {
+    fn started(&self, device: &str, at: Instant) {
+        if self.run.set(Run { device: device.to_owned(), started: at }).is_err() {
             tracing::warn!(device, "stats already observe another runtime, give each runtime its own");
         }
+    }
+
+    fn pool_added(&self, id: PoolId, meter: Arc<dyn Meter>) {
+        let mut pools = self.pools.lock();
+        if pools.len() <= id.index() {
+            pools.resize(id.index() + 1, None);
+        }
+        let place = &mut pools[id.index()];
+        if let Some(pool) = place
+            && pool.generation >= id.generation()
+        {
+            // Another runtime's, of which `started` has warned.
+            return;
+        }
+        *place = Some(PoolSlot { meter, generation: id.generation(), tally: None });
     }
 
     fn batch(&self, event: &BatchEvent<'_>) {
@@ -102,8 +123,8 @@ impl Observer for Collector {
     }
 
     fn lost(&self, _loss: &DeviceLoss) {
-        let pools = self.run.get().map_or(&[][..], |run| &run.pools);
-        self.lost.set(pools.iter().map(|pool| pool.meter.counts()).collect()).ok();
+        let pools = self.pools.lock().clone();
+        self.lost.set(pools.iter().flatten().map(|pool| pool.meter.counts()).collect()).ok();
     }
 
     fn stopped(&self, at: Instant) {
@@ -118,6 +139,6 @@ mod tests {
 
     #[test]
     fn an_idle_pool_takes_32_bytes() {
-        assert_eq!(size_of::<PoolSlot>(), 32);
+        assert_eq!(size_of::<Option<PoolSlot>>(), 32);
     }
 }

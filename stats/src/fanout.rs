@@ -8,8 +8,16 @@ use std::time::Instant;
 pub struct Fanout(pub Vec<Arc<dyn Observer>>);
 
 impl Observer for Fanout {
-    fn started(&self, device: &str, at: Instant, pools: &[Arc<dyn Meter>]) {
-        self.0.iter().for_each(|observer| observer.started(device, at, pools));
+    fn started(&self, device: &str, at: Instant) {
+        self.0.iter().for_each(|observer| observer.started(device, at));
+    }
+
+    fn pool_added(&self, pool: PoolId, meter: Arc<dyn Meter>) {
+        self.0.iter().for_each(|observer| observer.pool_added(pool, Arc::clone(&meter)));
+    }
+
+    fn pool_removed(&self, pool: PoolId) {
+        self.0.iter().for_each(|observer| observer.pool_removed(pool));
     }
 
     fn batch(&self, event: &BatchEvent<'_>) {

@@ -13,16 +13,17 @@
 //! #     fn name(&self) -> &str { "ffn_forward" }
 //! #     fn counts(&self) -> Counts { Counts { submitted: 2, ..Counts::default() } }
 //! # }
-//! use skep_runtime_core::{BatchEvent, Observer, Pass, PoolId};
+//! use skep_runtime_core::{BatchEvent, Observer, Pass, PoolId, TaskHeader};
 //! use skep_stats::Stats;
 //! use std::time::{Duration, Instant};
 //!
 //! let stats = Stats::new();
 //! let observer = stats.observer(); // for the builder of the runtime, which then does this:
 //! let start = Instant::now();
-//! observer.started("cpu", start, &[Arc::new(Pool)]);
-//! let submitted = [start; 2];
-//! let mut event = BatchEvent::new(PoolId(0), Pass::Forward, &submitted, start);
+//! observer.started("cpu", start);
+//! observer.pool_added(PoolId::new(0), Arc::new(Pool));
+//! let headers = [TaskHeader::new(8, start); 2];
+//! let mut event = BatchEvent::new(PoolId::new(0), Pass::Forward, &headers, start);
 //! (event.rows, event.tasks_succeeded) = (16, 2);
 //! event.device = Duration::from_millis(4);
 //! event.done = start + event.device;

@@ -24,7 +24,7 @@
 use crate::collector::Stats;
 use crate::every::Every;
 use crate::summary::Distribution;
-use crate::tally::Tally;
+use crate::tally::{Reading, Tally};
 use ::metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram};
 use ::metrics::{Unit, gauge, histogram};
 use skep_runtime_core::Counts;
@@ -48,7 +48,7 @@ pub struct Metrics {
 struct Published {
     handles: Handles,
     counts: Counts,
-    tally: Box<Tally>,
+    tally: Tally,
 }
 
 /// A thread that publishes. Dropping it publishes a last time, and ends it.
@@ -97,12 +97,12 @@ impl Metrics {
     /// Tells the recorder what is new since the last time. A pool that never had a task has no series.
     pub fn publish(&self) {
         let mut published = self.pools.lock();
-        for (i, (name, tally, counts)) in self.stats.pools().enumerate() {
+        for (i, Reading { meter, tally, counts }) in self.stats.pools().enumerate() {
             if published.len() == i {
                 published.push(None);
             }
             if counts.submitted > 0 || tally.is_some() {
-                let pool = published[i].get_or_insert_with(|| Published::new(name));
+                let pool = published[i].get_or_insert_with(|| Published::new(meter.name()));
                 pool.publish(tally.unwrap_or_default(), counts);
             }
         }
@@ -124,10 +124,10 @@ impl Metrics {
 
 impl Published {
     fn new(pool: &str) -> Self {
-        Self { handles: Handles::new(pool), counts: Counts::default(), tally: Box::default() }
+        Self { handles: Handles::new(pool), counts: Counts::default(), tally: Tally::default() }
     }
 
-    fn publish(&mut self, tally: Box<Tally>, counts: Counts) {
+    fn publish(&mut self, tally: Tally, counts: Counts) {
         let (handles, was, before) = (&self.handles, &self.counts, &self.tally);
         let count = |counter: &Counter, now: u64, before: u64| match now.saturating_sub(before) {
             0 => {}

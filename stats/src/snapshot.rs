@@ -1,7 +1,7 @@
 //! The numbers at one moment, as plain values.
 
 use crate::summary::{Summary, micros};
-use crate::tally::Tally;
+use crate::tally::{Reading, Tally};
 use serde::{Deserialize, Serialize};
 use skep_runtime_core::Counts;
 use std::time::Duration;
@@ -77,20 +77,16 @@ pub struct PoolSnapshot {
 }
 
 impl Snapshot {
-    pub(crate) fn new<'a>(
-        device: &str,
-        elapsed: Duration,
-        pools: impl Iterator<Item = (&'a str, Option<Box<Tally>>, Counts)>,
-    ) -> Self {
+    pub(crate) fn new(device: &str, elapsed: Duration, pools: impl Iterator<Item = Reading>) -> Self {
         let mut all = Tally::default();
         let mut all_counts = Counts::default();
         let pools = pools
-            .map(|(name, tally, counts)| {
+            .map(|Reading { meter, tally, counts }| {
                 if let Some(tally) = &tally {
                     all.add(tally);
                 }
                 all_counts = sum(all_counts, counts);
-                PoolSnapshot::new(name, tally.as_deref(), counts)
+                PoolSnapshot::new(meter.name(), tally.as_ref(), counts)
             })
             .collect();
         let total = PoolSnapshot::new("total", Some(&all), all_counts);

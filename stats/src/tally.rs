@@ -1,7 +1,8 @@
-//! What is counted of one pool. Made when the pool has its first event, because it takes tens of kilobytes.
+//! The tally of one pool. Made when the pool has its first event, because it takes tens of kilobytes.
 
 use crate::summary::Distribution;
-use skep_runtime_core::{BatchEvent, Unrun};
+use skep_runtime_core::{BatchEvent, Counts, Meter, Unrun};
+use std::sync::Arc;
 
 #[derive(Clone, Default)]
 pub(crate) struct Tally {
@@ -34,8 +35,8 @@ impl Tally {
         self.device.record(event.device);
         self.scatter.record(event.scatter);
         let ran = event.done.saturating_duration_since(event.cut);
-        for submitted in event.submitted {
-            let waited = event.cut.saturating_duration_since(*submitted);
+        for task in event.tasks {
+            let waited = task.waited(event.cut);
             self.queue_wait.record(waited);
             self.end_to_end.record(waited.saturating_add(ran));
         }
@@ -64,4 +65,11 @@ impl Tally {
         self.scatter.add(&other.scatter);
         self.end_to_end.add(&other.end_to_end);
     }
+}
+
+/// The numbers of a pool: counted of it, and by it.
+pub(crate) struct Reading {
+    pub(crate) meter: Arc<dyn Meter>,
+    pub(crate) tally: Option<Tally>,
+    pub(crate) counts: Counts,
 }

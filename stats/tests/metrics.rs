@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::Queue;
+use common::{Queue, start as begin};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use skep_runtime_core::{BatchEvent, Counts, DeviceLoss, Meter, Pass, PoolId, Unrun};
+use skep_runtime_core::{BatchEvent, Counts, DeviceLoss, Meter, Pass, PoolId, TaskHeader, Unrun};
 use skep_stats::{Metrics, Stats};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,16 +37,17 @@ fn events_and_counts_reach_the_recorder() {
     let published = metrics::with_local_recorder(&recorder, || {
         let published = Metrics::new(stats.clone());
         published.publish();
-        observer.started("cpu", start, &[a.clone(), idle]);
-        let tasks = [start, start];
-        let mut event = BatchEvent::new(PoolId(0), Pass::Forward, &tasks, start + Duration::from_millis(500));
+        begin(&*observer, "cpu", start, &[a.clone(), idle]);
+        let tasks = [TaskHeader::new(3, start); 2];
+        let mut event =
+            BatchEvent::new(PoolId::new(0), Pass::Forward, &tasks, start + Duration::from_millis(500));
         event.done = start + Duration::from_secs(2);
         event.device = Duration::from_secs(1);
         (event.rows, event.tasks_succeeded, event.tasks_failed, event.failed) = (6, 1, 1, true);
         observer.batch(&event);
-        observer.unrun(PoolId(0), Unrun::Expired, 1);
-        observer.unrun(PoolId(0), Unrun::ShutDown, 2);
-        observer.unrun(PoolId(9), Unrun::ShutDown, 2);
+        observer.unrun(PoolId::new(0), Unrun::Expired, 1);
+        observer.unrun(PoolId::new(0), Unrun::ShutDown, 2);
+        observer.unrun(PoolId::new(9), Unrun::ShutDown, 2);
         published.publish();
         published.publish();
         published
@@ -96,14 +97,14 @@ fn a_runtime_in_place_of_a_lost_one_counts_on() {
     metrics::with_local_recorder(&recorder, || {
         let stats = Stats::new();
         let first = Metrics::new(stats.clone());
-        stats.observer().started("gpu:0", start, std::slice::from_ref(&meter));
+        begin(&*stats.observer(), "gpu:0", start, std::slice::from_ref(&meter));
         stats.observer().lost(&loss);
         first.publish();
         // The pool counts anew, for another runtime.
         *pool.counts.lock() = Counts { submitted: 2, waiting: 2, ..Counts::default() };
         let stats = Stats::new();
         let second = Metrics::new(stats.clone());
-        stats.observer().started("gpu:1", start, std::slice::from_ref(&meter));
+        begin(&*stats.observer(), "gpu:1", start, std::slice::from_ref(&meter));
         second.publish();
         first.publish();
         second.publish();
@@ -124,7 +125,7 @@ fn a_thread_publishes_a_last_time_when_it_ends() {
     let start = Instant::now();
     let publishing = Metrics::new(stats.clone()).every(Duration::from_hours(1)).unwrap();
     let pool: Arc<dyn Meter> = Queue::new("late", Counts { submitted: 3, ..Counts::default() });
-    stats.observer().started("cpu", start, &[pool]);
+    begin(&*stats.observer(), "cpu", start, &[pool]);
     drop(publishing);
     assert_eq!(values(&handle.render())["skep_submitted_total{pool=\"late\"}"], "3");
     assert!(Metrics::new(stats).every(Duration::ZERO).is_err());

@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::Queue;
-use skep_runtime_core::{BatchEvent, Counts, DeviceLoss, Meter, Observer, Pass, PoolId, Unrun};
+use common::{Queue, start as begin};
+use skep_runtime_core::{BatchEvent, Counts, DeviceLoss, Meter, Observer, Pass, PoolId, TaskHeader, Unrun};
 use skep_stats::{Fanout, Snapshot, Stats};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,13 +35,13 @@ fn every_task_is_in_exactly_one_place() {
     let stats = Stats::new();
     let observer = stats.observer();
     let start = Instant::now();
-    observer.started("cpu", start, &meters(&[Arc::clone(&pool), Queue::new("b", submitted(1))]));
+    begin(&*observer, "cpu", start, &meters(&[Arc::clone(&pool), Queue::new("b", submitted(1))]));
 
-    let mut event = BatchEvent::new(PoolId(0), Pass::Forward, &[], start);
+    let mut event = BatchEvent::new(PoolId::new(0), Pass::Forward, &[], start);
     (event.tasks_succeeded, event.tasks_failed, event.failed) = (3, 2, true);
     observer.batch(&event);
-    observer.unrun(PoolId(0), Unrun::Expired, 1);
-    observer.unrun(PoolId(0), Unrun::ShutDown, 2);
+    observer.unrun(PoolId::new(0), Unrun::Expired, 1);
+    observer.unrun(PoolId::new(0), Unrun::ShutDown, 2);
 
     let now = stats.snapshot();
     let a = &now.pools[0];
@@ -59,7 +59,7 @@ fn every_task_is_in_exactly_one_place() {
     *pool.counts.lock() = Counts { waiting: 0, cancelled: 7, ..counts };
     (event.tasks_succeeded, event.tasks_failed) = (7, 0);
     observer.batch(&event);
-    event.pool = PoolId(1);
+    event.pool = PoolId::new(1);
     (event.tasks_succeeded, event.tasks_failed) = (1, 0);
     observer.batch(&event);
     let end = stats.snapshot().total;
@@ -70,14 +70,14 @@ fn every_task_is_in_exactly_one_place() {
 fn times_are_per_task_and_per_batch() {
     let stats = Stats::new();
     let start = Instant::now();
-    stats.observer().started("cpu", start, &meters(&[Queue::new("a", submitted(2))]));
-    let tasks = [start, start + MS];
-    let mut event = BatchEvent::new(PoolId(0), Pass::Backward, &tasks, start + 3 * MS);
+    begin(&*stats.observer(), "cpu", start, &meters(&[Queue::new("a", submitted(2))]));
+    let tasks = [TaskHeader::new(1, start), TaskHeader::new(1, start + MS)];
+    let mut event = BatchEvent::new(PoolId::new(0), Pass::Backward, &tasks, start + 3 * MS);
     event.rows = 6;
     (event.gather, event.device, event.scatter) = (MS, 4 * MS, 2 * MS);
     event.done = start + 10 * MS;
     stats.observer().batch(&event);
-    event.submitted = &[];
+    event.tasks = &[];
     event.rows = 1;
     stats.observer().batch(&event);
 
@@ -103,21 +103,21 @@ fn odd_events_are_harmless() {
     let observer = stats.observer();
     let past = Instant::now();
     let now = past + MS;
-    let later = [now + MS];
-    let mut event = BatchEvent::new(PoolId(3), Pass::Forward, &later, now);
+    let later = [TaskHeader::new(1, now + MS)];
+    let mut event = BatchEvent::new(PoolId::new(3), Pass::Forward, &later, now);
     observer.batch(&event);
-    observer.unrun(PoolId(3), Unrun::Expired, 1);
+    observer.unrun(PoolId::new(3), Unrun::Expired, 1);
     assert_eq!(stats.snapshot(), Snapshot::default());
 
-    observer.started("cpu", now, &meters(&[Queue::new("a", Counts::default())]));
+    begin(&*observer, "cpu", now, &meters(&[Queue::new("a", Counts::default())]));
     observer.batch(&event);
-    observer.unrun(PoolId(3), Unrun::ShutDown, 1);
+    observer.unrun(PoolId::new(3), Unrun::ShutDown, 1);
     assert_eq!(stats.snapshot().total.batches, 0);
 
     // A task submitted after its batch was cut, no elapsed time, and a second runtime.
-    event.pool = PoolId(0);
+    event.pool = PoolId::new(0);
     observer.batch(&event);
-    observer.started("cuda:0", now, &[]);
+    begin(&*observer, "cuda:0", now, &[]);
     let snapshot = stats.snapshot_at(past);
     assert_eq!((snapshot.device.as_str(), snapshot.total.batches, snapshot.device_busy), ("cpu", 1, 0.0));
     assert_eq!((snapshot.total.queue_wait.count, snapshot.total.queue_wait.max), (1, Duration::ZERO));
@@ -136,7 +136,7 @@ impl Meter for Busy {
 
     fn counts(&self) -> Counts {
         let counts = submitted(self.submitted.fetch_add(1, Ordering::Relaxed));
-        let mut event = BatchEvent::new(PoolId(0), Pass::Forward, &[], Instant::now());
+        let mut event = BatchEvent::new(PoolId::new(0), Pass::Forward, &[], Instant::now());
         event.tasks_succeeded = 1;
         self.stats.observer().batch(&event);
         counts
@@ -147,7 +147,7 @@ impl Meter for Busy {
 fn a_snapshot_never_sees_a_task_end_before_it_was_submitted() {
     let stats = Stats::new();
     let pool = Busy { stats: stats.clone(), submitted: AtomicU64::new(0) };
-    stats.observer().started("cpu", Instant::now(), &[Arc::new(pool)]);
+    begin(&*stats.observer(), "cpu", Instant::now(), &[Arc::new(pool)]);
     for seen in 0..3 {
         let total = stats.snapshot().total;
         assert_eq!((total.submitted, total.accounted(), total.in_flight), (seen, seen, 0));
@@ -161,15 +161,15 @@ fn concurrent_batches_reconcile() {
     let queues: Vec<_> = (0..4).map(|i| Queue::new(&format!("pool {i}"), Counts::default())).collect();
     let stats = Stats::new();
     let start = Instant::now();
-    stats.observer().started("cpu", start, &meters(&queues));
+    begin(&*stats.observer(), "cpu", start, &meters(&queues));
 
     thread::scope(|scope| {
         for thread in 0..THREADS {
             let (stats, queues, observer) = (&stats, &queues, stats.observer());
             scope.spawn(move || {
-                let tasks = [start; 2];
+                let tasks = [TaskHeader::new(2, start); 2];
                 for batch in 0..BATCHES {
-                    let pool = PoolId((thread + batch) % 4);
+                    let pool = PoolId::new((thread + batch) % 4);
                     queues[pool.index()].counts.lock().submitted += 2;
                     let mut event = BatchEvent::new(pool, Pass::Forward, &tasks, start);
                     (event.rows, event.device, event.tasks_succeeded) = (4, MS, 2);
@@ -197,9 +197,9 @@ fn concurrent_batches_reconcile() {
 fn json_has_the_keys_that_programs_read() {
     let stats = Stats::new();
     let start = Instant::now();
-    stats.observer().started("cpu", start, &meters(&[Queue::new("a", submitted(1))]));
-    let tasks = [start];
-    let mut event = BatchEvent::new(PoolId(0), Pass::Forward, &tasks, start + MS);
+    begin(&*stats.observer(), "cpu", start, &meters(&[Queue::new("a", submitted(1))]));
+    let tasks = [TaskHeader::new(1, start)];
+    let mut event = BatchEvent::new(PoolId::new(0), Pass::Forward, &tasks, start + MS);
     event.done = start + 2 * MS;
     (event.rows, event.tasks_succeeded) = (1, 1);
     stats.observer().batch(&event);
@@ -253,7 +253,7 @@ fn what_a_lost_device_left_is_counted_for_good() {
     let pool = Queue::new("a", Counts { submitted: 5, shut_down: 5, ..Counts::default() });
     let stats = Stats::new();
     let observer = Fanout(vec![stats.observer()]);
-    observer.started("gpu:0", Instant::now(), &meters(&[Arc::clone(&pool)]));
+    begin(&observer, "gpu:0", Instant::now(), &meters(&[Arc::clone(&pool)]));
     observer.lost(&DeviceLoss::Stuck { pool: "a".into(), limit: MS });
     // The pool counts anew, for another runtime.
     *pool.counts.lock() = submitted(2);
@@ -266,9 +266,9 @@ fn a_fanout_tells_everybody() {
     let (one, two) = (Stats::new(), Stats::new());
     let both: Arc<dyn skep_runtime_core::Observer> = Arc::new(Fanout(vec![one.observer(), two.observer()]));
     let start = Instant::now();
-    both.started("cpu", start, &meters(&[Queue::new("a", submitted(2))]));
-    both.batch(&BatchEvent::new(PoolId(0), Pass::Forward, &[], start));
-    both.unrun(PoolId(0), Unrun::ShutDown, 1);
+    begin(&*both, "cpu", start, &meters(&[Queue::new("a", submitted(2))]));
+    both.batch(&BatchEvent::new(PoolId::new(0), Pass::Forward, &[], start));
+    both.unrun(PoolId::new(0), Unrun::ShutDown, 1);
     both.stopped(start + MS);
     let snapshot = one.snapshot();
     assert_eq!((snapshot.total.batches, snapshot.total.shut_down, snapshot.elapsed), (1, 1, MS));

@@ -15,7 +15,7 @@ mod backend;
 
 use backend::skep::blocks::{Activation, Ffn, Nop};
 use backend::skep::pool::{PoolOptions, Serve, ServeOptions, TaskPool};
-use backend::skep::runtime::{Backend, Device, HostTensor, RunningRuntime, RuntimeBuilder};
+use backend::skep::runtime::{Backend, Device, HostTensor, RunningRuntime, RuntimeBuilder, TensorOps};
 use backend::skep::stats::Stats;
 use backend::{BACKEND, DemoDevice, device};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
@@ -50,7 +50,7 @@ fn on(device: &DemoDevice, what: &str) -> String {
     format!("{what}_on_{BACKEND}_{}", device.name())
 }
 
-fn rows(device: &DemoDevice, rows: usize) -> <DemoDevice as Device>::Tensor {
+fn rows(device: &DemoDevice, rows: usize) -> <DemoDevice as TensorOps>::Tensor {
     let values = vec![0.5; rows * FEATURES];
     let host = HostTensor::from_f32(&[rows, FEATURES], &values).expect("as many values as elements");
     device.from_host(&host).expect("room")
@@ -114,7 +114,7 @@ fn serve(device: &DemoDevice, size: usize) -> (RunningRuntime<DemoDevice>, TaskP
     (builder.start().expect("threads"), pool, stats)
 }
 
-type Ticket = backend::skep::runtime::Ticket<<DemoDevice as Device>::Tensor>;
+type Ticket = backend::skep::runtime::Ticket<<DemoDevice as TensorOps>::Tensor>;
 
 fn ask(device: &DemoDevice, pool: &TaskPool<DemoDevice>) -> Ticket {
     pool.submit(vec![rows(device, 1)]).expect("room")

@@ -12,9 +12,9 @@
 mod backend;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use skep_pool::{Block, PoolOptions, Serve, ServeOptions, TaskPool};
+use skep_pool::{PoolOptions, Serve, ServeOptions, Served, TaskPool};
 use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
-use skep_runtime_core::{Device, DeviceError, Observer, RunningRuntime, RuntimeBuilder, Ticket};
+use skep_runtime_core::{Device, DeviceError, Observer, RunningRuntime, RuntimeBuilder, TensorOps, Ticket};
 use skep_stats::Stats;
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -31,7 +31,7 @@ fn null_block(name: &str) -> FnBlock<FakeDevice> {
 fn serve(
     pools: usize,
     observer: Option<Arc<dyn Observer>>,
-) -> (RunningRuntime<FakeDevice>, Vec<Block<FakeDevice>>) {
+) -> (RunningRuntime<FakeDevice>, Vec<Served<FakeDevice>>) {
     let mut builder = RuntimeBuilder::new(FakeDevice::new());
     if let Some(observer) = observer {
         builder = builder.observer(observer);

@@ -4,7 +4,7 @@
 use skep_backend_tch::blocks::TorchScript;
 use skep_backend_tch::tch::{Kind, TchError, Tensor};
 use skep_backend_tch::{TchBlock, TchDevice};
-use skep_pool::{Block, PoolOptions, Serve, ServeOptions};
+use skep_pool::{PoolOptions, Serve, ServeOptions, Served};
 use skep_runtime_core::{BatchError, RunningRuntime, RuntimeBuilder, TaskError};
 use skep_tests::backends::Tch;
 use skep_tests::kit::{Columns, answer, columns, drain, limited, schema, values_of};

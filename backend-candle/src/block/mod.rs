@@ -8,7 +8,7 @@ use crate::optim;
 use candle_core::{Tensor, Var};
 use candle_nn::VarBuilder;
 use parameters::{Given, Parameters};
-use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, Device, HostTensor, Schema};
+use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, HostTensor, Schema, TensorOps};
 use skep_toolkit::{BlockError, Optimizer, Stepper, check_gradients, state};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -6,7 +6,7 @@ use crate::device::CandleDevice;
 use candle_core::{DType, Device as Place, Error, Result, Shape, Tensor, Var};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
-use skep_runtime_core::Device;
+use skep_runtime_core::TensorOps;
 use skep_runtime_core::sync::Mutex;
 use skep_toolkit::{ParameterError, Weights, WeightsError};
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ mod failure;
 mod threads;
 
 use candle_core::{Device as Place, DeviceLocation, Tensor};
-use skep_runtime_core::{Device, DeviceError, Dims, HostTensor, MemoryInfo, TensorInfo};
+use skep_runtime_core::{Device, DeviceError, Dims, HostTensor, MemoryInfo, TensorInfo, TensorOps};
 use skep_toolkit::memory;
 
 /// How the processor is used.
@@ -170,20 +170,46 @@ impl CandleDevice {
     }
 }
 
-impl Device for CandleDevice {
+impl TensorOps for CandleDevice {
     type Tensor = Tensor;
 
+    fn describe(&self, tensor: &Tensor) -> Result<TensorInfo, DeviceError> {
+        let dtype = bytes::dtype_of(tensor).map_err(DeviceError::operation)?;
+        Ok(TensorInfo { dtype, dims: Dims::from_slice(tensor.dims()) })
+    }
+
+    fn join(&self, parts: Vec<Tensor>) -> Result<Tensor, DeviceError> {
+        self.join_on_cpu(&parts)
+    }
+
+    fn split(&self, tensor: &Tensor, rows: &[usize]) -> Result<Vec<Tensor>, DeviceError> {
+        self.views(tensor, rows)
+    }
+
+    fn index_outside(&self, tensor: &Tensor, below: u64) -> Result<Option<i64>, DeviceError> {
+        bytes::index_outside(&self.to_cpu(tensor)?, below).map_err(|e| self.failure(e))
+    }
+
+    fn from_host(&self, tensor: &HostTensor) -> Result<Tensor, DeviceError> {
+        self.admit(tensor.bytes().len()).map_err(|e| self.failure(e))?;
+        bytes::from_host(tensor).map_err(|e| self.failure(e))
+    }
+
+    fn to_host(&self, tensor: &Tensor) -> Result<HostTensor, DeviceError> {
+        let dtype = bytes::dtype_of(tensor).map_err(DeviceError::operation)?;
+        let tensor = self.to_cpu(tensor)?;
+        let bytes = bytes::of(&tensor).map_err(|e| self.failure(e))?;
+        HostTensor::new(dtype, tensor.dims(), bytes).map_err(DeviceError::operation)
+    }
+}
+
+impl Device for CandleDevice {
     fn name(&self) -> String {
         match self.place.location() {
             DeviceLocation::Cpu => "cpu".to_owned(),
             DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
             DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
         }
-    }
-
-    fn describe(&self, tensor: &Tensor) -> Result<TensorInfo, DeviceError> {
-        let dtype = bytes::dtype_of(tensor).map_err(DeviceError::operation)?;
-        Ok(TensorInfo { dtype, dims: Dims::from_slice(tensor.dims()) })
     }
 
     /// Joins the parts on the host, then uploads them in one copy where the device is not the host.
@@ -199,18 +225,6 @@ impl Device for CandleDevice {
             return Ok(views);
         }
         views.iter().map(|view| view.force_contiguous().map_err(|e| self.failure(e))).collect()
-    }
-
-    fn join(&self, parts: Vec<Tensor>) -> Result<Tensor, DeviceError> {
-        self.join_on_cpu(&parts)
-    }
-
-    fn split(&self, tensor: &Tensor, rows: &[usize]) -> Result<Vec<Tensor>, DeviceError> {
-        self.views(tensor, rows)
-    }
-
-    fn index_outside(&self, tensor: &Tensor, below: u64) -> Result<Option<i64>, DeviceError> {
-        bytes::index_outside(&self.to_cpu(tensor)?, below).map_err(|e| self.failure(e))
     }
 
     fn is_host(&self) -> bool {
@@ -231,17 +245,5 @@ impl Device for CandleDevice {
     /// The machine's memory where the device is the host, and Linux tells.
     fn memory(&self) -> Option<MemoryInfo> {
         self.place.is_cpu().then(memory::of_machine).flatten()
-    }
-
-    fn from_host(&self, tensor: &HostTensor) -> Result<Tensor, DeviceError> {
-        self.admit(tensor.bytes().len()).map_err(|e| self.failure(e))?;
-        bytes::from_host(tensor).map_err(|e| self.failure(e))
-    }
-
-    fn to_host(&self, tensor: &Tensor) -> Result<HostTensor, DeviceError> {
-        let dtype = bytes::dtype_of(tensor).map_err(DeviceError::operation)?;
-        let tensor = self.to_cpu(tensor)?;
-        let bytes = bytes::of(&tensor).map_err(|e| self.failure(e))?;
-        HostTensor::new(dtype, tensor.dims(), bytes).map_err(DeviceError::operation)
     }
 }

@@ -6,7 +6,7 @@ use crate::device::TchDevice;
 use crate::optim::{self, Step};
 use crate::shim::{self, GradMode};
 use parameters::{Found, Parameters};
-use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, Device, HostTensor, Schema};
+use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, HostTensor, Schema, TensorOps};
 use skep_toolkit::{BlockError, Optimizer, Stepper, check_gradients, state};
 use std::path::PathBuf;
 use tch::{TchError, Tensor};

@@ -1,7 +1,7 @@
 //! The parameters of one block while it is loaded: made when layers first ask for them by name.
 
 use crate::device::TchDevice;
-use skep_runtime_core::{BoxError, DType, Device, HostTensor};
+use skep_runtime_core::{BoxError, DType, HostTensor, TensorOps};
 use skep_toolkit::{Init, ParameterError, Weights, WeightsError};
 use std::cell::RefCell;
 use std::collections::BTreeMap;

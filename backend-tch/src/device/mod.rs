@@ -6,7 +6,9 @@ mod threads;
 
 use crate::shim::{self, JoinError};
 use failure::Unavailable;
-use skep_runtime_core::{BoxError, DType, Device, DeviceError, HostTensor, MemoryInfo, TensorInfo};
+use skep_runtime_core::{
+    BoxError, DType, Device, DeviceError, HostTensor, MemoryInfo, TensorInfo, TensorOps,
+};
 use skep_toolkit::memory;
 use tch::{Device as TorchDevice, TchError, Tensor};
 
@@ -177,17 +179,48 @@ fn text(error: &TchError) -> String {
     }
 }
 
-impl Device for TchDevice {
+impl TensorOps for TchDevice {
     type Tensor = Tensor;
-
-    fn name(&self) -> String {
-        self.cuda.map_or_else(|| "cpu".to_owned(), |ordinal| format!("cuda:{ordinal}"))
-    }
 
     fn describe(&self, tensor: &Tensor) -> Result<TensorInfo, DeviceError> {
         let facts = shim::describe(tensor).map_err(|e| self.failure(e))?;
         let dtype = bytes::dtype_of(facts.scalar_type).map_err(DeviceError::operation)?;
         Ok(TensorInfo { dtype, dims: facts.dims })
+    }
+
+    fn join(&self, parts: Vec<Tensor>) -> Result<Tensor, DeviceError> {
+        self.join_on(None, &parts)
+    }
+
+    fn split(&self, tensor: &Tensor, rows: &[usize]) -> Result<Vec<Tensor>, DeviceError> {
+        self.views(tensor, rows)
+    }
+
+    fn index_outside(&self, tensor: &Tensor, below: u64) -> Result<Option<i64>, DeviceError> {
+        let tensor = self.to_cpu(tensor)?;
+        let info = self.describe(&tensor)?;
+        bytes::index_outside(&tensor, info.dtype, &info.dims, below).map_err(|e| self.unbox(e))
+    }
+
+    fn from_host(&self, tensor: &HostTensor) -> Result<Tensor, DeviceError> {
+        self.admit(tensor.dtype(), tensor.dims())?;
+        bytes::from_host(tensor).map_err(|e| self.unbox(e))
+    }
+
+    fn to_host(&self, tensor: &Tensor) -> Result<HostTensor, DeviceError> {
+        // Unlike outputs that are scattered, this one may still be in the making.
+        self.synchronize()?;
+        let tensor = self.to_cpu(tensor)?;
+        let info = self.describe(&tensor)?;
+        let bytes = shim::to_bytes(&tensor, bytes::count(info.dtype, &info.dims));
+        let bytes = bytes.map_err(|e| self.failure(e))?;
+        HostTensor::new(info.dtype, &info.dims, bytes).map_err(DeviceError::operation)
+    }
+}
+
+impl Device for TchDevice {
+    fn name(&self) -> String {
+        self.cuda.map_or_else(|| "cpu".to_owned(), |ordinal| format!("cuda:{ordinal}"))
     }
 
     /// Joins the parts on the host, in pinned memory where the device is not the host, and uploads them in one
@@ -204,20 +237,6 @@ impl Device for TchDevice {
             return Ok(views);
         }
         views.iter().map(|view| view.f_detach_copy().map_err(|e| self.failure(e))).collect()
-    }
-
-    fn join(&self, parts: Vec<Tensor>) -> Result<Tensor, DeviceError> {
-        self.join_on(None, &parts)
-    }
-
-    fn split(&self, tensor: &Tensor, rows: &[usize]) -> Result<Vec<Tensor>, DeviceError> {
-        self.views(tensor, rows)
-    }
-
-    fn index_outside(&self, tensor: &Tensor, below: u64) -> Result<Option<i64>, DeviceError> {
-        let tensor = self.to_cpu(tensor)?;
-        let info = self.describe(&tensor)?;
-        bytes::index_outside(&tensor, info.dtype, &info.dims, below).map_err(|e| self.unbox(e))
     }
 
     fn is_host(&self) -> bool {
@@ -241,20 +260,5 @@ impl Device for TchDevice {
         let Some(ordinal) = self.cuda else { return memory::of_machine() };
         let (free, total) = shim::memory(ordinal).ok()?;
         Some(MemoryInfo { used: total.saturating_sub(free), total })
-    }
-
-    fn from_host(&self, tensor: &HostTensor) -> Result<Tensor, DeviceError> {
-        self.admit(tensor.dtype(), tensor.dims())?;
-        bytes::from_host(tensor).map_err(|e| self.unbox(e))
-    }
-
-    fn to_host(&self, tensor: &Tensor) -> Result<HostTensor, DeviceError> {
-        // Unlike outputs that are scattered, this one may still be in the making.
-        self.synchronize()?;
-        let tensor = self.to_cpu(tensor)?;
-        let info = self.describe(&tensor)?;
-        let bytes = shim::to_bytes(&tensor, bytes::count(info.dtype, &info.dims));
-        let bytes = bytes.map_err(|e| self.failure(e))?;
-        HostTensor::new(info.dtype, &info.dims, bytes).map_err(DeviceError::operation)
     }
 }

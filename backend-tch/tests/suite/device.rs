@@ -8,7 +8,7 @@ fn scatter_gives_back_what_was_gathered() {
     let device = TchDevice::cpu();
     let parts = [noise(&[1, 3, 2], 1), noise(&[4, 3, 2], 2), noise(&[2, 3, 2], 3)];
     let batch = device.gather(&copies(&parts)).unwrap();
-    assert_eq!(device.describe(&batch).unwrap().dims.as_slice(), [7, 3, 2]);
+    assert_eq!(device.describe(&batch).unwrap().dims, [7, 3, 2]);
     let back = device.scatter(batch, &[1, 4, 2]).unwrap();
     for (back, part) in back.iter().zip(&parts) {
         assert_eq!((back.size(), values(back)), (part.size(), values(part)));

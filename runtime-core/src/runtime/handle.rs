@@ -1,65 +1,67 @@
-//! What other threads can ask of a runtime.
+//! Handles: a runtime's control from other threads.
 
-use super::bell::on_thread_of;
-use super::core::Core;
+use super::shared::Shared;
 use super::status::{Health, Phase, Ready, Status};
-use crate::backend::{Backend, BlockInfo, BlockState};
-use crate::device::Device;
-use crate::error::{ControlError, DeviceLoss, ShutdownError};
-use crate::pool::{Meter, Shutdown};
-use crate::sync::atomic::Ordering;
+use crate::contract::backend::{Backend, BlockInfo, BlockState};
+use crate::contract::device::Device;
+use crate::contract::error::control::{ControlError, ShutdownError};
+use crate::contract::error::device_loss::DeviceLoss;
+use crate::contract::meter::Meter;
+use crate::contract::pool::Shutdown;
+use crate::contract::thread_mark::on_thread_of;
 use crate::sync::{flume, guarded};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A handle to a runtime: cheap to clone, usable from any thread, keeps nothing running.
 pub struct Handle<D: Device> {
-    core: Arc<Core<D>>,
+    shared: Arc<Shared<D>>,
 }
 
 impl<D: Device> Clone for Handle<D> {
     fn clone(&self) -> Self {
-        Self { core: Arc::clone(&self.core) }
+        Self { shared: Arc::clone(&self.shared) }
     }
 }
 
 impl<D: Device> Handle<D> {
-    pub(crate) fn new(core: Arc<Core<D>>) -> Self {
-        Self { core }
+    pub(crate) fn new(shared: Arc<Shared<D>>) -> Self {
+        Self { shared }
     }
 
-    pub(crate) fn core(&self) -> &Core<D> {
-        &self.core
+    pub(crate) fn shared(&self) -> &Shared<D> {
+        &self.shared
     }
 
-    /// The device.
+    /// Returns the device.
     pub fn device(&self) -> &Arc<D> {
-        &self.core.device
+        &self.shared.outside.device
     }
 
-    /// The blocks' names and schemas, in the order of registration.
-    pub fn blocks(&self) -> &[BlockInfo] {
-        &self.core.infos
+    /// Returns the blocks' names and schemas, in the order of their places.
+    pub fn blocks(&self) -> Vec<BlockInfo> {
+        self.shared.stage.lock().directory.infos()
     }
 
-    /// Names and counts of all pools, in the order of registration.
+    /// Returns the names and counts of all pools, in the order of their places.
     pub fn pools(&self) -> Vec<Arc<dyn Meter>> {
-        self.core.meters()
+        let stations = self.shared.stage.lock().directory.stations();
+        stations.into_iter().map(|station| Arc::clone(&station.pool) as Arc<dyn Meter>).collect()
     }
 
     /// Waits, or awaits, until the runtime takes batches.
     pub fn ready(&self) -> Ready {
-        Ready::new(Arc::clone(&self.core.status))
+        Ready::new(Arc::clone(&self.shared.status))
     }
 
-    /// Whether the runtime takes batches now.
+    /// Returns true if the runtime takes batches now.
     pub fn is_running(&self) -> bool {
         matches!(self.health(), Health::Running)
     }
 
-    /// How the runtime is. Does not wait; [`Observer::lost`](crate::Observer::lost) tells of a loss at once.
+    /// Returns the runtime's health. Does not wait; [`Observer::lost`](crate::Observer::lost) hears of a loss at once.
     pub fn health(&self) -> Health {
-        self.core.status.health()
+        self.shared.status.health()
     }
 
     /// Stops the runtime and waits until it has stopped, for at most `limit`.
@@ -71,81 +73,84 @@ impl<D: Device> Handle<D> {
     ///
     /// # Errors
     ///
-    /// When `limit` passes first: then every open task is answered with
+    /// Returns [`ShutdownError::LimitPassed`] if `limit` passes first: then every open task is answered with
     /// [`TaskError::ShutDown`](crate::TaskError::ShutDown), and the device thread ends by itself when its
-    /// block returns. When the device is stuck, without waiting for `limit`: then every task has been answered
-    /// already. On one of the runtime's own threads the shutdown is begun, and the wait refused.
+    /// block returns. Returns [`ShutdownError::DeviceStuck`], without waiting for `limit`, if the device is stuck: then
+    /// every task has been answered already. On one of the runtime's own threads, begins the shutdown and returns
+    /// [`ShutdownError::WouldDeadlock`].
     pub fn shutdown(&self, how: Shutdown, limit: Duration) -> Result<(), ShutdownError> {
-        let phase = self.core.status.phase();
+        let phase = self.shared.status.phase();
         if phase == Phase::Stopped {
             return Ok(());
         }
-        self.core.close(how);
+        self.shared.close(how);
         if phase == Phase::Built {
             return Ok(());
         }
-        if on_thread_of(|| Some(self.core.bells.runtime)) {
+        if on_thread_of(|| Some(self.shared.bells.runtime)) {
             return Err(ShutdownError::WouldDeadlock);
         }
-        if self.core.status.wait_stopped(limit, Status::is_stuck) {
+        if self.shared.status.wait_stopped(limit, Status::is_stuck) {
             return Ok(());
         }
-        if let Some(DeviceLoss::Stuck { limit, .. }) = self.core.status.loss() {
+        if let Some(DeviceLoss::Stuck { limit, .. }) = self.shared.status.loss() {
             return Err(ShutdownError::DeviceStuck { limit: *limit });
         }
-        self.core.abandon();
-        Err(ShutdownError::LimitPassed { limit, unfinished: self.core.given_up.load(Ordering::Relaxed) })
+        self.shared.abandon();
+        Err(ShutdownError::LimitPassed { limit, unfinished: self.shared.status.given_up() })
     }
 
     /// Works with a block on the device thread, between two batches, and waits for the result.
     ///
     /// # Errors
     ///
-    /// When there is no such block, the work panics, or the runtime stops or loses its device first. The work
-    /// itself has no limit.
+    /// Returns [`ControlError::UnknownBlock`] if there is no such block, [`ControlError::Panic`] if the work panics, and
+    /// [`ControlError::ShutDown`] or [`ControlError::DeviceLost`] if the runtime stops or loses its device first. The
+    /// work itself has no limit.
     pub fn with_block<R: Send + 'static>(
         &self,
         name: &str,
         work: impl FnOnce(&mut dyn Backend<D>) -> R + Send + 'static,
     ) -> Result<R, ControlError> {
         let unknown = || ControlError::UnknownBlock { name: name.to_owned() };
-        let index = self.core.infos.iter().position(|info| info.name == name).ok_or_else(unknown)?;
-        if on_thread_of(|| Some(self.core.bells.runtime)) {
+        let block = self.shared.stage.lock().directory.block_of(name).ok_or_else(unknown)?;
+        if on_thread_of(|| Some(self.shared.bells.runtime)) {
             return Err(ControlError::WouldDeadlock);
         }
         let (reply, result) = flume::bounded(1);
-        self.core.jobs.push(Box::new(move |blocks| {
-            if let Some(block) = blocks.get_mut(index) {
+        self.shared.work.push(Box::new(move |blocks| {
+            if let Some(block) = blocks.get_mut(block.0) {
                 reply.send(guarded(|| work(block.as_mut()))).ok();
             }
         }));
-        self.core.bells.wake_device();
+        self.shared.bells.wake_device();
         match result.recv() {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(message)) => Err(ControlError::Panic { block: name.to_owned(), message }),
-            Err(flume::RecvError::Disconnected) => Err(match self.core.status.loss() {
+            Err(flume::RecvError::Disconnected) => Err(match self.shared.status.loss() {
                 Some(loss) => ControlError::DeviceLost(loss.clone()),
                 None => ControlError::ShutDown,
             }),
         }
     }
 
-    /// A copy of a block's state as it is between two batches.
+    /// Returns a copy of a block's state as it is between two batches.
     ///
     /// # Errors
     ///
-    /// Those of [`with_block`](Self::with_block), and the block's own.
+    /// Returns those of [`with_block`](Self::with_block), and [`ControlError::Block`] with the block's own.
     pub fn state(&self, block: &str) -> Result<BlockState, ControlError> {
         self.with_block(block, |block| block.state())?
             .map_err(|source| ControlError::Block { block: block.to_owned(), source })
     }
 
-    /// Replaces a block's state between two batches. Returns the names of what the state did not hold,
-    /// which keeps its value.
+    /// Replaces a block's state between two batches. Returns the names of the tensors that the state did not hold,
+    /// which keep their values.
     ///
     /// # Errors
     ///
-    /// Those of [`with_block`](Self::with_block), and the block's own; then nothing was replaced.
+    /// Returns those of [`with_block`](Self::with_block), and [`ControlError::Block`] with the block's own; then nothing
+    /// was replaced.
     pub fn restore(&self, block: &str, state: BlockState) -> Result<Vec<String>, ControlError> {
         self.with_block(block, move |block| block.restore(&state))?
             .map_err(|source| ControlError::Block { block: block.to_owned(), source })

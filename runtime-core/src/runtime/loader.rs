@@ -1,52 +1,54 @@
 //! The loader: while a batch runs, chooses and gathers the next.
 
-use super::core::{Core, Now};
-use super::device_loop::sleep;
-use super::flight::{Done, Gathered};
+use super::batch::DoneBatch;
+use super::choose::Now;
+use super::gather::Outcome;
+use super::park::sleep;
 use super::sender::hand_off;
-use crate::device::Device;
-use crate::pool::Shutdown;
+use super::shared::Shared;
+use crate::contract::device::Device;
+use crate::contract::pool::Shutdown;
 use crate::sync::flume;
 
 /// Runs until the device thread has ended.
-pub(crate) fn loader_loop<D: Device>(core: &Core<D>, outputs: &flume::Sender<Done<D::Tensor>>) {
+pub(crate) fn loader_loop<D: Device>(shared: &Shared<D>, outputs: &flume::Sender<DoneBatch<D::Tensor>>) {
     loop {
-        let mut stage = core.stage.lock();
+        let mut stage = shared.stage.lock();
         if stage.ended {
             return;
         }
-        let choosing = core.bells.loader_chooses() && stage.stop != Some(Shutdown::Abort);
-        let cut = if choosing && stage.loaded.len() < core.settings.prefetch {
-            core.cut(&mut stage, &Now::new(|| core.now()))
+        let choosing = shared.bells.loader_chooses() && stage.stop != Some(Shutdown::Abort);
+        let cut = if choosing && stage.gathered.len() < shared.settings.prefetch {
+            shared.cut(&mut stage, &Now::new(|| shared.now()))
         } else {
             None
         };
         let Some(cut) = cut else {
-            let until = if choosing { stage.selector.next_look().map(|(time, _)| time) } else { None };
+            let until = if choosing { stage.index.next_look().map(|(time, _)| time) } else { None };
             drop(stage);
-            sleep(core, until);
+            sleep(&*shared.outside.clock, until);
             continue;
         };
-        stage.loading += 1;
+        stage.gathering += 1;
         drop(stage);
 
-        let gathered = core.gather(cut);
+        let outcome = shared.gather(cut);
 
-        let mut stage = core.stage.lock();
-        stage.loading -= 1;
-        match gathered {
+        let mut stage = shared.stage.lock();
+        stage.gathering -= 1;
+        match outcome {
             // Nobody takes it any more once the device thread has ended.
-            Gathered::Loaded(loaded) if stage.ended => {
+            Outcome::Gathered(gathered) if stage.ended => {
                 drop(stage);
-                core.give_up(&loaded.batch.flight);
+                shared.give_up(&gathered.batch.flight);
             }
-            Gathered::Loaded(loaded) => stage.loaded.push_back(loaded),
-            Gathered::Failed(failed) => {
+            Outcome::Gathered(gathered) => stage.gathered.push_back(gathered),
+            Outcome::Failed(failed) => {
                 drop(stage);
-                hand_off(core, outputs, failed);
+                hand_off(shared, outputs, failed);
             }
-            Gathered::TakenApart => {}
+            Outcome::TakenApart => {}
         }
-        core.bells.wake_device();
+        shared.bells.wake_device();
     }
 }

@@ -1,26 +1,39 @@
 //! The runtime: from a ring at the door to an answered ticket, in the order of the files below.
 
-mod bell;
-mod builder;
-mod ceiling;
-mod core;
-mod device_loop;
+// A batch on its way.
+mod batch;
 mod flight;
-mod handle;
-mod jobs;
+mod trial;
+
+// Tables and places.
+mod directory;
+mod slots;
+mod stage;
+
+// The steps of a batch.
+mod choose;
+mod expire;
+mod failure;
+mod gather;
+
+// The threads, and what they share.
+mod bells;
+mod crew;
+mod device_thread;
 mod loader;
+mod outside;
+mod park;
+mod sender;
+mod shared;
+mod timer;
+mod work;
+
+// Start, control and end.
+pub(crate) mod builder;
+mod close;
+pub(crate) mod handle;
 mod loss;
 mod probe;
-mod running;
-mod select;
-mod sender;
-mod stage;
-mod status;
-mod timer;
-
-pub(crate) use bell::on_thread_of;
-pub use bell::{Doorbell, RuntimeId};
-pub use builder::{BlockId, RuntimeBuilder};
-pub use handle::Handle;
-pub use running::{RunningRuntime, Runtime};
-pub use status::{Health, Ready};
+pub(crate) mod running;
+mod settings;
+pub(crate) mod status;

@@ -1,10 +1,11 @@
-//! Finding out what a block gives, by running it on zeros.
+//! The dummy run, which finds a block's outputs by running it on zeros.
 
-use crate::backend::Backend;
-use crate::device::Device;
-use crate::error::BoxError;
-use crate::schema::{Dim, Schema, TensorSpec};
-use crate::tensor::{HostTensor, TensorInfo};
+use crate::contract::backend::Backend;
+use crate::contract::device::Device;
+use crate::contract::dims::Dim;
+use crate::contract::error::cause::BoxError;
+use crate::contract::schema::{Schema, TensorSpec};
+use crate::contract::tensor::{HostTensor, TensorInfo};
 
 /// The rows of a dummy run. Not 1, so that a dim that is 1 is not taken for the rows.
 const ROWS: usize = 3;

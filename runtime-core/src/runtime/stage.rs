@@ -1,57 +1,65 @@
-//! Where batches wait between the threads, and who may cut the next one.
+//! The stage: where batches wait between the threads, and the tables by which the next one is chosen.
 //!
 //! Locked for the time of a choice, never while a tensor is touched or a caller is told anything.
 
-use super::ceiling::Ceiling;
-use super::flight::{Cut, Flight, Joined, Loaded};
-use super::select::Selector;
-use crate::pool::{PoolId, Shutdown};
-use crate::priority::Urgency;
+use super::batch::{CutBatch, GatheredBatch, Joined};
+use super::directory::Directory;
+use super::flight::Flight;
+use crate::contract::id::PoolId;
+use crate::contract::pool::Shutdown;
+use crate::policy::ceiling::Ceiling;
+use crate::policy::index::Index;
+use crate::policy::rank::Rank;
+use crate::sync::flume;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 pub(crate) struct Stage<T> {
-    pub(crate) selector: Selector,
-    /// How many rings have been answered by a look at their pool.
+    pub(crate) directory: Directory<T>,
+    pub(crate) index: Index,
+    pub(crate) rings: flume::Receiver<PoolId>,
+    /// The number of rings that have been answered by a look at their pool.
     pub(crate) heard: usize,
     /// Batches on the device that have not started, oldest first.
-    pub(crate) loaded: VecDeque<Loaded<T>>,
+    pub(crate) gathered: VecDeque<GatheredBatch<T>>,
     /// Batches cut and being gathered by the loader.
-    pub(crate) loading: usize,
+    pub(crate) gathering: usize,
     /// Replies of every batch that has been cut and not yet delivered.
     pub(crate) flights: Vec<Arc<Flight<T>>>,
-    /// How the runtime is to stop, once it is.
+    /// The way in which the runtime is to stop, once it is.
     pub(crate) stop: Option<Shutdown>,
     /// All pools refuse new tasks, so what is empty now stays empty.
     pub(crate) closed: bool,
     /// The device thread has ended.
     pub(crate) ended: bool,
-    /// Parts of batches that failed, which run again. Few: a batch leaves one at each halving.
+    /// Halves of batches that failed, which run again. Few: a batch leaves one at each halving.
     #[expect(clippy::vec_box, reason = "they come boxed and go boxed")]
-    parts: Vec<Box<Cut<T>>>,
+    halves: Vec<Box<CutBatch<T>>>,
     /// Pools of which a batch was too large for the device.
     ceilings: HashMap<PoolId, Ceiling>,
 }
 
 impl<T> Stage<T> {
-    pub(crate) fn new(pools: usize) -> Self {
+    pub(crate) fn new(directory: Directory<T>, rings: flume::Receiver<PoolId>) -> Self {
         Self {
-            selector: Selector::new(pools),
+            directory,
+            index: Index::default(),
+            rings,
             heard: 0,
-            loaded: VecDeque::new(),
-            loading: 0,
+            gathered: VecDeque::new(),
+            gathering: 0,
             flights: Vec::new(),
             stop: None,
             closed: false,
             ended: false,
-            parts: Vec::new(),
+            halves: Vec::new(),
             ceilings: HashMap::new(),
         }
     }
 
-    /// Whether there is a batch to cut.
+    /// Returns true if there is a batch to cut.
     pub(crate) fn has_work(&self) -> bool {
-        !self.parts.is_empty() || self.selector.most_urgent().is_some()
+        !self.halves.is_empty() || self.index.first().is_some()
     }
 
     /// The most rows that the next batch of a pool may have.
@@ -73,54 +81,54 @@ impl<T> Stage<T> {
 
     /// The next batch that was gathered ahead. Those that are now known to be too large are halved; what they
     /// had on the device goes to `useless`, to be freed once the lock is released.
-    pub(crate) fn take_loaded(&mut self, useless: &mut Vec<T>) -> Option<Loaded<T>> {
-        while let Some(loaded) = self.loaded.pop_front() {
-            if !self.exceeds(&loaded.batch) {
-                return Some(loaded);
+    pub(crate) fn take_gathered(&mut self, useless: &mut Vec<T>) -> Option<GatheredBatch<T>> {
+        while let Some(gathered) = self.gathered.pop_front() {
+            if !self.exceeds(&gathered.batch) {
+                return Some(gathered);
             }
-            useless.extend(loaded.inputs);
-            self.halve(loaded.batch);
+            useless.extend(gathered.inputs);
+            self.halve(gathered.batch);
         }
         None
     }
 
-    /// The most urgent part of a batch that failed, unless a pool is more urgent.
-    pub(crate) fn take_part(&mut self, pool: Option<Urgency>) -> Option<Box<Cut<T>>> {
+    /// The most urgent half of a batch that failed, unless a pool has a lower rank.
+    pub(crate) fn take_half(&mut self, pool: Option<Rank>) -> Option<Box<CutBatch<T>>> {
         loop {
             // Of equal ones the newest: a batch is taken apart to its end before the next one is.
-            let (at, part) = self.parts.iter().enumerate().rev().min_by_key(|(_, part)| part.urgency)?;
-            if pool.is_some_and(|pool| pool < part.urgency) {
+            let (at, half) = self.halves.iter().enumerate().rev().min_by_key(|(_, half)| half.rank)?;
+            if pool.is_some_and(|pool| pool < half.rank) {
                 return None;
             }
-            let exceeds = self.exceeds(part);
-            let part = self.parts.remove(at);
+            let exceeds = self.exceeds(half);
+            let half = self.halves.remove(at);
             if exceeds {
-                self.halve(part);
+                self.halve(half);
             } else {
-                return Some(part);
+                return Some(half);
             }
         }
     }
 
-    fn exceeds(&self, batch: &Cut<T>) -> bool {
-        batch.rows.len() > 1 && batch.total_rows() > self.most_rows(batch.flight.pool)
+    fn exceeds(&self, batch: &CutBatch<T>) -> bool {
+        batch.headers.len() > 1 && batch.rows() > self.most_rows(batch.flight.pool)
     }
 
     /// Files a batch to run in two halves.
-    pub(crate) fn halve(&mut self, batch: Box<Cut<T>>) {
+    pub(crate) fn halve(&mut self, batch: Box<CutBatch<T>>) {
         self.forget(&batch.flight);
-        let from = self.parts.len();
+        let from = self.halves.len();
         for half in batch.halves() {
             self.flights.push(Arc::clone(&half.flight));
-            self.parts.push(half);
+            self.halves.push(half);
         }
-        self.parts[from..].reverse();
+        self.halves[from..].reverse();
     }
 
     /// Takes out every batch that has been cut and is not running.
-    pub(crate) fn take_unstarted(&mut self) -> Vec<Loaded<T>> {
-        let parts = self.parts.drain(..).map(|batch| Loaded { batch, inputs: Joined::new() });
-        self.loaded.drain(..).chain(parts).collect()
+    pub(crate) fn take_unstarted(&mut self) -> Vec<GatheredBatch<T>> {
+        let halves = self.halves.drain(..).map(|batch| GatheredBatch { batch, inputs: Joined::new() });
+        self.gathered.drain(..).chain(halves).collect()
     }
 
     /// Forgets a flight whose replies have been taken.

@@ -1,8 +1,9 @@
-//! Whether a runtime is ready, has lost its device, or has stopped: for everybody who waits for that.
+//! The status of a runtime: ready, without its device, or stopped. For everybody who waits for that.
 
-use crate::error::{DeviceLoss, StartError};
+use crate::contract::error::control::StartError;
+use crate::contract::error::device_loss::DeviceLoss;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::event_listener::{self, Event, EventListener};
 use std::future::Future;
 use std::pin::Pin;
@@ -17,7 +18,7 @@ pub(crate) enum Phase {
     Stopped,
 }
 
-/// How a runtime is.
+/// The health of a runtime.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Health {
@@ -36,6 +37,8 @@ pub(crate) struct Status {
     loss: OnceLock<DeviceLoss>,
     /// The device thread may never end, so nobody waits for it any more.
     abandoned: AtomicBool,
+    /// Tasks that a shutdown gave up, for its report.
+    given_up: AtomicUsize,
     changed: Event,
 }
 
@@ -45,6 +48,7 @@ impl Status {
             phase: Mutex::new(Phase::Built),
             loss: OnceLock::new(),
             abandoned: AtomicBool::new(false),
+            given_up: AtomicUsize::new(0),
             changed: Event::new(),
         }
     }
@@ -76,12 +80,21 @@ impl Status {
         self.abandoned.load(Ordering::SeqCst)
     }
 
-    /// Whether the device thread is stuck in a call.
+    /// Counts tasks that a shutdown gave up.
+    pub(crate) fn gave_up(&self, tasks: usize) {
+        self.given_up.fetch_add(tasks, Ordering::Relaxed);
+    }
+
+    pub(crate) fn given_up(&self) -> usize {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Returns true if the device thread is stuck in a call.
     pub(crate) fn is_stuck(&self) -> bool {
         matches!(self.loss(), Some(DeviceLoss::Stuck { .. }))
     }
 
-    /// Tells those who wait what has changed.
+    /// Wakes those who wait for a change.
     pub(crate) fn notify(&self) {
         self.changed.notify(usize::MAX);
     }
@@ -145,7 +158,7 @@ impl Ready {
     ///
     /// # Errors
     ///
-    /// [`StartError::ShutDown`] when it has stopped, or was never started; [`StartError::DeviceLost`] when its
+    /// Returns [`StartError::ShutDown`] if it has stopped, or was never started, and [`StartError::DeviceLost`] if its
     /// device is lost.
     pub fn wait(mut self) -> Result<(), StartError> {
         loop {

@@ -1,11 +1,11 @@
 //! A block made of closures.
 
 use super::device::FakeDevice;
-use crate::backend::{Backend, BlockInfo, BlockState};
-use crate::device::Device;
-use crate::error::BoxError;
-use crate::schema::{Schema, TensorSpec};
-use crate::tensor::DType;
+use crate::contract::backend::{Backend, BlockInfo, BlockState};
+use crate::contract::device::Device;
+use crate::contract::error::cause::BoxError;
+use crate::contract::schema::{Schema, TensorSpec};
+use crate::contract::tensor::DType;
 
 type Forward<T> = Box<dyn FnMut(&[T]) -> Result<Vec<T>, BoxError> + Send>;
 type Backward<T> = Box<dyn FnMut(&[T], &[T]) -> Result<Vec<T>, BoxError> + Send>;
@@ -19,7 +19,7 @@ pub struct FnBlock<D: Device> {
 }
 
 impl<D: Device> FnBlock<D> {
-    /// A block of any schema. Its outputs are found by a dummy run unless `outputs` names them.
+    /// Creates a block of any schema. Its outputs are found by a dummy run unless `outputs` names them.
     pub fn new(
         name: &str,
         inputs: Schema,
@@ -42,7 +42,7 @@ impl<D: Device> FnBlock<D> {
 }
 
 impl FnBlock<FakeDevice> {
-    /// A block from one `f32` input `x` of `width` columns to one output `y` of as many.
+    /// Creates a block from one `f32` input `x` of `width` columns to one output `y` of as many.
     ///
     /// # Panics
     ///
@@ -50,7 +50,9 @@ impl FnBlock<FakeDevice> {
     pub fn rows(
         name: &str,
         width: usize,
-        forward: impl FnMut(&[super::FakeTensor]) -> Result<Vec<super::FakeTensor>, BoxError> + Send + 'static,
+        forward: impl FnMut(&[super::device::FakeTensor]) -> Result<Vec<super::device::FakeTensor>, BoxError>
+        + Send
+        + 'static,
     ) -> Self {
         let schema = |name| Schema::new(vec![TensorSpec::rows(name, DType::F32, &[width])]);
         let (Ok(inputs), Ok(outputs)) = (schema("x"), schema("y")) else {

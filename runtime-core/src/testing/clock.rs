@@ -1,6 +1,6 @@
 //! A clock that stands still until it is moved.
 
-use crate::clock::Clock;
+use crate::contract::clock::Clock;
 use crate::sync::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ pub struct ManualClock {
 }
 
 impl ManualClock {
-    /// A clock at an arbitrary time.
+    /// Creates a clock at an arbitrary time.
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             base: Instant::now(),

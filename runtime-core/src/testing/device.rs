@@ -1,8 +1,10 @@
 //! A device whose tensors are plain vectors.
 
-use crate::device::Device;
-use crate::error::DeviceError;
-use crate::tensor::{DType, Dims, HostTensor, TensorInfo};
+use crate::contract::device::Device;
+use crate::contract::dims::Dims;
+use crate::contract::error::device::DeviceError;
+use crate::contract::tensor::{DType, HostTensor, TensorInfo};
+use crate::contract::tensor_ops::TensorOps;
 
 /// A tensor of `f32` values, or of integers that are kept as such.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,28 +15,28 @@ pub struct FakeTensor {
 }
 
 impl FakeTensor {
-    /// A tensor of any dims; `values` are cut or filled up with zeros.
+    /// Creates a tensor of any dims; `values` are cut or filled up with zeros.
     pub fn new(dtype: DType, dims: &[usize], mut values: Vec<f32>) -> Self {
         values.resize(dims.iter().product(), 0.0);
         Self { dtype, dims: Dims::from_slice(dims), values }
     }
 
-    /// An `f32` tensor of these rows.
+    /// Creates an `f32` tensor of these rows.
     pub fn rows<const W: usize>(rows: &[[f32; W]]) -> Self {
         Self::new(DType::F32, &[rows.len(), W], rows.concat())
     }
 
-    /// The dims.
+    /// Returns the dims.
     pub fn dims(&self) -> &[usize] {
         &self.dims
     }
 
-    /// The elements, row major.
+    /// Returns the elements, row major.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// The same tensor with `change` applied to each element.
+    /// Returns the same tensor with `change` applied to each element.
     pub fn map(&self, change: impl FnMut(f32) -> f32) -> Self {
         let values = self.values.iter().copied().map(change).collect();
         Self { dtype: self.dtype, dims: self.dims.clone(), values }
@@ -59,18 +61,18 @@ pub struct FakeDevice {
 }
 
 impl FakeDevice {
-    /// A device whose tensors are on the host.
+    /// Creates a device whose tensors are on the host.
     pub fn new() -> Self {
         Self { is_host: true, on_gather: None, on_scatter: None }
     }
 
-    /// Says that outputs must be copied back, so that they always go through a sender.
+    /// Makes outputs need a copy back, so that they always go through a sender.
     pub fn remote(mut self) -> Self {
         self.is_host = false;
         self
     }
 
-    /// Called with the parts of each gather; may wait, fail or panic.
+    /// Calls `hook` with the column of each gather; it may wait, fail or panic.
     pub fn on_gather(
         mut self,
         hook: impl Fn(&[FakeTensor]) -> Result<(), DeviceError> + Send + Sync + 'static,
@@ -79,7 +81,7 @@ impl FakeDevice {
         self
     }
 
-    /// Called with the tensor of each scatter; may wait, fail or panic.
+    /// Calls `hook` with the tensor of each scatter; it may wait, fail or panic.
     pub fn on_scatter(
         mut self,
         hook: impl Fn(&[FakeTensor]) -> Result<(), DeviceError> + Send + Sync + 'static,
@@ -95,29 +97,11 @@ impl Default for FakeDevice {
     }
 }
 
-impl Device for FakeDevice {
+impl TensorOps for FakeDevice {
     type Tensor = FakeTensor;
-
-    fn name(&self) -> String {
-        "fake".to_owned()
-    }
 
     fn describe(&self, tensor: &FakeTensor) -> Result<TensorInfo, DeviceError> {
         Ok(TensorInfo { dtype: tensor.dtype, dims: Dims::from_slice(&tensor.dims) })
-    }
-
-    fn gather(&self, parts: &[FakeTensor]) -> Result<FakeTensor, DeviceError> {
-        if let Some(hook) = &self.on_gather {
-            hook(parts)?;
-        }
-        self.join(parts.to_vec())
-    }
-
-    fn scatter(&self, tensor: FakeTensor, rows: &[usize]) -> Result<Vec<FakeTensor>, DeviceError> {
-        if let Some(hook) = &self.on_scatter {
-            hook(std::slice::from_ref(&tensor))?;
-        }
-        if rows.len() == 1 { Ok(vec![tensor]) } else { self.split(&tensor, rows) }
     }
 
     fn join(&self, mut parts: Vec<FakeTensor>) -> Result<FakeTensor, DeviceError> {
@@ -151,14 +135,6 @@ impl Device for FakeDevice {
         Ok(outside)
     }
 
-    fn is_host(&self) -> bool {
-        self.is_host
-    }
-
-    fn synchronize(&self) -> Result<(), DeviceError> {
-        Ok(())
-    }
-
     fn from_host(&self, tensor: &HostTensor) -> Result<FakeTensor, DeviceError> {
         let chunks = tensor.bytes().chunks_exact(tensor.dtype().size());
         let values = chunks.map(|bytes| read(tensor.dtype(), bytes)).collect::<Result<_, _>>()?;
@@ -171,6 +147,34 @@ impl Device for FakeDevice {
             write(tensor.dtype, value, &mut bytes)?;
         }
         HostTensor::new(tensor.dtype, &tensor.dims, bytes).map_err(DeviceError::operation)
+    }
+}
+
+impl Device for FakeDevice {
+    fn name(&self) -> String {
+        "fake".to_owned()
+    }
+
+    fn gather(&self, column: &[FakeTensor]) -> Result<FakeTensor, DeviceError> {
+        if let Some(hook) = &self.on_gather {
+            hook(column)?;
+        }
+        self.join(column.to_vec())
+    }
+
+    fn scatter(&self, tensor: FakeTensor, rows: &[usize]) -> Result<Vec<FakeTensor>, DeviceError> {
+        if let Some(hook) = &self.on_scatter {
+            hook(std::slice::from_ref(&tensor))?;
+        }
+        if rows.len() == 1 { Ok(vec![tensor]) } else { self.split(&tensor, rows) }
+    }
+
+    fn is_host(&self) -> bool {
+        self.is_host
+    }
+
+    fn synchronize(&self) -> Result<(), DeviceError> {
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! ```
 //! use skep_runtime_core::testing::{FakeDevice, FakeTensor, ManualClock};
-//! use skep_runtime_core::{Clock, Device};
+//! use skep_runtime_core::{Clock, Device, DeviceError};
 //! use std::time::Duration;
 //!
 //! let clock = ManualClock::new();
@@ -16,12 +16,12 @@
 //! let batch = device.gather(&[FakeTensor::rows(&[[1.0]]), FakeTensor::rows(&[[2.0], [3.0]])])?;
 //! let parts = device.scatter(batch, &[2, 1])?;
 //! assert_eq!(parts[0], FakeTensor::rows(&[[1.0], [2.0]]));
-//! # Ok::<(), skep_runtime_core::DeviceError>(())
+//! # Ok::<(), DeviceError>(())
 //! ```
 
 mod block;
 mod clock;
-mod device;
+pub(crate) mod device;
 
 pub use block::FnBlock;
 pub use clock::ManualClock;

@@ -61,8 +61,9 @@ fn each_report_covers_its_own_interval() {
     assert_eq!(intervals.next_report(), Report::default());
 
     let now = Instant::now();
-    stats.observer().started("cpu", now, &[Arc::new(Queue)]);
-    let event = BatchEvent::new(PoolId(0), Pass::Forward, &[], now);
+    stats.observer().started("cpu", now);
+    stats.observer().pool_added(PoolId::new(0), Arc::new(Queue));
+    let event = BatchEvent::new(PoolId::new(0), Pass::Forward, &[], now);
     stats.observer().batch(&event);
     stats.observer().batch(&event);
     assert_eq!(intervals.next_report().batches, 2);

@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::work::{Work, block_of};
-use skep_runtime_core::{DType, Device, Dim, HostTensor, TensorSpec};
+use skep_runtime_core::{DType, Device, Dim, HostTensor, TensorOps, TensorSpec};
 use std::path::Path;
 
 #[cfg(all(feature = "candle", not(feature = "tch")))]

@@ -5,10 +5,7 @@
 
 use crate::Result;
 use crate::work::{Work, block_of};
-use skep_runtime_core::{
-    Backend, BlockInfo, BlockState, BoxError, DType, Device, DeviceError, Dims, HostTensor, Schema,
-    TensorInfo, TensorSpec,
-};
+use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, DType, Device, DeviceError, Dims, HostTensor, Schema, TensorInfo, TensorOps, TensorSpec};
 use smallvec::SmallVec;
 
 /// One column of numbers.
@@ -18,30 +15,11 @@ pub(crate) struct Column(SmallVec<[f32; 4]>);
 #[derive(Clone, Copy)]
 pub(crate) struct NullDevice;
 
-impl Device for NullDevice {
+impl TensorOps for NullDevice {
     type Tensor = Column;
-
-    fn name(&self) -> String {
-        "null".to_owned()
-    }
 
     fn describe(&self, tensor: &Column) -> std::result::Result<TensorInfo, DeviceError> {
         Ok(TensorInfo { dtype: DType::F32, dims: Dims::from_slice(&[tensor.0.len(), 1]) })
-    }
-
-    fn gather(&self, parts: &[Column]) -> std::result::Result<Column, DeviceError> {
-        let mut joined = SmallVec::with_capacity(parts.iter().map(|part| part.0.len()).sum());
-        for part in parts {
-            joined.extend_from_slice(&part.0);
-        }
-        Ok(Column(joined))
-    }
-
-    fn scatter(&self, tensor: Column, rows: &[usize]) -> std::result::Result<Vec<Column>, DeviceError> {
-        if rows.len() == 1 {
-            return Ok(vec![tensor]);
-        }
-        self.split(&tensor, rows)
     }
 
     fn join(&self, parts: Vec<Column>) -> std::result::Result<Column, DeviceError> {
@@ -64,14 +42,6 @@ impl Device for NullDevice {
         Err(DeviceError::operation("a column of f32 holds no indices"))
     }
 
-    fn is_host(&self) -> bool {
-        true
-    }
-
-    fn synchronize(&self) -> std::result::Result<(), DeviceError> {
-        Ok(())
-    }
-
     fn from_host(&self, tensor: &HostTensor) -> std::result::Result<Column, DeviceError> {
         let values = tensor.to_f32().ok_or_else(|| DeviceError::operation("expected f32"))?;
         Ok(Column(values.into()))
@@ -79,6 +49,35 @@ impl Device for NullDevice {
 
     fn to_host(&self, tensor: &Column) -> std::result::Result<HostTensor, DeviceError> {
         HostTensor::from_f32(&[tensor.0.len(), 1], &tensor.0).map_err(DeviceError::operation)
+    }
+}
+
+impl Device for NullDevice {
+    fn name(&self) -> String {
+        "null".to_owned()
+    }
+
+    fn gather(&self, parts: &[Column]) -> std::result::Result<Column, DeviceError> {
+        let mut joined = SmallVec::with_capacity(parts.iter().map(|part| part.0.len()).sum());
+        for part in parts {
+            joined.extend_from_slice(&part.0);
+        }
+        Ok(Column(joined))
+    }
+
+    fn scatter(&self, tensor: Column, rows: &[usize]) -> std::result::Result<Vec<Column>, DeviceError> {
+        if rows.len() == 1 {
+            return Ok(vec![tensor]);
+        }
+        self.split(&tensor, rows)
+    }
+
+    fn is_host(&self) -> bool {
+        true
+    }
+
+    fn synchronize(&self) -> std::result::Result<(), DeviceError> {
+        Ok(())
     }
 }
 

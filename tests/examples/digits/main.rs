@@ -87,7 +87,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         split.held_out.len(),
     );
 
-    let outcome = work(&runtime, &mixture, &split, arguments, &interrupts);
+    let outcome = work(runtime.handle(), &mixture, &split, arguments, &interrupts);
     let stopped = runtime.shutdown(Shutdown::Drain, STOP_LIMIT);
 
     let report = Report { outcome: &outcome, stats: &stats.snapshot(), held_out: split.held_out.len() };

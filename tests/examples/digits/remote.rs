@@ -2,7 +2,7 @@
 
 use crate::common::{DemoDevice, Result, skep};
 use crate::rows::{Rows, Tensor};
-use skep::pool::{Block, TaskPool};
+use skep::pool::{Served, TaskPool};
 use skep::runtime::{Priority, Request, Ticket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(crate) struct Manner {
 #[derive(Clone)]
 pub(crate) struct Remote {
     device: Arc<DemoDevice>,
-    block: Block<DemoDevice>,
+    block: Served<DemoDevice>,
 }
 
 /// Rows that are on their way. Dropped, the task is cancelled if it does not run yet.
@@ -29,7 +29,7 @@ pub(crate) struct Pending {
 }
 
 impl Remote {
-    pub(crate) fn new(device: Arc<DemoDevice>, block: Block<DemoDevice>) -> Self {
+    pub(crate) fn new(device: Arc<DemoDevice>, block: Served<DemoDevice>) -> Self {
         Self { device, block }
     }
 

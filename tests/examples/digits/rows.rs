@@ -1,7 +1,7 @@
 //! Numbers in rows: what a caller works with, before they become tensors and after.
 
 use crate::common::{DemoDevice, Result, skep};
-use skep::runtime::{Device, HostTensor};
+use skep::runtime::{HostTensor, TensorOps};
 
 /// Rows of equal width, one after the other.
 pub(crate) struct Rows {
@@ -10,7 +10,7 @@ pub(crate) struct Rows {
 }
 
 /// A tensor of this demo's device.
-pub(crate) type Tensor = <DemoDevice as Device>::Tensor;
+pub(crate) type Tensor = <DemoDevice as TensorOps>::Tensor;
 
 impl Rows {
     pub(crate) fn zeros(count: usize, width: usize) -> Self {

@@ -3,15 +3,15 @@
 use crate::common::{DemoDevice, Result, skep};
 use crate::tokens::{Tensor, Tokens, inputs};
 use skep::blocks::Bert;
-use skep::pool::{Block, PoolOptions, Serve, ServeOptions};
-use skep::runtime::{Device, Dim, Priority, Request, RuntimeBuilder, TensorSpec};
+use skep::pool::{PoolOptions, Serve, ServeOptions, Served};
+use skep::runtime::{Dim, Priority, Request, RuntimeBuilder, TensorOps, TensorSpec};
 use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) struct Embedder {
     device: Arc<DemoDevice>,
     tokens: Tokens,
-    block: Block<DemoDevice>,
+    block: Served<DemoDevice>,
 }
 
 /// A sentence's vector, of length 1, and what it took.

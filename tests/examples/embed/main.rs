@@ -87,13 +87,19 @@ impl<'a> Demo<'a> {
     fn run(self, arguments: &Arguments) -> Result<ExitCode> {
         let Self { directory, sentences, stats, embedder, runtime } = self;
         let (count, callers) = (sentences.len(), arguments.callers);
-        eprintln!("{callers} callers embed {count} sentences on {}", runtime.device().name());
+        eprintln!("{callers} callers embed {count} sentences on {}", runtime.handle().device().name());
         let outcome = work(&embedder, &sentences, &arguments.query, callers)?;
         runtime.shutdown(Shutdown::Drain, STOP_LIMIT)?;
 
         let alone = || {
             eprintln!("checking {count} sentences with the model alone");
-            largest_difference(runtime.device(), directory, embedder.tokens(), &sentences, &outcome.sentences)
+            largest_difference(
+                runtime.handle().device(),
+                directory,
+                embedder.tokens(),
+                &sentences,
+                &outcome.sentences,
+            )
         };
         let report = Report {
             outcome: &outcome,

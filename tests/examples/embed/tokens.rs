@@ -5,12 +5,12 @@
 //! alone. A small bucket is in between: a few wasted positions per sentence, and few different lengths.
 
 use crate::common::{DemoDevice, Result, skep};
-use skep::runtime::{DType, Device, HostTensor};
+use skep::runtime::{DType, HostTensor, TensorOps};
 use std::path::Path;
 use tokenizers::{Tokenizer, TruncationParams};
 
 /// A tensor of this demo's device.
-pub(crate) type Tensor = <DemoDevice as Device>::Tensor;
+pub(crate) type Tensor = <DemoDevice as TensorOps>::Tensor;
 
 pub(crate) struct Tokens {
     tokenizer: Tokenizer,

@@ -49,7 +49,7 @@ mod programs {
             let pool = self.pool.as_pool();
             let Some(batch) = pool.cut(self.clock.now(), usize::MAX) else { return 0 };
             pool.after_cut();
-            let mut inputs = batch.inputs.into_iter().next().unwrap().into_iter();
+            let mut inputs = batch.columns.into_iter().next().unwrap().into_iter();
             let tasks = batch.tasks.len() as u64;
             for task in batch.tasks {
                 task.reply.answer(Ok(vec![inputs.next().unwrap()]));

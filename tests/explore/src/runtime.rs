@@ -29,7 +29,7 @@ crate::programs! {
 mod programs {
     use crate::block_on;
     use shuttle::thread::{JoinHandle, spawn};
-    use skep_pool::{Block, PoolOptions, Serve, ServeOptions, TaskPool};
+    use skep_pool::{PoolOptions, Serve, ServeOptions, Served, TaskPool};
     use skep_runtime_core::sync::Mutex;
     use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock, ManualClock};
     use skep_runtime_core::{
@@ -58,7 +58,8 @@ mod programs {
     struct Answered(AtomicU64);
 
     impl Observer for Answered {
-        fn started(&self, _: &str, _: Instant, _: &[Arc<dyn Meter>]) {}
+        fn started(&self, _: &str, _: Instant) {}
+        fn pool_added(&self, _: PoolId, _: Arc<dyn Meter>) {}
         fn batch(&self, event: &BatchEvent<'_>) {
             self.0.fetch_add((event.tasks_succeeded + event.tasks_failed) as u64, Ordering::Relaxed);
         }
@@ -69,7 +70,7 @@ mod programs {
     }
 
     struct Rig {
-        served: [Block<FakeDevice>; 2],
+        served: [Served<FakeDevice>; 2],
         pools: [TaskPool<FakeDevice>; 2],
         clock: Arc<ManualClock>,
         answered: Arc<Answered>,
@@ -295,7 +296,7 @@ mod programs {
     pub(super) fn an_abort_meets_a_failed_batch() {
         let (rig, runtime) = start(FakeDevice::new(), 1);
         let tried = tickets(&rig, [1.0, CULPRIT], None);
-        let handle = runtime.handle();
+        let handle = runtime.handle().clone();
         let aborting = spawn(move || handle.shutdown(Shutdown::Abort, LIMIT).unwrap());
         for tried in tried {
             tried.wait(&rig, &[May::BeShutDown]);
@@ -336,7 +337,7 @@ mod programs {
         let submit = |value: f32| pool.submit(vec![FakeTensor::rows(&[[value]])]).unwrap();
         let tickets = [submit(1.0), submit(CULPRIT), submit(2.0)];
         let draining = spawn({
-            let handle = runtime.handle();
+            let handle = runtime.handle().clone();
             move || handle.shutdown(Shutdown::Drain, LIMIT).unwrap()
         });
         let [one, culprit, two] = tickets.map(Ticket::wait);
@@ -371,7 +372,7 @@ mod programs {
     pub(super) fn two_shutdowns_meet() {
         let (rig, runtime) = start(FakeDevice::new(), 1);
         let callers = callers(&rig, &[May::Succeed, May::BeShutDown]);
-        let handle = runtime.handle();
+        let handle = runtime.handle().clone();
         let draining = spawn(move || handle.shutdown(Shutdown::Drain, LIMIT).unwrap());
         runtime.shutdown(Shutdown::Abort, LIMIT).unwrap();
         draining.join().unwrap();
@@ -382,7 +383,7 @@ mod programs {
     pub(super) fn a_shutdown_meets_the_start() {
         let (rig, runtime) = build(FakeDevice::new(), 1, None);
         let callers = callers(&rig, &[May::Succeed, May::BeShutDown]);
-        let handle = runtime.handle();
+        let handle = runtime.handle().clone();
         let stopping = spawn(move || handle.shutdown(Shutdown::Drain, LIMIT).unwrap());
         drop(runtime.start());
         stopping.join().unwrap();
@@ -394,7 +395,7 @@ mod programs {
     pub(super) fn a_limit_that_passes_meets_deadlines() {
         let (rig, runtime) = start(FakeDevice::new(), 1);
         let tried = tickets(&rig, [1.0], Some(LATE)).into_iter().chain(tickets(&rig, [2.0], None));
-        let handle = runtime.handle();
+        let handle = runtime.handle().clone();
         let stopping = spawn(move || drop(handle.shutdown(Shutdown::Drain, Duration::ZERO)));
         rig.clock.advance(LATE);
         for tried in tried {
@@ -429,7 +430,7 @@ mod programs {
 
     pub(super) fn a_state_is_asked_for_at_the_end() {
         let (rig, runtime) = start(FakeDevice::new(), 1);
-        let handle = runtime.handle();
+        let handle = runtime.handle().clone();
         let asking = spawn(move || {
             let state = handle.state("one");
             assert!(matches!(state, Ok(_) | Err(ControlError::ShutDown)), "{state:?}");
@@ -456,7 +457,7 @@ mod programs {
         threads.extend(rig.pools.each_ref().map(kill));
         join(threads);
         runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
-        assert!(matches!(runtime.health(), Health::Lost(DeviceLoss::Fatal(_))));
+        assert!(matches!(runtime.handle().health(), Health::Lost(DeviceLoss::Fatal(_))));
         drop(runtime);
         rig.assert_reconciled();
     }

@@ -14,8 +14,9 @@ crate::programs! {
 mod programs {
     use crate::{block_on, waker};
     use shuttle::thread::spawn;
+    use skep_runtime_core::pool::{Cancel, Reply, TaskKey};
     use skep_runtime_core::sync::Mutex;
-    use skep_runtime_core::{Cancel, Priority, Reply, RuntimeId, TaskError, TaskKey};
+    use skep_runtime_core::{Priority, RuntimeId, TaskError};
     use std::pin::Pin;
     use std::sync::{Arc, Weak};
     use std::task::Context;
@@ -44,6 +45,7 @@ mod programs {
         let pool = Arc::new(Cancelled::default());
         let (ticket, reply) = Reply::pair_in(Arc::downgrade(&pool) as Weak<_>, Priority::NORMAL);
         ticket.queued(3, Duration::ZERO);
+        let ticket = ticket.into_ticket();
         let dropping = spawn(move || drop(ticket));
         // The value is dropped with whichever end is the last.
         let value = Arc::new(());

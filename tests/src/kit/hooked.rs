@@ -1,6 +1,6 @@
 //! A device that does what another does, and fails or waits where a case wants it to.
 
-use skep_runtime_core::{Device, DeviceError, HostTensor, MemoryInfo, TensorInfo};
+use skep_runtime_core::{Device, DeviceError, HostTensor, MemoryInfo, TensorInfo, TensorOps};
 
 /// Where a hook is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,26 +52,12 @@ impl<D: Device> Hooked<D> {
     }
 }
 
-impl<D: Device> Device for Hooked<D> {
+impl<D: Device> TensorOps for Hooked<D> {
     type Tensor = D::Tensor;
-
-    fn name(&self) -> String {
-        self.inner.name()
-    }
 
     fn describe(&self, tensor: &D::Tensor) -> Result<TensorInfo, DeviceError> {
         (self.hook)(Operation::Describe)?;
         self.inner.describe(tensor)
-    }
-
-    fn gather(&self, parts: &[D::Tensor]) -> Result<D::Tensor, DeviceError> {
-        (self.hook)(Operation::Gather)?;
-        self.inner.gather(parts)
-    }
-
-    fn scatter(&self, tensor: D::Tensor, rows: &[usize]) -> Result<Vec<D::Tensor>, DeviceError> {
-        (self.hook)(Operation::Scatter)?;
-        self.inner.scatter(tensor, rows)
     }
 
     fn join(&self, parts: Vec<D::Tensor>) -> Result<D::Tensor, DeviceError> {
@@ -85,6 +71,30 @@ impl<D: Device> Device for Hooked<D> {
 
     fn index_outside(&self, tensor: &D::Tensor, below: u64) -> Result<Option<i64>, DeviceError> {
         self.inner.index_outside(tensor, below)
+    }
+
+    fn from_host(&self, tensor: &HostTensor) -> Result<D::Tensor, DeviceError> {
+        self.inner.from_host(tensor)
+    }
+
+    fn to_host(&self, tensor: &D::Tensor) -> Result<HostTensor, DeviceError> {
+        self.inner.to_host(tensor)
+    }
+}
+
+impl<D: Device> Device for Hooked<D> {
+    fn name(&self) -> String {
+        self.inner.name()
+    }
+
+    fn gather(&self, parts: &[D::Tensor]) -> Result<D::Tensor, DeviceError> {
+        (self.hook)(Operation::Gather)?;
+        self.inner.gather(parts)
+    }
+
+    fn scatter(&self, tensor: D::Tensor, rows: &[usize]) -> Result<Vec<D::Tensor>, DeviceError> {
+        (self.hook)(Operation::Scatter)?;
+        self.inner.scatter(tensor, rows)
     }
 
     fn is_host(&self) -> bool {
@@ -104,13 +114,5 @@ impl<D: Device> Device for Hooked<D> {
 
     fn memory(&self) -> Option<MemoryInfo> {
         self.inner.memory()
-    }
-
-    fn from_host(&self, tensor: &HostTensor) -> Result<D::Tensor, DeviceError> {
-        self.inner.from_host(tensor)
-    }
-
-    fn to_host(&self, tensor: &D::Tensor) -> Result<HostTensor, DeviceError> {
-        self.inner.to_host(tensor)
     }
 }

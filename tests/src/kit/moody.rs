@@ -1,7 +1,8 @@
 //! A pool that does what another does, and panics where a case wants it to.
 
 use skep_pool::TaskPool;
-use skep_runtime_core::{Batch, Counts, Device, Doorbell, Look, Meter, Pool, Shutdown};
+use skep_runtime_core::pool::{Batch, Doorbell, Look, Pool};
+use skep_runtime_core::{Counts, Device, Meter, Shutdown};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -25,19 +26,19 @@ pub enum Method {
 
 /// A pool that panics in one of its methods while it is armed.
 pub struct Moody<D: Device> {
-    inner: Arc<dyn Pool<D>>,
+    inner: Arc<dyn Pool<D::Tensor>>,
     method: Method,
     armed: Arc<AtomicBool>,
 }
 
 impl<D: Device> Moody<D> {
     /// A pool as the runtime sees it, and what arms it.
-    pub fn armable(pool: &TaskPool<D>, method: Method) -> (Arc<dyn Pool<D>>, Arc<AtomicBool>) {
+    pub fn armable(pool: &TaskPool<D>, method: Method) -> (Arc<dyn Pool<D::Tensor>>, Arc<AtomicBool>) {
         let armed = Arc::new(AtomicBool::new(false));
         (Arc::new(Self { inner: pool.as_pool(), method, armed: Arc::clone(&armed) }), armed)
     }
 
-    fn enter(&self, method: Method) -> &dyn Pool<D> {
+    fn enter(&self, method: Method) -> &dyn Pool<D::Tensor> {
         assert!(method != self.method || !self.armed.load(Ordering::SeqCst), "on purpose: {method:?}");
         &*self.inner
     }
@@ -53,7 +54,7 @@ impl<D: Device> Meter for Moody<D> {
     }
 }
 
-impl<D: Device> Pool<D> for Moody<D> {
+impl<D: Device> Pool<D::Tensor> for Moody<D> {
     fn attach(&self, doorbell: Doorbell) {
         self.enter(Method::Attach).attach(doorbell);
     }

@@ -98,7 +98,7 @@ impl<D: Device> Caller<D> {
         let submitted = match self.rng.random_range(0..5) {
             0 | 1 => pool.submit(request),
             2 => pool.try_submit(request),
-            3 => block_on(Submit::submit(pool, request)),
+            3 => block_on(Submit::submit_async(pool, request)),
             _ => {
                 let patience = self.rng.random_bool(0.5);
                 let mut submitting = pin!(pool.submit_async(request));
@@ -188,11 +188,11 @@ impl<D: Device> Caller<D> {
                 self.report.dropped += 1;
             }
             Ok(ticket) => self.open.push(Open { ticket, task }),
-            Err(Refused { error, inputs }) => {
+            Err(Refused { error, request }) => {
                 self.report.refused += 1;
                 let stopped = matches!(error, SubmitError::ShutDown | SubmitError::DeviceLost(_));
                 self.turned_away += u32::from(stopped);
-                let serial = self.device.read(&inputs[0])[1];
+                let serial = self.device.read(&request.inputs.into_tensors()[0])[1];
                 self.report.mixed_up += u64::from(whole(serial) != task.first.serial);
                 assert!(
                     matches!(
@@ -297,7 +297,7 @@ impl<D: Device> Caller<D> {
 /// Whether a batch failed for what the block did, or the device for it.
 fn is_of_block(error: &BatchError) -> bool {
     match error {
-        BatchError::Panic { place, .. } => place.starts_with("block"),
+        BatchError::Panic { during, .. } => during.starts_with("block"),
         BatchError::Device { .. } => false,
         _ => true,
     }

@@ -5,7 +5,7 @@ use super::ledger::{Census, Ledger, Life, Row, RunId};
 use super::stuck::Stuck;
 use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
-    BoxError, DType, Device, DeviceError, HostTensor, MemoryInfo, Schema, TensorInfo, TensorSpec,
+    BoxError, DType, Device, DeviceError, HostTensor, MemoryInfo, Schema, TensorInfo, TensorOps, TensorSpec,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -103,39 +103,13 @@ impl<D: Device> Faulty<D> {
     }
 }
 
-impl<D: Device> Device for Faulty<D> {
+impl<D: Device> TensorOps for Faulty<D> {
     type Tensor = Tracked<D::Tensor>;
-
-    fn name(&self) -> String {
-        format!("faulty {}", self.inner.name())
-    }
 
     fn describe(&self, tensor: &Self::Tensor) -> Result<TensorInfo, DeviceError> {
         // A panic would be the submitting caller's own; see what is said of `describe` in the contract.
         self.may_fail(tensor.run, &[Fault::Error])?;
         self.inner.describe(&tensor.tensor)
-    }
-
-    fn gather(&self, parts: &[Self::Tensor]) -> Result<Self::Tensor, DeviceError> {
-        self.may_fail(0, &[Fault::Error, Fault::Panic, Fault::Slow, Fault::OutOfMemory])?;
-        // Tensors need not be cloneable, and the inner device takes its own: copies by way of the host.
-        let copies = parts.iter().map(|part| self.inner.from_host(&self.inner.to_host(&part.tensor)?));
-        let tensor = self.inner.gather(&copies.collect::<Result<Vec<_>, _>>()?)?;
-        if self.inner.describe(&tensor)?.rows() > Some(self.room) {
-            return Err(self.no_room());
-        }
-        Ok(self.track(tensor, 0))
-    }
-
-    fn scatter(&self, tensor: Self::Tensor, rows: &[usize]) -> Result<Vec<Self::Tensor>, DeviceError> {
-        let run = tensor.run;
-        let fault = self.may_fail(run, &[Fault::Error, Fault::Panic, Fault::Slow, Fault::WrongRows])?;
-        let mut parts = self.track_all(self.inner.scatter(tensor.tensor, rows)?, run);
-        if fault == Some(Fault::WrongRows) {
-            self.ledger.fail(run);
-            parts.pop();
-        }
-        Ok(parts)
     }
 
     fn join(&self, parts: Vec<Self::Tensor>) -> Result<Self::Tensor, DeviceError> {
@@ -161,6 +135,42 @@ impl<D: Device> Device for Faulty<D> {
         self.inner.index_outside(&tensor.tensor, below)
     }
 
+    fn from_host(&self, tensor: &HostTensor) -> Result<Self::Tensor, DeviceError> {
+        Ok(self.track(self.inner.from_host(tensor)?, 0))
+    }
+
+    fn to_host(&self, tensor: &Self::Tensor) -> Result<HostTensor, DeviceError> {
+        self.inner.to_host(&tensor.tensor)
+    }
+}
+
+impl<D: Device> Device for Faulty<D> {
+    fn name(&self) -> String {
+        format!("faulty {}", self.inner.name())
+    }
+
+    fn gather(&self, parts: &[Self::Tensor]) -> Result<Self::Tensor, DeviceError> {
+        self.may_fail(0, &[Fault::Error, Fault::Panic, Fault::Slow, Fault::OutOfMemory])?;
+        // Tensors need not be cloneable, and the inner device takes its own: copies by way of the host.
+        let copies = parts.iter().map(|part| self.inner.from_host(&self.inner.to_host(&part.tensor)?));
+        let tensor = self.inner.gather(&copies.collect::<Result<Vec<_>, _>>()?)?;
+        if self.inner.describe(&tensor)?.rows() > Some(self.room) {
+            return Err(self.no_room());
+        }
+        Ok(self.track(tensor, 0))
+    }
+
+    fn scatter(&self, tensor: Self::Tensor, rows: &[usize]) -> Result<Vec<Self::Tensor>, DeviceError> {
+        let run = tensor.run;
+        let fault = self.may_fail(run, &[Fault::Error, Fault::Panic, Fault::Slow, Fault::WrongRows])?;
+        let mut parts = self.track_all(self.inner.scatter(tensor.tensor, rows)?, run);
+        if fault == Some(Fault::WrongRows) {
+            self.ledger.fail(run);
+            parts.pop();
+        }
+        Ok(parts)
+    }
+
     fn is_host(&self) -> bool {
         self.inner.is_host() && !self.remote
     }
@@ -177,14 +187,6 @@ impl<D: Device> Device for Faulty<D> {
 
     fn memory(&self) -> Option<MemoryInfo> {
         self.inner.memory()
-    }
-
-    fn from_host(&self, tensor: &HostTensor) -> Result<Self::Tensor, DeviceError> {
-        Ok(self.track(self.inner.from_host(tensor)?, 0))
-    }
-
-    fn to_host(&self, tensor: &Self::Tensor) -> Result<HostTensor, DeviceError> {
-        self.inner.to_host(&tensor.tensor)
     }
 }
 

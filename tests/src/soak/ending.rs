@@ -79,7 +79,7 @@ impl Ending {
         caller: &mut Caller<D>,
         halfway: impl FnOnce(),
     ) {
-        let handle = runtime.handle();
+        let handle = runtime.handle().clone();
         match self {
             Self::NeverStarted => return drop(runtime),
             Self::WhileStarting => {
@@ -112,12 +112,13 @@ impl Ending {
             Self::Drain => running.shutdown(Shutdown::Drain, LIMIT).expect("drain should end"),
             Self::Abort => running.shutdown(Shutdown::Abort, LIMIT).expect("abort should end"),
             Self::DrainThenAbort => {
-                let drain = stop(running, Shutdown::Drain);
+                let drain = stop(running.handle(), Shutdown::Drain);
                 running.shutdown(Shutdown::Abort, LIMIT).expect("abort should end");
                 drain.join().unwrap();
             }
             Self::Twice => {
-                let stops = [Shutdown::Drain, Shutdown::Abort, Shutdown::Drain].map(|how| stop(running, how));
+                let stops = [Shutdown::Drain, Shutdown::Abort, Shutdown::Drain]
+                    .map(|how| stop(running.handle(), how));
                 for stop in stops {
                     stop.join().unwrap();
                 }
@@ -125,7 +126,7 @@ impl Ending {
             }
             Self::LimitPasses => drop(running.shutdown(Shutdown::Drain, Duration::ZERO)),
             Self::Stuck => {
-                let hold = running.device().stuck.arm();
+                let hold = running.handle().device().stuck.arm();
                 // A task may be refused, and its batch may fail before it runs.
                 while !hold.holds(Duration::from_millis(1)) {
                     caller.push();
@@ -136,9 +137,9 @@ impl Ending {
                 drop(hold);
             }
             Self::Hangs => {
-                let hold = running.device().stuck.arm();
+                let hold = running.handle().device().stuck.arm();
                 let mut entered = false;
-                while running.is_running() {
+                while running.handle().is_running() {
                     entered |= hold.holds(Duration::from_millis(1));
                     if !entered {
                         caller.push();
@@ -148,20 +149,21 @@ impl Ending {
                 drop(hold);
             }
             Self::Dies => {
-                running.device().dead.store(true, Ordering::Relaxed);
-                while running.is_running() {
+                running.handle().device().dead.store(true, Ordering::Relaxed);
+                while running.handle().is_running() {
                     caller.push();
                     thread::yield_now();
                 }
                 caller.finish();
             }
             Self::FromBlock => {
-                let handle = running.handle();
-                let stopped = running.with_block("block.0", move |_| handle.shutdown(Shutdown::Abort, LIMIT));
+                let handle = running.handle().clone();
+                let stopped =
+                    running.handle().with_block("block.0", move |_| handle.shutdown(Shutdown::Abort, LIMIT));
                 assert!(matches!(stopped, Ok(Err(ShutdownError::WouldDeadlock))), "{stopped:?}");
             }
             Self::FromWaker => {
-                let handle = Mutex::new(Some(running.handle()));
+                let handle = Mutex::new(Some(running.handle().clone()));
                 let waker = Waker::from(Arc::new(StoppingWaker(handle)));
                 if !caller.poll_with(&waker) {
                     waker.wake();

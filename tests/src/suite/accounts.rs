@@ -65,7 +65,7 @@ pub fn every_fate_is_counted<S: Subject>() {
     rig.gate.entered();
     // Behind a whole batch that the loader may have, this one waits for sure.
     let last = rig.pool.try_submit(submit(&[9.0])).unwrap();
-    let handle = rig.runtime.handle();
+    let handle = rig.runtime.handle().clone();
     let stopping = spawn(move || handle.shutdown(Shutdown::Abort, LIMIT));
     assert!(matches!(answer(last), Err(TaskError::ShutDown)));
     let [first, second, third, fourth] = waiting;

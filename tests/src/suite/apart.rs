@@ -9,8 +9,8 @@ use crate::kit::{
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
 use skep_runtime_core::testing::{FnBlock, ManualClock};
 use skep_runtime_core::{
-    BatchError, BoxError, Device, DeviceError, FailureRules, Handle, Priority, Request, RunningRuntime,
-    Shutdown, TaskError, Ticket,
+    BoxError, Chain, Device, DeviceError, FailureRules, Handle, Priority, Request, RunningRuntime, Shutdown,
+    TaskError, TensorOps, Ticket,
 };
 use skep_stats::Stats;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -81,7 +81,9 @@ impl<D: Device> Trial<D> {
     fn finish(self, tickets: Vec<Ticket<D::Tensor>>) -> (Vec<Vec<f32>>, Vec<Result<f32, String>>) {
         let results = tickets.into_iter().map(|ticket| match answer(ticket) {
             Ok(outputs) => Ok(Columns::read(&*self.device, &outputs[0])[0]),
-            Err(error) => Err(error.batch_error().map_or(error.to_string(), BatchError::to_string)),
+            Err(error) => {
+                Err(error.batch_error().map_or(error.to_string(), |error| Chain(error).to_string()))
+            }
         });
         let results = results.collect();
         drain(self.runtime);
@@ -296,7 +298,7 @@ pub fn a_drain_runs_the_parts<S: Subject>() {
             runtime.wait().shutdown(Shutdown::Drain, LIMIT).unwrap_err();
             double(rows)
         });
-        handle.set(trial.runtime.handle()).ok();
+        handle.set(trial.runtime.handle().clone()).ok();
         let tickets = trial.submit([1.0, 2.0, 3.0, 4.0]);
         let (ran, results) = trial.finish(tickets);
         assert_eq!(ran.len(), 3);
@@ -311,7 +313,7 @@ pub fn an_abort_answers_the_parts<S: Subject>() {
     let trial = trial(S::device(), 0, 4, RULES, work);
     let tickets = trial.submit([1.0, -1.0, 2.0, 3.0]);
     receive(&entered);
-    let handle = trial.runtime.handle();
+    let handle = trial.runtime.handle().clone();
     let stopped = spawn(move || handle.shutdown(Shutdown::Abort, LIMIT));
     let [first, second, third, fourth] = <[_; 4]>::try_from(tickets).ok().unwrap();
     for waiting in [third, fourth] {

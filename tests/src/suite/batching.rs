@@ -6,11 +6,12 @@ use crate::kit::{
     schema, values_of,
 };
 use skep_pool::PoolOptions;
+use skep_runtime_core::pool::{Batch, BatchTask, Doorbell, Look, Outlook, Pool, Reply};
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
-    Batch, BatchTask, Clock, Counts, DType, Device, Dim, Doorbell, Look, Meter, Pass, Pool, Priority, Reply,
-    Request, Schema, Shutdown, SubmitError, TensorSpec, Urgency,
+    Clock, Counts, DType, Device, Dim, Meter, Pass, Priority, Request, Schema, Shutdown, SubmitError,
+    TaskHeader, TensorSpec,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -149,7 +150,10 @@ pub fn large_tasks_are_refused<S: Subject>() {
     let rig = rig(S::device(), 1, up_to(4));
     let refused = rig.pool.try_submit(columns(&*rig.device, &[1.0, 2.0, 3.0, 4.0, 5.0])).unwrap_err();
     assert!(matches!(refused.error, SubmitError::TooManyRows { rows: 5, max: 4 }));
-    assert_eq!(Columns::read(&*rig.device, &refused.inputs[0]), [1.0, 2.0, 3.0, 4.0, 5.0]);
+    assert_eq!(
+        Columns::read(&*rig.device, refused.request.inputs.tensors().next().unwrap()),
+        [1.0, 2.0, 3.0, 4.0, 5.0]
+    );
     rig.gate.open();
     assert_eq!(values_of(&*rig.device, rig.submit(&[1.0, 2.0, 3.0, 4.0])), [2.0, 4.0, 6.0, 8.0]);
     drain(rig.runtime);
@@ -191,14 +195,14 @@ impl<D: Device> Meter for Shy<D> {
     }
 }
 
-impl<D: Device> Pool<D> for Shy<D> {
+impl<D: Device> Pool<D::Tensor> for Shy<D> {
     fn attach(&self, _: Doorbell) {}
     fn look(&self, now: Instant) -> Look {
         let tried = self.cuts.load(Ordering::SeqCst) > 0;
         match &*self.batch.lock() {
             None => Look::Idle,
             Some(_) if tried && now < self.wait_until => Look::At(self.wait_until),
-            Some(_) => Look::Ready(Urgency { priority: Priority::NORMAL, since: self.wait_until }),
+            Some(_) => Look::Ready(Outlook::new(Priority::NORMAL, self.wait_until)),
         }
     }
     fn cut(&self, now: Instant, _: usize) -> Option<Batch<D::Tensor>> {
@@ -225,10 +229,10 @@ pub fn a_pool_that_has_no_batch_after_all_is_looked_at_again<S: Subject>() {
         let block = rows_block(&device, "double", |rows| Ok(rows.iter().map(|v| 2.0 * v).collect()));
         let block = builder.block(block).unwrap();
         let (ticket, reply) = Reply::pair();
-        let task = BatchTask { rows: 1, submitted: clock.now(), deadline: None, reply };
+        let task = BatchTask { header: TaskHeader::new(1, clock.now()), reply };
         // More vectors than tasks, and not empty: nothing of that is in the answer.
         let vectors = vec![columns(&*device, &[4.0]), columns(&*device, &[5.0])];
-        let batch = Batch { inputs: vec![columns(&*device, &[3.0])], tasks: vec![task], vectors };
+        let batch = Batch { columns: vec![columns(&*device, &[3.0])], tasks: vec![task], vectors };
         let (asked, was_asked) = channel();
         let pool = Arc::new(Shy::<S::Device> {
             wait_until: clock.now() + DELAY,

@@ -132,7 +132,7 @@ pub fn extreme_deadlines<S: Subject>() {
     let request = Request::new(columns(&*rig.device, &[1.0])).deadline(Duration::ZERO);
     let refused = rig.pool.try_submit(request).unwrap_err();
     assert!(matches!(refused.error, SubmitError::DeadlinePassed));
-    assert_eq!(Columns::read(&*rig.device, &refused.inputs[0]), [1.0]);
+    assert_eq!(Columns::read(&*rig.device, refused.request.inputs.tensors().next().unwrap()), [1.0]);
     let held = rig.hold();
     let ticket = submit(&rig, 1.0, Duration::MAX);
     rig.clock.advance(Duration::from_secs(1 << 20));
@@ -196,7 +196,7 @@ pub fn callers_who_wait_for_room_have_deadlines<S: Subject>() {
     let refused = [block_on(awaiting).map(|_| ()).unwrap_err(), receive(&blocked).unwrap_err()];
     for (refused, row) in refused.into_iter().zip([2.0, 3.0]) {
         assert!(matches!(refused.error, SubmitError::DeadlinePassed), "{refused}");
-        assert_eq!(Columns::read(&*device, &refused.inputs[0]), [row]);
+        assert_eq!(Columns::read(&*device, refused.request.inputs.tensors().next().unwrap()), [row]);
     }
     gate.open();
     gate.open();

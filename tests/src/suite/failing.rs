@@ -8,7 +8,7 @@ use crate::kit::{
 use skep_pool::{PoolOptions, TaskPool};
 use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
-    BatchError, BatchEvent, Device, DeviceError, Meter, Observer, PoolId, Shutdown, Unrun,
+    BatchError, BatchEvent, Chain, Device, DeviceError, Meter, Observer, PoolId, Shutdown, TensorOps, Unrun,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use std::time::Instant;
 fn failure<D: Device>(device: &D, pool: &TaskPool<D>, row: f32) -> String {
     let error = answer(pool.submit(columns(device, &[row])).unwrap()).map(|_| ()).unwrap_err();
     let batch = error.batch_error().unwrap_or_else(|| panic!("expected a failed batch, got {error}"));
-    batch.to_string()
+    Chain(batch).to_string()
 }
 
 fn succeeds<D: Device>(device: &D, pool: &TaskPool<D>) {
@@ -145,7 +145,7 @@ pub fn a_failed_join_harms_that_task_only<S: Subject>() {
         let error =
             answer(pool.submit(columns(&*device, &[1.0, 2.0, 3.0])).unwrap()).map(|_| ()).unwrap_err();
         let expected = if panics { "panic in join: on purpose" } else { "device failed to join: no room" };
-        assert_eq!(error.batch_error().map(BatchError::to_string).as_deref(), Some(expected));
+        assert_eq!(error.batch_error().map(|error| Chain(error).to_string()).as_deref(), Some(expected));
         succeeds(&*device, &pool);
         drain(runtime);
     }
@@ -161,8 +161,11 @@ impl PanickingObserver {
 }
 
 impl Observer for PanickingObserver {
-    fn started(&self, _: &str, _: Instant, _: &[Arc<dyn Meter>]) {
+    fn started(&self, _: &str, _: Instant) {
         self.fail("started");
+    }
+    fn pool_added(&self, _: PoolId, _: Arc<dyn Meter>) {
+        self.fail("pool_added");
     }
     fn batch(&self, _: &BatchEvent<'_>) {
         self.fail("batch");
@@ -188,7 +191,7 @@ pub fn an_observer_that_panics_harms_nobody<S: Subject>() {
     succeeds(&*device, &pool);
     succeeds(&*device, &pool);
     drain(runtime);
-    assert_eq!(log.take(), ["started", "batch", "batch", "stopped"]);
+    assert_eq!(log.take(), ["started", "pool_added", "batch", "batch", "stopped"]);
 }
 
 struct PanickingWaker;

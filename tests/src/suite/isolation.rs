@@ -4,7 +4,7 @@ use crate::Subject;
 use crate::kit::{Columns, columns, drain, new_builder, pool_of, rows_block, values_of};
 use skep_pool::{PoolOptions, TaskPool};
 use skep_runtime_core::testing::FnBlock;
-use skep_runtime_core::{DType, Device, HostTensor, Schema, SubmitError, TensorSpec};
+use skep_runtime_core::{DType, Device, HostTensor, Schema, SubmitError, TensorOps, TensorSpec};
 use std::sync::Arc;
 
 /// Every way to be wrong, with the message that it gets.
@@ -28,7 +28,7 @@ fn submit_bad_tasks<D: Device>(device: &D, pool: &TaskPool<D>) {
         let given = info(&inputs);
         let refused = pool.submit(inputs).unwrap_err();
         assert_eq!(refused.to_string(), message);
-        assert_eq!(info(&refused.inputs), given, "inputs come back as given");
+        assert_eq!(info(&refused.request.inputs.into_tensors()), given, "inputs come back as given");
     }
 }
 
@@ -90,7 +90,7 @@ pub fn rows_and_indices_are_checked<S: Subject>() {
     assert_eq!(differ.to_string(), "input `x` has 2 rows, expected 1 as in the first input");
     let outside = pool.submit(vec![ids([3, 10]), x(&[1.0])]).unwrap_err();
     assert!(matches!(outside.error, SubmitError::IndexOutOfRange { got: 10, below: 10, .. }), "{outside}");
-    assert_eq!(outside.inputs.len(), 2);
+    assert_eq!(outside.request.inputs.tensors().count(), 2);
     let ticket = pool.submit(vec![ids([3, 9]), x(&[1.0])]).unwrap();
     assert_eq!(values_of(&*device, ticket), [1.0]);
     drain(runtime);

@@ -9,7 +9,7 @@ use skep_pool::{PoolOptions, TaskPool};
 use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
     DType, Device, Dim, HostTensor, Request, RunningRuntime, Schema, Submit, SubmitError, TaskError,
-    TensorSpec,
+    TensorOps, TensorSpec,
 };
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -19,8 +19,14 @@ use std::time::Duration;
 pub fn outputs_come_back<S: Subject>() {
     for device in [Hooked::new(S::device()), Hooked::new(S::device()).remote()] {
         let rig = rig::<On<S>>(device, 1, PoolOptions::default());
-        assert_eq!(rig.runtime.blocks().iter().map(|block| &*block.name).collect::<Vec<_>>(), ["gated"]);
-        assert_eq!(rig.runtime.pools().iter().map(|pool| pool.name()).collect::<Vec<_>>(), ["gated_forward"]);
+        assert_eq!(
+            rig.runtime.handle().blocks().iter().map(|block| &*block.name).collect::<Vec<_>>(),
+            ["gated"]
+        );
+        assert_eq!(
+            rig.runtime.handle().pools().iter().map(|pool| pool.name()).collect::<Vec<_>>(),
+            ["gated_forward"]
+        );
         let ticket = rig.submit(&[1.0, 2.0, 3.0]);
         rig.gate.open();
         assert_eq!(values_of(&*rig.device, ticket), [2.0, 4.0, 6.0]);
@@ -79,7 +85,7 @@ pub fn front_ends_submit_through_the_door<S: Subject>() {
     assert_eq!((door.name(), door.schema().tensors()[0].name()), ("gated_forward", "x"));
     let ticket = door.try_submit(columns(&*rig.device, &[4.0]).into()).unwrap();
     assert_eq!(values_of(&*rig.device, ticket), [8.0]);
-    let ticket = block_on(door.submit(columns(&*rig.device, &[5.0]).into())).unwrap();
+    let ticket = block_on(door.submit_async(columns(&*rig.device, &[5.0]).into())).unwrap();
     assert_eq!(values_of(&*rig.device, ticket), [10.0]);
     drain(rig.runtime);
 }
@@ -128,7 +134,8 @@ pub fn inputs_can_be_named<S: Subject>() {
 
     let refused = |inputs: &[(&'static str, f32)]| {
         let refused = pool.submit(named(inputs)).unwrap_err();
-        let back: Vec<f32> = refused.inputs.iter().flat_map(|x| Columns::read(&*device, x)).collect();
+        let back: Vec<f32> =
+            refused.request.inputs.tensors().flat_map(|x| Columns::read(&*device, x)).collect();
         assert_eq!(back, inputs.iter().map(|&(_, v)| v).collect::<Vec<_>>(), "inputs come back as given");
         refused.error
     };
@@ -154,7 +161,7 @@ pub fn outputs_are_found_by_a_dummy_run<S: Subject>() {
         Ok(vec![on.gather(&[on.from_host(&host)?])?])
     });
     let id = builder.block(block).unwrap();
-    let outputs = builder.info(id).outputs.as_ref().expect("outputs are known");
+    let outputs = builder.info(id).expect("it is registered").outputs.as_ref().expect("outputs are known");
     assert_eq!(outputs.tensors(), [TensorSpec::new("output_0", DType::F32, dims)]);
     assert_eq!(sizes.take(), [[3, 1, 2], [3, 2, 2]]);
 }

@@ -6,10 +6,10 @@ use crate::kit::{
     Gate, Hooked, LIMIT, On, Operation, answer, block_on, columns, gated, new_builder, poll_once, receive,
     rows_block, spawn, values_of,
 };
-use skep_pool::{Block, PoolOptions, Serve, ServeOptions, TaskPool};
+use skep_pool::{PoolOptions, Serve, ServeOptions, Served, TaskPool};
 use skep_runtime_core::testing::ManualClock;
 use skep_runtime_core::{
-    ControlError, Device, DeviceError, DeviceLoss, Health, RunningRuntime, RuntimeBuilder, Shutdown,
+    Chain, ControlError, Device, DeviceError, DeviceLoss, Health, RunningRuntime, RuntimeBuilder, Shutdown,
     ShutdownError, StartError, SubmitError, TaskError, TaskResult, Ticket,
 };
 use skep_stats::Stats;
@@ -29,7 +29,7 @@ struct Guarded<D: Device> {
     device: Arc<D>,
     clock: Arc<ManualClock>,
     gate: Gate,
-    served: Block<D>,
+    served: Served<D>,
     stats: Stats,
     runtime: RunningRuntime<D>,
 }
@@ -89,10 +89,10 @@ pub fn a_block_that_never_returns_is_given_up_at_the_limit<S: Subject>() {
         let rig = guarded_runtime(S::device(), prefetch, options);
         let held = rig.hold();
         let waiting: Vec<_> = [1.0, 2.0, 3.0].map(|row| rig.submit(row)).into();
-        let handle = rig.runtime.handle();
+        let handle = rig.runtime.handle().clone();
         let working = spawn(move || handle.state("gated"));
         rig.clock.advance(ALMOST);
-        assert!(rig.runtime.is_running());
+        assert!(rig.runtime.handle().is_running());
         rig.clock.advance(Duration::from_nanos(1));
         assert_stuck(answer(held));
         for ticket in waiting {
@@ -101,9 +101,9 @@ pub fn a_block_that_never_returns_is_given_up_at_the_limit<S: Subject>() {
         assert!(matches!(receive(&working), Err(ControlError::DeviceLost(DeviceLoss::Stuck { .. }))));
 
         assert!(matches!(rig.refusal(), SubmitError::DeviceLost(DeviceLoss::Stuck { .. })));
-        assert!(matches!(rig.runtime.health(), Health::Lost(DeviceLoss::Stuck { .. })));
-        assert!(!rig.runtime.is_running());
-        assert!(matches!(rig.runtime.ready().wait(), Err(StartError::DeviceLost(_))));
+        assert!(matches!(rig.runtime.handle().health(), Health::Lost(DeviceLoss::Stuck { .. })));
+        assert!(!rig.runtime.handle().is_running());
+        assert!(matches!(rig.runtime.handle().ready().wait(), Err(StartError::DeviceLost(_))));
         rig.assert_every_task_counted();
         for how in [Shutdown::Drain, Shutdown::Abort] {
             assert_eq!(
@@ -203,9 +203,9 @@ pub fn batches_within_the_limit_go_on<S: Subject>() {
         rig.clock.advance(ALMOST);
         rig.gate.open();
         answer(last).unwrap();
-        assert!(rig.runtime.is_running());
+        assert!(rig.runtime.handle().is_running());
         rig.runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
-        assert!(matches!(rig.runtime.health(), Health::Stopped));
+        assert!(matches!(rig.runtime.handle().health(), Health::Stopped));
     }
 }
 
@@ -300,12 +300,12 @@ pub fn a_device_that_dies_fails_what_is_in_flight<S: Subject>() {
                     },
                 };
                 assert!(matches!(loss, DeviceLoss::Fatal(_)), "{loss}");
-                assert!(loss.to_string().ends_with("gpu is lost: poisoned"), "{loss}");
+                assert!(Chain(&loss).to_string().ends_with("gpu is lost: poisoned"), "{loss}");
             }
             assert!(matches!(submit(6.0).unwrap_err().error, SubmitError::DeviceLost(_)));
-            assert!(matches!(runtime.health(), Health::Lost(DeviceLoss::Fatal(_))));
+            assert!(matches!(runtime.handle().health(), Health::Lost(DeviceLoss::Fatal(_))));
             runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
-            assert!(matches!(runtime.health(), Health::Lost(_)), "the reason stays");
+            assert!(matches!(runtime.handle().health(), Health::Lost(_)), "the reason stays");
         }
     }
 }

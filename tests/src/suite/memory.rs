@@ -8,7 +8,7 @@ use crate::kit::{
 };
 use skep_pool::{PoolOptions, Serve, ServeOptions};
 use skep_runtime_core::testing::FnBlock;
-use skep_runtime_core::{BoxError, Device, DeviceError};
+use skep_runtime_core::{BoxError, Device, DeviceError, TensorOps};
 use skep_stats::Stats;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -6,7 +6,7 @@ use crate::kit::{
     quiet_panics, receive, rows_block, schema, spawn, values_of,
 };
 use skep_pool::{PoolOptions, TaskPool};
-use skep_runtime_core::{Pass, Request, Shutdown, SubmitError, TaskError};
+use skep_runtime_core::{Chain, Pass, Request, Shutdown, SubmitError, TaskError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -87,7 +87,7 @@ pub fn a_pool_that_panics_at_the_end_harms_nobody<S: Subject>() {
         gate.entered();
         let waiting = [2.0, 3.0].map(|row| good.submit(columns(&*device, &[row])).unwrap());
         armed.store(true, Ordering::SeqCst);
-        let handle = runtime.handle();
+        let handle = runtime.handle().clone();
         let stopping = spawn(move || handle.shutdown(how, LIMIT));
         drop(gate);
         answer(held).unwrap();
@@ -115,9 +115,9 @@ pub fn a_device_that_panics_at_submit_refuses_that_task<S: Subject>() {
     let runtime = builder.start().unwrap();
     armed.store(true, Ordering::SeqCst);
     let refused = pool.try_submit(columns(&*device, &[3.0])).unwrap_err();
-    assert_eq!(refused.to_string(), "inputs cannot be read: panic: on purpose");
+    assert_eq!(Chain(&refused.error).to_string(), "inputs cannot be read: panic: on purpose");
     armed.store(false, Ordering::SeqCst);
-    assert_eq!(values_of(&*device, pool.submit(refused.inputs).unwrap()), [6.0]);
+    assert_eq!(values_of(&*device, pool.submit(refused.request).unwrap()), [6.0]);
     drain(runtime);
 }
 

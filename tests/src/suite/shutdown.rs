@@ -25,8 +25,8 @@ fn assert_shut_down<T>(result: TaskResult<T>) {
 fn assert_refused<D: Device>(rig: &Rig<D>) {
     let refused = rig.pool.try_submit(columns(&*rig.device, &[7.0])).unwrap_err();
     assert!(matches!(refused.error, SubmitError::ShutDown), "{refused}");
-    assert_eq!(Columns::read(&*rig.device, &refused.inputs[0]), [7.0]);
-    assert!(matches!(rig.pool.submit(refused.inputs).unwrap_err().error, SubmitError::ShutDown));
+    assert_eq!(Columns::read(&*rig.device, refused.request.inputs.tensors().next().unwrap()), [7.0]);
+    assert!(matches!(rig.pool.submit(refused.request).unwrap_err().error, SubmitError::ShutDown));
     let awaited = block_on(rig.pool.submit_async(columns(&*rig.device, &[7.0])));
     assert!(matches!(awaited.unwrap_err().error, SubmitError::ShutDown));
 }
@@ -52,7 +52,7 @@ pub fn abort_answers_what_waits<S: Subject>() {
         let rig = rig(S::device(), prefetch, PoolOptions { max_rows: 1, ..PoolOptions::default() });
         let held = rig.hold();
         let waiting = [1.0, 2.0, 3.0].map(|v| rig.submit(&[v]));
-        let handle = rig.runtime.handle();
+        let handle = rig.runtime.handle().clone();
         let stopping = spawn(move || handle.shutdown(Shutdown::Abort, LIMIT));
         let [prefetched, second, third] = waiting;
         // Still at the gate, so nothing but the shutdown can have answered them.
@@ -63,7 +63,7 @@ pub fn abort_answers_what_waits<S: Subject>() {
         assert_shut_down(answer(prefetched));
         receive(&stopping).unwrap();
         assert!(rig.gate.is_gone(), "nothing else ran");
-        assert!(!rig.runtime.is_running());
+        assert!(!rig.runtime.handle().is_running());
     }
 }
 
@@ -74,7 +74,7 @@ pub fn stopping_twice_is_harmless<S: Subject>() {
         rig.runtime.shutdown(how, LIMIT).unwrap();
         assert_refused(&rig);
     }
-    let handle = rig.runtime.handle();
+    let handle = rig.runtime.handle().clone();
     drop(rig.runtime);
     handle.shutdown(Shutdown::Drain, LIMIT).unwrap();
     assert!(!handle.is_running());
@@ -87,7 +87,7 @@ pub fn an_abort_cuts_a_drain_short<S: Subject>() {
     let held = rig.hold();
     let waiting = [1.0, 2.0].map(|v| rig.submit(&[v]));
     let spawn = |how| {
-        let handle = rig.runtime.handle();
+        let handle = rig.runtime.handle().clone();
         spawn(move || handle.shutdown(how, LIMIT))
     };
     let draining = spawn(Shutdown::Drain);
@@ -109,7 +109,7 @@ pub fn a_runtime_stopped_before_its_start_does_not_start<S: Subject>() {
         let pool = pool_of(&mut builder, rows_block(&device, "same", Ok), PoolOptions::default());
         let ticket = pool.submit(columns(&*device, &[1.0])).unwrap();
         let runtime = builder.build().unwrap();
-        let handle = runtime.handle();
+        let handle = runtime.handle().clone();
         handle.shutdown(how, LIMIT).unwrap();
         assert!(matches!(runtime.start().map(|_| ()), Err(StartError::ShutDown)));
         assert_shut_down(answer(ticket));
@@ -146,7 +146,7 @@ pub fn a_limit_that_passes_answers_everybody<S: Subject>() {
         let rig = rig(S::device(), prefetch, PoolOptions { max_rows: 1, ..PoolOptions::default() });
         let held = rig.hold();
         let waiting = [1.0, 2.0, 3.0].map(|v| rig.submit(&[v]));
-        let handle = rig.runtime.handle();
+        let handle = rig.runtime.handle().clone();
         let working = spawn(move || handle.state("gated"));
         let limit = Duration::ZERO;
         let error = rig.runtime.shutdown(Shutdown::Drain, limit).unwrap_err();
@@ -157,7 +157,7 @@ pub fn a_limit_that_passes_answers_everybody<S: Subject>() {
         assert_shut_down(answer(held));
         assert!(matches!(receive(&working), Err(ControlError::ShutDown)));
         assert_refused(&rig);
-        let handle = rig.runtime.handle();
+        let handle = rig.runtime.handle().clone();
         drop(rig.runtime);
         rig.gate.open();
         handle.shutdown(Shutdown::Abort, LIMIT).unwrap();
@@ -192,7 +192,7 @@ pub fn a_block_cannot_wait_for_its_runtime<S: Subject>() {
     });
     let pool = pool_of(&mut builder, block, PoolOptions::default());
     let runtime = builder.start().unwrap();
-    send.send(runtime.handle()).unwrap();
+    send.send(runtime.handle().clone()).unwrap();
     drop(gate);
     answer(pool.submit(columns(&*device, &[1.0])).unwrap()).unwrap();
     // The shutdown that was begun in the block goes on by itself.
@@ -210,12 +210,12 @@ pub fn callers_who_wait_for_room_are_let_go<S: Subject>() {
         assert!(poll_once(&mut awaiting).is_pending());
         let (pool, input) = (rig.pool.clone(), columns(&*rig.device, &[3.0]));
         let blocked = spawn(move || pool.submit(input).map(|_| ()));
-        let handle = rig.runtime.handle();
+        let handle = rig.runtime.handle().clone();
         let stopping = spawn(move || handle.shutdown(how, LIMIT));
         let refused = [block_on(awaiting).map(|_| ()), receive(&blocked)].map(Result::unwrap_err);
         for (refused, row) in refused.into_iter().zip([2.0, 3.0]) {
             assert!(matches!(refused.error, SubmitError::ShutDown), "{refused}");
-            assert_eq!(Columns::read(&*rig.device, &refused.inputs[0]), [row]);
+            assert_eq!(Columns::read(&*rig.device, refused.request.inputs.tensors().next().unwrap()), [row]);
         }
         rig.gate.open();
         rig.gate.open();
@@ -230,7 +230,7 @@ pub fn a_drop_answers_and_joins<S: Subject>() {
     let rig = rig(S::device(), 1, PoolOptions { max_rows: 1, ..PoolOptions::default() });
     let held = rig.hold();
     let waiting = [1.0, 2.0, 3.0].map(|v| rig.submit(&[v]));
-    let handle = rig.runtime.handle();
+    let handle = rig.runtime.handle().clone();
     let runtime = rig.runtime;
     let dropping = spawn(move || drop(runtime));
     let [prefetched, second, third] = waiting;
@@ -274,7 +274,7 @@ pub fn a_waker_cannot_wait_for_its_runtime<S: Subject>() {
         let rig = rig(if remote { device.remote() } else { device }, 1, PoolOptions::default());
         let mut held = rig.hold();
         let (tell, told) = channel();
-        let stopper = Arc::new(Stopper(Mutex::new(Some(rig.runtime.handle())), Mutex::new(tell)));
+        let stopper = Arc::new(Stopper(Mutex::new(Some(rig.runtime.handle().clone())), Mutex::new(tell)));
         let waker = Waker::from(stopper);
         assert!(Pin::new(&mut held).poll(&mut Context::from_waker(&waker)).is_pending());
         let waiting = rig.submit(&[1.0]);
@@ -306,7 +306,7 @@ pub fn a_runtime_that_is_stopped_while_it_starts<S: Subject>() {
         let pool = pool_of(&mut builder, rows_block(&device, "same", Ok), PoolOptions::default());
         let ticket = pool.submit(columns(&*device, &[1.0])).unwrap();
         let runtime = builder.build().unwrap();
-        let handle = runtime.handle();
+        let handle = runtime.handle().clone();
         let starting = spawn(move || runtime.start().map(drop));
         receive(&entered);
         handle.shutdown(how, LIMIT).unwrap();

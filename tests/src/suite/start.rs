@@ -8,7 +8,7 @@ use crate::kit::{
 use skep_pool::{PoolOptions, Serve, ServeOptions};
 use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
-    Backend, BlockInfo, BlockState, BoxError, ControlError, Device, DeviceError, Shutdown, StartError,
+    Backend, BlockInfo, BlockState, BoxError, Chain, ControlError, Device, DeviceError, Shutdown, StartError,
     TaskError,
 };
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use std::sync::mpsc::channel;
 pub fn ready_is_told<S: Subject>() {
     let (builder, _) = new_builder(S::device(), 1);
     let runtime = builder.build().unwrap();
-    let handle = runtime.handle();
+    let handle = runtime.handle().clone();
     assert!(!handle.is_running());
     let mut early = [handle.ready(), handle.ready()];
     let told = early.each_mut().map(poll_pending);
@@ -30,8 +30,8 @@ pub fn ready_is_told<S: Subject>() {
         receive(&told);
         block_on(ready).unwrap();
     }
-    runtime.ready().wait().unwrap();
-    block_on(runtime.ready()).unwrap();
+    runtime.handle().ready().wait().unwrap();
+    block_on(runtime.handle().ready()).unwrap();
     assert!(handle.is_running());
     drain(runtime);
     assert!(matches!(handle.ready().wait(), Err(StartError::ShutDown)));
@@ -63,7 +63,7 @@ pub fn a_runtime_can_use_its_callers_thread<S: Subject>() {
     });
     let pool = pool_of(&mut builder, block, PoolOptions::default());
     let runtime = builder.build().unwrap();
-    let handle = runtime.handle();
+    let handle = runtime.handle().clone();
     let own = runtime.handle();
     let caller = spawn(move || {
         runtime.run().unwrap();
@@ -90,12 +90,12 @@ pub fn a_device_that_cannot_be_bound_is_told<S: Subject>() {
         let pool = pool_of(&mut builder, rows_block(&device, "same", Ok), PoolOptions::default());
         let ticket = pool.submit(columns(&*device, &[1.0])).unwrap();
         let runtime = builder.build().unwrap();
-        let handle = runtime.handle();
+        let handle = runtime.handle().clone();
         let result = if on_own_thread { runtime.run() } else { runtime.start().map(|_| ()) };
         let error = result.unwrap_err();
         let reason = if panics { "on purpose: bind" } else { "driver is gone" };
         assert!(matches!(error, StartError::Device(_)), "{error}");
-        assert!(error.to_string().contains(reason), "{error}");
+        assert!(Chain(&error).to_string().contains(reason), "{error}");
         assert!(matches!(answer(ticket), Err(TaskError::ShutDown)));
         assert!(matches!(handle.ready().wait(), Err(StartError::ShutDown)));
     }
@@ -140,12 +140,12 @@ pub fn a_block_that_cannot_be_loaded_is_told<S: Subject>() {
     ] {
         let block = Unloadable { block: rows_block(&device, "late", Ok), panics };
         let mut builder = new_builder(S::device(), 1).0;
-        assert_eq!(builder.block(block).unwrap_err().to_string(), message);
+        assert_eq!(Chain(&builder.block(block).unwrap_err()).to_string(), message);
     }
     let block =
         FnBlock::new("dummy", crate::kit::schema("x"), None, |_: &[_]| Err("no zeros, please".into()));
     let error = builder.block(block).unwrap_err();
-    assert_eq!(error.to_string(), "block `dummy` cannot be loaded: no zeros, please");
+    assert_eq!(Chain(&error).to_string(), "block `dummy` cannot be loaded: no zeros, please");
 }
 
 /// A name is given once, and settings are in range.
@@ -154,7 +154,10 @@ pub fn names_and_settings_are_checked<S: Subject>() {
     let device = Arc::clone(builder.device());
     let serve = |builder: &mut skep_runtime_core::RuntimeBuilder<S::Device>, name: &str, options| {
         let block = rows_block(&device, name, Ok);
-        builder.serve(block, ServeOptions::forward(options)).map(|_| ()).map_err(|error| error.to_string())
+        builder
+            .serve(block, ServeOptions::forward(options))
+            .map(|_| ())
+            .map_err(|error| Chain(&error).to_string())
     };
     serve(&mut builder, "same", PoolOptions::default()).unwrap();
     let twice = serve(&mut builder, "same", PoolOptions::default());

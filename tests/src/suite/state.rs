@@ -6,7 +6,7 @@ use crate::kit::{
 };
 use skep_pool::{PoolOptions, Serve, ServeOptions};
 use skep_runtime_core::testing::FnBlock;
-use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, ControlError, Device, HostTensor};
+use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, Chain, ControlError, Device, HostTensor};
 use std::sync::Arc;
 
 /// A block that counts its batches twice, before the gate and after it.
@@ -52,15 +52,18 @@ pub fn a_state_is_one_between_two_batches<S: Subject>() {
     let runtime = builder.start().unwrap();
     let tickets = [1.0, 2.0].map(|v| pool.submit(columns(&*device, &[v])).unwrap());
     gate.entered();
-    let handle = runtime.handle();
+    let handle = runtime.handle().clone();
     let asking = spawn(move || handle.state("twice").unwrap().scalars);
     gate.open();
     gate.open();
     all_succeed(tickets);
     let state = receive(&asking);
     assert_eq!(state["before"], state["after"]);
-    let refused = runtime.restore("twice", BlockState::default()).unwrap_err();
-    assert_eq!(refused.to_string(), "block `twice`: this block cannot go back");
+    let refused = runtime.handle().restore("twice", BlockState::default()).unwrap_err();
+    assert_eq!(
+        Chain(&refused).to_string(),
+        "block `twice` cannot give or take its state: this block cannot go back"
+    );
     drain(runtime);
 }
 
@@ -70,8 +73,8 @@ pub fn state_goes_in_and_out<S: Subject>() {
     let mut state = BlockState::default();
     state.parameters.insert("w".to_owned(), HostTensor::from_f32(&[2], &[0.5, -1.0]).unwrap());
     state.scalars.insert("step".to_owned(), "7".to_owned());
-    rig.runtime.restore("gated", state.clone()).unwrap();
-    assert_eq!(rig.runtime.state("gated").unwrap(), state);
+    rig.runtime.handle().restore("gated", state.clone()).unwrap();
+    assert_eq!(rig.runtime.handle().state("gated").unwrap(), state);
     drain(rig.runtime);
 }
 
@@ -83,10 +86,12 @@ pub fn work_that_fails_is_told<S: Subject>() {
     let block = rows_block(&device, "same", Ok);
     let pool = builder.serve(block, ServeOptions::default()).unwrap().forward;
     let runtime = builder.start().unwrap();
-    let panicked = runtime.with_block("same", |_| -> u8 { panic!("on purpose: work") }).unwrap_err();
+    let panicked = runtime.handle().with_block("same", |_| -> u8 { panic!("on purpose: work") }).unwrap_err();
     assert_eq!(panicked.to_string(), "panic while working with block `same`: on purpose: work");
-    assert!(matches!(runtime.state("other"), Err(ControlError::UnknownBlock { name }) if name == "other"));
-    assert_eq!(runtime.with_block("same", |block| block.info().name).unwrap(), "same");
+    assert!(
+        matches!(runtime.handle().state("other"), Err(ControlError::UnknownBlock { name }) if name == "other")
+    );
+    assert_eq!(runtime.handle().with_block("same", |block| block.info().name).unwrap(), "same");
     answer(pool.submit(columns(&*device, &[1.0])).unwrap()).unwrap();
     drain(runtime);
 }

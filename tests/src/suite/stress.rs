@@ -101,7 +101,11 @@ fn caller<D: Device>(device: &D, pools: &[TaskPool<D>], stream: u64, halfway: &S
             }
             Ok(ticket) => open.push((ticket, rows)),
             Err(refused) => {
-                assert_eq!(Columns::read(device, &refused.inputs[0]), rows, "inputs come back");
+                assert_eq!(
+                    Columns::read(device, refused.request.inputs.tensors().next().unwrap()),
+                    rows,
+                    "inputs come back"
+                );
                 assert!(matches!(
                     refused.error,
                     SubmitError::Full { .. } | SubmitError::DeadlinePassed | SubmitError::ShutDown

@@ -5,7 +5,7 @@ use crate::kit::{Columns, LIMIT, answer, drain, gated, new_builder, pool_of};
 use crate::subject::{Learner, Learning};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use skep_pool::{Block, PoolOptions, Serve, ServeOptions, TaskPool};
+use skep_pool::{PoolOptions, Serve, ServeOptions, Served, TaskPool};
 use skep_runtime_core::{Backend, BlockState, Device, RunningRuntime};
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ pub(super) fn random(seed: u64, count: usize) -> Vec<f32> {
 /// A served block.
 pub(super) struct Trained<D: Device> {
     device: Arc<D>,
-    block: Block<D>,
+    block: Served<D>,
     pub(super) runtime: RunningRuntime<D>,
 }
 
@@ -62,7 +62,7 @@ impl<D: Device> Trained<D> {
     }
 
     pub(super) fn state(&self) -> BlockState {
-        self.runtime.state("ffn").unwrap()
+        self.runtime.handle().state("ffn").unwrap()
     }
 
     /// One step towards `target` on the squared error. Returns the loss before it.
@@ -91,7 +91,7 @@ pub fn gradients_are_those_of_finite_differences<L: Learner>() {
     // The step was the gradient.
     let of_parameters: Vec<f32> =
         parameters(&before).iter().zip(parameters(&after)).map(|(before, after)| before - after).collect();
-    trained.runtime.restore("ffn", before.clone()).unwrap();
+    trained.runtime.handle().restore("ffn", before.clone()).unwrap();
 
     let slope = |loss: &dyn Fn(f32) -> f64| (loss(STEP) - loss(-STEP)) / (2.0 * f64::from(STEP));
     #[expect(clippy::cast_possible_truncation, reason = "compared to f32")]
@@ -116,7 +116,7 @@ pub fn gradients_are_those_of_finite_differences<L: Learner>() {
                 moved[i] += by;
                 let moved = skep_runtime_core::HostTensor::from_f32(tensor.dims(), &moved).unwrap();
                 state.parameters.insert(name.clone(), moved);
-                trained.runtime.restore("ffn", state).unwrap();
+                trained.runtime.handle().restore("ffn", state).unwrap();
                 trained.loss(&x, &gradient)
             });
             let error = (f64::from(of_parameters[at]) - difference).abs();
@@ -187,7 +187,7 @@ pub fn a_batch_is_one_step<L: Learner>() {
             |width, values| device.gather(&[Columns::shaped(&*device, &[3, width], values)]).unwrap();
         let expected = alone.backward(&[on_device(INPUTS, &x)], &[on_device(OUTPUTS, &gradient)]).unwrap();
         assert!(distance(&of_inputs, &Columns::read(&*device, &expected[0])) < 1e-6);
-        let (stepped, expected) = (runtime.state("ffn").unwrap(), alone.state().unwrap());
+        let (stepped, expected) = (runtime.handle().state("ffn").unwrap(), alone.state().unwrap());
         assert!(distance(&parameters(&stepped), &parameters(&expected)) < 1e-6, "{learning:?}");
         assert_eq!(stepped.scalars, expected.scalars);
         drain(runtime);
@@ -224,13 +224,13 @@ pub fn training_continues_from_a_state<L: Learner>() {
     let expected = losses(&trained, 10);
     assert!(first[0] > expected[9], "the block learns: {first:?} {expected:?}");
 
-    assert_eq!(trained.runtime.restore("ffn", saved.clone()).unwrap(), Vec::<String>::new());
+    assert_eq!(trained.runtime.handle().restore("ffn", saved.clone()).unwrap(), Vec::<String>::new());
     assert_eq!(trained.state(), saved, "what is restored is what comes out again");
     assert!(distance(&losses(&trained, 10), &expected) < 1e-6, "after going back");
     drain(trained.runtime);
 
     let restarted = Trained::new::<L>(99, Learning::AdamW);
-    restarted.runtime.restore("ffn", saved).unwrap();
+    restarted.runtime.handle().restore("ffn", saved).unwrap();
     assert!(distance(&losses(&restarted, 10), &expected) < 1e-6, "after a restart");
     drain(restarted.runtime);
 }
@@ -242,12 +242,12 @@ pub fn states_that_do_not_fit_are_told<L: Learner>() {
     let name = before.parameters.keys().next().unwrap().clone();
     let mut wrong = Trained::new::<L>(2, Learning::AdamW).state();
     wrong.parameters.insert(name.clone(), skep_runtime_core::HostTensor::from_f32(&[1], &[0.0]).unwrap());
-    assert!(trained.runtime.restore("ffn", wrong).is_err());
+    assert!(trained.runtime.handle().restore("ffn", wrong).is_err());
     assert_eq!(trained.state(), before);
 
     let mut partial = before.clone();
     partial.parameters.remove(&name);
-    assert_eq!(trained.runtime.restore("ffn", partial).unwrap(), [name]);
+    assert_eq!(trained.runtime.handle().restore("ffn", partial).unwrap(), [name]);
     assert_eq!(trained.state(), before);
     drain(trained.runtime);
 }

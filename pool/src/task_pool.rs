@@ -1,0 +1,180 @@
+//! The pool that applications submit to.
+
+use crate::options::PoolOptions;
+use crate::shared::Inner;
+use async_trait::async_trait;
+use skep_runtime_core::pool::Pool;
+use skep_runtime_core::sync::event_listener::Listener;
+use skep_runtime_core::{
+    Clock, Counts, DeviceLoss, Front, HostFront, Meter, Refused, Request, Schema, StartError, Submit,
+    SubmitError, TensorOps, Ticket,
+};
+use std::sync::Arc;
+
+/// Takes tasks for one pass of one block, and cuts them into batches. Cheap to clone.
+///
+/// Three ways in: [`try_submit`](Self::try_submit) gives the task back when the queue is full,
+/// [`submit`](Self::submit) blocks until there is room, [`submit_async`](Self::submit_async) awaits it.
+pub struct TaskPool<O: TensorOps> {
+    inner: Arc<Inner<O>>,
+}
+
+impl<O: TensorOps> Clone for TaskPool<O> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<O: TensorOps> TaskPool<O> {
+    /// Creates a pool of its own, to be registered with
+    /// [`RuntimeBuilder::pool`](skep_runtime_core::RuntimeBuilder::pool). [`Serve`](crate::Serve) does both.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StartError::Setting`] with the option that is out of range.
+    pub fn new(
+        name: String,
+        ops: Arc<O>,
+        schema: Schema,
+        options: PoolOptions,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
+        options.check()?;
+        Ok(Self { inner: Arc::new(Inner::new(name, ops, schema, options, clock)) })
+    }
+
+    /// Returns this pool as the runtime sees it.
+    pub fn as_pool(&self) -> Arc<dyn Pool<O::Tensor>> {
+        Arc::clone(&self.inner) as Arc<dyn Pool<O::Tensor>>
+    }
+
+    /// Returns a door to this pool that takes and gives plain host tensors. `outputs` is the schema of its answers.
+    pub fn front(&self, outputs: Schema) -> Arc<dyn Front> {
+        Arc::new(HostFront::new(Arc::clone(&self.inner.ops), Arc::new(self.clone()), outputs))
+    }
+
+    /// Returns the pool's name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Returns the schema that tasks must fit.
+    pub fn schema(&self) -> &Schema {
+        &self.inner.schema
+    }
+
+    /// Returns the options.
+    pub fn options(&self) -> &PoolOptions {
+        &self.inner.options
+    }
+
+    /// Returns the pool's counts.
+    pub fn counts(&self) -> Counts {
+        self.inner.counts()
+    }
+
+    /// Returns the loss of the runtime's device, since which the pool takes no tasks until another runtime
+    /// [takes it over](crate::Serve::take_over).
+    pub fn loss(&self) -> Option<DeviceLoss> {
+        self.inner.state.lock().loss.clone()
+    }
+
+    /// Hands a task in, or gives it back at once.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Refused`], with the reason and the whole request, if the task does not fit the schema, the queue is
+    /// full, the device is lost, or the runtime is shut down.
+    pub fn try_submit(
+        &self,
+        request: impl Into<Request<O::Tensor>>,
+    ) -> Result<Ticket<O::Tensor>, Refused<O::Tensor>> {
+        let mut candidate = self.inner.admit(request.into())?;
+        let now = candidate.header.submitted;
+        match self.inner.enqueue(&mut candidate, now) {
+            Ok(()) => Ok(candidate.ticket.into_ticket()),
+            Err(error) => Err(self.inner.refuse(error, candidate)),
+        }
+    }
+
+    /// Hands a task in. Blocks while the queue is full.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Refused`] as [`try_submit`](Self::try_submit) does, but for a full queue only if the task's deadline
+    /// passes first. On a thread of the runtime itself, which would wait for itself, a full queue is
+    /// [`SubmitError::WouldDeadlock`].
+    pub fn submit(
+        &self,
+        request: impl Into<Request<O::Tensor>>,
+    ) -> Result<Ticket<O::Tensor>, Refused<O::Tensor>> {
+        let mut candidate = self.inner.admit(request.into())?;
+        loop {
+            match self.inner.enqueue_or_listen(&mut candidate) {
+                Ok(None) => return Ok(candidate.ticket.into_ticket()),
+                Ok(Some(listener)) if !self.inner.is_own_thread() => listener.wait(),
+                Ok(Some(_)) => return Err(self.inner.refuse(SubmitError::WouldDeadlock, candidate)),
+                Err(error) => return Err(self.inner.refuse(error, candidate)),
+            }
+        }
+    }
+
+    /// Hands a task in. Awaits room while the queue is full. Dropping the future gives the task up.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Refused`] as [`try_submit`](Self::try_submit) does, but for a full queue only if the task's deadline
+    /// passes first.
+    pub async fn submit_async(
+        &self,
+        request: impl Into<Request<O::Tensor>> + Send,
+    ) -> Result<Ticket<O::Tensor>, Refused<O::Tensor>> {
+        let mut candidate = self.inner.admit(request.into())?;
+        loop {
+            match self.inner.enqueue_or_listen(&mut candidate) {
+                Ok(None) => return Ok(candidate.ticket.into_ticket()),
+                Ok(Some(listener)) => listener.await,
+                Err(error) => return Err(self.inner.refuse(error, candidate)),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl<O: TensorOps> Submit<O::Tensor> for TaskPool<O> {
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    fn schema(&self) -> &Schema {
+        self.schema()
+    }
+
+    fn try_submit(&self, request: Request<O::Tensor>) -> Result<Ticket<O::Tensor>, Refused<O::Tensor>> {
+        self.try_submit(request)
+    }
+
+    async fn submit_async(
+        &self,
+        request: Request<O::Tensor>,
+    ) -> Result<Ticket<O::Tensor>, Refused<O::Tensor>> {
+        self.submit_async(request).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skep_runtime_core::testing::{FakeDevice, FakeTensor, ManualClock};
+    use skep_runtime_core::{DType, TaskError, TensorSpec};
+
+    #[test]
+    fn a_pool_that_is_dropped_answers_what_waits() {
+        let schema = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[1])]).unwrap();
+        let (device, clock) = (Arc::new(FakeDevice::new()), ManualClock::new());
+        let pool = TaskPool::new("p".to_owned(), device, schema, PoolOptions::default(), clock).unwrap();
+        let ticket = pool.submit(vec![FakeTensor::rows(&[[1.0]])]).unwrap();
+        drop(pool);
+        assert!(matches!(ticket.wait(), Err(TaskError::ShutDown)));
+    }
+}

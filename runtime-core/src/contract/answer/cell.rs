@@ -1,0 +1,155 @@
+//! The place of one answer, which both of its ends share.
+
+use crate::contract::error::task::TaskError;
+use crate::contract::id::RuntimeId;
+use crate::contract::priority::Priority;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::thread::Thread;
+use crate::sync::{Mutex, guarded};
+use std::sync::Weak;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::task::Waker;
+use std::time::Duration;
+
+/// The outputs of a task, in the order of the block's schema, or the reason why there are none.
+pub type TaskResult<T> = Result<Vec<T>, TaskError>;
+
+/// The position of a waiting task in its pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskKey {
+    /// The task's priority.
+    pub priority: Priority,
+    /// Its number in the order of submission to its pool.
+    pub seq: u64,
+}
+
+/// A pool's side of a ticket.
+pub trait Cancel: Send + Sync {
+    /// Takes a task, whose ticket was dropped, out of the queue if it is still there.
+    fn cancel(&self, task: TaskKey);
+
+    /// Returns the runtime that will answer, once there is one.
+    fn runtime(&self) -> Option<RuntimeId>;
+}
+
+pub(super) struct Cell<T> {
+    state: Mutex<State<T>>,
+    /// The answer is there, or was: what a thread that spins reads, because the lock is for whoever brings it.
+    done: AtomicBool,
+    pub(super) origin: Option<Origin>,
+}
+
+/// The pool that a task waits in, and its position there.
+pub(super) struct Origin {
+    /// Not counted among the pool's holders: the pool holds the other end.
+    pub(super) pool: Weak<dyn Cancel>,
+    priority: Priority,
+    /// [`UNQUEUED`](Self::UNQUEUED) before it is in the queue. Written by whoever makes the ticket, before anybody else
+    /// has it.
+    seq: AtomicU64,
+    /// How long a thread that waits looks for the answer before it sleeps, in µs.
+    spin: AtomicU32,
+}
+
+impl Origin {
+    const UNQUEUED: u64 = u64::MAX;
+
+    pub(super) fn new(pool: Weak<dyn Cancel>, priority: Priority) -> Self {
+        Self { pool, priority, seq: AtomicU64::new(Self::UNQUEUED), spin: AtomicU32::new(0) }
+    }
+
+    /// Notes that the task is in its queue.
+    #[inline]
+    pub(super) fn queued(&self, seq: u64, spin: Duration) {
+        self.seq.store(seq, Relaxed);
+        self.spin.store(u32::try_from(spin.as_micros()).unwrap_or(u32::MAX), Relaxed);
+    }
+
+    /// The position of the task once it is in its queue.
+    pub(super) fn key(&self) -> Option<TaskKey> {
+        let seq = self.seq.load(Relaxed);
+        (seq != Self::UNQUEUED).then_some(TaskKey { priority: self.priority, seq })
+    }
+
+    #[inline]
+    pub(super) fn spin(&self) -> Duration {
+        Duration::from_micros(self.spin.load(Relaxed).into())
+    }
+}
+
+enum State<T> {
+    Pending(Waiter),
+    Done(TaskResult<T>),
+    Taken,
+}
+
+pub(super) enum Waiter {
+    Nobody,
+    Thread(Thread),
+    Task(Waker),
+}
+
+impl<T> Cell<T> {
+    #[inline]
+    pub(super) fn new(origin: Option<Origin>) -> Self {
+        let state = Mutex::new(State::Pending(Waiter::Nobody));
+        Self { state, done: AtomicBool::new(false), origin }
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.done.load(Ordering::Acquire)
+    }
+
+    /// Takes the answer if it is there, else leaves `waiter` to be woken by it.
+    #[inline]
+    pub(super) fn take_or_wait(&self, waiter: impl FnOnce(&mut Waiter)) -> Option<TaskResult<T>> {
+        let mut state = self.state.lock();
+        match &mut *state {
+            State::Pending(current) => {
+                waiter(current);
+                None
+            }
+            State::Done(_) => match std::mem::replace(&mut *state, State::Taken) {
+                State::Done(result) => Some(result),
+                State::Pending(_) | State::Taken => None,
+            },
+            // A future polled again after it was ready: there is no second answer.
+            State::Taken => Some(Err(TaskError::Cancelled)),
+        }
+    }
+
+    /// Leaves the answer, and returns whom to wake.
+    #[inline]
+    pub(super) fn complete(&self, result: TaskResult<T>) -> Option<Wake> {
+        let mut state = self.state.lock();
+        let wake = match &mut *state {
+            State::Pending(waiter @ (Waiter::Thread(_) | Waiter::Task(_))) => {
+                Some(Wake(std::mem::replace(waiter, Waiter::Nobody)))
+            }
+            State::Pending(Waiter::Nobody) | State::Done(_) | State::Taken => None,
+        };
+        *state = State::Done(result);
+        drop(state);
+        self.done.store(true, Ordering::Release);
+        wake
+    }
+}
+
+/// Whoever waits for an answer that has come. Dropping it wakes them.
+pub(super) struct Wake(Waiter);
+
+impl Drop for Wake {
+    #[inline]
+    fn drop(&mut self) {
+        match std::mem::replace(&mut self.0, Waiter::Nobody) {
+            Waiter::Thread(thread) => thread.unpark(),
+            Waiter::Task(waker) => {
+                if let Err(message) = guarded(|| waker.wake()) {
+                    tracing::error!(message, "waker of a ticket panicked");
+                }
+            }
+            Waiter::Nobody => {}
+        }
+    }
+}

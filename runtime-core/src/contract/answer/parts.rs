@@ -1,0 +1,53 @@
+//! One answer of several parts: of a task that runs in several batches.
+
+use super::cell::{Cell, TaskResult};
+use crate::sync::Mutex;
+use std::sync::Arc;
+
+/// Joins the outputs of a task's parts, given in the parts' order.
+pub type JoinParts<T> = Box<dyn Fn(Vec<Vec<T>>) -> TaskResult<T> + Send + Sync>;
+
+/// The answers of a task's parts.
+pub(super) struct Parts<T> {
+    state: Mutex<State<T>>,
+    join: JoinParts<T>,
+}
+
+struct State<T> {
+    /// `None` once the task has been answered.
+    cell: Option<Arc<Cell<T>>>,
+    outputs: Vec<Option<Vec<T>>>,
+    missing: usize,
+}
+
+impl<T> Parts<T> {
+    pub(super) fn new(cell: Arc<Cell<T>>, parts: usize, join: JoinParts<T>) -> Self {
+        let outputs = std::iter::repeat_with(|| None).take(parts).collect();
+        Self { state: Mutex::new(State { cell: Some(cell), outputs, missing: parts }), join }
+    }
+
+    /// Returns true if the task has been answered.
+    pub(super) fn is_over(&self) -> bool {
+        self.state.lock().cell.is_none()
+    }
+
+    /// Takes the answer of a part. Returns the task's own with the last part, or with the first that failed.
+    #[inline]
+    pub(super) fn settle(&self, part: usize, result: TaskResult<T>) -> Option<(Arc<Cell<T>>, TaskResult<T>)> {
+        let (cell, result) = {
+            let mut state = self.state.lock();
+            match result {
+                Err(error) => (state.cell.take()?, Err(error)),
+                Ok(outputs) => {
+                    state.outputs[part] = Some(outputs);
+                    state.missing -= 1;
+                    if state.missing > 0 {
+                        return None;
+                    }
+                    (state.cell.take()?, Ok(std::mem::take(&mut state.outputs)))
+                }
+            }
+        };
+        Some((cell, result.and_then(|outputs| (self.join)(outputs.into_iter().flatten().collect()))))
+    }
+}

@@ -1,0 +1,23 @@
+//! Batches as pools cut them.
+
+use crate::contract::answer::reply::Reply;
+use crate::contract::task::TaskHeader;
+
+/// One task of a batch.
+pub struct BatchTask<T> {
+    /// The task's header, as it was submitted.
+    pub header: TaskHeader,
+    /// The reply that gives the task's outputs to its caller.
+    pub reply: Reply<T>,
+}
+
+/// Tasks that run together. The runtime answers each of them.
+pub struct Batch<T> {
+    /// For each input of the block a column: the tasks' tensors in the tasks' order.
+    pub columns: Vec<Vec<T>>,
+    /// The tasks, in the order of their rows.
+    pub tasks: Vec<BatchTask<T>>,
+    /// For each task an empty vector for its outputs: the one that its inputs came in, say. That spares an allocation,
+    /// and freeing on one thread what another has allocated. None if there are none.
+    pub vectors: Vec<Vec<T>>,
+}

@@ -1,0 +1,68 @@
+//! Devices: where batches run.
+
+use crate::contract::error::device::DeviceError;
+use crate::contract::tensor_ops::TensorOps;
+
+/// The memory of a device, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryInfo {
+    /// Bytes in use.
+    pub used: u64,
+    /// Bytes in all.
+    pub total: u64,
+}
+
+/// A device: everything that the runtime does with tensors to run batches.
+///
+/// [`gather`](Self::gather) joins the tasks' tensors and places the result on the device; [`scatter`](Self::scatter)
+/// is the way back. Both are called from several threads at once, while the device thread runs a block, and are free
+/// to use pinned memory and copy streams.
+pub trait Device: TensorOps {
+    /// Returns the device's name for tables and messages: `cpu`, `cuda:0`.
+    fn name(&self) -> String;
+
+    /// Joins tensors along dim 0 and places the result on the device.
+    ///
+    /// The tensors agree in element type and trailing dims. There is at least one. They stay with the
+    /// runtime, which may have to gather some of them again; one tensor alone may be shared instead of copied.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`DeviceError`] if the device has no room or refuses the copy.
+    fn gather(&self, column: &[Self::Tensor]) -> Result<Self::Tensor, DeviceError>;
+
+    /// Brings a tensor to the host and cuts it along dim 0 into tensors of `rows` rows.
+    ///
+    /// The rows add up to dim 0 of the tensor. The results may be views into one allocation, which then lives as
+    /// long as the last of them.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`DeviceError`] if the copy fails.
+    fn scatter(&self, tensor: Self::Tensor, rows: &[usize]) -> Result<Vec<Self::Tensor>, DeviceError>;
+
+    /// Returns true if the host can read tensors on the device without a copy. Then a lone
+    /// batch's outputs go straight to their callers; else a sender thread brings them back.
+    fn is_host(&self) -> bool;
+
+    /// Prepares the device thread before anything else runs on it: binds a context, sets a grad mode.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`DeviceError`] if the device cannot be used from this thread; the runtime then does not start.
+    fn bind_thread(&self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    /// Waits until everything that was started on the device is done, so that its time can be counted.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`DeviceError`] if the device reports a failure of earlier work.
+    fn synchronize(&self) -> Result<(), DeviceError>;
+
+    /// Returns the device's memory, or `None` if it cannot be told.
+    fn memory(&self) -> Option<MemoryInfo> {
+        None
+    }
+}

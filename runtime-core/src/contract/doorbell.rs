@@ -1,0 +1,56 @@
+//! The doorbell: a pool's way to wake its runtime.
+
+use crate::contract::id::{PoolId, RuntimeId};
+use crate::contract::thread_mark::on_thread_of;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The runtime's side of its pools' doorbells. Neither method waits.
+pub trait Ring: Send + Sync {
+    /// Hears that an earlier look at the pool may be out of date.
+    fn ring(&self, pool: PoolId);
+
+    /// Hears that [`Pool::expire`](super::pool::Pool::expire) is to be called at this time.
+    fn expire_at(&self, pool: PoolId, at: Instant);
+}
+
+/// A pool's way to wake its runtime: [`Pool::attach`](super::pool::Pool::attach) brings it.
+#[derive(Clone)]
+pub struct Doorbell {
+    pool: PoolId,
+    runtime: RuntimeId,
+    spin: Duration,
+    ring: Arc<dyn Ring>,
+}
+
+impl Doorbell {
+    pub(crate) fn new(pool: PoolId, runtime: RuntimeId, spin: Duration, ring: Arc<dyn Ring>) -> Self {
+        Self { pool, runtime, spin, ring }
+    }
+
+    /// Asks the runtime to look at the pool again. Never waits.
+    pub fn ring(&self) {
+        self.ring.ring(self.pool);
+    }
+
+    /// Asks the runtime to call [`Pool::expire`](super::pool::Pool::expire) at this time. Never waits.
+    pub fn expire_at(&self, at: Instant) {
+        self.ring.expire_at(self.pool, at);
+    }
+
+    /// Returns the runtime behind this bell.
+    pub fn runtime(&self) -> RuntimeId {
+        self.runtime
+    }
+
+    /// Returns the time that a thread which waits for an answer of this runtime looks for it before it sleeps, for
+    /// [`Unqueued::queued`](super::answer::reply::Unqueued::queued).
+    pub fn spin(&self) -> Duration {
+        self.spin
+    }
+
+    /// Returns true if the current thread is one of the runtime's, which must not wait for the runtime.
+    pub fn is_own_thread(&self) -> bool {
+        on_thread_of(|| Some(self.runtime))
+    }
+}

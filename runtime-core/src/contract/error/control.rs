@@ -1,0 +1,141 @@
+//! Errors for the application that builds, controls or stops a runtime.
+
+use crate::contract::error::cause::BoxError;
+use crate::contract::error::device::DeviceError;
+use crate::contract::error::device_loss::DeviceLoss;
+use crate::contract::error::submit::SchemaError;
+use std::time::Duration;
+
+/// The reason why a runtime cannot be built or started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Two blocks or two pools have one name.
+    #[error("{what} name `{name}` is given twice")]
+    NameTwice {
+        /// `block` or `pool`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A setting is out of range.
+    #[error("{setting} is {got}, expected {expected}")]
+    Setting {
+        /// The setting's name.
+        setting: &'static str,
+        /// The value that was given.
+        got: String,
+        /// The values that would be right.
+        expected: &'static str,
+    },
+    /// A block could not be loaded onto the device.
+    #[error("block `{block}` cannot be loaded")]
+    Load {
+        /// The block's name.
+        block: String,
+        /// Its error.
+        source: BoxError,
+    },
+    /// The schema of a block or of its outputs does not hold.
+    #[error("schema of block `{block}` does not hold")]
+    Schema {
+        /// The block's name.
+        block: String,
+        /// The schema's error.
+        source: SchemaError,
+    },
+    /// The device could not be taken by its thread.
+    #[error("device cannot be used")]
+    Device(#[source] DeviceError),
+    /// The operating system gave no thread.
+    #[error("thread `{name}` cannot be started")]
+    Thread {
+        /// The thread's name.
+        name: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The runtime was shut down before it started.
+    #[error("runtime was shut down before it started")]
+    ShutDown,
+    /// The runtime has started, and lost its device since.
+    #[error(transparent)]
+    DeviceLost(DeviceLoss),
+    /// A pool is to be taken over from a runtime that still has its device.
+    #[error("pool `{pool}` cannot be taken over: its runtime has not lost its device")]
+    PoolInUse {
+        /// The pool's name.
+        pool: String,
+    },
+    /// A block is to take the place of one that takes or gives something else.
+    #[error("block `{block}` cannot take over the pools of `{served}`: their {what} differ")]
+    OtherSchema {
+        /// The new block's name.
+        block: String,
+        /// The name of the block that is served.
+        served: String,
+        /// `inputs`, `outputs` or `passes`.
+        what: &'static str,
+    },
+}
+
+/// The reason why a shutdown did not end as asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShutdownError {
+    /// The time was up. Every task still open was given [`TaskError::ShutDown`]; the batch on the device
+    /// may still be running, and the device thread ends after it.
+    #[error("shutdown passed its limit of {limit:?}: {unfinished} tasks were given up")]
+    LimitPassed {
+        /// The limit.
+        limit: Duration,
+        /// Tasks that got an error because of it.
+        unfinished: usize,
+    },
+    /// The device is stuck, so its thread may never end. Every task has been answered.
+    #[error("device is stuck for longer than {limit:?}: its thread cannot be waited for")]
+    DeviceStuck {
+        /// The limit for one batch.
+        limit: Duration,
+    },
+    /// A thread of the runtime cannot wait for its own end. The shutdown goes on without it.
+    #[error("a thread of the runtime may not wait for the shutdown; it goes on by itself")]
+    WouldDeadlock,
+}
+
+/// The reason why a block could not be worked with between two batches.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// There is no such block.
+    #[error("no block is named `{name}`")]
+    UnknownBlock {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// The runtime stopped first.
+    #[error("runtime is shut down")]
+    ShutDown,
+    /// The device was lost first.
+    #[error(transparent)]
+    DeviceLost(DeviceLoss),
+    /// A thread of the runtime would wait for itself without end.
+    #[error("a thread of the runtime may not wait for a block")]
+    WouldDeadlock,
+    /// The work panicked.
+    #[error("panic while working with block `{block}`: {message}")]
+    Panic {
+        /// The block's name.
+        block: String,
+        /// The panic's message.
+        message: String,
+    },
+    /// The block could not give or take its state.
+    #[error("block `{block}` cannot give or take its state")]
+    Block {
+        /// The block's name.
+        block: String,
+        /// Its error.
+        source: BoxError,
+    },
+}

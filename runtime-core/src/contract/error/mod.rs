@@ -1,0 +1,9 @@
+//! Errors, by who meets them.
+
+pub(crate) mod batch;
+pub(crate) mod cause;
+pub(crate) mod control;
+pub(crate) mod device;
+pub(crate) mod device_loss;
+pub(crate) mod submit;
+pub(crate) mod task;

@@ -1,0 +1,138 @@
+//! Pools: the promises that the runtime needs of a queue.
+//!
+//! `skep-pool` has the queue that applications use; this contract is for those who bring their own.
+
+use crate::contract::answer::reply::Settled;
+use crate::contract::batch::Batch;
+use crate::contract::doorbell::Doorbell;
+use crate::contract::error::device_loss::DeviceLoss;
+use crate::contract::meter::Meter;
+use crate::contract::priority::Priority;
+use std::time::Instant;
+
+/// The facts of a batch that a pool could have cut now. The runtime's policy makes a rank of them; pools compare
+/// nothing with other pools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outlook {
+    /// The priority of the pool's most urgent waiting task.
+    pub priority: Priority,
+    /// When that task was submitted.
+    pub since: Instant,
+}
+
+impl Outlook {
+    /// Creates the outlook of a pool whose most urgent task has this priority and was submitted then.
+    pub const fn new(priority: Priority, since: Instant) -> Self {
+        Self { priority, since }
+    }
+}
+
+/// A pool's answer when the runtime looks at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// A batch can be cut now.
+    Ready(Outlook),
+    /// Tasks wait for company; look again at this time, unless the pool rings earlier.
+    At(Instant),
+    /// Nothing to do until the pool rings.
+    Idle,
+}
+
+/// The runtime's rules for batches of a pool that fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailureRules {
+    /// Runs a forward batch that failed again in halves, and these in halves again, until the
+    /// tasks that make it fail are alone: only they get the error. A batch of `n` tasks one of which fails
+    /// costs at most `2 log2(n)` further runs. A backward pass is never run again, because it may have
+    /// changed the block.
+    ///
+    /// When eight tasks of a batch have failed alone and no half of it has succeeded, the block is taken to
+    /// be broken, and the rest of the batch gets its error.
+    pub rerun: bool,
+    /// Counts outputs that are not finite as a failure of the batch. Costs a look at each element.
+    pub check_finite: bool,
+}
+
+impl Default for FailureRules {
+    fn default() -> Self {
+        Self { rerun: true, check_finite: false }
+    }
+}
+
+/// The way in which a runtime, and with it each pool, is closed. Either way it takes no more tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Waiting tasks are still to run, without waiting for company.
+    Drain,
+    /// Waiting tasks are answered with [`TaskError::ShutDown`](crate::TaskError::ShutDown) at once.
+    Abort,
+}
+
+/// A queue of tasks, whose tensors are `T`, for one pass of one block.
+///
+/// The runtime calls a pool from its own threads. No method may wait. [`look`](Self::look) and
+/// [`cut`](Self::cut) are called while the choice of the next batch is locked: they must not call back into
+/// the runtime, nor wake or answer anybody, since a waker is code of others.
+///
+/// [`cut_if`](Self::cut_if) and [`after_cut`](Self::after_cut) are opportunities, not promises: their defaults serve.
+pub trait Pool<T>: Meter {
+    /// Gives the pool its doorbell when the runtime starts. A pool that was [lost](Self::lose) takes tasks
+    /// again, for this runtime. From then on the pool rings whenever an
+    /// earlier answer of [`look`](Self::look) would now be too late: at least when it goes from empty to
+    /// non-empty, and when a more urgent task arrives.
+    fn attach(&self, doorbell: Doorbell);
+
+    /// Reports if a batch can be cut now, and the facts by which it is ranked.
+    fn look(&self, now: Instant) -> Look;
+
+    /// Returns the rules for batches that fail. Asked once, when the pool is registered.
+    fn failure_rules(&self) -> FailureRules {
+        FailureRules::default()
+    }
+
+    /// Cuts the most urgent batch, of at most `most_rows` rows: the device has no room for more at the
+    /// moment. A single task of more rows is cut all the same, alone. Returns `None` if there is none after all.
+    fn cut(&self, now: Instant, most_rows: usize) -> Option<Batch<T>>;
+
+    /// Cuts a batch if the pool is ready and `wanted` accepts its outlook, and reports how it looks now. A pool whose
+    /// outlook is accepted and that gives nothing must not look ready. For pools that can do all this at less cost
+    /// than [`look`](Self::look), [`cut`](Self::cut), `look`, which is the default.
+    fn cut_if(
+        &self,
+        wanted: &dyn Fn(&Outlook) -> bool,
+        now: Instant,
+        most_rows: usize,
+    ) -> (Option<Batch<T>>, Look) {
+        match self.look(now) {
+            Look::Ready(outlook) if wanted(&outlook) => {}
+            look => return (None, look),
+        }
+        let batch = self.cut(now, most_rows);
+        match self.look(now) {
+            // It is left alone until it rings.
+            Look::Ready(_) if batch.is_none() => (None, Look::Idle),
+            look => (batch, look),
+        }
+    }
+
+    /// Called after each cut, outside of all locks: the place to wake callers who wait for room.
+    fn after_cut(&self) {}
+
+    /// Answers the waiting tasks whose deadline has passed, and returns the time at which the next one passes.
+    fn expire(&self, now: Instant) -> Option<Instant>;
+
+    /// Takes no more tasks from now on. Called again with [`Shutdown::Abort`] when a drain is cut short, and
+    /// when one of the other methods panicked: then its tasks must not wait for what will not come.
+    fn close(&self, how: Shutdown);
+
+    /// Hears that the runtime has lost its device and will not touch the pool again: settles the waiting tasks with
+    /// [`TaskError::DeviceLost`](crate::TaskError::DeviceLost), and takes none until another runtime
+    /// [attaches](Self::attach) itself. The runtime delivers the answers once everything is counted. A pool
+    /// that cannot be taken over closes.
+    fn lose(&self, loss: &DeviceLoss) -> Vec<Settled<T>> {
+        let _ = loss;
+        self.close(Shutdown::Abort);
+        Vec::new()
+    }
+}

@@ -1,0 +1,286 @@
+//! Schemas: the tensors that a block takes and gives. A bad task is refused before it can harm the tasks around it.
+//!
+//! ```
+//! use skep_runtime_core::{DType, Dim, Dims, Schema, TensorInfo, TensorSpec};
+//!
+//! let schema = Schema::new(vec![
+//!     TensorSpec::new("ids", DType::U32, [Dim::Batch, Dim::Free { max: 512 }]).with_index_below(30_522),
+//!     TensorSpec::rows("weights", DType::F32, &[8]),
+//! ])?;
+//! let ids = TensorInfo { dtype: DType::U32, dims: Dims::from_slice(&[2, 17]) };
+//! let weights = TensorInfo { dtype: DType::F32, dims: Dims::from_slice(&[2, 8]) };
+//! let shape = schema.check(&[ids.clone(), weights])?;
+//! assert_eq!((shape.rows, &shape.free[..]), (2, &[17][..]));
+//!
+//! let narrow = TensorInfo { dtype: DType::F32, dims: Dims::from_slice(&[2, 7]) };
+//! let error = schema.check(&[ids, narrow]).unwrap_err();
+//! assert_eq!(error.to_string(), "input `weights` has dims [2, 7], expected [batch, 8]");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use crate::contract::dims::{Dim, Dims};
+use crate::contract::error::submit::{SchemaError, SubmitError};
+use crate::contract::tensor::{DType, TensorInfo};
+
+/// Name, element type and dims of one tensor that a block takes or gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    name: String,
+    dtype: DType,
+    dims: Vec<Dim>,
+    index_below: Option<u64>,
+}
+
+impl TensorSpec {
+    /// Creates a spec from dims. Dim 0 must be [`Dim::Batch`].
+    pub fn new(name: impl Into<String>, dtype: DType, dims: impl Into<Vec<Dim>>) -> Self {
+        Self { name: name.into(), dtype, dims: dims.into(), index_below: None }
+    }
+
+    /// Creates the spec of a tensor of any number of rows, each of the fixed dims `row`.
+    pub fn rows(name: impl Into<String>, dtype: DType, row: &[usize]) -> Self {
+        let dims = std::iter::once(Dim::Batch).chain(row.iter().map(|&d| Dim::Fixed(d)));
+        Self::new(name, dtype, dims.collect::<Vec<_>>())
+    }
+
+    /// Requires every element to be an index in `0..limit` (a token id, say). Checked at submit, because an
+    /// index out of range is a device assert on CUDA, after which the whole device is lost.
+    pub fn with_index_below(mut self, limit: u64) -> Self {
+        self.index_below = Some(limit);
+        self
+    }
+
+    /// Returns the name by which a caller may pass this tensor.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Returns the dims, outermost first.
+    pub fn dims(&self) -> &[Dim] {
+        &self.dims
+    }
+
+    /// Returns the bound on the elements if they are indices.
+    pub fn index_below(&self) -> Option<u64> {
+        self.index_below
+    }
+
+    /// Creates the spec of the same tensor under another name, without an index bound: of its gradient, say.
+    pub fn renamed(&self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), index_below: None, ..self.clone() }
+    }
+
+    #[inline]
+    fn admits(&self, info: &TensorInfo) -> bool {
+        info.dims.len() == self.dims.len()
+            && self.dims.iter().zip(&info.dims).all(|(dim, &size)| match *dim {
+                Dim::Batch => true,
+                Dim::Fixed(fixed) => size == fixed,
+                Dim::Free { max } => (1..=max).contains(&size),
+            })
+    }
+}
+
+/// The shape of one task: its rows, and the sizes of its free dims in the schema's order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shape {
+    /// Rows, the same in every input.
+    pub rows: usize,
+    /// Sizes of the free dims of all inputs, in order.
+    pub free: Dims,
+}
+
+/// The tensors of a task, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schema {
+    tensors: Vec<TensorSpec>,
+    has_free: bool,
+}
+
+impl Schema {
+    /// Creates a schema of the given tensors.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SchemaError::Empty`] if there is no tensor, [`SchemaError::NameTwice`] if two have one name, and
+    /// [`SchemaError::BatchDim`] if [`Dim::Batch`] is not dim 0, and only dim 0, of each tensor.
+    pub fn new(tensors: Vec<TensorSpec>) -> Result<Self, SchemaError> {
+        if tensors.is_empty() {
+            return Err(SchemaError::Empty);
+        }
+        for (i, tensor) in tensors.iter().enumerate() {
+            let batch_dims = tensor.dims.iter().filter(|d| **d == Dim::Batch).count();
+            if tensor.dims.first() != Some(&Dim::Batch) || batch_dims != 1 {
+                return Err(SchemaError::BatchDim { name: tensor.name.clone() });
+            }
+            if tensors[..i].iter().any(|t| t.name == tensor.name) {
+                return Err(SchemaError::NameTwice { name: tensor.name.clone() });
+            }
+        }
+        let has_free = tensors.iter().any(|t| t.dims.iter().any(|d| matches!(d, Dim::Free { .. })));
+        Ok(Self { tensors, has_free })
+    }
+
+    /// Returns the tensors, in order.
+    pub fn tensors(&self) -> &[TensorSpec] {
+        &self.tensors
+    }
+
+    /// Returns the position of the tensor of this name.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.tensors.iter().position(|t| t.name == name)
+    }
+
+    /// Checks a task's tensors against this schema and returns the shape of the task.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`SubmitError`] that names the first thing that is wrong: `WrongArity`, `WrongDType`, `WrongDims`,
+    /// `RowsDiffer` or `NoRows`.
+    pub fn check(&self, inputs: &[TensorInfo]) -> Result<Shape, SubmitError> {
+        self.check_each(inputs, |info| Ok(info.clone()))
+    }
+
+    /// Checks tensors like [`check`](Self::check), describing them one after the other.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of `check` and of `describe`.
+    #[inline]
+    pub fn check_each<T>(
+        &self,
+        inputs: &[T],
+        describe: impl Fn(&T) -> Result<TensorInfo, SubmitError>,
+    ) -> Result<Shape, SubmitError> {
+        if inputs.len() != self.tensors.len() {
+            return Err(SubmitError::WrongArity { expected: self.tensors.len(), got: inputs.len() });
+        }
+        let mut shape = Shape { rows: 0, free: Dims::new() };
+        for (i, (spec, input)) in self.tensors.iter().zip(inputs).enumerate() {
+            let info = describe(input)?;
+            if info.dtype != spec.dtype {
+                return Err(SubmitError::WrongDType {
+                    input: spec.name.clone(),
+                    expected: spec.dtype,
+                    got: info.dtype,
+                });
+            }
+            if !spec.admits(&info) {
+                return Err(SubmitError::WrongDims {
+                    input: spec.name.clone(),
+                    expected: spec.dims.clone(),
+                    got: info.dims.to_vec(),
+                });
+            }
+            let rows = info.dims[0];
+            if i == 0 {
+                shape.rows = rows;
+            } else if rows != shape.rows {
+                return Err(SubmitError::RowsDiffer {
+                    input: spec.name.clone(),
+                    expected: shape.rows,
+                    got: rows,
+                });
+            }
+            if self.has_free {
+                let free = spec.dims.iter().zip(&info.dims).filter(|(d, _)| matches!(d, Dim::Free { .. }));
+                shape.free.extend(free.map(|(_, &size)| size));
+            }
+        }
+        if shape.rows == 0 { Err(SubmitError::NoRows) } else { Ok(shape) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn size() -> impl Strategy<Value = usize> {
+        prop_oneof![5 => 0usize..4, 1 => any::<usize>()]
+    }
+
+    fn dim() -> impl Strategy<Value = Dim> {
+        prop_oneof![Just(Dim::Batch), size().prop_map(Dim::Fixed), size().prop_map(|max| Dim::Free { max })]
+    }
+
+    /// Mostly such as are allowed.
+    fn dims() -> impl Strategy<Value = Vec<Dim>> {
+        let rest = prop::collection::vec(dim(), 0..3);
+        (prop::bool::weighted(0.9), rest).prop_map(|(allowed, mut rest)| {
+            if allowed {
+                rest.retain(|dim| *dim != Dim::Batch);
+                rest.insert(0, Dim::Batch);
+            }
+            rest
+        })
+    }
+
+    fn dtype() -> impl Strategy<Value = DType> {
+        prop::sample::select(vec![DType::U32, DType::F32])
+    }
+
+    fn spec() -> impl Strategy<Value = TensorSpec> {
+        ("[a-d]{1,2}", dtype(), dims()).prop_map(|(name, dtype, dims)| TensorSpec::new(name, dtype, dims))
+    }
+
+    fn info() -> impl Strategy<Value = TensorInfo> {
+        (dtype(), prop::collection::vec(size(), 0..4))
+            .prop_map(|(dtype, dims)| TensorInfo { dtype, dims: Dims::from(dims) })
+    }
+
+    /// What a schema allows, written out a second time.
+    fn fits(spec: &TensorSpec, info: &TensorInfo) -> bool {
+        let allowed = |(dim, size): (&Dim, &usize)| match dim {
+            Dim::Batch => *size > 0,
+            Dim::Fixed(fixed) => fixed == size,
+            Dim::Free { max } => *size > 0 && size <= max,
+        };
+        spec.dtype() == info.dtype
+            && spec.dims().len() == info.dims.len()
+            && spec.dims().iter().zip(&info.dims).all(allowed)
+    }
+
+    proptest! {
+        #[test]
+        fn any_tensors_are_refused_or_fit(
+            specs in prop::collection::vec(spec(), 0..4),
+            infos in prop::collection::vec(info(), 0..4),
+        ) {
+            let Ok(schema) = Schema::new(specs.clone()) else { return Ok(()) };
+            let rows: Vec<_> = infos.iter().map(TensorInfo::rows).collect();
+            let fit = infos.len() == specs.len()
+                && specs.iter().zip(&infos).all(|(spec, info)| fits(spec, info))
+                && rows.windows(2).all(|pair| pair[0] == pair[1]);
+            let shape = schema.check(&infos);
+            prop_assert_eq!(shape.is_ok(), fit, "{:?}", shape);
+            if let Ok(shape) = shape {
+                prop_assert_eq!(Some(shape.rows), rows[0]);
+            }
+        }
+
+        #[test]
+        fn tensors_that_fit_are_taken(
+            specs in prop::collection::vec(spec(), 1..4),
+            rows in 1usize..5,
+            free in 0usize..3,
+        ) {
+            let Ok(schema) = Schema::new(specs) else { return Ok(()) };
+            let infos: Vec<_> = schema.tensors().iter().map(|spec| {
+                let dims = spec.dims().iter().map(|dim| match *dim {
+                    Dim::Batch => rows,
+                    Dim::Fixed(size) => size,
+                    Dim::Free { max } => free.min(max),
+                });
+                TensorInfo { dtype: spec.dtype(), dims: dims.collect() }
+            }).collect();
+            let fit = schema.tensors().iter().zip(&infos).all(|(spec, info)| fits(spec, info));
+            prop_assert_eq!(schema.check(&infos).is_ok(), fit);
+        }
+    }
+}

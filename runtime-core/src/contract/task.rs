@@ -1,0 +1,48 @@
+//! A task's header: the facts that travel with it from submit to answer.
+
+use crate::contract::priority::Priority;
+use std::time::{Duration, Instant};
+
+/// The facts of a task that travel with it, whole, from submit to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TaskHeader {
+    /// Its rows.
+    pub rows: usize,
+    /// Its priority.
+    pub priority: Priority,
+    /// When it was submitted.
+    pub submitted: Instant,
+    /// When it expires if it has not started to run.
+    pub deadline: Option<Instant>,
+}
+
+impl TaskHeader {
+    /// Creates the header of a task of normal priority and without a deadline.
+    pub const fn new(rows: usize, submitted: Instant) -> Self {
+        Self { rows, priority: Priority::NORMAL, submitted, deadline: None }
+    }
+
+    /// Sets the priority.
+    pub const fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Sets the time at which the task expires if it has not started to run.
+    pub const fn deadline(mut self, deadline: Option<Instant>) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Returns true if the deadline has passed.
+    #[inline]
+    pub fn is_expired(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Returns the time since the task was submitted.
+    pub fn waited(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.submitted)
+    }
+}

@@ -1,0 +1,68 @@
+//! Work with tensors that needs no device.
+
+use crate::contract::error::device::DeviceError;
+use crate::contract::tensor::{HostTensor, TensorInfo};
+
+/// Describes, joins, cuts and converts tensors: the work that needs no device, and all that a pool asks for.
+///
+/// Callers hold tensors **on the host**. Tensors are `Send` and need not be `Sync`, so they are passed by value
+/// between threads. All methods may be called from several threads at once.
+pub trait TensorOps: Send + Sync + 'static {
+    /// The tensor type. Cheap to move; cloning is never asked for.
+    type Tensor: Send + 'static;
+
+    /// Returns the element type and dims of a tensor. Called for every task on its caller's thread: cheap, and
+    /// without waiting for a device.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`DeviceError`] if the tensor's element type has no [`DType`](crate::DType).
+    fn describe(&self, tensor: &Self::Tensor) -> Result<TensorInfo, DeviceError>;
+
+    /// Joins host tensors along dim 0: the outputs of one task that ran in several batches.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`DeviceError`] if there is no room.
+    fn join(&self, parts: Vec<Self::Tensor>) -> Result<Self::Tensor, DeviceError>;
+
+    /// Cuts a host tensor along dim 0 into parts of `rows` rows: a task too large for one batch.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`DeviceError`] if the tensor cannot be cut.
+    fn split(&self, tensor: &Self::Tensor, rows: &[usize]) -> Result<Vec<Self::Tensor>, DeviceError>;
+
+    /// Returns the first element of a host tensor of integers that is not in `0..below`, if there is one.
+    /// Called at submit for inputs that hold indices.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`DeviceError`] if the tensor does not hold integers.
+    fn index_outside(&self, tensor: &Self::Tensor, below: u64) -> Result<Option<i64>, DeviceError>;
+
+    /// Returns true if all elements of a host tensor are finite, as integers are. Asked of outputs if a pool checks
+    /// them ([`FailureRules::check_finite`](crate::FailureRules::check_finite)).
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`to_host`](Self::to_host).
+    fn all_finite(&self, tensor: &Self::Tensor) -> Result<bool, DeviceError> {
+        self.to_host(tensor).map(|tensor| tensor.all_finite())
+    }
+
+    /// Creates a host tensor from plain bytes: for front ends and for saved state.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`DeviceError`] if this backend has no such element type.
+    #[expect(clippy::wrong_self_convention, reason = "the backend makes it, from host bytes")]
+    fn from_host(&self, tensor: &HostTensor) -> Result<Self::Tensor, DeviceError>;
+
+    /// Reads a tensor, on the host or on a device, into plain bytes.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`DeviceError`] if the copy fails or the element type has no [`DType`](crate::DType).
+    fn to_host(&self, tensor: &Self::Tensor) -> Result<HostTensor, DeviceError>;
+}

@@ -1,0 +1,213 @@
+//! A batch on its way: cut, gathered onto the device, run, and done.
+
+use super::directory::Station;
+use super::flight::Flight;
+use super::trial::Trial;
+use crate::contract::batch::Batch;
+use crate::contract::error::batch::BatchError;
+use crate::contract::task::TaskHeader;
+use crate::policy::rank::Rank;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A batch that has been cut, with the tasks' tensors still apart. They are kept until the batch is
+/// answered, because half of it may have to run again.
+///
+/// Boxed wherever it goes: it is handed on many times, and large.
+pub(crate) struct CutBatch<T> {
+    pub(crate) station: Arc<Station<T>>,
+    pub(crate) flight: Arc<Flight<T>>,
+    /// The pool's rank when the batch was cut from it.
+    pub(crate) rank: Rank,
+    /// For each input of the block, the tasks' tensors.
+    pub(crate) columns: Vec<Vec<T>>,
+    /// The header of each task.
+    pub(crate) headers: SmallVec<[TaskHeader; 1]>,
+    /// For each task an empty vector for its outputs, or none.
+    pub(crate) vectors: Vec<Vec<T>>,
+    /// When the tasks were cut from their pool.
+    pub(crate) left_queue: Instant,
+    /// When this batch was chosen: the same time, or later if it is half of one that failed.
+    pub(crate) chosen: Instant,
+    /// The time that it took to place the inputs on the device.
+    pub(crate) gather: Duration,
+    /// The time in the block; `None` until the block has been called.
+    pub(crate) device: Option<Duration>,
+    /// The outcomes so far of the batch that this one was half of.
+    pub(crate) trial: Option<Arc<Trial>>,
+}
+
+impl<T> CutBatch<T> {
+    pub(crate) fn new(station: Arc<Station<T>>, rank: Rank, batch: Batch<T>, now: Instant) -> Box<Self> {
+        let headers = batch.tasks.iter().map(|task| task.header).collect();
+        let flight = Flight::new(station.id, batch.tasks);
+        Box::new(Self {
+            station,
+            flight,
+            rank,
+            columns: batch.columns,
+            headers,
+            vectors: batch.vectors,
+            left_queue: now,
+            chosen: now,
+            gather: Duration::ZERO,
+            device: None,
+            trial: None,
+        })
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.headers.iter().map(|header| header.rows).sum()
+    }
+
+    /// Forgets tasks that have been answered.
+    pub(crate) fn keep(&mut self, keep: &[bool]) {
+        let next = || {
+            let mut keep = keep.iter();
+            move || keep.next().copied().unwrap_or(false)
+        };
+        for column in &mut self.columns {
+            let mut keep = next();
+            column.retain(|_| keep());
+        }
+        if self.vectors.len() == self.headers.len() {
+            let mut keep = next();
+            self.vectors.retain(|_| keep());
+        }
+        let mut keep = next();
+        self.headers.retain(|_| keep());
+    }
+
+    /// Makes two batches of this one, each with half of the tasks that nobody has answered yet; the second
+    /// is left out if there is only one. They count as started: none of their tasks expires any more.
+    pub(crate) fn halves(mut self: Box<Self>) -> impl Iterator<Item = Box<Self>> {
+        let tasks = self.flight.take_tasks();
+        // A batch that has started holds the tasks that are still to run, and no others.
+        if tasks.len() == self.headers.len() {
+            self.keep(&tasks.iter().map(Option::is_some).collect::<Vec<_>>());
+        }
+        let mut first: Vec<_> = tasks.into_iter().flatten().collect();
+        let middle = first.len().div_ceil(2);
+        let second = first.split_off(middle);
+        let rest = Box::new(Self {
+            station: Arc::clone(&self.station),
+            flight: Flight::started(self.station.id, second),
+            rank: self.rank,
+            columns: self.columns.iter_mut().map(|column| column.split_off(middle)).collect(),
+            vectors: self.vectors.split_off(middle.min(self.vectors.len())),
+            headers: self.headers.drain(middle..).collect(),
+            left_queue: self.left_queue,
+            chosen: self.chosen,
+            gather: Duration::ZERO,
+            device: None,
+            trial: self.trial.clone(),
+        });
+        self.flight = Flight::started(self.station.id, first);
+        self.gather = Duration::ZERO;
+        self.device = None;
+        [self, rest].into_iter().filter(|half| !half.headers.is_empty())
+    }
+}
+
+/// The inputs of a block, the columns of all tasks joined.
+pub(crate) type Joined<T> = SmallVec<[T; 1]>;
+
+/// A batch whose inputs are on the device.
+pub(crate) struct GatheredBatch<T> {
+    pub(crate) batch: Box<CutBatch<T>>,
+    pub(crate) inputs: Joined<T>,
+}
+
+/// A batch that is over: outputs on the device, or the reason why there are none.
+pub(crate) struct DoneBatch<T> {
+    pub(crate) batch: Box<CutBatch<T>>,
+    /// They have served, and are freed where the batch is delivered, not on the device thread.
+    pub(crate) inputs: Joined<T>,
+    pub(crate) outputs: Result<Vec<T>, Arc<BatchError>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::answer::reply::Reply;
+    use crate::contract::backend::{BlockInfo, Pass};
+    use crate::contract::batch::BatchTask;
+    use crate::contract::doorbell::Doorbell;
+    use crate::contract::id::{BlockId, PoolId, Slot};
+    use crate::contract::meter::{Counts, Meter};
+    use crate::contract::pool::{FailureRules, Look, Outlook, Pool, Shutdown};
+    use crate::contract::priority::Priority;
+    use crate::contract::schema::{Schema, TensorSpec};
+    use crate::contract::tensor::DType;
+    use crate::policy::oldest_first::OldestFirst;
+
+    struct NoTasks;
+
+    impl Meter for NoTasks {
+        fn name(&self) -> &'static str {
+            "none"
+        }
+        fn counts(&self) -> Counts {
+            Counts::default()
+        }
+    }
+
+    impl Pool<u64> for NoTasks {
+        fn attach(&self, _: Doorbell) {}
+        fn look(&self, _: Instant) -> Look {
+            Look::Idle
+        }
+        fn cut(&self, _: Instant, _: usize) -> Option<Batch<u64>> {
+            None
+        }
+        fn expire(&self, _: Instant) -> Option<Instant> {
+            None
+        }
+        fn close(&self, _: Shutdown) {}
+    }
+
+    /// A batch of which the tasks in `expired` have expired.
+    fn batch(tasks: u64, expired: &[u64]) -> Box<CutBatch<u64>> {
+        let now = Instant::now();
+        let deadline = |task| expired.contains(&task).then_some(now);
+        let header = |task| TaskHeader::new(1, now).deadline(deadline(task));
+        let task = |task| BatchTask { header: header(task), reply: Reply::pair().1 };
+        let batch = Batch {
+            columns: vec![(0..tasks).collect()],
+            tasks: (0..tasks).map(task).collect(),
+            vectors: Vec::new(),
+        };
+        let inputs = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[1])]).unwrap();
+        let info = BlockInfo { name: "block".to_owned(), inputs, outputs: None, backward: false };
+        let station = Station {
+            id: PoolId::new(0),
+            pool: Arc::new(NoTasks),
+            block: BlockId(Slot { index: 0, generation: 0 }),
+            info: Arc::new(info),
+            pass: Pass::Forward,
+            rules: FailureRules::default(),
+        };
+        let rank = OldestFirst.rank(&Outlook::new(Priority::NORMAL, now));
+        CutBatch::new(Arc::new(station), rank, batch, now)
+    }
+
+    #[test]
+    fn halves_hold_all_tasks_in_order() {
+        let halves: Vec<_> = batch(5, &[]).halves().collect();
+        assert_eq!(
+            halves.iter().map(|half| half.columns[0].clone()).collect::<Vec<_>>(),
+            [vec![0, 1, 2], vec![3, 4]]
+        );
+        assert_eq!(halves.iter().map(|half| half.rows()).collect::<Vec<_>>(), [3, 2]);
+        assert_eq!(halves.iter().map(|half| half.flight.take().count()).collect::<Vec<_>>(), [3, 2]);
+    }
+
+    #[test]
+    fn halves_leave_out_who_has_been_answered() {
+        let batch = batch(4, &[1]);
+        assert_eq!(batch.flight.expire(batch.chosen).0.len(), 1);
+        let halves: Vec<_> = batch.halves().map(|half| half.columns[0].clone()).collect();
+        assert_eq!(halves, [vec![0, 2], vec![3]]);
+    }
+}

@@ -1,0 +1,105 @@
+//! Closing: pools that take no more tasks, and batches that are given up.
+
+use super::bells::TimerEvent;
+use super::directory::Station;
+use super::flight::Flight;
+use super::shared::Shared;
+use crate::contract::answer::reply::Settled;
+use crate::contract::device::Device;
+use crate::contract::error::task::TaskError;
+use crate::contract::event::Unrun;
+use crate::contract::id::PoolId;
+use crate::contract::pool::Shutdown;
+use crate::sync::guarded;
+use std::sync::Arc;
+
+impl<D: Device> Shared<D> {
+    /// Closes every pool, then wakes the threads to see it.
+    pub(crate) fn close(&self, how: Shutdown) {
+        if self.status.loss().is_some() {
+            // They are closed, and may be another runtime's by now.
+            return self.bells.wake_all();
+        }
+        let stations = {
+            let mut stage = self.stage.lock();
+            if stage.stop != Some(Shutdown::Abort) {
+                stage.stop = Some(how);
+            }
+            stage.directory.stations()
+        };
+        for station in stations {
+            self.close_pool(&station, how);
+            // What was waiting for company need not wait any more.
+            self.bells.leave_ring(station.id);
+        }
+        let mut stage = self.stage.lock();
+        stage.closed = true;
+        // What was gathered ahead need not wait for the block that is running.
+        let aborted = if stage.stop == Some(Shutdown::Abort) { stage.take_unstarted() } else { Vec::new() };
+        drop(stage);
+        for gathered in aborted {
+            self.give_up(&gathered.batch.flight);
+        }
+        self.bells.wake_all();
+    }
+
+    /// Closes every pool at once, and gives up every batch that has been cut and all work with blocks.
+    pub(crate) fn abandon(&self) {
+        self.status.abandon();
+        // The device thread may never come back to them.
+        self.work.close();
+        let stations = self.stage.lock().directory.stations();
+        let shut_down = || stations.iter().map(|station| station.pool.counts().shut_down).sum::<u64>();
+        let before = shut_down();
+        self.close(Shutdown::Abort);
+        let queued = shut_down().saturating_sub(before);
+        self.status.gave_up(usize::try_from(queued).unwrap_or(usize::MAX));
+        let flights = self.stage.lock().flights.clone();
+        for flight in flights {
+            self.give_up(&flight);
+        }
+        self.status.notify();
+    }
+
+    /// Gives up a batch that has been cut: whoever still waits for it is told of the shutdown, or of the loss.
+    pub(crate) fn give_up(&self, flight: &Arc<Flight<D::Tensor>>) {
+        let lost = self.status.loss().map(|loss| TaskError::DeviceLost(loss.clone()));
+        let mut settled = self.settle_unrun(flight, &lost.unwrap_or(TaskError::ShutDown));
+        self.status.gave_up(settled.len());
+        self.land(flight, None);
+        Settled::deliver_all(&mut settled);
+    }
+
+    /// Settles, and counts, the tasks of a batch that has been cut which nobody has answered yet.
+    pub(crate) fn settle_unrun(
+        &self,
+        flight: &Flight<D::Tensor>,
+        error: &TaskError,
+    ) -> Vec<Settled<D::Tensor>> {
+        let settled: Vec<_> = flight.take().filter_map(|reply| reply.settle(Err(error.clone()))).collect();
+        if !settled.is_empty() {
+            self.outside.observe(|observer| observer.unrun(flight.pool, Unrun::ShutDown, settled.len()));
+        }
+        settled
+    }
+
+    /// Notes that a pool panicked: the timer closes it, so that its tasks are answered.
+    pub(crate) fn broke(&self, station: &Station<D::Tensor>, doing: &'static str, message: &str) {
+        tracing::error!(pool = %station.id, message, "pool panicked in `{doing}`, closing it");
+        self.bells.tell_timer(TimerEvent::Close(station.id));
+    }
+
+    /// Closes the pool of this id, if it is still one of the runtime's.
+    pub(crate) fn close_broken(&self, pool: PoolId) {
+        let station = self.stage.lock().directory.station(pool).map(Arc::clone);
+        if let Some(station) = station {
+            self.close_pool(&station, Shutdown::Abort);
+        }
+    }
+
+    fn close_pool(&self, station: &Station<D::Tensor>, how: Shutdown) {
+        if let Err(message) = guarded(|| station.pool.close(how)) {
+            tracing::error!(pool = station.pool.name(), message, "pool panicked while it was closed");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The directory: which pools feed which blocks, and what the blocks are called, take and give.
+
+use super::slots::Slots;
+use crate::contract::backend::{Backend, BlockInfo, Pass};
+use crate::contract::error::control::StartError;
+use crate::contract::id::{BlockId, PoolId};
+use crate::contract::pool::{FailureRules, Pool};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// A pool with the block that it feeds. A batch that was cut keeps its station, whatever becomes of the directory.
+pub(crate) struct Station<T> {
+    pub(crate) id: PoolId,
+    pub(crate) pool: Arc<dyn Pool<T>>,
+    pub(crate) block: BlockId,
+    pub(crate) info: Arc<BlockInfo>,
+    pub(crate) pass: Pass,
+    pub(crate) rules: FailureRules,
+}
+
+/// The blocks themselves, which only the device thread touches.
+pub(crate) type Blocks<D> = Slots<Box<dyn Backend<D>>>;
+
+pub(crate) struct Directory<T> {
+    stations: Slots<Arc<Station<T>>>,
+    /// At the same places as the blocks.
+    infos: Slots<Arc<BlockInfo>>,
+    names: HashSet<(&'static str, String)>,
+}
+
+const BLOCK: &str = "block";
+const POOL: &str = "pool";
+
+impl<T> Directory<T> {
+    pub(crate) fn new() -> Self {
+        Self { stations: Slots::new(), infos: Slots::new(), names: HashSet::new() }
+    }
+
+    /// Refuses a block's name that is taken.
+    pub(crate) fn check_block(&self, name: &str) -> Result<(), StartError> {
+        self.check(BLOCK, name)
+    }
+
+    fn check(&self, what: &'static str, name: &str) -> Result<(), StartError> {
+        let key = (what, name.to_owned());
+        if self.names.contains(&key) {
+            return Err(StartError::NameTwice { what, name: key.1 });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn add_block(&mut self, info: BlockInfo) -> Result<BlockId, StartError> {
+        self.check_block(&info.name)?;
+        let id = self.infos.next().ok_or_else(|| too_many("blocks"))?;
+        self.names.insert((BLOCK, info.name.clone()));
+        self.infos.insert(Arc::new(info));
+        Ok(BlockId(id))
+    }
+
+    pub(crate) fn remove_block(&mut self, block: BlockId) {
+        if let Some(info) = self.infos.remove(block.0) {
+            self.names.remove(&(BLOCK, info.name.clone()));
+        }
+    }
+
+    pub(crate) fn add_pool(
+        &mut self,
+        block: BlockId,
+        pass: Pass,
+        pool: Arc<dyn Pool<T>>,
+        rules: FailureRules,
+    ) -> Result<PoolId, StartError> {
+        self.check(POOL, pool.name())?;
+        let info = self.infos.get(block.0).map(Arc::clone).ok_or_else(|| StartError::Setting {
+            setting: "block",
+            got: format!("{block:?}"),
+            expected: "a block of this builder",
+        })?;
+        let id = PoolId(self.stations.next().ok_or_else(|| too_many("pools"))?);
+        self.names.insert((POOL, pool.name().to_owned()));
+        self.stations.insert(Arc::new(Station { id, pool, block, info, pass, rules }));
+        Ok(id)
+    }
+
+    pub(crate) fn remove_pool(&mut self, pool: PoolId) {
+        if let Some(station) = self.stations.remove(pool.0) {
+            self.names.remove(&(POOL, station.pool.name().to_owned()));
+        }
+    }
+
+    #[inline]
+    pub(crate) fn station(&self, pool: PoolId) -> Option<&Arc<Station<T>>> {
+        self.stations.get(pool.0)
+    }
+
+    /// All stations, to be visited without the lock of the directory.
+    pub(crate) fn stations(&self) -> Vec<Arc<Station<T>>> {
+        self.stations.iter().map(Arc::clone).collect()
+    }
+
+    pub(crate) fn info(&self, block: BlockId) -> Option<&Arc<BlockInfo>> {
+        self.infos.get(block.0)
+    }
+
+    pub(crate) fn infos(&self) -> Vec<BlockInfo> {
+        self.infos.iter().map(|info| BlockInfo::clone(info)).collect()
+    }
+
+    pub(crate) fn block_of(&self, name: &str) -> Option<BlockId> {
+        // Blocks are few, and asked for by name seldom.
+        self.infos.entries().find(|(_, info)| info.name == name).map(|(slot, _)| BlockId(slot))
+    }
+}
+
+fn too_many(setting: &'static str) -> StartError {
+    StartError::Setting { setting, got: "more".to_owned(), expected: "at most 4294967295" }
+}

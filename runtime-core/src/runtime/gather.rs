@@ -1,0 +1,41 @@
+//! Gathering: a batch's columns, joined and placed on the device.
+
+use super::batch::{CutBatch, DoneBatch, GatheredBatch, Joined};
+use super::shared::Shared;
+use crate::contract::device::Device;
+use crate::contract::error::batch::BatchError;
+use crate::sync::guarded;
+
+/// The outcome of gathering a batch.
+pub(crate) enum Outcome<T> {
+    /// It can run.
+    Gathered(GatheredBatch<T>),
+    /// It failed for good.
+    Failed(DoneBatch<T>),
+    /// It failed, and runs again in halves.
+    TakenApart,
+}
+
+impl<D: Device> Shared<D> {
+    /// Joins the inputs of a batch and places them on the device.
+    pub(crate) fn gather(&self, mut batch: Box<CutBatch<D::Tensor>>) -> Outcome<D::Tensor> {
+        if let Err(message) = guarded(|| batch.station.pool.after_cut()) {
+            self.broke(&batch.station, "after_cut", &message);
+        }
+        let inputs = self.at_work(&batch.flight, || self.gather_inputs(&batch));
+        batch.gather = self.now().saturating_duration_since(batch.chosen);
+        match inputs {
+            Ok(inputs) => Outcome::Gathered(GatheredBatch { batch, inputs }),
+            Err(error) => self.failed(batch, error).map_or(Outcome::TakenApart, Outcome::Failed),
+        }
+    }
+
+    /// Gathers each column of a batch.
+    pub(crate) fn gather_inputs(&self, batch: &CutBatch<D::Tensor>) -> Result<Joined<D::Tensor>, BatchError> {
+        let mut inputs = Joined::with_capacity(batch.columns.len());
+        for column in &batch.columns {
+            inputs.push(self.outside.on_device("gather", |device| device.gather(column))?);
+        }
+        Ok(inputs)
+    }
+}

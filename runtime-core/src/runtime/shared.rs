@@ -1,0 +1,45 @@
+//! All that the runtime's threads share. Each file beside this one adds the work that it is named for.
+
+use super::bells::Bells;
+use super::flight::Flight;
+use super::loss::Watch;
+use super::outside::Outside;
+use super::settings::Settings;
+use super::stage::Stage;
+use super::status::Status;
+use super::work::Work;
+use crate::contract::device::Device;
+use crate::sync::Mutex;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub(crate) struct Shared<D: Device> {
+    pub(crate) settings: Settings,
+    pub(crate) outside: Outside<D>,
+    pub(crate) bells: Arc<Bells>,
+    pub(crate) stage: Mutex<Stage<D::Tensor>>,
+    pub(crate) work: Work<D>,
+    pub(crate) watch: Watch,
+    pub(crate) status: Arc<Status>,
+}
+
+impl<D: Device> Shared<D> {
+    pub(crate) fn now(&self) -> Instant {
+        self.outside.now()
+    }
+
+    /// Forgets a flight whose replies have been taken. `fitted` are its rows if it succeeded.
+    pub(crate) fn land(&self, flight: &Arc<Flight<D::Tensor>>, fitted: Option<usize>) {
+        let mut stage = self.stage.lock();
+        stage.forget(flight);
+        if let Some(rows) = fitted {
+            stage.fitted(flight.pool, rows);
+        }
+        let last = stage.closed && stage.flights.is_empty();
+        drop(stage);
+        if last {
+            // The device thread waits for batches that may come back to it in halves.
+            self.bells.wake_device();
+        }
+    }
+}
