@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 /// Brings tensors, whose names have been checked, into the schema's order. Returns their names in the caller's order.
 pub(crate) fn in_order<T>(schema: &Schema, named: Vec<(String, T)>) -> (Vec<T>, Vec<String>) {
-    let (names, mut tensors): (Vec<_>, Vec<_>) =
+    let (order, mut tensors): (Vec<_>, Vec<_>) =
         named.into_iter().map(|(name, tensor)| (name.clone(), (schema.position(&name), tensor))).unzip();
     tensors.sort_by_key(|(position, _)| *position);
-    (tensors.into_iter().map(|(_, tensor)| tensor).collect(), names)
+    (tensors.into_iter().map(|(_, tensor)| tensor).collect(), order)
 }
 
 /// The reverse of [`in_order`].
-pub(crate) fn restored<T>(schema: &Schema, names: Vec<String>, tensors: Vec<T>) -> Inputs<T> {
-    if names.is_empty() {
+pub(crate) fn restored<T>(schema: &Schema, order: Vec<String>, tensors: Vec<T>) -> Inputs<T> {
+    if order.is_empty() {
         return Inputs::Positional(tensors);
     }
     let mut tensors: Vec<_> = tensors.into_iter().map(Some).collect();
-    let named = names.into_iter().filter_map(|name| {
+    let named = order.into_iter().filter_map(|name| {
         let tensor = tensors.get_mut(schema.position(&name)?)?.take()?;
         Some((name, tensor))
     });

@@ -104,7 +104,7 @@ impl<O: TensorOps> Inner<O> {
         let counts = &mut self.state.lock().counts;
         counts.submitted += 1;
         counts.refused += 1;
-        Refused { error, request }
+        Refused { error, request: Box::new(request) }
     }
 
     /// Gives a task back. Nobody has its ticket, so the reply's answer reaches nobody.

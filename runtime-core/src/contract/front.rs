@@ -130,7 +130,7 @@ impl<O: TensorOps> Front for HostFront<O> {
         };
         match submitted {
             Ok(ticket) => self.read(ticket.await.map_err(FrontError::Task)?),
-            Err(error) => Err(FrontError::Refused(Refused { error, request })),
+            Err(error) => Err(FrontError::Refused(Refused { error, request: Box::new(request) })),
         }
     }
 
@@ -140,7 +140,7 @@ impl<O: TensorOps> Front for HostFront<O> {
             .and_then(|converted| self.pool.try_submit(converted).map_err(|refused| refused.error));
         match submitted {
             Ok(ticket) => self.read(ticket.await.map_err(FrontError::Task)?),
-            Err(error) => Err(FrontError::Refused(Refused { error, request })),
+            Err(error) => Err(FrontError::Refused(Refused { error, request: Box::new(request) })),
         }
     }
 }

@@ -80,6 +80,13 @@ impl<T> Request<T> {
     }
 }
 
+/// Lets a request that was refused be handed in again.
+impl<T> From<Box<Request<T>>> for Request<T> {
+    fn from(request: Box<Self>) -> Self {
+        *request
+    }
+}
+
 impl<T> From<Vec<T>> for Request<T> {
     fn from(inputs: Vec<T>) -> Self {
         Self::new(inputs)

@@ -9,7 +9,7 @@ use crate::contract::device::Device;
 use crate::contract::error::task::TaskError;
 use crate::contract::event::Unrun;
 use crate::contract::id::PoolId;
-use crate::contract::pool::Shutdown;
+use crate::contract::pool::{Pool, Shutdown};
 use crate::sync::guarded;
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ impl<D: Device> Shared<D> {
             stage.directory.stations()
         };
         for station in stations {
-            self.close_pool(&station, how);
+            close_pool(&*station.pool, how);
             // What was waiting for company need not wait any more.
             self.bells.leave_ring(station.id);
         }
@@ -93,13 +93,13 @@ impl<D: Device> Shared<D> {
     pub(crate) fn close_broken(&self, pool: PoolId) {
         let station = self.stage.lock().directory.station(pool).map(Arc::clone);
         if let Some(station) = station {
-            self.close_pool(&station, Shutdown::Abort);
+            close_pool(&*station.pool, Shutdown::Abort);
         }
     }
+}
 
-    fn close_pool(&self, station: &Station<D::Tensor>, how: Shutdown) {
-        if let Err(message) = guarded(|| station.pool.close(how)) {
-            tracing::error!(pool = station.pool.name(), message, "pool panicked while it was closed");
-        }
+fn close_pool<T>(pool: &dyn Pool<T>, how: Shutdown) {
+    if let Err(message) = guarded(|| pool.close(how)) {
+        tracing::error!(pool = pool.name(), message, "pool panicked while it was closed");
     }
 }

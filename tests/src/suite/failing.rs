@@ -8,7 +8,7 @@ use crate::kit::{
 use skep_pool::{PoolOptions, TaskPool};
 use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
-    BatchError, BatchEvent, Chain, Device, DeviceError, Meter, Observer, PoolId, Shutdown, TensorOps, Unrun,
+    BatchEvent, Chain, Device, DeviceError, Meter, Observer, PoolId, Shutdown, TensorOps, Unrun,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -83,7 +83,7 @@ pub enum StartError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShutdownError {
-    /// The time was up. Every task still open was given [`TaskError::ShutDown`]; the batch on the device
+    /// The time was up. Every task still open was given [`TaskError::ShutDown`](crate::TaskError::ShutDown); the batch on the device
     /// may still be running, and the device thread ends after it.
     #[error("shutdown passed its limit of {limit:?}: {unfinished} tasks were given up")]
     LimitPassed {

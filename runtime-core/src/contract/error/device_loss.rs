@@ -17,7 +17,7 @@ pub enum DeviceLoss {
         /// The limit.
         limit: Duration,
     },
-    /// The device said that nothing will run on it any more ([`DeviceError::Fatal`]).
+    /// The device said that nothing will run on it any more ([`DeviceError::Fatal`](crate::DeviceError::Fatal)).
     #[error("device is lost")]
     Fatal(#[source] Arc<BatchError>),
 }

@@ -148,8 +148,9 @@ impl fmt::Display for Commas<'_> {
 pub struct Refused<T> {
     /// The reason why the task was refused.
     pub error: SubmitError,
-    /// The request: tensors with their names if it named them, priority and deadline.
-    pub request: Request<T>,
+    /// The request: tensors with their names if it named them, priority and deadline. Boxed, because this is handed
+    /// from call to call; it can be handed in again as it is.
+    pub request: Box<Request<T>>,
 }
 
 impl<T> fmt::Debug for Refused<T> {
