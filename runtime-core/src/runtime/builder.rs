@@ -2,7 +2,6 @@
 
 use super::bells::{Bells, TimerEvent};
 use super::directory::{Blocks, Directory};
-use super::loss::Watch;
 use super::outside::Outside;
 use super::probe::probe_outputs;
 use super::running::{RunningRuntime, Runtime};
@@ -10,6 +9,7 @@ use super::settings::Settings;
 use super::shared::Shared;
 use super::stage::Stage;
 use super::status::Status;
+use super::watch::Watch;
 use super::work::Work;
 use crate::contract::backend::{Backend, BlockInfo, Pass};
 use crate::contract::clock::{Clock, SystemClock};

@@ -13,17 +13,10 @@ use crate::contract::error::cause::Chain;
 use crate::contract::error::device_loss::DeviceLoss;
 use crate::contract::error::task::TaskError;
 use crate::contract::pool::Shutdown;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::atomic::Ordering;
 use crate::sync::guarded;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// The timer's watch over the device.
-#[derive(Default)]
-pub(crate) struct Watch {
-    /// The timer looks again after a while at what the device works on.
-    on: AtomicBool,
-}
 
 impl<D: Device> Shared<D> {
     /// Lets the device work on a batch, under the eyes of the timer where batches have a limit.

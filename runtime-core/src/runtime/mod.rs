@@ -26,6 +26,7 @@ mod park;
 mod sender;
 mod shared;
 mod timer;
+mod watch;
 mod work;
 
 // Start, control and end.

@@ -2,11 +2,11 @@
 
 use super::bells::Bells;
 use super::flight::Flight;
-use super::loss::Watch;
 use super::outside::Outside;
 use super::settings::Settings;
 use super::stage::Stage;
 use super::status::Status;
+use super::watch::Watch;
 use super::work::Work;
 use crate::contract::device::Device;
 use crate::sync::Mutex;
