@@ -8,8 +8,8 @@ use crate::kit::{
 use skep_pool::{PoolOptions, TaskPool};
 use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
-    DType, Device, Dim, HostTensor, Request, RunningRuntime, Schema, Submit, SubmitError, TaskError,
-    TensorOps, TensorSpec,
+    DType, Device, Dim, FrontError, HostTensor, Inputs, Priority, Refused, Request, RunningRuntime, Schema,
+    Submit, SubmitError, TaskError, TensorOps, TensorSpec,
 };
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -88,6 +88,53 @@ pub fn front_ends_submit_through_the_door<S: Subject>() {
     let ticket = block_on(door.submit_async(columns(&*rig.device, &[5.0]).into())).unwrap();
     assert_eq!(values_of(&*rig.device, ticket), [10.0]);
     drain(rig.runtime);
+}
+
+/// Host tensors go in by name in any order and come out by name, and a refused request comes back as it was.
+pub fn front_ends_need_no_tensor_type<S: Subject>() {
+    let (device, pool, runtime) = two_inputs(S::device());
+    let front = pool.front(named_schema(&["sum", "difference"]));
+    assert_eq!((front.name(), front.inputs().tensors().len()), ("arithmetic_forward", 2));
+    assert_eq!(front.outputs().tensors()[1].name(), "difference");
+    let host = |value| HostTensor::from_f32(&[1, 1], &[value]).unwrap();
+    let named = |b, a| Request::named([("b", host(b)), ("a", host(a))]);
+    let expected = [("sum".to_owned(), host(11.0)), ("difference".to_owned(), host(7.0))];
+    assert_eq!(block_on(front.call(named(2.0, 9.0))).unwrap(), expected);
+    assert_eq!(block_on(front.try_call(named(2.0, 9.0))).unwrap(), expected);
+
+    let wrong = || Request::named([("a", host(1.0)), ("c", host(2.0))]).priority(Priority::URGENT);
+    for refused in [block_on(front.call(wrong())), block_on(front.try_call(wrong()))] {
+        let FrontError::Refused(Refused { error, request }) = refused.unwrap_err() else {
+            panic!("expected a refusal");
+        };
+        assert!(matches!(error, SubmitError::UnknownInput { name, .. } if name == "c"));
+        assert_eq!(request.priority, Some(Priority::URGENT));
+        let Inputs::Named(inputs) = request.inputs else { panic!("expected named inputs") };
+        assert_eq!(inputs, [("a".to_owned(), host(1.0)), ("c".to_owned(), host(2.0))]);
+    }
+    drain(runtime);
+    let late = block_on(front.call(named(2.0, 9.0))).unwrap_err();
+    assert!(matches!(late, FrontError::Refused(Refused { error: SubmitError::ShutDown, .. })));
+    drop(device);
+}
+
+/// Names in the caller's order, priority and deadline come back with a refused task, and it can be handed in again.
+pub fn a_refused_request_comes_back_whole<S: Subject>() {
+    let (device, pool, runtime) = two_inputs(S::device());
+    let column = |values: &[f32]| columns(&*device, values).remove(0);
+    // In the other order than the schema's, and of different rows, which is found after they were sorted.
+    let request = Request::named([("b", column(&[2.0])), ("a", column(&[9.0, 8.0]))])
+        .priority(Priority(-7))
+        .deadline(Duration::from_secs(5));
+    let Refused { error, request } = pool.try_submit(request).unwrap_err();
+    assert!(matches!(error, SubmitError::RowsDiffer { .. }), "{error}");
+    assert_eq!((request.priority, request.deadline), (Some(Priority(-7)), Some(Duration::from_secs(5))));
+    let Inputs::Named(inputs) = &request.inputs else { panic!("expected named inputs") };
+    let read: Vec<_> =
+        inputs.iter().map(|(name, tensor)| (name.as_str(), Columns::read(&*device, tensor))).collect();
+    assert_eq!(read, [("b", vec![2.0]), ("a", vec![9.0, 8.0])]);
+    assert!(matches!(pool.try_submit(request).unwrap_err().error, SubmitError::RowsDiffer { .. }));
+    drain(runtime);
 }
 
 fn two_inputs<D: Device>(device: D) -> (Arc<D>, TaskPool<D>, RunningRuntime<D>) {

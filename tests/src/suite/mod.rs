@@ -32,6 +32,8 @@ macro_rules! conformance {
             tickets_change_threads,
             tickets_can_be_awaited,
             front_ends_submit_through_the_door,
+            front_ends_need_no_tensor_type,
+            a_refused_request_comes_back_whole,
             several_inputs_and_outputs_keep_their_places,
             inputs_can_be_named,
             outputs_are_found_by_a_dummy_run,
@@ -158,6 +160,7 @@ macro_rules! conformance {
             a_device_that_cannot_be_bound_is_told,
             a_block_that_cannot_be_loaded_is_told,
             names_and_settings_are_checked,
+            a_block_that_cannot_be_served_leaves_nothing_behind,
         }
         $crate::cases! { $subject, state:
             a_state_is_one_between_two_batches,

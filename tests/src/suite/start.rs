@@ -5,11 +5,11 @@ use crate::kit::{
     Hooked, LIMIT, On, Operation, answer, block_on, columns, drain, gated, new_builder, poll_pending,
     pool_of, quiet_panics, receive, rows_block, spawn, values_of,
 };
-use skep_pool::{PoolOptions, Serve, ServeOptions};
+use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
 use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
-    Backend, BlockInfo, BlockState, BoxError, Chain, ControlError, Device, DeviceError, Shutdown, StartError,
-    TaskError,
+    Backend, BlockInfo, BlockState, BoxError, Chain, ControlError, Device, DeviceError, Pass, Shutdown,
+    StartError, TaskError,
 };
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -146,6 +146,34 @@ pub fn a_block_that_cannot_be_loaded_is_told<S: Subject>() {
         FnBlock::new("dummy", crate::kit::schema("x"), None, |_: &[_]| Err("no zeros, please".into()));
     let error = builder.block(block).unwrap_err();
     assert_eq!(Chain(&error).to_string(), "block `dummy` cannot be loaded: no zeros, please");
+}
+
+/// Whatever goes wrong while a block is served, its name is free afterwards, and no pool feeds it.
+pub fn a_block_that_cannot_be_served_leaves_nothing_behind<S: Subject>() {
+    let (mut builder, _) = new_builder(S::device(), 1);
+    let device = Arc::clone(builder.device());
+    let taken = rows_block(&device, "a_forward", Ok);
+    let first = builder.block(taken).unwrap();
+    let schema = || crate::kit::schema("x");
+    let pool = |name: &str, builder: &skep_runtime_core::RuntimeBuilder<S::Device>| {
+        let (device, clock) = (Arc::clone(builder.device()), builder.clock_handle());
+        TaskPool::new(name.to_owned(), device, schema(), PoolOptions::default(), clock).unwrap().as_pool()
+    };
+    // The name of the pool that `serve` is about to make.
+    let other = pool("a_forward", &builder);
+    builder.pool(first, Pass::Forward, other).unwrap();
+    let error = builder.serve(rows_block(&device, "a", Ok), ServeOptions::default()).map(|_| ()).unwrap_err();
+    assert_eq!(error.to_string(), "pool name `a_forward` is given twice");
+    let bad = ServeOptions::forward(PoolOptions { capacity: 0, ..PoolOptions::default() });
+    assert!(builder.serve(rows_block(&device, "b", Ok), bad).is_err());
+    builder.block(rows_block(&device, "a", Ok)).unwrap();
+    builder.serve(rows_block(&device, "b", Ok), ServeOptions::default()).unwrap();
+    let runtime = builder.start().unwrap();
+    let blocks: Vec<_> = runtime.handle().blocks().into_iter().map(|block| block.name).collect();
+    assert_eq!(blocks, ["a_forward", "a", "b"]);
+    let pools: Vec<_> = runtime.handle().pools().iter().map(|pool| pool.name().to_owned()).collect();
+    assert_eq!(pools, ["a_forward", "b_forward"]);
+    drain(runtime);
 }
 
 /// A name is given once, and settings are in range.

@@ -40,7 +40,14 @@ enum To<T> {
 
 /// The ticket of a task on its way into a queue.
 ///
-/// Only the pool holds it, so only the pool says which of its tasks the ticket cancels.
+/// Only the pool holds it, so only the pool says which of its tasks the ticket cancels. A caller cannot:
+///
+/// ```compile_fail
+/// use skep_runtime_core::pool::Reply;
+///
+/// let (ticket, _reply) = Reply::<u8>::pair();
+/// ticket.queued(3, std::time::Duration::ZERO); // of a stranger's task
+/// ```
 #[must_use = "the caller waits for the ticket"]
 pub struct Unqueued<T>(Ticket<T>);
 
