@@ -1,31 +1,35 @@
-//! How a pool gathers tasks into batches.
+//! The options by which a pool takes tasks and cuts batches.
 
 use skep_runtime_core::{FailureRules, Priority, StartError};
 use std::time::Duration;
 
-/// How a pool gathers tasks into batches. The defaults serve an interactive model well.
+/// The options by which a pool takes tasks and cuts batches. The defaults serve an interactive model well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolOptions {
-    /// The most rows of one batch. Default 64. As large as the device's memory and the callers' patience
-    /// allow: past some size, rows per second stop growing and only the latency does.
+    /// The most rows of one batch. Default 64. Choose it as large as the device's memory and the callers'
+    /// patience allow: past some size, rows per second stop growing and only the latency does.
     pub max_rows: usize,
-    /// The rows that a batch should have before it is worth cutting. Default 1: whatever waits runs as soon
+    /// The rows that a batch should have before it is worth cutting. Default 1: all that waits runs as soon
     /// as the device is free, which is nearly always right, because a busy device lets batches grow by
     /// itself. More than 1 needs `max_delay`.
     pub min_rows: usize,
-    /// How long a task may wait for company before its batch is cut short of `min_rows`. Default none.
+    /// The longest time that a task waits for company before its batch is cut short of `min_rows`. Default
+    /// none. It has no effect while `min_rows` is 1.
     pub max_delay: Option<Duration>,
-    /// The most tasks that may wait. Default 1024. What arrives beyond is refused or made to wait, so this
-    /// bounds both memory and the time that an accepted task can wait.
+    /// The most tasks that may wait. Default 1024. A task that arrives beyond is refused or made to wait, so
+    /// this bounds the number of tasks in memory; a task that is split counts once, however many its parts.
+    ///
+    /// It does not bound the time that an accepted task waits, because more urgent ones may overtake it. For
+    /// that, give the task a [`deadline`](skep_runtime_core::Request::deadline).
     pub capacity: usize,
-    /// The priority of tasks that name none.
+    /// The priority of tasks that name none. Default [`Priority::NORMAL`].
     pub priority: Priority,
-    /// Whether a task of more than `max_rows` rows is split over several batches, and its outputs joined
-    /// again, instead of being refused. Default no.
+    /// Splits a task of more than `max_rows` rows over several batches and joins its outputs again, instead
+    /// of refusing it. Default no.
     pub split_large_tasks: bool,
-    /// How batches that fail are treated. Default: a failing forward batch is taken apart so that only the
+    /// The treatment of batches that fail. Default: a failing forward batch is taken apart so that only the
     /// tasks that make it fail get the error, and outputs are not checked for being finite. Switch `rerun`
-    /// off where a block has side effects, or where a second run costs more than lost answers.
+    /// off if a block has side effects, or if a second run costs more than lost answers.
     pub failures: FailureRules,
 }
 

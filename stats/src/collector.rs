@@ -13,7 +13,8 @@ use std::time::Instant;
 /// Hand [`observer`](Self::observer) to the runtime's builder and ask for a [`snapshot`](Self::snapshot)
 /// whenever you like, also after the runtime has stopped.
 ///
-/// An idle pool takes 32 bytes here; one that had a batch takes up to 250 KB, in its histograms.
+/// An idle pool takes 32 bytes here. One that had a batch takes up to 250 KB more, in its histograms, which are
+/// the larger the longer its times are. A snapshot copies them, of one pool at a time.
 #[derive(Clone, Default)]
 pub struct Stats(Arc<Collector>);
 
@@ -40,7 +41,7 @@ impl Stats {
         Snapshot::new(&run.device, until.saturating_duration_since(run.started), self.pools())
     }
 
-    /// The numbers of each pool.
+    /// Reads the numbers of each pool.
     pub(crate) fn pools(&self) -> impl Iterator<Item = Reading> {
         let lost = self.0.lost.get();
         let pools = self.0.pools.lock().clone();
@@ -81,7 +82,7 @@ impl Collector {
     fn with_tally(&self, id: PoolId, change: impl FnOnce(&mut Tally)) {
         let tally = {
             let mut pools = self.pools.lock();
-            // No slot: a pool that the observer was never told of, from a runtime that broke the contract.
+            // No slot: the observer never heard of the pool, because its runtime broke the contract.
             let Some(Some(pool)) = pools.get_mut(id.index()) else { return };
             if pool.generation != id.generation() {
                 return;

@@ -4,7 +4,7 @@ use skep_runtime_core::{BatchEvent, DeviceLoss, Meter, Observer, PoolId, Unrun};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Tells every event to each of several observers, in their order.
+/// Passes every event on to each of several observers, in their order.
 pub struct Fanout(pub Vec<Arc<dyn Observer>>);
 
 impl Observer for Fanout {

@@ -1,9 +1,9 @@
-//! How much a runtime does, how long tasks wait for it, and what became of each of them.
+//! Numbers about a runtime: the work that it does, the time that tasks wait for it, and the fate of each task.
 //!
 //! [`Stats`] observes a runtime and counts: one short lock per batch, histograms for pools that have had a
 //! batch. Its [`Snapshot`] is plain values: print it as a table, serialize it, or compare two
 //! ([`Snapshot::since`]). [`Reporter`] does the latter at an interval and logs the result. With the feature
-//! `metrics`, `Metrics` brings what was counted to a monitoring system.
+//! `metrics`, `Metrics` publishes the numbers to a monitoring system.
 //!
 //! ```
 //! # use skep_runtime_core::{Counts, Meter};

@@ -2,7 +2,7 @@
 //!
 //! Every metric carries the label `pool`. Times are in seconds.
 //!
-//! | metric | kind | what |
+//! | metric | kind | meaning |
 //! |---|---|---|
 //! | `skep_submitted_total` | counter | tasks that callers handed in, the refused ones included |
 //! | `skep_tasks_total` | counter | tasks answered, with the label `outcome`: `succeeded`, `failed`, `cancelled`, `expired`, `refused`, `shut_down` |
@@ -18,7 +18,7 @@
 //! | `skep_scatter_seconds` | histogram | for each batch, bringing the outputs back and splitting them |
 //! | `skep_end_to_end_seconds` | histogram | for each task of a batch, from submit until its batch was over |
 //!
-//! Counters are exact, what histograms are given is within 1 %. Unlike in a [`Snapshot`](crate::Snapshot),
+//! Counters are exact; the values in histograms are within 1 %. Unlike in a [`Snapshot`](crate::Snapshot),
 //! outcomes do not overlap: `failed` leaves out `shut_down`, so that a sum over outcomes counts every task once.
 
 use crate::collector::Stats;
@@ -33,15 +33,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Brings what a [`Stats`] has counted to the recorder that is installed, when it is told to: the runtime pays
-/// for nothing but its stats.
+/// Publishes the numbers of a [`Stats`] to the installed recorder, and only when asked to: the runtime pays for
+/// nothing but its stats.
 ///
-/// Call [`publish`](Self::publish) before each scrape, or let a thread do so [now and then](Self::every).
-/// Of each pool that had a batch it keeps a copy of what was published, as large as what the stats keep.
+/// Call [`publish`](Self::publish) before each scrape, or let a thread do so [at an interval](Self::every).
+/// Keeps a copy of the last published numbers of each pool, as large as those of the stats.
 pub struct Metrics {
     stats: Stats,
-    /// What has been published, at the index of each pool: another runtime may have pools of these names, so
-    /// counters are never set, but told what is new.
+    /// The numbers that were published, at the index of each pool. Another runtime may have pools of these names,
+    /// so counters are never set, but raised by the difference.
     pools: Mutex<Vec<Option<Published>>>,
 }
 
@@ -51,7 +51,7 @@ struct Published {
     tally: Tally,
 }
 
-/// A thread that publishes. Dropping it publishes a last time, and ends it.
+/// A thread that publishes at an interval. Dropping it ends the thread and publishes a last time.
 #[must_use = "dropping it ends it"]
 pub struct Publishing {
     /// `None` only while dropping.
@@ -88,13 +88,14 @@ struct Handles {
 }
 
 impl Metrics {
-    /// Install the recorder before: the metrics are described to it here.
+    /// Creates the publisher and describes its metrics to the recorder, which must be installed before.
     pub fn new(stats: Stats) -> Self {
         describe();
         Self { stats, pools: Mutex::new(Vec::new()) }
     }
 
-    /// Tells the recorder what is new since the last time. A pool that never had a task has no series.
+    /// Adds to the recorder's metrics the difference since the last time. A pool that never had a task has no
+    /// series.
     pub fn publish(&self) {
         let mut published = self.pools.lock();
         for (i, Reading { meter, tally, counts }) in self.stats.pools().enumerate() {
@@ -108,12 +109,12 @@ impl Metrics {
         }
     }
 
-    /// Starts the thread `skep-metrics`, which publishes every `interval`.
+    /// Starts the thread `skep-metrics`, which publishes every `interval`, the first time one interval from now.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for an interval of zero, and whatever the system says
-    /// when it has no thread to give.
+    /// Returns an error of the kind [`InvalidInput`](io::ErrorKind::InvalidInput) if the interval is zero, and the
+    /// system's own error if it cannot start a thread.
     pub fn every(self, interval: Duration) -> io::Result<Publishing> {
         let metrics = Arc::new(self);
         let publishing = Arc::clone(&metrics);
@@ -163,7 +164,7 @@ impl Published {
     }
 }
 
-/// In seconds.
+/// One nanosecond in seconds.
 const NANOSECOND: f64 = 1e-9;
 
 impl Handles {

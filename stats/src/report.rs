@@ -1,17 +1,17 @@
-//! What happened between two snapshots.
+//! The difference between two snapshots.
 //!
-//! Rates are per second of processing, that is of device time, as that is what a block can do; how busy it
-//! was is told by the processing time beside the elapsed time. A rate is always a number per second, also
-//! below one, and `None` when no time was measured.
+//! Rates are per second of processing, that is of device time, because they are to say what a block can do; the
+//! processing time beside the elapsed time says how busy it was. A rate is always a number per second, also
+//! below one, and `None` if no time was measured.
 
 use crate::snapshot::{PoolSnapshot, Snapshot, ratio};
 use std::time::Duration;
 
-/// What happened between two snapshots.
+/// The work of a runtime between two snapshots.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
-    /// From the earlier snapshot to the later one.
+    /// The time from the earlier snapshot to the later one.
     pub elapsed: Duration,
     /// Batches of all pools.
     pub batches: u64,
@@ -19,7 +19,7 @@ pub struct Report {
     pub pools: Vec<PoolReport>,
 }
 
-/// What happened in one pool between two snapshots.
+/// The work of one pool between two snapshots.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct PoolReport {
@@ -56,9 +56,9 @@ pub struct PoolReport {
 }
 
 impl Snapshot {
-    /// What happened since an `earlier` snapshot of the same runtime.
+    /// Returns the work since an `earlier` snapshot of the same runtime.
     ///
-    /// Pools that the earlier one does not know count from zero.
+    /// A pool that the earlier snapshot lacks counts from zero.
     pub fn since(&self, earlier: &Self) -> Report {
         let unknown = PoolSnapshot::default();
         let pools = self.pools.iter().enumerate().filter_map(|(i, pool)| {
@@ -74,7 +74,7 @@ impl Snapshot {
 }
 
 impl PoolSnapshot {
-    /// `None` when there is nothing to report.
+    /// Returns `None` if there is nothing to report.
     fn since(&self, earlier: &Self) -> Option<PoolReport> {
         let changed = self.answered() != earlier.answered() || self.batches != earlier.batches;
         if !changed && self.waiting + self.in_flight == 0 {

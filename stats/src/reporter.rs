@@ -1,4 +1,4 @@
-//! A log line now and then about what the runtime has done since the one before.
+//! Log lines at an interval, about the runtime's work since those before.
 
 use crate::collector::Stats;
 use crate::every::Every;
@@ -28,8 +28,8 @@ impl Reporter {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for an interval of zero, and whatever the system says
-    /// when it has no thread to give.
+    /// Returns an error of the kind [`InvalidInput`](io::ErrorKind::InvalidInput) if the interval is zero, and the
+    /// system's own error if it cannot start a thread.
     pub fn start(stats: Stats, interval: Duration) -> io::Result<Self> {
         let mut intervals = Intervals::new(stats);
         let thread = Every::start("skep-stats", interval, move || log(&intervals.next_report()))?;

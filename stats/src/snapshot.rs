@@ -8,15 +8,14 @@ use std::time::Duration;
 
 /// The numbers of a runtime at one moment.
 ///
-/// Printed with `{}` it is an aligned table. Serialized, every duration is in microseconds, in a field
-/// whose name ends in `_us`. Two of them make a [`Report`](crate::Report) of the time between them
-/// ([`since`](Self::since)).
+/// Displays as an aligned table. Serialized, every duration is in microseconds, in a field whose name ends in
+/// `_us`. Two of them make a [`Report`](crate::Report) of the time between them ([`since`](Self::since)).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Snapshot {
     /// The device's name; empty before the runtime has started.
     pub device: String,
-    /// Since the runtime started, until now or until it stopped.
+    /// The time since the runtime started, until now or until it stopped.
     #[serde(rename = "elapsed_us", with = "micros")]
     pub elapsed: Duration,
     /// The part of `elapsed` in which the device ran batches, `0.0..=1.0`.
@@ -30,7 +29,8 @@ pub struct Snapshot {
 /// The numbers of one pool, or of all pools together, since the runtime started.
 ///
 /// Every task is in exactly one place: `submitted` = `succeeded` + `failed` + `cancelled` + `expired` +
-/// `refused` + `waiting` + `in_flight`.
+/// `refused` + `waiting` + `in_flight`. There is one exception while the runtime works: a split task of which a part
+/// has failed is `failed`, and `waiting` too until its other parts have left the queue.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PoolSnapshot {
@@ -64,15 +64,15 @@ pub struct PoolSnapshot {
     pub rows: u64,
     /// `rows / batches`; 0 without batches.
     pub mean_batch_rows: f64,
-    /// For each task of a batch, from submit until the batch was cut.
+    /// The time from submit until the batch was cut, for each task of a batch.
     pub queue_wait: Summary,
-    /// For each batch, joining the inputs and placing them on the device.
+    /// The time for joining the inputs and placing them on the device, for each batch.
     pub gather: Summary,
-    /// For each batch, the block on the device thread, until the device was done.
+    /// The time of the block on the device thread, until the device was done, for each batch.
     pub device: Summary,
-    /// For each batch, bringing the outputs back and splitting them.
+    /// The time for bringing the outputs back and splitting them, for each batch.
     pub scatter: Summary,
-    /// For each task of a batch, from submit until its batch was over.
+    /// The time from submit until the batch was over, for each task of a batch.
     pub end_to_end: Summary,
 }
 
@@ -128,18 +128,18 @@ impl PoolSnapshot {
         pool
     }
 
-    /// Tasks that have been answered: succeeded, failed, cancelled, expired or refused.
+    /// Returns the number of tasks that have been answered: succeeded, failed, cancelled, expired or refused.
     pub fn answered(&self) -> u64 {
         self.succeeded + self.failed + self.cancelled + self.expired + self.refused
     }
 
-    /// Tasks whose place is known without guessing: answered or waiting. Once the runtime has stopped it
-    /// equals `submitted`, or a task was lost or answered twice.
+    /// Returns the number of tasks that were counted where they are: answered or waiting. (`in_flight` is no count,
+    /// but the rest.) Once the runtime has stopped it equals `submitted`, or a task was lost or answered twice.
     pub fn accounted(&self) -> u64 {
         self.answered() + self.waiting
     }
 
-    /// One line that accounts for every task.
+    /// Returns one line that accounts for every task.
     ///
     /// ```
     /// let total = skep_stats::Stats::new().snapshot().total;
@@ -164,7 +164,7 @@ impl PoolSnapshot {
     }
 }
 
-/// `a / b`, and 0 where there is nothing to divide by.
+/// Returns `a / b`, or 0 if there is nothing to divide by.
 pub(crate) fn ratio(a: f64, b: f64) -> f64 {
     if b > 0.0 { a / b } else { 0.0 }
 }

@@ -1,22 +1,21 @@
-//! How long something took, over many times: a histogram while it is recorded, a few figures when it is
-//! read.
+//! Many durations: a histogram while they are recorded, a few figures when they are read.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Significant decimal digits that the histograms keep: percentiles are off by less than 1 %.
+/// The significant decimal digits that the histograms keep: percentiles are off by less than 1 %.
 const DIGITS: u8 = 2;
 
 /// The longest time that percentiles tell apart from longer ones, one day, so that a histogram stays below
-/// 50 KB whatever is recorded. Mean and maximum have no such limit.
+/// 50 KB for any times. Mean and maximum have no such limit.
 const LONGEST_NS: u64 = 24 * 60 * 60 * 1_000_000_000;
 
-/// A few figures that stand for many times. All are zero when nothing was recorded.
+/// A few figures that stand for many times. All are zero if nothing was recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Summary {
-    /// How many times were recorded.
+    /// The number of times that were recorded.
     pub count: u64,
     /// Their sum, exactly.
     #[serde(rename = "total_us", with = "micros")]
@@ -24,13 +23,13 @@ pub struct Summary {
     /// Their mean, exactly.
     #[serde(rename = "mean_us", with = "micros")]
     pub mean: Duration,
-    /// Half of them were at most this, within 1 %.
+    /// The median: half of them were at most this, within 1 %.
     #[serde(rename = "p50_us", with = "micros")]
     pub p50: Duration,
-    /// Nine of ten were at most this, within 1 %.
+    /// The time that nine of ten were at most, within 1 %.
     #[serde(rename = "p90_us", with = "micros")]
     pub p90: Duration,
-    /// 99 of 100 were at most this, within 1 %.
+    /// The time that 99 of 100 were at most, within 1 %.
     #[serde(rename = "p99_us", with = "micros")]
     pub p99: Duration,
     /// The longest, exactly.
@@ -38,7 +37,7 @@ pub struct Summary {
     pub max: Duration,
 }
 
-/// Records times, in nanoseconds, or other numbers, and tells their [`Summary`].
+/// Records times, in nanoseconds, or other numbers, and gives their [`Summary`].
 #[derive(Clone)]
 pub(crate) struct Distribution {
     histogram: Histogram<u64>,
@@ -66,13 +65,13 @@ impl Distribution {
         self.max = self.max.max(number);
     }
 
-    /// The sum of all numbers.
+    /// Returns the sum of all numbers.
     pub(crate) fn total(&self) -> u64 {
         self.total
     }
 
-    /// What was recorded since `before`, which is an earlier state of this: numbers, within 1 %, and how often
-    /// each came.
+    /// Returns the numbers that were recorded since `before`, an earlier state of this one, within 1 %, and the
+    /// number of times that each came.
     #[cfg(feature = "metrics")]
     pub(crate) fn since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (u64, u64)> + 'a {
         // Side by side, both in the order of their numbers: the earlier one may not reach as far, and what it says of

@@ -7,7 +7,7 @@ use std::time::Duration;
 type Cell = fn(&PoolSnapshot) -> String;
 type Count = fn(&PoolSnapshot) -> u64;
 
-/// What becomes of tasks. Columns in which every pool has 0 are left out.
+/// The ends of tasks. Columns in which every pool has 0 are left out.
 const COUNTS: [(&str, Count); 8] = [
     ("tasks", |pool| pool.submitted),
     ("succeeded", |pool| pool.succeeded),

@@ -1,4 +1,4 @@
-//! The tally of one pool. Made when the pool has its first event, because it takes tens of kilobytes.
+//! The tally of one pool. Made at the pool's first event, because it takes tens to hundreds of kilobytes.
 
 use crate::summary::Distribution;
 use skep_runtime_core::{BatchEvent, Counts, Meter, Unrun};
