@@ -1,12 +1,12 @@
 //! The backends that are switched on, as subjects of the suite.
 //!
 //! The environment variable `SKEP_DEVICE` names the device: `cpu` (also when it is not set), `cuda` or `metal`. It
-//! speaks of the backend that the features choose for the demos and benchmarks, too: tch where it is on, else
-//! candle. candle beside tch is what tch is compared with, and stays on the host's processor.
+//! speaks of the backend that the features choose for the demos and benchmarks, too: tch if it is on, else candle.
+//! If both are on, tch is compared with candle, which stays on the host's processor.
 //!
 //! The suite asks the same of every device. Tolerances are those of full f32, which is what both libraries compute with
-//! on a GPU unless they are told otherwise: devices then differ in the order of their sums alone. What is compared to the
-//! bit is a copy, or comes twice from the same kernels with the same dims. No GPU has run it yet.
+//! on a GPU unless they are told otherwise: devices then differ in the order of their sums alone. A comparison to the
+//! bit is of copies, or of results that come twice from the same kernels with the same dims. No GPU has run it yet.
 
 #[cfg(feature = "backend")]
 use skep_runtime_core::DeviceError;
@@ -51,11 +51,11 @@ macro_rules! backend {
     };
 }
 
-/// A device's name, and what makes it.
+/// A device's name, and the function that makes it.
 #[cfg(feature = "backend")]
 type Kind<D> = (&'static str, fn() -> Result<D, DeviceError>);
 
-/// The device of this name, which must be there: a test that falls back to another one shows nothing.
+/// Makes the device of this name, which must be there: a test that falls back to another one shows nothing.
 #[cfg(feature = "backend")]
 fn device<D>(name: &OsStr, kinds: &[Kind<D>]) -> D {
     let Some((_, make)) = kinds.iter().find(|(kind, _)| name == *kind) else {

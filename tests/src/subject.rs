@@ -1,4 +1,4 @@
-//! What a backend brings to the suite.
+//! The part of the suite that a backend brings.
 
 use skep_runtime_core::{Backend, Device};
 use skep_toolkit::{AdamW, Config, Optimizer, Schedule, Sgd};
@@ -8,11 +8,11 @@ pub trait Subject: 'static {
     /// Its device.
     type Device: Device;
 
-    /// A fresh device.
+    /// Makes a fresh device.
     fn device() -> Self::Device;
 }
 
-/// How a block under test learns.
+/// The way in which a block under test learns.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Learning {
     /// Not at all: there is no optimizer.
@@ -29,11 +29,11 @@ pub enum Learning {
 
 /// A backend with blocks that can be called backward.
 pub trait Learner: Subject {
-    /// The block of a kind that backends have by default.
+    /// Makes the block of a kind that backends have by default.
     ///
     /// # Panics
     ///
-    /// When there is no such kind, or the settings do not fit it.
+    /// Panics if there is no such kind, or the settings do not fit it.
     fn block(
         kind: &str,
         name: &str,
@@ -41,8 +41,8 @@ pub trait Learner: Subject {
         optimizer: Option<Optimizer>,
     ) -> impl Backend<Self::Device>;
 
-    /// A block from `x` `[batch, 4]` through 8 features and a smooth activation to `y` `[batch, 3]`, all
-    /// f32, with parameters drawn from `seed`.
+    /// Makes a block from `x` `[batch, 4]` through 8 features and a smooth activation to `y` `[batch, 3]`, all f32,
+    /// with parameters drawn from `seed`.
     fn ffn(name: &str, seed: u64, learning: Learning) -> impl Backend<Self::Device> {
         let config = Config::new().with("input", 4).with("hidden", 8).with("output", 3).with("seed", seed);
         Self::block("ffn", name, config, learning.optimizer())

@@ -8,40 +8,40 @@ use std::sync::Arc;
 pub struct Columns;
 
 impl Columns {
-    /// A tensor of any dims.
+    /// Makes a tensor of any dims.
     pub fn shaped<D: Device>(device: &D, dims: &[usize], values: &[f32]) -> D::Tensor {
         device.from_host(&HostTensor::from_f32(dims, values).unwrap()).unwrap()
     }
 
-    /// The values of a tensor, row major.
+    /// Returns the values of a tensor, row major.
     pub fn read<D: Device>(device: &D, tensor: &D::Tensor) -> Vec<f32> {
         device.to_host(tensor).unwrap().to_f32().expect("tensor should hold f32")
     }
 
-    /// The dims of a tensor.
+    /// Returns the dims of a tensor.
     pub fn dims<D: Device>(device: &D, tensor: &D::Tensor) -> Vec<usize> {
         device.describe(tensor).unwrap().dims.to_vec()
     }
 }
 
-/// A task's input: `[values, 1]`, one row for each value.
+/// Makes a task's input: `[values, 1]`, one row for each value.
 pub fn columns<D: Device>(device: &D, values: &[f32]) -> Vec<D::Tensor> {
     vec![Columns::shaped(device, &[values.len(), 1], values)]
 }
 
-/// A schema of one f32 tensor `[batch, 1]`.
+/// Makes a schema of one f32 tensor `[batch, 1]`.
 pub fn schema(name: &str) -> Schema {
     named_schema(&[name])
 }
 
-/// A schema of several f32 tensors `[batch, 1]`.
+/// Makes a schema of several f32 tensors `[batch, 1]`.
 pub fn named_schema(names: &[&str]) -> Schema {
     let tensors = names.iter().map(|name| TensorSpec::rows(*name, DType::F32, &[1]));
     Schema::new(tensors.collect()).unwrap()
 }
 
-/// A block from `x` `[batch, 1]` to `y` `[batch, 1]`. `work` gets the rows of each batch and gives those of
-/// the output, as many as it likes.
+/// Makes a block from `x` `[batch, 1]` to `y` `[batch, 1]`. `work` takes the rows of each batch and returns those
+/// of the output, as many as it likes.
 pub fn rows_block<D: Device>(
     device: &Arc<D>,
     name: &str,

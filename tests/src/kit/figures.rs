@@ -5,19 +5,19 @@ use std::io::Write;
 /// A largest absolute difference, and how large it may be.
 #[derive(Clone, Copy, Debug)]
 pub struct Figure {
-    /// What differs.
+    /// The quantity that differs.
     pub what: &'static str,
-    /// By how much.
+    /// The difference.
     pub difference: f32,
-    /// What it must not pass.
+    /// The limit that the difference must not pass.
     pub limit: f32,
 }
 
-/// Shows figures on one line, then checks them.
+/// Prints figures on one line, then checks them.
 ///
 /// # Panics
 ///
-/// When a difference passes its limit, or is not a number.
+/// Panics if a difference passes its limit, or is not a number.
 pub fn figures(subject: &str, figures: &[Figure]) {
     let told: Vec<_> = figures
         .iter()

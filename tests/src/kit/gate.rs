@@ -7,24 +7,25 @@ use skep_runtime_core::testing::FnBlock;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
-/// Where a block waits with each batch. Dropping it opens it for good, so a case that fails does not hang.
+/// The gate at which a block waits with each batch. Dropping it opens it for good, so a case that fails does not
+/// hang.
 pub struct Gate {
     entered: Receiver<Vec<f32>>,
     open: Sender<()>,
 }
 
 impl Gate {
-    /// Waits until a batch is at the gate, and says which rows it has.
+    /// Waits until a batch is at the gate, and returns its rows.
     pub fn entered(&self) -> Vec<f32> {
         receive(&self.entered)
     }
 
-    /// Whether no further batch has come to the gate.
+    /// Returns true if no further batch has come to the gate.
     pub fn is_quiet(&self) -> bool {
         matches!(self.entered.try_recv(), Err(TryRecvError::Empty))
     }
 
-    /// Whether the block has been dropped.
+    /// Returns true if the block has been dropped.
     pub fn is_gone(&self) -> bool {
         matches!(self.entered.try_recv(), Err(TryRecvError::Disconnected))
     }
@@ -34,13 +35,13 @@ impl Gate {
         self.open.send(()).ok();
     }
 
-    /// Lets every batch pass from now on, and gives those that have come and will come.
+    /// Lets every batch pass from now on, and returns the channel of those that have come and will come.
     pub fn open_for_good(self) -> Receiver<Vec<f32>> {
         self.entered
     }
 }
 
-/// A block that waits at a gate with each batch and then doubles its rows.
+/// Makes a block that waits at a gate with each batch and then doubles its rows.
 pub fn gated<D: Device>(device: &Arc<D>, name: &str) -> (FnBlock<D>, Gate) {
     let (enter, entered) = channel();
     let (open, opened) = channel();

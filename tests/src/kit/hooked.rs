@@ -1,8 +1,8 @@
-//! A device that does what another does, and fails or waits where a case wants it to.
+//! A device that does what another does, and fails or waits if a case wants it to.
 
 use skep_runtime_core::{Device, DeviceError, HostTensor, MemoryInfo, TensorInfo, TensorOps};
 
-/// Where a hook is called.
+/// The operation before which a hook is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// [`Device::bind_thread`].
@@ -31,12 +31,12 @@ pub struct Hooked<D: Device> {
 }
 
 impl<D: Device> Hooked<D> {
-    /// The device as it is.
+    /// Wraps a device with a hook that does nothing.
     pub fn new(inner: D) -> Self {
         Self { inner, hook: Box::new(|_| Ok(())), remote: false }
     }
 
-    /// Calls `hook` before each operation; it may wait, fail or panic.
+    /// Sets the hook that is called before each operation; it may wait, fail or panic.
     pub fn hook(
         mut self,
         hook: impl Fn(Operation) -> Result<(), DeviceError> + Send + Sync + 'static,
@@ -45,7 +45,7 @@ impl<D: Device> Hooked<D> {
         self
     }
 
-    /// Says that outputs must be copied back, so that they always go through a sender.
+    /// Makes the device report that outputs must be copied back, so that they always go through a sender.
     pub fn remote(mut self) -> Self {
         self.remote = true;
         self

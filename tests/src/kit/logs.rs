@@ -1,4 +1,4 @@
-//! What happened, in order.
+//! Events, in their order.
 
 use skep_runtime_core::sync::Mutex;
 use std::sync::{Arc, Once};
@@ -19,7 +19,7 @@ impl<T> Default for Log<T> {
 }
 
 impl<T> Log<T> {
-    /// Nothing so far.
+    /// Creates an empty list.
     pub fn new() -> Self {
         Self::default()
     }

@@ -1,4 +1,4 @@
-//! What the cases are written with.
+//! Tools with which the cases are written.
 
 mod blocks;
 mod figures;

@@ -1,4 +1,4 @@
-//! A pool that does what another does, and panics where a case wants it to.
+//! A pool that does what another does, and panics if a case wants it to.
 
 use skep_pool::TaskPool;
 use skep_runtime_core::pool::{Batch, Doorbell, Look, Pool};
@@ -32,7 +32,7 @@ pub struct Moody<D: Device> {
 }
 
 impl<D: Device> Moody<D> {
-    /// A pool as the runtime sees it, and what arms it.
+    /// Returns a pool as the runtime sees it, and the flag that arms it.
     pub fn armable(pool: &TaskPool<D>, method: Method) -> (Arc<dyn Pool<D::Tensor>>, Arc<AtomicBool>) {
         let armed = Arc::new(AtomicBool::new(false));
         (Arc::new(Self { inner: pool.as_pool(), method, armed: Arc::clone(&armed) }), armed)

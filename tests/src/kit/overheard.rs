@@ -1,4 +1,4 @@
-//! Knowing that a caller has looked at the clock.
+//! A clock that lets a case know that a caller has looked at it.
 
 use skep_runtime_core::Clock;
 use skep_runtime_core::sync::Mutex;
@@ -7,15 +7,15 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-/// A manual clock that tells when a thread named `caller` reads it. A task's deadline counts from that
-/// moment, so time may be moved after it, and not before.
+/// A manual clock that reports each time at which a thread named `caller` reads it. A task's deadline counts from
+/// that moment, so time may be moved after it, and not before.
 pub struct Overheard {
     clock: Arc<ManualClock>,
     tell: Mutex<Sender<()>>,
 }
 
 impl Overheard {
-    /// A clock, and where it tells.
+    /// Creates a clock, and the channel on which it reports.
     pub fn new(clock: Arc<ManualClock>) -> (Arc<Self>, Receiver<()>) {
         let (tell, told) = channel();
         (Arc::new(Self { clock, tell: Mutex::new(tell) }), told)

@@ -1,15 +1,15 @@
-//! What the operating system knows of this process.
+//! Facts that the operating system knows of this process.
 
 use super::waits::LIMIT;
 use std::time::Instant;
 
-/// Threads of this process; `None` where the system does not tell.
+/// Returns the number of threads of this process, or `None` if the system does not tell.
 pub fn threads() -> Option<usize> {
     Some(std::fs::read_dir("/proc/self/task").ok()?.count())
 }
 
-/// How many threads more than `before` there are. A thread that was joined may be listed for a moment
-/// longer, so this looks again until none is left, for a limited time.
+/// Returns the number of threads beyond `before`. A thread that was joined may be listed for a moment longer, so
+/// this looks again until none is left, for a limited time.
 pub fn threads_left(before: Option<usize>) -> usize {
     let until = Instant::now() + LIMIT;
     loop {

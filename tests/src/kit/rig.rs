@@ -19,7 +19,7 @@ pub struct Rig<D: Device> {
     pub device: Arc<D>,
     /// The runtime's clock.
     pub clock: Arc<ManualClock>,
-    /// Where the block waits with each batch.
+    /// The gate at which the block waits with each batch.
     pub gate: Gate,
     /// The block's pool.
     pub pool: TaskPool<D>,
@@ -27,7 +27,7 @@ pub struct Rig<D: Device> {
     pub runtime: RunningRuntime<D>,
 }
 
-/// A builder on a manual clock that uses all its threads, however short the batches are.
+/// Creates a builder on a manual clock, whose runtime uses all its threads however short the batches are.
 pub fn new_builder<D: Device>(device: D, prefetch: usize) -> (RuntimeBuilder<D>, Arc<ManualClock>) {
     let clock = ManualClock::new();
     let builder = RuntimeBuilder::new(device)
@@ -37,7 +37,7 @@ pub fn new_builder<D: Device>(device: D, prefetch: usize) -> (RuntimeBuilder<D>,
     (builder, clock)
 }
 
-/// Registers a block with a pool for its forward pass.
+/// Registers a block, and returns the pool of its forward pass.
 pub fn pool_of<D: Device>(
     builder: &mut RuntimeBuilder<D>,
     block: FnBlock<D>,
@@ -46,7 +46,7 @@ pub fn pool_of<D: Device>(
     builder.serve(block, ServeOptions::forward(options)).unwrap().forward
 }
 
-/// A running runtime with one gated block.
+/// Starts a runtime with one gated block.
 pub fn rig<D: Device>(device: D, prefetch: usize, options: PoolOptions) -> Rig<D> {
     let (mut builder, clock) = new_builder(device, prefetch);
     let device = Arc::clone(builder.device());
@@ -68,8 +68,8 @@ impl<D: Device> Rig<D> {
         ticket
     }
 
-    /// Lets the held batch and all others pass, runs what waits, and gives the batches that ran after the
-    /// held one.
+    /// Lets the held batch and all others pass, runs the tasks that wait, and returns the batches that ran after
+    /// the held one.
     pub fn finish(self, held: Ticket<D::Tensor>) -> Vec<Vec<f32>> {
         let ran = self.gate.open_for_good();
         answer(held).unwrap();

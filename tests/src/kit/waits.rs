@@ -1,4 +1,4 @@
-//! Waiting with a limit, so that what never comes fails a test instead of hanging it.
+//! Waiting with a limit, so that a message that never comes fails a test instead of hanging it.
 
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::{Device, RunningRuntime, Shutdown, TaskResult, Ticket};
@@ -9,10 +9,11 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-/// How long a case waits for what must come. Nothing that works takes as long, on any machine.
+/// The longest time that a case waits for something that must come. Nothing that works takes as long, on any
+/// machine.
 pub const LIMIT: Duration = Duration::from_mins(1);
 
-/// Runs a case on a thread of its own, so that one which hangs fails, whatever it hangs on.
+/// Runs a case on a thread of its own, so that one that hangs fails, whatever it hangs on.
 pub fn limited(name: &str, case: fn()) {
     let (tell, told) = channel::<()>();
     let thread = std::thread::Builder::new().name(name.to_owned());
@@ -35,7 +36,7 @@ pub fn limited(name: &str, case: fn()) {
 ///
 /// # Errors
 ///
-/// Why the task has no outputs.
+/// Returns the [`TaskError`](skep_runtime_core::TaskError) of a task that has no outputs.
 pub fn answer<T>(mut ticket: Ticket<T>) -> TaskResult<T> {
     ticket.wait_timeout(LIMIT).expect("ticket should have been answered")
 }
@@ -58,7 +59,7 @@ pub fn receive<T>(from: &Receiver<T>) -> T {
     from.recv_timeout(LIMIT).expect("message should have come")
 }
 
-/// Runs `work` on a thread named `caller`, and gives what will receive its result.
+/// Runs `work` on a thread named `caller`, and returns the channel on which its result comes.
 pub fn spawn<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Receiver<R> {
     let (tell, told) = channel();
     let thread = std::thread::Builder::new().name("caller".to_owned());
@@ -66,7 +67,7 @@ pub fn spawn<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Re
     told
 }
 
-/// Runs everything that waits, and stops.
+/// Runs every task that waits, and stops the runtime.
 pub fn drain<D: Device>(runtime: RunningRuntime<D>) {
     runtime.shutdown(Shutdown::Drain, LIMIT).expect("runtime should have stopped");
     drop(runtime);
@@ -103,7 +104,8 @@ impl Wake for Tell {
     }
 }
 
-/// Polls a future that must be pending, and gives what will be told when it should be polled again.
+/// Polls a future that must be pending, and returns the channel on which a message comes when it should be polled
+/// again.
 pub fn poll_pending<F: Future + Unpin>(future: &mut F) -> Receiver<()> {
     let (tell, told) = channel();
     let waker = Waker::from(Arc::new(Tell(Mutex::new(tell))));

@@ -24,7 +24,7 @@ pub(super) struct Served<D: Device> {
     pub(super) pass: Pass,
 }
 
-/// What came of handing a task in.
+/// The result of handing a task in.
 type Submitted<T> = Result<Ticket<T>, Refused<T>>;
 
 /// A task that waits for its answer.
@@ -39,16 +39,16 @@ struct Task {
     rows: u32,
     doom: Option<Fault>,
     pass: Pass,
-    /// What the pool does about failures.
+    /// The pool's rules for failures.
     rules: FailureRules,
     /// It fits into one batch. Of one that is split, some parts may run although it has expired.
     whole: bool,
 }
 
-/// What may happen to the tasks of one caller.
+/// The bounds for the tasks of one caller.
 #[derive(Clone, Copy)]
 pub(super) struct Habits {
-    /// How likely each fault of a task's own is.
+    /// The probability of each fault of a task's own.
     pub(super) doom: f64,
     /// The most tasks that wait for an answer at a time.
     pub(super) open: usize,
@@ -89,7 +89,7 @@ impl<D: Device> Caller<D> {
     }
 
     /// Hands one task in, waiting for room in one of the ways there are, and maybe waits for another one's
-    /// answer. False when that is of no more use: the runtime has stopped, and has said so a few times.
+    /// answer. Returns false if that is of no more use: the runtime has stopped, and has said so a few times.
     pub(super) fn act(&mut self) -> bool {
         let pools = Arc::clone(&self.pools);
         let served = &pools[self.rng.random_range(0..pools.len())];
@@ -128,7 +128,7 @@ impl<D: Device> Caller<D> {
         self.note(task, submitted);
     }
 
-    /// Polls the ticket of one more task with this waker; false when that one cannot wake any more.
+    /// Polls the ticket of one more task with this waker. Returns false if that one cannot wake any more.
     pub(super) fn poll_with(&mut self, waker: &Waker) -> bool {
         self.push();
         let Some(open) = self.open.last_mut() else { return false };
@@ -150,7 +150,7 @@ impl<D: Device> Caller<D> {
         }
     }
 
-    /// A task of a random pool: as its pool gets it, and as it is remembered.
+    /// Draws a task for a pool, and returns it as the pool gets it and as its caller remembers it.
     fn task(&mut self, served: &Served<D>) -> (Request<Tracked<D::Tensor>>, Task) {
         let rng = &mut self.rng;
         let rows = if rng.random_bool(0.02) { rng.random_range(20..40) } else { rng.random_range(1..6) };
@@ -263,7 +263,7 @@ impl<D: Device> Caller<D> {
         }
     }
 
-    /// Which run each row of the outputs came from; `None` when they are not those of the task.
+    /// Returns the run that each row of the outputs came from, or `None` if they are not those of the task.
     fn runs_of(&self, task: &Task, outputs: &[Tracked<D::Tensor>]) -> Option<Vec<u32>> {
         let y = self.device.read(outputs.first()?);
         let z = outputs.get(1).map(|z| self.device.read(z));
@@ -294,7 +294,7 @@ impl<D: Device> Caller<D> {
     }
 }
 
-/// Whether a batch failed for what the block did, or the device for it.
+/// Returns true if a batch failed because of the block, and not in an operation of the device.
 fn is_of_block(error: &BatchError) -> bool {
     match error {
         BatchError::Panic { during, .. } => during.starts_with("block"),

@@ -47,13 +47,13 @@ impl<D: Device> Faulty<D> {
         tensors.into_iter().map(|tensor| self.track(tensor, run)).collect()
     }
 
-    /// A host tensor of f32 rows.
+    /// Makes a host tensor of f32 rows.
     pub(super) fn rows(&self, width: usize, values: &[f32]) -> Tracked<D::Tensor> {
         let tensor = HostTensor::from_f32(&[values.len() / width, width], values).unwrap();
         self.track(self.inner.from_host(&tensor).unwrap(), 0)
     }
 
-    /// The values of a tensor, row major.
+    /// Returns the values of a tensor, row major.
     pub(super) fn read(&self, tensor: &Tracked<D::Tensor>) -> Vec<f32> {
         self.inner.to_host(&tensor.tensor).unwrap().to_f32().expect("tensor should hold f32")
     }
@@ -65,7 +65,7 @@ impl<D: Device> Faulty<D> {
         Ok(self.track(tensor, run))
     }
 
-    /// Goes wrong in one of these ways, or not. What it is true of, the caller does by itself.
+    /// Goes wrong in one of these ways, or not. Returns a fault that the caller has to act out by itself.
     fn may_fail(&self, run: RunId, faults: &[Fault]) -> Result<Option<Fault>, DeviceError> {
         self.must_live(run)?;
         let fault = self.faults.draw(faults);
@@ -190,14 +190,13 @@ impl<D: Device> Device for Faulty<D> {
     }
 }
 
-/// The two outputs of a block: `y` says where each row came from, `z` repeats its serial.
+/// Makes the schema of a block's two outputs: `y` says where each row came from, `z` repeats its serial.
 fn outputs() -> Schema {
     let specs = [("y", WIDTH), ("z", 1)].map(|(name, width)| TensorSpec::rows(name, DType::F32, &[width]));
     Schema::new(specs.into()).unwrap()
 }
 
-/// A block with pool number `pool` for its forward pass, and `pool + 1` for its backward pass where it has
-/// one.
+/// Makes a block with pool number `pool` for its forward pass, and `pool + 1` for its backward pass if it has one.
 pub(super) fn faulty_block<D: Device>(
     device: &Arc<Faulty<D>>,
     name: &str,
@@ -217,7 +216,7 @@ pub(super) fn faulty_block<D: Device>(
     block.with_backward(move |inputs: &[_], _: &[_]| run(&on, pool + 1, &inputs[0], 1))
 }
 
-/// One call of a block, with the first `give` of its outputs.
+/// Does one call of a block, and returns the first `give` of its outputs.
 fn run<D: Device>(
     device: &Faulty<D>,
     pool: u32,
@@ -261,20 +260,20 @@ fn run<D: Device>(
 }
 
 impl Row {
-    /// The row of an input.
+    /// Reads the row of an input.
     fn read(pool: u32, values: &[f32]) -> Self {
         Self { pool, caller: whole(values[0]), serial: whole(values[1]), at: whole(values[2]) }
     }
 }
 
-/// A number that f32 holds exactly.
+/// Converts a number that f32 holds exactly.
 #[expect(clippy::cast_precision_loss, reason = "checked")]
 pub(super) fn exact(number: u32) -> f32 {
     assert!(number < 1 << 24, "number is {number}, expected less than 2^24");
     number as f32
 }
 
-/// The reverse of [`exact`]; a number that is none of its becomes one that nothing has.
+/// Reverses [`exact`]; a value that it never gives becomes a number that nothing has.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked")]
 pub(super) fn whole(value: f32) -> u32 {
     if value >= 0.0 && value.fract() == 0.0 { value as u32 } else { u32::MAX }

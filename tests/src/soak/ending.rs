@@ -43,7 +43,7 @@ pub(super) enum Ending {
 }
 
 impl Ending {
-    /// Any of them; those that leave nothing to watch are rare.
+    /// Draws an ending; those that leave nothing to watch are rare.
     pub(super) fn random(rng: &mut StdRng) -> Self {
         let most = if rng.random_bool(0.1) { Self::ALL.len() } else { Self::ALL.len() - 2 };
         Self::ALL[rng.random_range(0..most)]
@@ -65,14 +65,14 @@ impl Ending {
         Self::NeverStarted,
     ];
 
-    /// What the runtime needs to end like this.
+    /// Sets up the runtime to end like this.
     pub(super) fn prepare<D: Device>(self, builder: RuntimeBuilder<D>) -> RuntimeBuilder<D> {
         // Long beside what a batch takes; where the machine is so busy that one takes longer, it is given up.
         if self == Self::Hangs { builder.batch_limit(Duration::from_millis(50)) } else { builder }
     }
 
-    /// Starts the runtime, waits until the callers are `halfway` through, and ends it. When this returns,
-    /// the runtime has stopped.
+    /// Starts the runtime, waits until the callers are `halfway` through, and ends it. The runtime has stopped when
+    /// this returns.
     pub(super) fn of<D: Device>(
         self,
         runtime: Runtime<Faulty<D>>,

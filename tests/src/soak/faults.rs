@@ -1,4 +1,4 @@
-//! What goes wrong, and when: drawn from a seed.
+//! Faults, and the moments at which they come, drawn from a seed.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -38,12 +38,12 @@ impl Fault {
         Some(Self::OutOfMemory),
     ];
 
-    /// How a row says what it does to the block.
+    /// Returns the value by which a row says what it does to the block.
     pub(super) fn to_value(doom: Option<Self>) -> f32 {
         (0u8..).zip(Self::DOOMS).find(|(_, known)| *known == doom).map_or(0.0, |(code, _)| f32::from(code))
     }
 
-    /// The reverse of [`to_value`](Self::to_value).
+    /// Reverses [`to_value`](Self::to_value).
     pub(super) fn from_value(value: f32) -> Option<Self> {
         (0u8..)
             .zip(Self::DOOMS)
@@ -51,14 +51,14 @@ impl Fault {
             .and_then(|(_, doom)| doom)
     }
 
-    /// The doom of a task, each with the probability `rate`.
+    /// Draws the doom of a task, each with the probability `rate`.
     pub(super) fn doom(rng: &mut StdRng, rate: f64) -> Option<Self> {
         pick(&Self::DOOMS[1..], rng.random(), rate).flatten()
     }
 }
 
-/// Draws faults, each with the same probability. What the n-th draw gives depends on the seed alone; which
-/// thread draws the n-th does not.
+/// Draws faults, each with the same probability. The result of the n-th draw depends on the seed alone; the thread
+/// that does it does not.
 pub struct Faults {
     seed: u64,
     drawn: AtomicU64,
@@ -66,12 +66,12 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// A source of faults, each of which comes with the probability `rate`.
+    /// Creates a source of faults, each of which comes with the probability `rate`.
     pub fn new(seed: u64, rate: f64) -> Self {
         Self { seed, drawn: AtomicU64::new(0), rate }
     }
 
-    /// Which of `faults` happens now, if any.
+    /// Returns the one of `faults` that happens now, if any.
     pub fn draw(&self, faults: &[Fault]) -> Option<Fault> {
         let number = self.drawn.fetch_add(1, Ordering::Relaxed);
         let mut rng = StdRng::seed_from_u64(self.seed.wrapping_add(number));
@@ -79,7 +79,7 @@ impl Faults {
     }
 }
 
-/// The one of `choices`, each of which has the probability `rate`, that the point `at` in `0..1` falls on.
+/// Returns the one of `choices`, each of which has the probability `rate`, that the point `at` in `0..1` falls on.
 fn pick<T: Copy>(choices: &[T], at: f64, rate: f64) -> Option<T> {
     let mut ends = (1u32..).map(|n| f64::from(n) * rate);
     choices.iter().copied().find(|_| ends.next().is_some_and(|end| at < end))
@@ -89,7 +89,7 @@ fn pick<T: Copy>(choices: &[T], at: f64, rate: f64) -> Option<T> {
 pub(super) const LATEST: Duration = Duration::from_millis(3);
 
 impl Fault {
-    /// What [`Slow`](Self::Slow) and [`Hang`](Self::Hang) do before they work.
+    /// Takes the time that [`Slow`](Self::Slow) and [`Hang`](Self::Hang) take before they work.
     pub(super) fn dawdle(self) {
         match self {
             Self::Slow => std::thread::sleep(LATEST / 10),

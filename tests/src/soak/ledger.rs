@@ -1,4 +1,4 @@
-//! What the blocks really did, row by row, to be held against what the callers were told.
+//! The rows that the blocks really ran, to be held against the answers that callers got.
 
 use skep_runtime_core::sync::Mutex;
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ struct Run {
     rows: Vec<Row>,
     /// It failed, or its outputs were lost on their way: its rows may run again.
     failed: bool,
-    /// It failed because of what one of its tasks holds.
+    /// It failed because of the contents of one of its tasks.
     doomed: bool,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Ledger {
     runs: Mutex<Vec<Run>>,
 }
 
-/// How a task ended, as far as the ledger can judge it.
+/// The end of a task, as far as the ledger can judge it.
 pub(super) enum Told {
     /// Its outputs came, each row from this run.
     Outputs(Vec<RunId>),
@@ -44,22 +44,22 @@ pub(super) enum Told {
     Failed,
 }
 
-/// A task's first row and how it ended.
+/// A task's first row and its end.
 pub(super) struct Answer {
     pub(super) first: Row,
     pub(super) told: Told,
 }
 
-/// What does not fit together.
+/// The counts of what does not fit together.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Verdict {
     /// Rows that ran again although they had run well, or in a backward pass.
     pub(super) doubled: u64,
     /// Outputs of runs that did not have the row, or had failed.
     pub(super) mixed_up: u64,
-    /// Tasks that were told that they had expired, and ran.
+    /// Tasks that were answered as expired, and ran.
     pub(super) late: u64,
-    /// Tasks that failed because of what another one held.
+    /// Tasks that failed because of the contents of another one.
     pub(super) harmed: u64,
 }
 
@@ -76,7 +76,7 @@ impl Ledger {
         self.note(run, |run| run.failed = true);
     }
 
-    /// Notes that a run came to nothing because of what one of its tasks holds.
+    /// Notes that a run came to nothing because of the contents of one of its tasks.
     pub(super) fn doom(&self, run: RunId) {
         self.note(run, |run| (run.failed, run.doomed) = (true, true));
     }
@@ -88,7 +88,7 @@ impl Ledger {
         }
     }
 
-    /// Holds what callers were told against what ran. `trains` says which pools must never run a row again.
+    /// Holds the answers that callers got against the runs. `trains` says which pools must never run a row again.
     pub(super) fn judge(&self, answers: &[Answer], trains: impl Fn(u32) -> bool) -> Verdict {
         let runs = self.runs.lock();
         let mut by_row: HashMap<Row, Vec<usize>> = HashMap::new();
@@ -124,10 +124,10 @@ impl Ledger {
     }
 }
 
-/// A batch of which so many tasks have failed alone, and nothing has succeeded, may be given up as a whole.
+/// A batch of which this many tasks have failed alone, and nothing has succeeded, may be given up as a whole.
 const PATIENCE: usize = 8;
 
-/// How many tasks of a run have failed in a run of their own.
+/// Counts the tasks of a run that have failed in a run of their own.
 fn failed_alone(run: &Run, runs: &[Run]) -> usize {
     let of_run = |rows: &[Row]| run.rows.iter().any(|row| row.is_of(rows[0]));
     let alone = |run: &&Run| run.failed && run.rows.iter().all(|row| row.is_of(run.rows[0]));
@@ -135,13 +135,13 @@ fn failed_alone(run: &Run, runs: &[Run]) -> usize {
 }
 
 impl Row {
-    /// Whether both are of one task.
+    /// Returns true if both are of one task.
     fn is_of(&self, other: Self) -> bool {
         Self { at: 0, ..*self } == Self { at: 0, ..other }
     }
 }
 
-/// Counts the tensors that live, and tells when they and their device are gone.
+/// Counts the tensors that live, and sends a message when they and their device are gone.
 pub(super) struct Census {
     living: AtomicUsize,
     gone: Mutex<Sender<()>>,

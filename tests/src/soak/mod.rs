@@ -7,7 +7,7 @@
 //!
 //! [`run`](Soak::run) goes on from life to life, and sees to it that nothing of a life is left after it.
 //!
-//! The seed decides what is done and what goes wrong. When it happens is up to the machine.
+//! The seed decides what is done and what goes wrong; the machine decides when.
 //!
 //! ```
 //! use skep_runtime_core::testing::FakeDevice;
@@ -53,16 +53,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// What a soak does.
+/// The settings of a soak.
 #[derive(Clone, Copy, Debug)]
 pub struct Soak {
-    /// What decides everything but the threads' timing.
+    /// The seed, which decides everything but the threads' timing.
     pub seed: u64,
-    /// Threads that hand tasks in.
+    /// The number of threads that hand tasks in.
     pub callers: u32,
-    /// Tasks that each of them hands in to each runtime.
+    /// The number of tasks that each of them hands in to each runtime.
     pub tasks_each: u32,
-    /// How likely each fault is, each time that it could happen: `0.0..=0.1`.
+    /// The probability of each fault, each time that it could happen: `0.0..=0.1`.
     pub fault_rate: f64,
 }
 
@@ -70,10 +70,10 @@ pub struct Soak {
 const WARM_UP: u64 = 10;
 
 impl Soak {
-    /// One runtime after the other for as long as `goes_on` says so, which is told what was counted so far.
+    /// Runs one life after the other for as long as `goes_on`, called with the counts so far, returns true.
     ///
-    /// `allocated` tells the bytes that the process has allocated now. What is left of them at the end, and
-    /// of the threads, has leaked.
+    /// `allocated` returns the bytes that the process has allocated now. The bytes and threads that are left at the
+    /// end have leaked.
     pub fn run<S: Subject>(
         &self,
         allocated: fn() -> usize,
@@ -94,7 +94,7 @@ impl Soak {
         report
     }
 
-    /// One runtime, from its start to its end.
+    /// Runs one runtime from its start to its end.
     pub fn life<S: Subject>(&self, number: u64) -> Report {
         quiet_panics();
         let mut rng = StdRng::seed_from_u64(self.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -177,7 +177,7 @@ impl Soak {
     }
 }
 
-/// Blocks with pools of all kinds, dozens in all.
+/// Serves blocks with pools of all kinds, dozens in all.
 fn serve<D: Device>(builder: &mut RuntimeBuilder<Faulty<D>>, rng: &mut StdRng) -> Arc<[Served<D>]> {
     let device = Arc::clone(builder.device());
     let mut pools = Vec::new();
@@ -231,7 +231,7 @@ impl Working {
         Self { thread, result }
     }
 
-    /// What the caller has seen; `None` when it hangs, or has seen what must not be and has panicked.
+    /// Returns the caller's notes, or `None` if it hangs, or has seen what must not be and has panicked.
     fn end(self) -> Option<(Report, Vec<Answer>)> {
         let result = self.result.recv_timeout(2 * LIMIT);
         if !matches!(result, Err(RecvTimeoutError::Timeout)) {
@@ -241,7 +241,7 @@ impl Working {
     }
 }
 
-/// The runtime's own accounts, which pools keep for themselves until the runtime has started.
+/// Returns the runtime's own accounts, which pools keep for themselves until the runtime has started.
 fn accounts<D: Device>(stats: &Stats, pools: &[Served<D>]) -> PoolSnapshot {
     let snapshot = stats.snapshot();
     if !snapshot.pools.is_empty() {

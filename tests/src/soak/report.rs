@@ -1,9 +1,9 @@
-//! What a soak has counted.
+//! The counts of a soak.
 
 use std::fmt;
 use std::ops::AddAssign;
 
-/// What a soak has counted. The first figures say what there was, those from `lost` on must be 0.
+/// The counts of a soak. Those before `lost` say what there was; those from `lost` on must be 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Runtimes started, or meant to be.
@@ -30,9 +30,9 @@ pub struct Report {
     pub doubled: u64,
     /// Outputs that do not belong to their inputs.
     pub mixed_up: u64,
-    /// Tasks told that they had expired that ran all the same.
+    /// Tasks that were answered as expired and ran all the same.
     pub late: u64,
-    /// Tasks that failed because of what another one held.
+    /// Tasks that failed because of the contents of another one.
     pub harmed: u64,
     /// Tasks that the runtime's accounts and the callers count differently, or that have no end in them.
     pub unbalanced: u64,
@@ -45,12 +45,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether nothing was lost, doubled, mixed up, late, counted differently or left.
+    /// Returns true if nothing was lost, doubled, mixed up, late, harmed, counted differently or left.
     pub fn is_clean(&self) -> bool {
         self.wrong().iter().all(|(_, count)| *count == 0)
     }
 
-    /// What became of all the tasks that ended.
+    /// Returns the number of tasks that ended, in any way.
     pub(super) fn ended(&self) -> u64 {
         let given_up = self.shut_down + self.device_lost;
         self.succeeded + self.failed + self.dropped + self.expired + given_up + self.refused

@@ -4,7 +4,7 @@ use skep_runtime_core::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-/// Where every run passes. Armed, it holds the next one.
+/// The place that every run passes. Armed, it holds the next one.
 pub(super) struct Stuck {
     armed: Mutex<Option<(Sender<()>, Receiver<()>)>>,
 }
@@ -28,7 +28,7 @@ impl Stuck {
         Hold { entered, _release: release }
     }
 
-    /// Returns at once, unless armed: then when the [`Hold`] is dropped.
+    /// Returns at once, or if armed when the [`Hold`] is dropped.
     pub(super) fn pass(&self) {
         let armed = self.armed.lock().take();
         if let Some((enter, released)) = armed {
@@ -39,7 +39,7 @@ impl Stuck {
 }
 
 impl Hold {
-    /// Waits until a run is held; false when `limit` passes first.
+    /// Waits until a run is held. Returns false if `limit` passes first.
     pub(super) fn holds(&self, limit: Duration) -> bool {
         self.entered.recv_timeout(limit).is_ok()
     }
