@@ -34,10 +34,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // The schema of the outputs was not given: a dummy run has found it.
     let outputs = residual.info.outputs.as_ref().map_or(&[][..], Schema::tensors);
-    println!("{} gives {} outputs of dims:", residual.info.name, outputs.len());
-    outputs.iter().for_each(|output| println!("  {} {:?}", output.name(), output.dims()));
-
-    println!("its parameters, by the names under which a checkpoint holds them:");
+    println!("the block `{}` has the outputs:", residual.info.name);
+    for output in outputs {
+        let dims: Vec<String> = output.dims().iter().map(ToString::to_string).collect();
+        println!("  {} [{}]", output.name(), dims.join(", "));
+    }
+    println!("and the parameters, by the names that they have in a checkpoint:");
     let state = runtime.handle().state("residual")?;
     state.parameters.iter().for_each(|(name, value)| println!("  {name} {:?}", value.dims()));
 
@@ -45,7 +47,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let x = device.from_host(&HostTensor::from_f32(&[1, 3], &[0.5, -1.0, 2.0])?)?;
     let answer = residual.forward.submit(vec![x])?.wait()?;
     for (output, tensor) in outputs.iter().zip(&answer) {
-        println!("{} of [0.5, -1.0, 2.0]: {:.3?}", output.name(), device.to_host(tensor)?.to_f32());
+        let values = device.to_host(tensor)?.to_f32().ok_or("outputs are not f32")?;
+        println!("{} of [0.5, -1.0, 2.0] is {values:.3?}", output.name());
     }
     runtime.shutdown(Shutdown::Drain, Duration::from_secs(5))?;
     Ok(())
