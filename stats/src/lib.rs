@@ -39,7 +39,6 @@
 #![forbid(unsafe_code)]
 
 mod collector;
-mod every;
 mod fanout;
 #[cfg(feature = "metrics")]
 pub mod metrics;

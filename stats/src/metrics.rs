@@ -22,13 +22,14 @@
 //! outcomes do not overlap: `failed` leaves out `shut_down`, so that a sum over outcomes counts every task once.
 
 use crate::collector::Stats;
-use crate::every::Every;
+
 use crate::summary::Distribution;
 use crate::tally::{Reading, Tally};
 use ::metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram};
 use ::metrics::{Unit, gauge, histogram};
 use skep_runtime_core::Counts;
 use skep_runtime_core::sync::Mutex;
+use skep_runtime_core::sync::every::Every;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;

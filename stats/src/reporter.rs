@@ -1,9 +1,10 @@
 //! Log lines at an interval, about the runtime's work since those before.
 
 use crate::collector::Stats;
-use crate::every::Every;
+
 use crate::report::{PoolReport, Report};
 use crate::snapshot::Snapshot;
+use skep_runtime_core::sync::every::Every;
 use std::io;
 use std::time::Duration;
 

@@ -6,6 +6,8 @@
 //! Everything by which threads meet comes from here, so that `--cfg shuttle` can put it under a scheduler that
 //! tries one interleaving after the other. Applications never see that flag; `cargo xtask explore` sets it.
 
+#[doc(hidden)]
+pub mod every;
 pub(crate) mod spin;
 
 #[cfg(shuttle)]

@@ -2,11 +2,10 @@
 
 use super::CheckpointError;
 use super::dir::CheckpointDir;
-use skep_runtime_core::Device;
-use skep_runtime_core::Handle;
+use skep_runtime_core::sync::every::Every;
+use skep_runtime_core::{Device, Handle};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Saves every block of a running runtime below `root`, each between two batches of its own choosing.
@@ -55,9 +54,9 @@ pub fn restore_all<D: Device>(handle: &Handle<D>, root: &Path) -> Result<Vec<Pat
 
 /// Saves all blocks every so often, on a thread of its own, until it is dropped.
 #[must_use = "dropping the checkpointer stops it"]
+#[derive(Debug)]
 pub struct Checkpointer {
-    stop: Option<flume::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    _thread: Every,
 }
 
 impl Checkpointer {
@@ -82,25 +81,13 @@ impl Checkpointer {
         let failed =
             |action, source| CheckpointError::Io { action, path: root.to_owned(), source: Arc::new(source) };
         std::fs::create_dir_all(root).map_err(|source| failed("create", source))?;
-        let (stop, stopped) = flume::bounded::<()>(0);
         let folder = root.to_owned();
-        let thread = std::thread::Builder::new().name("skep-checkpoint".to_owned()).spawn(move || {
-            while stopped.recv_timeout(every) == Err(flume::RecvTimeoutError::Timeout) {
-                if let Err(error) = save_all(&handle, &folder, keep) {
-                    tracing::warn!(%error, "checkpoint failed");
-                }
+        let save = move || {
+            if let Err(error) = save_all(&handle, &folder, keep) {
+                tracing::warn!(%error, "checkpoint failed");
             }
-        });
-        let thread = thread.map_err(|source| failed("start a thread for", source))?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Checkpointer {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            thread.join().ok();
-        }
+        };
+        let thread = Every::start("skep-checkpoint", every, save);
+        Ok(Self { _thread: thread.map_err(|source| failed("start a thread for", source))? })
     }
 }
