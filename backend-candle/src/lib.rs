@@ -2,15 +2,16 @@
 //! processor or a GPU.
 //!
 //! A request meets this crate twice: [`CandleDevice`] gathers the inputs of a batch and scatters its outputs;
-//! in between, a [`CandleBlock`] runs forward or backward. Blocks are made by type ([`blocks::Ffn`]), by name
-//! ([`Registry`]), or of an application's own layers ([`CandleBlock::new`]).
+//! in between, a [`CandleBlock`] runs forward or backward. Blocks are made by type
+//! ([`blocks::Ffn`]), by name ([`Registry`]), or of an application's own layers.
 //!
 //! ```
 //! use skep_backend_candle::blocks::{Activation, Ffn};
 //! use skep_backend_candle::prelude::*;
 //!
 //! let ffn = Ffn { input: 4, hidden: 16, output: 2, activation: Activation::Gelu };
-//! let mut block = ffn.block("expert.0")?.with_seed(7).with_optimizer(Optimizer::adamw(AdamW::default()));
+//! let optimizer = Optimizer::adamw(AdamW::default());
+//! let mut block = CandleBlock::of("expert.0", ffn)?.with_seed(7).with_optimizer(optimizer);
 //!
 //! let device = CandleDevice::cpu();
 //! block.load(&device)?;
@@ -34,7 +35,7 @@ pub mod layers;
 mod optim;
 mod registry;
 
-pub use block::{CandleBlock, Layers};
+pub use block::{Candle, CandleBlock, Layers};
 pub use candle_core;
 pub use candle_nn;
 pub use device::{CandleDevice, CpuOptions};

@@ -2,8 +2,8 @@
 //! a GPU, blocks that were exported as `TorchScript` included.
 //!
 //! A request meets this crate twice: [`TchDevice`] gathers the inputs of a batch and scatters its outputs;
-//! in between, a [`TchBlock`] runs forward or backward. Blocks are made by type ([`blocks::Ffn`]), by name
-//! ([`Registry`]), or of an application's own layers ([`TchBlock::new`]). Names, settings and parameter names
+//! in between, a [`TchBlock`] runs forward or backward. Blocks are made by type
+//! ([`blocks::Ffn`]), by name ([`Registry`]), or of an application's own layers. Names, settings and parameter names
 //! are those of `skep-backend-candle`, so that a configuration and a checkpoint serve both.
 //!
 //! ```
@@ -11,7 +11,8 @@
 //! use skep_backend_tch::prelude::*;
 //!
 //! let ffn = Ffn { input: 4, hidden: 16, output: 2, activation: Activation::Gelu };
-//! let mut block = ffn.block("expert.0")?.with_seed(7).with_optimizer(Optimizer::adamw(AdamW::default()));
+//! let optimizer = Optimizer::adamw(AdamW::default());
+//! let mut block = TchBlock::of("expert.0", ffn)?.with_seed(7).with_optimizer(optimizer);
 //!
 //! let device = TchDevice::cpu();
 //! block.load(&device)?;
@@ -58,7 +59,7 @@ mod optim;
 mod registry;
 mod shim;
 
-pub use block::{Layers, TchBlock, VarBuilder};
+pub use block::{Layers, Tch, TchBlock, VarBuilder};
 pub use device::{CpuOptions, TchDevice};
 pub use registry::Registry;
 pub use skep_pool as pool;

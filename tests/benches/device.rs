@@ -17,7 +17,7 @@ use backend::skep::blocks::{Activation, Ffn, Nop};
 use backend::skep::pool::{PoolOptions, Serve, ServeOptions, TaskPool};
 use backend::skep::runtime::{Backend, Device, HostTensor, RunningRuntime, RuntimeBuilder, TensorOps};
 use backend::skep::stats::Stats;
-use backend::{BACKEND, DemoDevice, device};
+use backend::{BACKEND, DemoBlock, DemoDevice, device};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -67,7 +67,7 @@ fn round_trip(c: &mut Criterion) {
         });
     });
     let mut builder = RuntimeBuilder::new(device.clone());
-    let nop = Nop { size: FEATURES }.block("nop").expect("a valid block");
+    let nop = DemoBlock::of("nop", Nop { size: FEATURES }).expect("a valid block");
     let pool = builder.serve(nop, ServeOptions::forward(PoolOptions::default())).expect("a name of its own");
     let _runtime = builder.start().expect("threads");
     group.bench_function("runtime", |b| b.iter(|| black_box(ask(&device, &pool.forward).wait())));
@@ -82,7 +82,7 @@ fn ffn(c: &mut Criterion) {
     device.bind_thread().expect("a thread that the device accepts");
     for &size in batch_sizes(&device) {
         group.throughput(Throughput::Elements(size as u64));
-        let mut block = FFN.block("bare").expect("a valid block");
+        let mut block = DemoBlock::of("bare", FFN).expect("a valid block");
         block.load(&device).expect("room");
         let batch = [device.gather(&[rows(&device, size)]).expect("room")];
         group.bench_function(BenchmarkId::new("bare", size), |b| {
@@ -109,7 +109,7 @@ fn serve(device: &DemoDevice, size: usize) -> (RunningRuntime<DemoDevice>, TaskP
     let mut builder = RuntimeBuilder::new(device.clone()).observer(stats.observer());
     let options =
         PoolOptions { max_rows: size, capacity: size * BATCHES_AHEAD * 2, ..PoolOptions::default() };
-    let block = FFN.block("ffn").expect("a valid block");
+    let block = DemoBlock::of("ffn", FFN).expect("a valid block");
     let pool = builder.serve(block, ServeOptions::forward(options)).expect("a name of its own").forward;
     (builder.start().expect("threads"), pool, stats)
 }

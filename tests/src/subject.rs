@@ -1,18 +1,20 @@
-//! The part of the suite that a backend brings.
+//! What a backend brings to the suite.
 
-use skep_runtime_core::{Backend, Device};
-use skep_toolkit::{AdamW, Config, Optimizer, Schedule, Sgd};
+use crate::kit::{Adder, Odd, Two};
+use skep_runtime_core::{DType, Device, TensorOps};
+use skep_toolkit::blocks::{Bert, DetDropout, Ffn, Nop, NopDelay, Transformer};
+use skep_toolkit::{AdamW, Block, Computes, Config, Kinds, Library, Optimizer, Registry, Schedule, Sgd};
 
 /// A backend under test.
 pub trait Subject: 'static {
     /// Its device.
     type Device: Device;
 
-    /// Makes a fresh device.
+    /// A fresh device.
     fn device() -> Self::Device;
 }
 
-/// The way in which a block under test learns.
+/// How a block under test learns.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Learning {
     /// Not at all: there is no optimizer.
@@ -29,23 +31,46 @@ pub enum Learning {
 
 /// A backend with blocks that can be called backward.
 pub trait Learner: Subject {
+    /// Its tensor library, with the blocks that all backends have, and those that only the suite has.
+    type Library: Library<Device = Self::Device>
+        + Kinds
+        + Computes<Ffn>
+        + Computes<Transformer>
+        + Computes<Nop>
+        + Computes<NopDelay>
+        + Computes<DetDropout>
+        + Computes<Bert>
+        + Computes<Adder>
+        + Computes<Two>
+        + Computes<Odd>;
+
+    /// The element types that its tensors can have.
+    const DTYPES: &'static [DType];
+
+    /// Returns the host's processor, with so many threads for one operation and so many bytes for one tensor.
+    fn cpu(threads: Option<usize>, max_bytes: Option<usize>) -> Self::Device;
+
+    /// Returns a view of a matrix, with its dims the other way round.
+    fn transposed(matrix: &<Self::Device as TensorOps>::Tensor) -> <Self::Device as TensorOps>::Tensor;
+
     /// Makes the block of a kind that backends have by default.
     ///
     /// # Panics
     ///
     /// Panics if there is no such kind, or the settings do not fit it.
-    fn block(
-        kind: &str,
-        name: &str,
-        config: Config,
-        optimizer: Option<Optimizer>,
-    ) -> impl Backend<Self::Device>;
+    fn block(kind: &str, name: &str, config: &Config, optimizer: Option<Optimizer>) -> Block<Self::Library> {
+        let block = Registry::with_defaults().build(kind, name, config).unwrap();
+        match optimizer {
+            Some(optimizer) => block.with_optimizer(optimizer),
+            None => block,
+        }
+    }
 
-    /// Makes a block from `x` `[batch, 4]` through 8 features and a smooth activation to `y` `[batch, 3]`, all f32,
-    /// with parameters drawn from `seed`.
-    fn ffn(name: &str, seed: u64, learning: Learning) -> impl Backend<Self::Device> {
+    /// Makes a block from `x` `[batch, 4]` through 8 features and a smooth activation to `y` `[batch, 3]`, all
+    /// f32, with parameters drawn from `seed`.
+    fn ffn(name: &str, seed: u64, learning: Learning) -> Block<Self::Library> {
         let config = Config::new().with("input", 4).with("hidden", 8).with("output", 3).with("seed", seed);
-        Self::block("ffn", name, config, learning.optimizer())
+        Self::block("ffn", name, &config, learning.optimizer())
     }
 }
 

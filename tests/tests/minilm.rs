@@ -28,7 +28,7 @@ fn directory() -> Option<PathBuf> {
 }
 
 fn model<L: Learner>(name: &str, directory: &Path) -> impl Backend<L::Device> {
-    L::block("bert", name, Config::new().with("directory", directory.display()), None)
+    L::block("bert", name, &Config::new().with("directory", directory.display()), None)
 }
 
 fn token_ids(directory: &Path) -> Vec<Vec<u32>> {

@@ -72,7 +72,7 @@ fn loaded<L: Learner>(
     source: impl std::fmt::Display,
 ) -> Loaded<L::Device, impl Backend<L::Device>> {
     let config: Config = format!("{}, {source}", case.settings).parse().unwrap();
-    let (device, mut block) = (L::device(), L::block(case.kind, "block", config, Some(optimizer(case.eps))));
+    let (device, mut block) = (L::device(), L::block(case.kind, "block", &config, Some(optimizer(case.eps))));
     block.load(&device).unwrap();
     Loaded { device, block, case }
 }

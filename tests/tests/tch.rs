@@ -5,9 +5,11 @@ use skep_backend_tch::blocks::TorchScript;
 use skep_backend_tch::tch::{Kind, TchError, Tensor};
 use skep_backend_tch::{TchBlock, TchDevice};
 use skep_pool::{PoolOptions, Serve, ServeOptions, Served};
-use skep_runtime_core::{BatchError, RunningRuntime, RuntimeBuilder, TaskError};
+use skep_runtime_core::{
+    BatchError, DType, HostTensor, RunningRuntime, RuntimeBuilder, Schema, TaskError, TensorSpec,
+};
 use skep_tests::backends::Tch;
-use skep_tests::kit::{Columns, answer, columns, drain, limited, schema, values_of};
+use skep_tests::kit::{Alone, Columns, answer, columns, damage, drain, for_all, limited, schema, values_of};
 use skep_tests::{Subject, conformance, training};
 
 conformance!(Tch);
@@ -124,9 +126,27 @@ def forward(self, x):
     return x * 1.0
 ";
         TorchScript::save(&file, source, &[]).unwrap();
-        let block = TorchScript { file, inputs: schema("x") }.block("picky");
+        let block = TchBlock::of("picky", TorchScript { file, inputs: schema("x") }).unwrap();
         for error in only_the_bad_task_fails(block) {
             assert!(error.to_string().contains("no negative numbers"), "{error}");
+        }
+    });
+}
+
+/// A file of somebody else's that another process, or a disk, has written over and cut.
+#[test]
+fn a_script_that_was_written_over_is_refused_or_loads() {
+    for_all(damage(), |damage| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("block.pt");
+        let source = "def forward(self, x):\n    return x * self.scale\n";
+        let scale = Tensor::from_slice(&[1.0_f32, 2.0]);
+        TorchScript::save(&file, source, &[("scale", scale, true)]).unwrap();
+        damage.to(&file, None);
+        let inputs = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[2])]).unwrap();
+        let block = TchBlock::of("b", TorchScript { file, inputs }).unwrap();
+        if let Ok(mut block) = Alone::<Tch>::load(block) {
+            block.forward(&[HostTensor::from_f32(&[1, 2], &[3.0, 4.0]).unwrap()]).ok();
         }
     });
 }

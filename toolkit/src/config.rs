@@ -1,4 +1,7 @@
 //! Settings of a block as text, for blocks that are named in a configuration file or on a command line.
+//!
+//! By hand, because serde's readers of `name=value` (serde-keyvalue, envy) have had no release for years, and defaults
+//! that follow from other settings (`hidden` from `input`) would be code with them as well.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;

@@ -1,63 +1,28 @@
 //! Blocks by the name of their kind, so that a configuration can say which blocks an application serves.
 
-use super::config::{Config, ConfigError};
+use crate::block::Block;
+use crate::block::library::{Computes, Library};
+use crate::blocks::spec::Spec;
+use crate::config::{Config, ConfigError};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-type Constructor<B> = Box<dyn Fn(&str, &Config) -> Result<B, ConfigError> + Send + Sync>;
+type Constructor<L> = Box<dyn Fn(&str, &Config) -> Result<Block<L>, ConfigError> + Send + Sync>;
 
-/// A backend's type of block, with the kinds that it has by default.
-pub trait Kinds: Sized + 'static {
+/// A library with the kinds of blocks that it has by default.
+pub trait Kinds: Library {
     /// Registers the kinds that come with the backend.
     fn add_defaults(registry: &mut Registry<Self>);
-
-    /// Where the block's first parameters are drawn from.
-    #[must_use]
-    fn seeded(self, seed: u64) -> Self;
-
-    /// The safetensors file that the block's parameters come from.
-    #[must_use]
-    fn weighted(self, file: PathBuf) -> Self;
 }
 
-/// Makes blocks of registered kinds.
+/// Makes blocks of registered kinds. Each backend's documentation has an example.
 ///
 /// Every kind also takes the settings `seed` (where the first parameters are drawn from) and `weights` (the
 /// safetensors file that all parameters are taken from).
-///
-/// ```
-/// use skep_toolkit::{Config, Kinds, Registry};
-/// # use std::path::PathBuf;
-///
-/// struct Gate {
-///     experts: usize,
-///     seed: u64,
-/// }
-///
-/// impl Kinds for Gate {
-///     fn add_defaults(registry: &mut Registry<Self>) {
-///         registry.set("gate", |_, config| {
-///             config.only(&["experts"])?;
-///             Ok(Gate { experts: config.required("experts")?, seed: 0 })
-///         });
-///     }
-///     fn seeded(self, seed: u64) -> Self {
-///         Self { seed, ..self }
-///     }
-/// #   fn weighted(self, _: PathBuf) -> Self {
-/// #       self
-/// #   }
-/// }
-///
-/// let gate: Gate = Registry::with_defaults().build("gate", "gate.0", &"experts=4, seed=1".parse()?)?;
-/// assert_eq!((gate.experts, gate.seed), (4, 1));
-/// # Ok::<(), skep_runtime_core::BoxError>(())
-/// ```
-pub struct Registry<B> {
-    kinds: BTreeMap<String, Constructor<B>>,
+pub struct Registry<L: Library> {
+    kinds: BTreeMap<String, Constructor<L>>,
 }
 
-impl<B> Default for Registry<B> {
+impl<L: Library> Default for Registry<L> {
     fn default() -> Self {
         Self { kinds: BTreeMap::new() }
     }
@@ -93,25 +58,36 @@ pub enum RegistryError {
     },
 }
 
-impl<B: Kinds> Registry<B> {
-    /// No kinds.
+impl<L: Library> Registry<L> {
+    /// Makes a registry without kinds.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The kinds that come with the backend: `ffn`, `transformer`, `nop`, `nop_delay`, `det_dropout`, `bert` where
-    /// the feature is on, and what the backend has besides. The fields of the block's type are the names of its
-    /// settings.
-    pub fn with_defaults() -> Self {
+    /// Makes a registry of the kinds that come with the backend: `ffn`, `transformer`, `nop`, `nop_delay`,
+    /// `det_dropout`, `bert` if the feature is on, and what the backend has besides. The fields of the block's type
+    /// are the names of its settings.
+    pub fn with_defaults() -> Self
+    where
+        L: Kinds,
+    {
         let mut registry = Self::new();
-        B::add_defaults(&mut registry);
+        L::add_defaults(&mut registry);
         registry
+    }
+
+    /// Adds the kind of a block by name, or replaces the one of its name.
+    pub fn add<S: Spec>(&mut self)
+    where
+        L: Computes<S>,
+    {
+        self.set(S::KIND, |name, config| Block::of(name, S::from_config(config)?));
     }
 
     /// Adds a kind, or replaces the one of this name.
     pub fn set<C>(&mut self, kind: &str, constructor: C)
     where
-        C: Fn(&str, &Config) -> Result<B, ConfigError> + Send + Sync + 'static,
+        C: Fn(&str, &Config) -> Result<Block<L>, ConfigError> + Send + Sync + 'static,
     {
         self.kinds.insert(kind.to_owned(), Box::new(constructor));
     }
@@ -124,7 +100,7 @@ impl<B: Kinds> Registry<B> {
     /// When there is a kind of this name.
     pub fn register<C>(&mut self, kind: &str, constructor: C) -> Result<(), RegistryError>
     where
-        C: Fn(&str, &Config) -> Result<B, ConfigError> + Send + Sync + 'static,
+        C: Fn(&str, &Config) -> Result<Block<L>, ConfigError> + Send + Sync + 'static,
     {
         if self.kinds.contains_key(kind) {
             return Err(RegistryError::KindTwice { kind: kind.to_owned() });
@@ -143,7 +119,7 @@ impl<B: Kinds> Registry<B> {
     /// # Errors
     ///
     /// When there is no such kind, or the settings do not fit it.
-    pub fn build(&self, kind: &str, name: &str, config: &Config) -> Result<B, RegistryError> {
+    pub fn build(&self, kind: &str, name: &str, config: &Config) -> Result<Block<L>, RegistryError> {
         let constructor = self.kinds.get(kind).ok_or_else(|| RegistryError::UnknownKind {
             kind: kind.to_owned(),
             expected: self.kinds().map(str::to_owned).collect(),
@@ -154,10 +130,10 @@ impl<B: Kinds> Registry<B> {
             own.remove("weights");
             let mut block = constructor(name, &own)?;
             if let Some(seed) = config.optional("seed")? {
-                block = block.seeded(seed);
+                block = block.with_seed(seed);
             }
             if let Some(weights) = config.optional::<String>("weights")? {
-                block = block.weighted(PathBuf::from(weights));
+                block = block.with_weights(weights);
             }
             Ok(block)
         };

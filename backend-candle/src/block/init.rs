@@ -6,8 +6,8 @@ use candle_nn::Init;
 use candle_nn::init::NormalOrUniform;
 use skep_toolkit as toolkit;
 
-pub(super) fn first_values(seed: u64, name: &str, dims: &Shape, init: Init) -> Vec<f32> {
-    let init = match init {
+pub(super) fn known_init(init: Init, dims: &Shape) -> toolkit::Init {
+    match init {
         Init::Const(value) => toolkit::Init::Const(value),
         Init::Randn { mean, stdev } => toolkit::Init::Randn { mean, stdev },
         Init::Uniform { lo, up } => toolkit::Init::Uniform { lo, up },
@@ -19,6 +19,5 @@ pub(super) fn first_values(seed: u64, name: &str, dims: &Shape, init: Init) -> V
                 NormalOrUniform::Uniform => toolkit::Init::Uniform { lo: -bound, up: bound },
             }
         }
-    };
-    init.values(seed, name, dims.elem_count())
+    }
 }

@@ -1,17 +1,17 @@
 //! The parameters of one block while it is loaded: made when layers first ask for them by name, and shared by
 //! the layers for inference and those for training.
 
-use super::init::first_values;
+use super::init::known_init;
 use crate::device::CandleDevice;
 use candle_core::{DType, Device as Place, Error, Result, Shape, Tensor, Var};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use skep_runtime_core::TensorOps;
 use skep_runtime_core::sync::Mutex;
-use skep_toolkit::{ParameterError, Weights, WeightsError};
+use skep_toolkit::{self as toolkit, Source, check_dims};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::mem;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Which tensors layers are given.
@@ -24,35 +24,26 @@ pub(super) enum Given {
 }
 
 pub(super) struct Parameters {
-    device: CandleDevice,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     device: CandleDevice,
-    seed: u64,
-    file: Option<Weights>,
+    source: Source,
     variables: Mutex<BTreeMap<String, Var>>,
 }
 
 impl Parameters {
-    pub(super) fn seeded(device: &CandleDevice, seed: u64) -> Self {
-        Self::new(device, seed, None)
-    }
-
-    pub(super) fn of_file(device: &CandleDevice, file: &Path) -> std::result::Result<Self, WeightsError> {
-        Ok(Self::new(device, 0, Some(Weights::read(file)?)))
-    }
-
-    fn new(device: &CandleDevice, seed: u64, file: Option<Weights>) -> Self {
-        let shared = Shared { device: device.clone(), seed, file, variables: Mutex::default() };
-        Self { device: device.clone(), shared: Arc::new(shared) }
+    pub(super) fn new(device: &CandleDevice, source: Source) -> Self {
+        let shared = Shared { device: device.clone(), source, variables: Mutex::default() };
+        Self { shared: Arc::new(shared) }
     }
 
     /// What layers ask for their parameters.
     pub(super) fn builder(&self, given: Given) -> VarBuilder<'static> {
-        let source = Source { given, shared: self.shared.clone() };
-        VarBuilder::from_backend(Box::new(source), DType::F32, self.device.place().clone())
+        let tensors = Tensors { given, shared: self.shared.clone() };
+        let place = self.shared.device.place().clone();
+        VarBuilder::from_backend(Box::new(tensors), DType::F32, place)
     }
 
     /// All that layers have asked for.
@@ -62,53 +53,32 @@ impl Parameters {
 }
 
 impl Shared {
-    fn first_value(&self, name: &str, dims: Option<&Shape>, init: Init, dtype: DType) -> Result<Var> {
-        let place = self.device.place();
-        let tensor = match (&self.file, dims) {
-            (Some(file), _) => {
-                let value = file.get(name).map_err(wrapped)?;
-                self.device.from_host(value).map_err(wrapped)?.to_device(place)?
-            }
-            (None, Some(dims)) => {
-                let bytes = dims.dims().iter().fold(size_of::<f32>(), |n, &d| n.saturating_mul(d));
-                self.device.admit(bytes)?;
-                let values = first_values(self.seed, name, dims, init);
-                Tensor::from_vec(values, dims.clone(), place)?
-            }
-            (None, None) => return Err(wrapped(ParameterError::NoDims { name: name.to_owned() })),
-        };
-        Var::from_tensor(&tensor.to_dtype(dtype)?)
-    }
-
     fn variable(&self, name: &str, dims: Option<&Shape>, init: Init, dtype: DType) -> Result<Var> {
         let mut variables = self.variables.lock();
-        let var = match variables.get(name) {
-            Some(var) => var.clone(),
-            None => self.first_value(name, dims, init, dtype)?,
-        };
-        match dims.map(Shape::dims) {
-            Some(dims) if dims != var.dims() => {
-                let (expected, got) = (dims.to_vec(), var.dims().to_vec());
-                Err(wrapped(ParameterError::WrongDims { name: name.to_owned(), expected, got }))
-            }
-            _ => {
-                variables.insert(name.to_owned(), var.clone());
-                Ok(var)
-            }
+        if let Some(known) = variables.get(name) {
+            check_dims(name, dims.map_or(known.dims(), Shape::dims), known.dims()).map_err(wrapped)?;
+            return Ok(known.clone());
         }
+        let init = dims.map_or(toolkit::Init::Const(0.0), |dims| known_init(init, dims));
+        let admit = |bytes| self.device.admit(bytes);
+        let value = self.source.value(name, dims.map(Shape::dims), init, admit).map_err(wrapped)?;
+        let tensor = self.device.from_host(&value).map_err(wrapped)?.to_device(self.device.place())?;
+        let variable = Var::from_tensor(&tensor.to_dtype(dtype)?)?;
+        variables.insert(name.to_owned(), variable.clone());
+        Ok(variable)
     }
 }
 
-fn wrapped(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+fn wrapped(error: impl Display + Send + Sync + 'static) -> Error {
     Error::Wrapped(Box::new(error))
 }
 
-struct Source {
+struct Tensors {
     given: Given,
     shared: Arc<Shared>,
 }
 
-impl Source {
+impl Tensors {
     fn give(&self, var: &Var) -> Tensor {
         match self.given {
             Given::Constants => var.as_detached_tensor(),
@@ -117,7 +87,7 @@ impl Source {
     }
 }
 
-impl SimpleBackend for Source {
+impl SimpleBackend for Tensors {
     fn get(&self, dims: Shape, name: &str, init: Init, dtype: DType, _: &Place) -> Result<Tensor> {
         Ok(self.give(&self.shared.variable(name, Some(&dims), init, dtype)?))
     }
@@ -127,7 +97,6 @@ impl SimpleBackend for Source {
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        let in_file = self.shared.file.as_ref().is_some_and(|file| file.contains(name));
-        in_file || self.shared.variables.lock().contains_key(name)
+        self.shared.source.contains(name) || self.shared.variables.lock().contains_key(name)
     }
 }

@@ -1,4 +1,4 @@
-//! Blocks that come with Skep. Each is a plain type with its sizes, made into a block by its method `block`.
+//! Blocks by name, as candle computes them. The `toolkit` says what they are.
 
 #[cfg(feature = "bert")]
 mod bert;
@@ -9,13 +9,11 @@ mod transformer;
 
 use candle_core::{Result, Tensor};
 
+pub use skep_toolkit::blocks::{
+    Activation, DetDropout, Ffn, Nop, NopDelay, Signature, Spec, Transformer, UnknownActivation,
+};
 #[cfg(feature = "bert")]
-pub use bert::Bert;
-pub use det_dropout::DetDropout;
-pub use ffn::Ffn;
-pub use nop::{Nop, NopDelay};
-pub use skep_toolkit::{Activation, UnknownActivation};
-pub use transformer::Transformer;
+pub use skep_toolkit::blocks::{Bert, BertSizes};
 
 /// What comes out between two linear layers.
 fn activate(activation: Activation, x: &Tensor) -> Result<Tensor> {

@@ -2,13 +2,20 @@
 
 use candle_core::{CpuStorage, DType as CandleDType, Error, Result, Storage, Tensor};
 use skep_runtime_core::{DType, HostTensor};
+use skep_toolkit::{DTypes, UnknownDType};
 
-/// An element type that one side has and the other has not.
-#[derive(Debug, thiserror::Error)]
-#[error("dtype {got} is not supported, expected one of u8, i16, i32, u32, i64, f16, bf16, f32, f64")]
-pub(crate) struct UnknownDType {
-    got: String,
-}
+/// Both sides' names of the element types that both have.
+const DTYPES: DTypes<CandleDType> = DTypes::new(&[
+    (DType::U8, CandleDType::U8),
+    (DType::I16, CandleDType::I16),
+    (DType::I32, CandleDType::I32),
+    (DType::U32, CandleDType::U32),
+    (DType::I64, CandleDType::I64),
+    (DType::F16, CandleDType::F16),
+    (DType::BF16, CandleDType::BF16),
+    (DType::F32, CandleDType::F32),
+    (DType::F64, CandleDType::F64),
+]);
 
 /// The bytes of a tensor's elements.
 pub(crate) fn size(tensor: &Tensor) -> usize {
@@ -16,38 +23,12 @@ pub(crate) fn size(tensor: &Tensor) -> usize {
 }
 
 pub(crate) fn dtype_of(tensor: &Tensor) -> std::result::Result<DType, UnknownDType> {
-    Ok(match tensor.dtype() {
-        CandleDType::U8 => DType::U8,
-        CandleDType::I16 => DType::I16,
-        CandleDType::I32 => DType::I32,
-        CandleDType::U32 => DType::U32,
-        CandleDType::I64 => DType::I64,
-        CandleDType::F16 => DType::F16,
-        CandleDType::BF16 => DType::BF16,
-        CandleDType::F32 => DType::F32,
-        CandleDType::F64 => DType::F64,
-        other => return Err(UnknownDType { got: other.as_str().to_owned() }),
-    })
-}
-
-fn candle_dtype(dtype: DType) -> Result<CandleDType> {
-    Ok(match dtype {
-        DType::U8 => CandleDType::U8,
-        DType::I16 => CandleDType::I16,
-        DType::I32 => CandleDType::I32,
-        DType::U32 => CandleDType::U32,
-        DType::I64 => CandleDType::I64,
-        DType::F16 => CandleDType::F16,
-        DType::BF16 => CandleDType::BF16,
-        DType::F32 => CandleDType::F32,
-        DType::F64 => CandleDType::F64,
-        other => return Err(Error::Wrapped(Box::new(UnknownDType { got: other.to_string() }))),
-    })
+    DTYPES.ours(tensor.dtype(), || tensor.dtype().as_str().to_owned())
 }
 
 /// Makes a tensor on the host of plain bytes.
 pub(crate) fn from_host(tensor: &HostTensor) -> Result<Tensor> {
-    let dtype = candle_dtype(tensor.dtype())?;
+    let dtype = DTYPES.theirs(tensor.dtype()).map_err(Error::wrap)?;
     Tensor::from_raw_buffer(tensor.bytes(), dtype, tensor.dims(), &candle_core::Device::Cpu)
 }
 

@@ -5,6 +5,7 @@
 
 use candle_core::Error;
 use skep_runtime_core::DeviceError;
+use skep_toolkit::FailureWords;
 
 /// A device that is not there.
 #[derive(Debug, thiserror::Error)]
@@ -26,41 +27,33 @@ pub(super) fn check_size(bytes: usize, limit: usize) -> candle_core::Result<()> 
     if bytes <= limit { Ok(()) } else { Err(Error::Wrapped(Box::new(TooLarge { bytes, limit }))) }
 }
 
-const OUT_OF_MEMORY: [&str; 5] = [
-    "is too large for the host",
-    "out of memory",
-    "OUT_OF_MEMORY",
-    "ALLOC_FAILED",
-    "Failed to allocate metal resource",
-];
-
-/// CUDA's errors that stick to the context: every later call gives them again.
-const LOST: [&str; 12] = [
-    "CUDA_ERROR_ILLEGAL_ADDRESS",
-    "CUDA_ERROR_ASSERT",
-    "device-side assert",
-    "CUDA_ERROR_LAUNCH_FAILED",
-    "CUDA_ERROR_LAUNCH_TIMEOUT",
-    "CUDA_ERROR_MISALIGNED_ADDRESS",
-    "CUDA_ERROR_ILLEGAL_INSTRUCTION",
-    "CUDA_ERROR_INVALID_PC",
-    "CUDA_ERROR_HARDWARE_STACK_ERROR",
-    "CUDA_ERROR_ECC_UNCORRECTABLE",
-    "CUDA_ERROR_CONTEXT_IS_DESTROYED",
-    "CUDA_ERROR_DEVICE_UNAVAILABLE",
-];
+const WORDS: FailureWords = FailureWords {
+    out_of_memory: &[
+        "is too large for the host",
+        "out of memory",
+        "OUT_OF_MEMORY",
+        "ALLOC_FAILED",
+        "Failed to allocate metal resource",
+    ],
+    // CUDA's errors that stick to the context: every later call gives them again.
+    lost: &[
+        "CUDA_ERROR_ILLEGAL_ADDRESS",
+        "CUDA_ERROR_ASSERT",
+        "device-side assert",
+        "CUDA_ERROR_LAUNCH_FAILED",
+        "CUDA_ERROR_LAUNCH_TIMEOUT",
+        "CUDA_ERROR_MISALIGNED_ADDRESS",
+        "CUDA_ERROR_ILLEGAL_INSTRUCTION",
+        "CUDA_ERROR_INVALID_PC",
+        "CUDA_ERROR_HARDWARE_STACK_ERROR",
+        "CUDA_ERROR_ECC_UNCORRECTABLE",
+        "CUDA_ERROR_CONTEXT_IS_DESTROYED",
+        "CUDA_ERROR_DEVICE_UNAVAILABLE",
+    ],
+};
 
 pub(super) fn sort(device: &str, error: Error) -> DeviceError {
-    let message = error.to_string();
-    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
-    let device = device.to_owned();
-    if says(&OUT_OF_MEMORY) {
-        DeviceError::OutOfMemory { device, message }
-    } else if says(&LOST) {
-        DeviceError::Fatal { device, message }
-    } else {
-        DeviceError::operation(error)
-    }
+    WORDS.sort(device, &error.to_string()).unwrap_or_else(|| DeviceError::operation(error))
 }
 
 #[cfg(test)]

@@ -14,16 +14,13 @@ pub(crate) fn step(
     variables: &BTreeMap<String, Var>,
     gradients: &GradStore,
 ) -> Result<(), BoxError> {
-    let pace = stepper.pace(global_norm(variables, gradients)?)?;
-    for (name, var) in variables {
-        let Some(gradient) = gradients.get(var) else { continue };
+    let trained = variables.iter().filter_map(|(name, variable)| {
         // With its graph, the memory would keep the activations of every step there ever was.
-        let gradient = gradient.detach();
-        let gradient = if pace.scale < 1.0 { (gradient * pace.scale)? } else { gradient };
-        rule::step(&pace, var, &gradient, stepper.memory_of(name))?;
-    }
-    stepper.stepped();
-    Ok(())
+        Some((name.as_str(), (variable, gradients.get(variable)?.detach())))
+    });
+    stepper.step(global_norm(variables, gradients)?, trained, |pace, (variable, gradient), memory| {
+        rule::step(pace, variable, &gradient, memory)
+    })
 }
 
 /// The Euclidean norm over all gradients together.

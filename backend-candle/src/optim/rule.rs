@@ -4,9 +4,10 @@ use candle_core::{Result, Tensor, Var};
 use skep_toolkit::{AdamW, Pace, Rule, Sgd};
 
 pub(super) fn step(pace: &Pace, var: &Var, gradient: &Tensor, memory: &mut [Tensor]) -> Result<()> {
+    let scaled = if pace.scale < 1.0 { &(gradient * pace.scale)? } else { gradient };
     match &pace.rule {
-        Rule::AdamW(rule) => adamw(rule, pace, var, gradient, memory),
-        Rule::Sgd(rule) => sgd(rule, pace, var, gradient, memory),
+        Rule::AdamW(rule) => adamw(rule, pace, var, scaled, memory),
+        Rule::Sgd(rule) => sgd(rule, pace, var, scaled, memory),
     }
 }
 

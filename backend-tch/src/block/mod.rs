@@ -1,4 +1,4 @@
-//! A block made of libtorch layers: what the runtime calls, around the arithmetic that an application writes.
+//! A block made of libtorch layers: the arithmetic of both passes, and where the parameters are.
 
 mod parameters;
 
@@ -6,9 +6,8 @@ use crate::device::TchDevice;
 use crate::optim::{self, Step};
 use crate::shim::{self, GradMode};
 use parameters::{Found, Parameters};
-use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, HostTensor, Schema, TensorOps};
-use skep_toolkit::{BlockError, Optimizer, Stepper, check_gradients, state};
-use std::path::PathBuf;
+use skep_runtime_core::{BoxError, HostTensor, TensorOps};
+use skep_toolkit::{Build, Library, Source, Stepper, check_gradients};
 use tch::{TchError, Tensor};
 
 pub use parameters::VarBuilder;
@@ -48,13 +47,7 @@ where
     }
 }
 
-type Build = dyn Fn(&VarBuilder<'_>) -> Result<Box<dyn Layers>, BoxError> + Send;
-
 /// One block on a [`TchDevice`].
-///
-/// The layers ask for their parameters by name when the block is loaded onto the device. A parameter comes
-/// from the weights file where one is given; otherwise it is drawn as the layer asks, from numbers that
-/// depend on the seed and the parameter's name only.
 ///
 /// ```
 /// use skep_backend_tch::layers;
@@ -77,176 +70,106 @@ type Build = dyn Fn(&VarBuilder<'_>) -> Result<Box<dyn Layers>, BoxError> + Send
 /// assert_eq!(gradients[0].size(), [3, 8]);
 /// # Ok::<(), skep_backend_tch::runtime::BoxError>(())
 /// ```
-pub struct TchBlock {
-    info: BlockInfo,
-    build: Box<Build>,
-    seed: u64,
-    weights: Option<PathBuf>,
-    optimizer: Option<Optimizer>,
-    loaded: Option<Loaded>,
-}
+pub type TchBlock = skep_toolkit::Block<Tch>;
 
-struct Loaded {
+/// libtorch at work on one block.
+pub struct Tch {
     device: TchDevice,
     tensors: Found,
     layers: Box<dyn Layers>,
-    /// None where the block is not trained.
-    stepper: Option<Stepper<Tensor>>,
 }
 
-impl TchBlock {
-    /// Makes a block of the layers that `build` makes when the block is loaded.
-    pub fn new<B>(name: impl Into<String>, inputs: Schema, build: B) -> Self
-    where
-        B: Fn(&VarBuilder<'_>) -> Result<Box<dyn Layers>, BoxError> + Send + 'static,
-    {
-        Self {
-            info: BlockInfo { name: name.into(), inputs, outputs: None, backward: true },
-            build: Box::new(build),
-            seed: 0,
-            weights: None,
-            optimizer: None,
-            loaded: None,
+impl Library for Tch {
+    type Device = TchDevice;
+    type Builder<'a> = VarBuilder<'a>;
+    type Layers = dyn Layers;
+    type Error = BoxError;
+
+    fn load(device: &TchDevice, source: Source, _: bool, build: &Build<Self>) -> Result<Self, BoxError> {
+        let parameters = Parameters::new(device, source);
+        let layers = build(&parameters.builder())?;
+        Ok(Self { device: device.clone(), tensors: parameters.into_found(), layers })
+    }
+
+    fn place(device: &TchDevice, value: &HostTensor) -> Result<Tensor, BoxError> {
+        Ok(device.from_host(value)?.f_to(device.place())?)
+    }
+
+    fn variables(&self) -> impl Iterator<Item = (&String, &Tensor)> {
+        self.tensors.variables.iter()
+    }
+
+    fn buffers(&self) -> impl Iterator<Item = (&String, &Tensor)> {
+        self.tensors.buffers.iter()
+    }
+
+    fn set(&mut self, name: &str, value: Tensor) -> Result<(), BoxError> {
+        let _no_grad = GradMode::set(false);
+        let Found { variables, buffers } = &mut self.tensors;
+        if let Some(tensor) = variables.get_mut(name).or_else(|| buffers.get_mut(name)) {
+            tensor.f_copy_(&value)?;
         }
-    }
-
-    /// Says what comes out, so that the runtime need not find out by a dummy run.
-    pub fn with_outputs(mut self, outputs: Schema) -> Self {
-        self.info.outputs = Some(outputs);
-        self
-    }
-
-    /// Where the first parameters are drawn from. 0 unless set.
-    pub fn with_seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
-        self
-    }
-
-    /// Takes all parameters from a safetensors file. A parameter that the file lacks, or has in another
-    /// shape, is an error when the block is loaded.
-    pub fn with_weights(mut self, file: impl Into<PathBuf>) -> Self {
-        self.weights = Some(file.into());
-        self
-    }
-
-    /// Has each backward pass end with a step of this optimizer. Without one, gradients reach the inputs
-    /// and the parameters stay as they are.
-    pub fn with_optimizer(mut self, optimizer: Optimizer) -> Self {
-        self.optimizer = Some(optimizer);
-        self
-    }
-
-    /// Makes the block refuse to be called backward.
-    pub fn inference_only(mut self) -> Self {
-        self.info.backward = false;
-        self
-    }
-
-    fn loaded(&self) -> Result<&Loaded, BlockError> {
-        self.loaded.as_ref().ok_or(BlockError::NotLoaded)
-    }
-}
-
-impl Backend<TchDevice> for TchBlock {
-    fn info(&self) -> BlockInfo {
-        self.info.clone()
-    }
-
-    fn load(&mut self, device: &TchDevice) -> Result<(), BoxError> {
-        let parameters = Parameters::new(device, self.seed, self.weights.as_deref())?;
-        let layers = (self.build)(&parameters.builder()).map_err(|e| sorted(device, e))?;
-        let tensors = parameters.into_found();
-        let zeros = |variable: &Tensor| variable.f_detach()?.f_zeros_like();
-        let begin = |optimizer| Stepper::new(optimizer, &tensors.variables, zeros);
-        let stepper = self.optimizer.map(begin).transpose().map_err(|e| device.failure(e))?;
-        self.loaded = Some(Loaded { device: device.clone(), tensors, layers, stepper });
         Ok(())
     }
 
-    fn forward(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, BoxError> {
-        let Loaded { device, layers, .. } = self.loaded()?;
+    fn forward(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, BoxError> {
         // Not libtorch's inference mode: its tensors go to callers, and may come back in a training pass,
         // which would refuse them.
         let _no_grad = GradMode::set(false);
-        let outputs = layers.training(false).and_then(|()| layers.forward(inputs));
-        Ok(outputs.map_err(|e| device.failure(e))?)
+        self.layers.training(false)?;
+        Ok(self.layers.forward(inputs)?)
     }
 
-    fn backward(&mut self, inputs: &[Tensor], gradients: &[Tensor]) -> Result<Vec<Tensor>, BoxError> {
-        let loaded = self.loaded.as_mut().ok_or(BlockError::NotLoaded)?;
-        if !self.info.backward {
-            return Err(BlockError::InferenceOnly.into());
+    fn backward(
+        &mut self,
+        inputs: &[Tensor],
+        gradients: &[Tensor],
+        stepper: Option<&mut Stepper<Tensor>>,
+    ) -> Result<Vec<Tensor>, BoxError> {
+        let _grad = GradMode::set(true);
+        let leaves = inputs.iter().map(|input| leaf(&self.device, input)).collect::<Result<Vec<_>, _>>()?;
+        self.layers.training(true)?;
+        let outputs = self.layers.forward(&leaves)?;
+        check_gradients(&self.device, &outputs, gradients)?;
+
+        let pairs = outputs.iter().zip(gradients).filter(|(output, _)| output.requires_grad());
+        let (outputs, gradients): (Vec<&Tensor>, Vec<&Tensor>) = pairs.unzip();
+        // Without an optimizer, nobody asks for the parameters' gradients.
+        let variables = self.tensors.variables.values().filter(|v| stepper.is_some() && v.requires_grad());
+        let wanted: Vec<&Tensor> =
+            leaves.iter().filter(|leaf| leaf.requires_grad()).chain(variables).collect();
+        let flows = !outputs.is_empty();
+        let mut found = if flows {
+            shim::gradients(&outputs, &gradients, &wanted)?
+        } else {
+            wanted.iter().map(|_| None).collect()
         }
-        step(loaded, inputs, gradients).map_err(|error| sorted(&loaded.device, error))
-    }
+        .into_iter();
 
-    fn state(&self) -> Result<BlockState, BoxError> {
-        let loaded = self.loaded()?;
-        state::save(&loaded.device, loaded.tensors.iter(), loaded.stepper.as_ref())
-    }
-
-    fn restore(&mut self, state: &BlockState) -> Result<Vec<String>, BoxError> {
-        let Loaded { device, tensors, stepper, .. } = self.loaded.as_mut().ok_or(BlockError::NotLoaded)?;
-        let place = |saved: &HostTensor| {
-            Ok(device.from_host(saved)?.f_to(device.place()).map_err(|e| device.failure(e))?)
-        };
-        let mut saved = state::read(device, tensors.iter(), stepper.as_ref(), state, place)?;
         let _no_grad = GradMode::set(false);
-        for (name, tensor) in tensors.iter_mut() {
-            if let Some(saved) = saved.parameters.remove(name) {
-                tensor.f_copy_(&saved).map_err(|e| device.failure(e))?;
+        let mut of_inputs = Vec::with_capacity(leaves.len());
+        for leaf in &leaves {
+            let gradient = if leaf.requires_grad() { found.next().flatten() } else { None };
+            of_inputs.push(gradient.map_or_else(|| leaf.f_zeros_like(), Ok)?);
+        }
+        if let Some(stepper) = stepper {
+            let trained = self.tensors.variables.iter_mut().filter(|(_, v)| v.requires_grad());
+            let steps = trained.zip(found).filter_map(|((name, variable), gradient)| {
+                Some(Step { name, variable, gradient: gradient? })
+            });
+            if flows {
+                optim::step(stepper, steps.collect())?;
             }
         }
-        Ok(saved.resume(stepper.as_mut()))
+        Ok(of_inputs)
     }
-}
 
-/// libtorch's errors as the device sorts them; others as they are.
-fn sorted(device: &TchDevice, error: BoxError) -> BoxError {
-    match error.downcast::<TchError>() {
-        Ok(error) => device.failure(*error).into(),
-        Err(other) => other,
-    }
-}
-
-/// Runs the layers again, now with a graph, and goes back through it.
-fn step(loaded: &mut Loaded, inputs: &[Tensor], gradients: &[Tensor]) -> Result<Vec<Tensor>, BoxError> {
-    let Loaded { device, tensors, layers, stepper } = loaded;
-    let _grad = GradMode::set(true);
-    let leaves = inputs.iter().map(|input| leaf(device, input)).collect::<Result<Vec<_>, _>>()?;
-    layers.training(true)?;
-    let outputs = layers.forward(&leaves)?;
-    check_gradients(device, &outputs, gradients)?;
-
-    let pairs = outputs.iter().zip(gradients).filter(|(output, _)| output.requires_grad());
-    let (outputs, gradients): (Vec<&Tensor>, Vec<&Tensor>) = pairs.unzip();
-    // Without an optimizer, nobody asks for the parameters' gradients.
-    let variables = tensors.variables.values().filter(|v| stepper.is_some() && v.requires_grad());
-    let wanted: Vec<&Tensor> = leaves.iter().filter(|leaf| leaf.requires_grad()).chain(variables).collect();
-    let flows = !outputs.is_empty();
-    let mut found = if flows {
-        shim::gradients(&outputs, &gradients, &wanted)?
-    } else {
-        wanted.iter().map(|_| None).collect()
-    }
-    .into_iter();
-
-    let _no_grad = GradMode::set(false);
-    let mut of_inputs = Vec::with_capacity(leaves.len());
-    for leaf in &leaves {
-        let gradient = if leaf.requires_grad() { found.next().flatten() } else { None };
-        of_inputs.push(gradient.map_or_else(|| leaf.f_zeros_like(), Ok)?);
-    }
-    if let Some(stepper) = stepper {
-        let trained = tensors.variables.iter_mut().filter(|(_, v)| v.requires_grad());
-        let steps = trained
-            .zip(found)
-            .filter_map(|((name, variable), gradient)| Some(Step { name, variable, gradient: gradient? }));
-        if flows {
-            optim::step(stepper, steps.collect())?;
+    fn sorted(device: &TchDevice, error: BoxError) -> BoxError {
+        match error.downcast::<TchError>() {
+            Ok(error) => device.failure(*error).into(),
+            Err(other) => other,
         }
     }
-    Ok(of_inputs)
 }
 
 /// An input that gradients flow to, where its element type lets them.

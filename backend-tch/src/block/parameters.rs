@@ -1,11 +1,10 @@
 //! The parameters of one block while it is loaded: made when layers first ask for them by name.
 
 use crate::device::TchDevice;
-use skep_runtime_core::{BoxError, DType, HostTensor, TensorOps};
-use skep_toolkit::{Init, ParameterError, Weights, WeightsError};
+use skep_runtime_core::{BoxError, TensorOps};
+use skep_toolkit::{Init, Source, check_dims};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::Path;
 use tch::{Kind, Tensor};
 
 /// What layers ask for their parameters, by name. Names of nested layers are joined with dots.
@@ -37,8 +36,7 @@ impl VarBuilder<'_> {
     /// Whether the weights file, or a layer before, has a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
         let name = self.full(name);
-        let in_file = self.parameters.file.as_ref().is_some_and(|file| file.contains(&name));
-        in_file || self.parameters.found.borrow().variables.contains_key(&name)
+        self.parameters.source.contains(&name) || self.parameters.found.borrow().variables.contains_key(&name)
     }
 
     /// Where the block is loaded.
@@ -63,29 +61,16 @@ pub(super) struct Found {
     pub(super) buffers: BTreeMap<String, Tensor>,
 }
 
-impl Found {
-    /// What is saved.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Tensor)> {
-        self.variables.iter().chain(&self.buffers)
-    }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&String, &mut Tensor)> {
-        self.variables.iter_mut().chain(&mut self.buffers)
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Parameters {
     device: TchDevice,
-    seed: u64,
-    file: Option<Weights>,
+    source: Source,
     found: RefCell<Found>,
 }
 
 impl Parameters {
-    pub(super) fn new(device: &TchDevice, seed: u64, file: Option<&Path>) -> Result<Self, WeightsError> {
-        let file = file.map(Weights::read).transpose()?;
-        Ok(Self { device: device.clone(), seed, file, found: RefCell::default() })
+    pub(super) fn new(device: &TchDevice, source: Source) -> Self {
+        Self { device: device.clone(), source, found: RefCell::default() }
     }
 
     pub(super) fn builder(&self) -> VarBuilder<'_> {
@@ -102,28 +87,11 @@ impl Parameters {
             check_dims(&name, dims, &self.device.describe(known)?.dims)?;
             return Ok(known.shallow_clone());
         }
-        let value = self.first_value(&name, dims, init)?;
+        let admit = |bytes| self.device.admit(bytes);
+        let value = self.source.value(&name, Some(dims), init, admit)?;
         let placed = self.device.from_host(&value)?.f_to(self.device.place())?;
         let variable = placed.f_to_kind(Kind::Float)?.f_set_requires_grad(true)?;
         self.found.borrow_mut().variables.insert(name, variable.shallow_clone());
         Ok(variable)
     }
-
-    fn first_value(&self, name: &str, dims: &[usize], init: Init) -> Result<HostTensor, BoxError> {
-        let Some(file) = &self.file else {
-            self.device.admit(DType::F32, dims)?;
-            let values = init.values(self.seed, name, dims.iter().product());
-            return Ok(HostTensor::from_f32(dims, &values)?);
-        };
-        let value = file.get(name)?;
-        check_dims(name, dims, value.dims())?;
-        Ok(value.clone())
-    }
-}
-
-fn check_dims(name: &str, expected: &[usize], got: &[usize]) -> Result<(), ParameterError> {
-    if expected == got {
-        return Ok(());
-    }
-    Err(ParameterError::WrongDims { name: name.to_owned(), expected: expected.to_vec(), got: got.to_vec() })
 }

@@ -1,4 +1,4 @@
-//! Blocks that come with Skep. Each is a plain type with its sizes, made into a block by its method `block`.
+//! Blocks by name, as libtorch computes them. The `toolkit` says what those are that every backend has.
 
 #[cfg(feature = "bert")]
 mod bert;
@@ -10,14 +10,12 @@ mod transformer;
 
 use tch::{TchError, Tensor};
 
+pub use skep_toolkit::blocks::{
+    Activation, DetDropout, Ffn, Nop, NopDelay, Signature, Spec, Transformer, UnknownActivation,
+};
 #[cfg(feature = "bert")]
-pub use bert::Bert;
-pub use det_dropout::DetDropout;
-pub use ffn::Ffn;
-pub use nop::{Nop, NopDelay};
-pub use skep_toolkit::{Activation, UnknownActivation};
+pub use skep_toolkit::blocks::{Bert, BertSizes};
 pub use torch_script::{ScriptError, TorchScript};
-pub use transformer::Transformer;
 
 /// What comes out between two linear layers.
 fn activate(activation: Activation, x: &Tensor) -> Result<Tensor, TchError> {

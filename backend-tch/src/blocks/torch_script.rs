@@ -1,9 +1,10 @@
 //! Blocks that others have made: `TorchScript` files, as `torch.jit.save` writes them.
 
-use crate::block::{Layers, TchBlock, VarBuilder};
+use crate::block::{Layers, Tch, VarBuilder};
 use crate::shim::{self, Script};
-use skep_runtime_core::{BoxError, DType, Dim, Schema, TensorSpec};
-use skep_toolkit::{Config, ConfigError, schema};
+use skep_runtime_core::{BoxError, Dim, Schema, TensorSpec};
+use skep_toolkit::blocks::{Signature, Spec, schema};
+use skep_toolkit::{Computes, Config, ConfigError, dtype_named};
 use std::cell::Cell;
 use std::fs::File;
 use std::io;
@@ -16,7 +17,7 @@ use tch::{TchError, Tensor};
 /// Its parameters and buffers keep their names. A parameter that needs a gradient in the file is trained where
 /// the block has an optimizer; the module is in its training mode during backward passes and in its evaluation
 /// mode else. What comes out is found by the runtime in one dummy run, unless
-/// [`with_outputs`](TchBlock::with_outputs) says it.
+/// [`with_outputs`](skep_toolkit::Block::with_outputs) says it.
 ///
 /// ```
 /// use skep_backend_tch::blocks::TorchScript;
@@ -29,7 +30,7 @@ use tch::{TchError, Tensor};
 /// TorchScript::save(&file, source, &[("scale", scale, true)])?;
 ///
 /// let inputs = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[3])])?;
-/// let mut block = TorchScript { file, inputs }.block("scale");
+/// let mut block = TchBlock::of("scale", TorchScript { file, inputs })?;
 /// block.load(&TchDevice::cpu())?;
 /// let y = block.forward(&[Tensor::from_slice(&[1.0_f32, 2.0, 3.0]).f_reshape([1, 3])?])?;
 /// assert_eq!(y[0], Tensor::from_slice(&[2.0_f32, 4.0, 6.0]).f_reshape([1, 3])?);
@@ -66,14 +67,25 @@ pub enum ScriptError {
 }
 
 impl TorchScript {
-    /// Reads `file` and `inputs`: the tensors that `forward` takes, in order and with spaces between them, each
-    /// as `name:dtype[dims of a row]`, with `x` between the dims. `..128` is a dim that differs from task to
-    /// task, up to 128: `ids:i64[..128] weights:f32[3x4] label:u8[]`.
+    /// Writes a `TorchScript` file, without Python: `source` holds the method `forward` (and others that it
+    /// calls) in `TorchScript`'s language; `values` are what it finds under `self`, each with whether it is
+    /// trained. Types other than `Tensor` need annotations.
     ///
     /// # Errors
     ///
-    /// When a setting is missing, unknown or of another form.
-    pub fn from_config(config: &Config) -> Result<Self, ConfigError> {
+    /// When the source is wrong or the file cannot be written; libtorch's message names the line.
+    pub fn save(file: &Path, source: &str, values: &[(&str, Tensor, bool)]) -> Result<(), TchError> {
+        shim::save_script(source, values, file)
+    }
+}
+
+impl Spec for TorchScript {
+    const KIND: &'static str = "torch_script";
+
+    /// Reads `file` and `inputs`: the tensors that `forward` takes, in order and with spaces between them, each
+    /// as `name:dtype[dims of a row]`, with `x` between the dims. `..128` is a dim that differs from task to
+    /// task, up to 128: `ids:i64[..128] weights:f32[3x4] label:u8[]`.
+    fn from_config(config: &Config) -> Result<Self, ConfigError> {
         config.only(&["file", "inputs"])?;
         let text: String = config.required("inputs")?;
         let invalid = |got: &str| {
@@ -87,21 +99,15 @@ impl TorchScript {
         Ok(Self { file: config.required::<String>("file")?.into(), inputs: schema(specs)? })
     }
 
-    /// The block of this name. The file is read when the block is loaded.
-    pub fn block(self, name: impl Into<String>) -> TchBlock {
-        let file = self.file;
-        TchBlock::new(name, self.inputs, move |vb| Ok(Box::new(Module::load(&file, vb)?)))
+    /// Says what goes in. The file is read when the block is loaded.
+    fn signature(&self) -> Result<Signature, ConfigError> {
+        Ok(Signature { inputs: self.inputs.clone(), outputs: None, weights: None, backward: true })
     }
+}
 
-    /// Writes a `TorchScript` file, without Python: `source` holds the method `forward` (and others that it
-    /// calls) in `TorchScript`'s language; `values` are what it finds under `self`, each with whether it is
-    /// trained. Types other than `Tensor` need annotations.
-    ///
-    /// # Errors
-    ///
-    /// When the source is wrong or the file cannot be written; libtorch's message names the line.
-    pub fn save(file: &Path, source: &str, values: &[(&str, Tensor, bool)]) -> Result<(), TchError> {
-        shim::save_script(source, values, file)
+impl Computes<TorchScript> for Tch {
+    fn layers(spec: &TorchScript, vb: &VarBuilder<'_>) -> Result<Box<dyn Layers>, BoxError> {
+        Ok(Box::new(Module::load(&spec.file, vb)?))
     }
 }
 
@@ -109,7 +115,7 @@ impl TorchScript {
 fn spec(text: &str) -> Option<TensorSpec> {
     let (name, rest) = text.split_once(':')?;
     let (dtype, dims) = rest.strip_suffix(']')?.split_once('[')?;
-    let dtype = DTYPES.into_iter().find(|known| known.to_string() == dtype)?;
+    let dtype = dtype_named(dtype)?;
     let dim = |text: &str| {
         Some(match text.strip_prefix("..") {
             Some(max) => Dim::Free { max: max.parse().ok()? },
@@ -120,20 +126,6 @@ fn spec(text: &str) -> Option<TensorSpec> {
     let named = !name.is_empty();
     named.then(|| TensorSpec::new(name, dtype, [vec![Dim::Batch], row].concat()))
 }
-
-const DTYPES: [DType; 11] = [
-    DType::Bool,
-    DType::U8,
-    DType::I8,
-    DType::I16,
-    DType::I32,
-    DType::U32,
-    DType::I64,
-    DType::F16,
-    DType::BF16,
-    DType::F32,
-    DType::F64,
-];
 
 struct Module {
     script: Script,

@@ -2,33 +2,25 @@
 
 use crate::shim;
 use skep_runtime_core::{BoxError, DType, HostTensor};
+use skep_toolkit::{DTypes, UnknownDType};
 use std::ffi::c_int;
 use tch::{TchError, Tensor};
 
 /// Both sides' names of the element types that both have, libtorch's as `c10::ScalarType`. tch has no name for
 /// 32-bit unsigned integers.
-const DTYPES: [(DType, c_int); 11] = [
+const DTYPES: DTypes<c_int> = DTypes::new(&[
+    (DType::Bool, 11),
     (DType::U8, 0),
     (DType::I8, 1),
     (DType::I16, 2),
     (DType::I32, 3),
+    (DType::U32, 28),
     (DType::I64, 4),
     (DType::F16, 5),
+    (DType::BF16, 15),
     (DType::F32, 6),
     (DType::F64, 7),
-    (DType::Bool, 11),
-    (DType::BF16, 15),
-    (DType::U32, 28),
-];
-
-/// An element type that one side has and the other has not.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "dtype {got} is not supported, expected one of bool, u8, i8, i16, i32, u32, i64, f16, bf16, f32, f64"
-)]
-pub(crate) struct UnknownDType {
-    got: String,
-}
+]);
 
 /// Elements that are no integers.
 #[derive(Debug, thiserror::Error)]
@@ -38,13 +30,7 @@ struct NotIntegers {
 }
 
 pub(crate) fn dtype_of(scalar_type: c_int) -> Result<DType, UnknownDType> {
-    let known = DTYPES.iter().find(|(_, code)| *code == scalar_type);
-    known.map(|(dtype, _)| *dtype).ok_or_else(|| UnknownDType { got: format!("{scalar_type} of libtorch") })
-}
-
-fn scalar_type(dtype: DType) -> Result<c_int, UnknownDType> {
-    let known = DTYPES.iter().find(|(known, _)| *known == dtype);
-    known.map(|(_, code)| *code).ok_or_else(|| UnknownDType { got: dtype.to_string() })
+    DTYPES.ours(scalar_type, || format!("{scalar_type} of libtorch"))
 }
 
 /// Bytes of the elements, `usize::MAX` where that overflows.
@@ -63,7 +49,7 @@ pub(crate) fn torch_dims(dims: &[usize]) -> Result<Vec<i64>, TchError> {
 
 /// Makes a tensor on the host of plain bytes.
 pub(crate) fn from_host(tensor: &HostTensor) -> Result<Tensor, BoxError> {
-    Ok(shim::from_bytes(tensor.bytes(), &torch_dims(tensor.dims())?, scalar_type(tensor.dtype())?)?)
+    Ok(shim::from_bytes(tensor.bytes(), &torch_dims(tensor.dims())?, DTYPES.theirs(tensor.dtype())?)?)
 }
 
 /// The first element of a tensor of integers on the host that is not in `0..below`.

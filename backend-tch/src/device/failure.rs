@@ -4,6 +4,7 @@
 //! errors after which the context, and every tensor in it, is lost.
 
 use skep_runtime_core::DeviceError;
+use skep_toolkit::FailureWords;
 use tch::TchError;
 
 /// A device that is not there.
@@ -19,23 +20,23 @@ pub(super) struct Unavailable {
 #[error("{0}")]
 struct Torch(String);
 
-const OUT_OF_MEMORY: [&str; 5] =
-    ["out of memory", "can't allocate memory", "bad_alloc", "OUT_OF_MEMORY", "ALLOC_FAILED"];
-
-/// CUDA's errors that stick to the context: every later call gives them again.
-const LOST: [&str; 11] = [
-    "illegal memory access",
-    "device-side assert",
-    "unspecified launch failure",
-    "launch timed out",
-    "misaligned address",
-    "illegal instruction",
-    "invalid program counter",
-    "hardware stack error",
-    "uncorrectable ECC error",
-    "context is destroyed",
-    "busy or unavailable",
-];
+const WORDS: FailureWords = FailureWords {
+    out_of_memory: &["out of memory", "can't allocate memory", "bad_alloc", "OUT_OF_MEMORY", "ALLOC_FAILED"],
+    // CUDA's errors that stick to the context: every later call gives them again.
+    lost: &[
+        "illegal memory access",
+        "device-side assert",
+        "unspecified launch failure",
+        "launch timed out",
+        "misaligned address",
+        "illegal instruction",
+        "invalid program counter",
+        "hardware stack error",
+        "uncorrectable ECC error",
+        "context is destroyed",
+        "busy or unavailable",
+    ],
+};
 
 pub(super) fn too_large(device: String, bytes: usize, limit: usize) -> DeviceError {
     let message = format!("a tensor of {bytes} bytes is too large for the host, expected at most {limit}");
@@ -44,16 +45,9 @@ pub(super) fn too_large(device: String, bytes: usize, limit: usize) -> DeviceErr
 
 pub(super) fn sort(device: &str, error: TchError) -> DeviceError {
     let TchError::Torch(text) = &error else { return DeviceError::operation(error) };
-    let message = without_stack(text).to_owned();
-    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
-    let device = device.to_owned();
-    if says(&OUT_OF_MEMORY) {
-        DeviceError::OutOfMemory { device, message }
-    } else if says(&LOST) {
-        DeviceError::Fatal { device, message }
-    } else {
-        DeviceError::operation(Torch(message))
-    }
+    let message = without_stack(text);
+    let sorted = WORDS.sort(device, message);
+    sorted.unwrap_or_else(|| DeviceError::operation(Torch(message.to_owned())))
 }
 
 fn without_stack(text: &str) -> &str {

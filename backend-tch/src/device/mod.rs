@@ -6,9 +6,7 @@ mod threads;
 
 use crate::shim::{self, JoinError};
 use failure::Unavailable;
-use skep_runtime_core::{
-    BoxError, DType, Device, DeviceError, HostTensor, MemoryInfo, TensorInfo, TensorOps,
-};
+use skep_runtime_core::{BoxError, Device, DeviceError, HostTensor, MemoryInfo, TensorInfo, TensorOps};
 use skep_toolkit::memory;
 use tch::{Device as TorchDevice, TchError, Tensor};
 
@@ -141,8 +139,8 @@ impl TchDevice {
     }
 
     /// Refuses a tensor on the host that is larger than [`max_bytes`](Self::max_bytes).
-    pub(crate) fn admit(&self, dtype: DType, dims: &[usize]) -> Result<(), DeviceError> {
-        let (bytes, limit) = (bytes::count(dtype, dims), self.max_bytes());
+    pub(crate) fn admit(&self, bytes: usize) -> Result<(), DeviceError> {
+        let limit = self.max_bytes();
         if bytes <= limit { Ok(()) } else { Err(failure::too_large(self.name(), bytes, limit)) }
     }
 
@@ -203,7 +201,7 @@ impl TensorOps for TchDevice {
     }
 
     fn from_host(&self, tensor: &HostTensor) -> Result<Tensor, DeviceError> {
-        self.admit(tensor.dtype(), tensor.dims())?;
+        self.admit(tensor.bytes().len())?;
         bytes::from_host(tensor).map_err(|e| self.unbox(e))
     }
 

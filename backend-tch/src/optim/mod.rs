@@ -2,9 +2,8 @@
 
 mod rule;
 
-use crate::layers::number;
 use skep_runtime_core::BoxError;
-use skep_toolkit::{Pace, Stepper};
+use skep_toolkit::Stepper;
 use tch::{TchError, Tensor};
 
 /// One parameter and where it is to go.
@@ -16,15 +15,11 @@ pub(crate) struct Step<'a> {
 
 /// Steps the parameters that have a gradient. No graph may be recorded while it runs.
 pub(crate) fn step(stepper: &mut Stepper<Tensor>, steps: Vec<Step<'_>>) -> Result<(), BoxError> {
-    let pace: Pace = stepper.pace(global_norm(&steps)?)?;
-    for Step { name, variable, mut gradient } in steps {
-        if pace.scale < 1.0 {
-            gradient = gradient.f_mul(&number(pace.scale)?)?;
-        }
-        rule::step(&pace, variable, &gradient, stepper.memory_of(name))?;
-    }
-    stepper.stepped();
-    Ok(())
+    let norm = global_norm(&steps)?;
+    let trained = steps.into_iter().map(|Step { name, variable, gradient }| (name, (variable, gradient)));
+    stepper.step(norm, trained, |pace, (variable, gradient), memory| {
+        rule::step(pace, variable, gradient, memory)
+    })
 }
 
 /// The Euclidean norm over all gradients together.

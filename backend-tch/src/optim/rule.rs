@@ -7,12 +7,15 @@ use tch::{TchError, Tensor};
 pub(super) fn step(
     pace: &Pace,
     variable: &mut Tensor,
-    gradient: &Tensor,
+    mut gradient: Tensor,
     memory: &mut [Tensor],
 ) -> Result<(), TchError> {
+    if pace.scale < 1.0 {
+        gradient = gradient.f_mul(&number(pace.scale)?)?;
+    }
     match &pace.rule {
-        Rule::AdamW(rule) => adamw(rule, pace, variable, gradient, memory),
-        Rule::Sgd(rule) => sgd(rule, pace, variable, gradient, memory),
+        Rule::AdamW(rule) => adamw(rule, pace, variable, &gradient, memory),
+        Rule::Sgd(rule) => sgd(rule, pace, variable, &gradient, memory),
     }
 }
 

@@ -13,7 +13,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 
 fn ffn() -> TchBlock {
     let ffn = Ffn { input: 6, hidden: 12, output: 4, activation: Activation::Gelu };
-    ffn.block("ffn").unwrap().with_seed(3)
+    TchBlock::of("ffn", ffn).unwrap().with_seed(3)
 }
 
 #[test]
@@ -75,7 +75,9 @@ def forward(self, x):
     TorchScript::save(&file, source, &[]).unwrap();
     let inputs = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[1])]).unwrap();
     let mut builder = RuntimeBuilder::new(TchDevice::cpu());
-    let served = builder.serve(TorchScript { file, inputs }.block("picky"), ServeOptions::default()).unwrap();
+    let served = builder
+        .serve(TchBlock::of("picky", TorchScript { file, inputs }).unwrap(), ServeOptions::default())
+        .unwrap();
     let runtime = builder.start().unwrap();
     let ask = |value: f32| served.forward.submit(vec![tensor(&[1, 1], &[value])]).unwrap().wait();
     assert_eq!(values(&ask(2.0).unwrap()[0]), [2.0]);

@@ -1,7 +1,7 @@
 //! `TorchScript` files, made here, as blocks.
 
 use crate::{assert_close, dims, loaded, noise, tensor, values};
-use skep_backend_tch::blocks::{ScriptError, TorchScript};
+use skep_backend_tch::blocks::{ScriptError, Spec, TorchScript};
 use skep_backend_tch::prelude::*;
 use skep_backend_tch::runtime::RuntimeBuilder;
 use std::fs;
@@ -25,7 +25,7 @@ fn write(folder: &Path, source: &str, values: &[(&str, Tensor, bool)]) -> PathBu
 
 fn linear(folder: &Path) -> TchBlock {
     let values = [("weight", noise(&[2, 3], 1), true), ("bias", noise(&[2], 2), true)];
-    TorchScript { file: write(folder, LINEAR, &values), inputs: rows(&[3]) }.block("linear")
+    TchBlock::of("linear", TorchScript { file: write(folder, LINEAR, &values), inputs: rows(&[3]) }).unwrap()
 }
 
 /// `x w^T + b`, written out.
@@ -76,7 +76,7 @@ fn what_is_not_a_parameter_is_kept_and_saved_but_not_trained() {
     let source = "def forward(self, x):\n    return x * self.scale + self.offset\n";
     let scale = || tensor(&[2], &[2.0, 3.0]);
     let file = write(folder.path(), source, &[("scale", scale(), false), ("offset", scale(), true)]);
-    let block = TorchScript { file, inputs: rows(&[2]) }.block("scale");
+    let block = TchBlock::of("scale", TorchScript { file, inputs: rows(&[2]) }).unwrap();
     let mut block = loaded(block.with_optimizer(Optimizer::sgd(Sgd::default())));
     let gradient = block.backward(&[noise(&[1, 2], 1)], &[tensor(&[1, 2], &[1.0, 1.0])]).unwrap();
     assert_eq!(values(&gradient[0]), [2.0, 3.0]);
@@ -95,7 +95,7 @@ def forward(self, x):
     return x * 2.0
 ";
     let file = write(folder.path(), source, &[]);
-    let mut block = loaded(TorchScript { file, inputs: rows(&[1]) }.block("mode"));
+    let mut block = loaded(TchBlock::of("mode", TorchScript { file, inputs: rows(&[1]) }).unwrap());
     let one = tensor(&[1, 1], &[1.0]);
     for _ in 0..2 {
         assert_eq!(values(&block.forward(from_ref(&one)).unwrap()[0]), [2.0]);
@@ -110,12 +110,12 @@ fn several_outputs_come_as_a_tuple_or_a_list() {
     let list = "def forward(self, x):\n    return [x, x.sum(1)]\n";
     for source in [tuple, list] {
         let file = write(folder.path(), source, &[]);
-        let mut block = loaded(TorchScript { file, inputs: rows(&[2]) }.block("two"));
+        let mut block = loaded(TchBlock::of("two", TorchScript { file, inputs: rows(&[2]) }).unwrap());
         let outputs = block.forward(&[tensor(&[1, 2], &[1.0, 2.0])]).unwrap();
         assert_eq!((values(&outputs[0]), values(&outputs[1])), (vec![1.0, 2.0], vec![3.0]));
     }
     let file = write(folder.path(), "def forward(self, x):\n    return 1\n", &[]);
-    let mut block = loaded(TorchScript { file, inputs: rows(&[2]) }.block("number"));
+    let mut block = loaded(TchBlock::of("number", TorchScript { file, inputs: rows(&[2]) }).unwrap());
     let error = block.forward(&[noise(&[1, 2], 1)]).unwrap_err().to_string();
     assert_eq!(error, "forward gave Int, expected Tensor or a tuple of Tensor");
 }
@@ -141,7 +141,7 @@ def forward(self, x):
     return x
 ";
     let file = write(folder.path(), source, &[]);
-    let mut block = loaded(TorchScript { file, inputs: rows(&[1]) }.block("picky"));
+    let mut block = loaded(TchBlock::of("picky", TorchScript { file, inputs: rows(&[1]) }).unwrap());
     let error = block.forward(&[tensor(&[1, 1], &[-1.0])]).unwrap_err().to_string();
     assert!(error.contains("no negative numbers"), "{error}");
     assert_eq!(values(&block.forward(&[tensor(&[1, 1], &[1.0])]).unwrap()[0]), [1.0]);
@@ -149,7 +149,8 @@ def forward(self, x):
 
 #[track_caller]
 fn load_error(file: &Path) -> String {
-    let mut block = TorchScript { file: file.to_owned(), inputs: rows(&[3]) }.block("broken");
+    let mut block =
+        TchBlock::of("broken", TorchScript { file: file.to_owned(), inputs: rows(&[3]) }).unwrap();
     let error = block.load(&TchDevice::cpu()).unwrap_err();
     assert!(error.downcast_ref::<ScriptError>().is_some(), "{error}");
     error.to_string()

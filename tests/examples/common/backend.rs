@@ -17,6 +17,12 @@ pub(crate) type DemoDevice = skep::CandleDevice;
 #[cfg(feature = "tch")]
 pub(crate) type DemoDevice = skep::TchDevice;
 
+/// The blocks that run there.
+#[cfg(not(feature = "tch"))]
+pub(crate) type DemoBlock = skep::CandleBlock;
+#[cfg(feature = "tch")]
+pub(crate) type DemoBlock = skep::TchBlock;
+
 /// What the backend is called.
 #[cfg(not(feature = "tch"))]
 pub(crate) const BACKEND: &str = "candle";

@@ -7,7 +7,7 @@ pub(crate) mod backend;
 pub(crate) mod latency;
 pub(crate) mod progress;
 
-pub(crate) use backend::{BACKEND, DemoDevice, device, skep};
+pub(crate) use backend::{BACKEND, DemoBlock, DemoDevice, device, skep};
 pub(crate) use latency::Latencies;
 pub(crate) use progress::Progress;
 

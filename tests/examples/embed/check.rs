@@ -1,6 +1,6 @@
 //! Whether a sentence's vector is the same whatever batch it was in.
 
-use crate::common::{DemoDevice, Result, skep};
+use crate::common::{DemoBlock, DemoDevice, Result, skep};
 use crate::embedder::{Embedded, vector};
 use crate::tokens::{Tokens, inputs};
 use skep::blocks::Bert;
@@ -19,7 +19,7 @@ pub(crate) fn largest_difference(
     sentences: &[String],
     embedded: &[Embedded],
 ) -> Result<f32> {
-    let mut model = Bert { directory: directory.to_owned() }.block("alone")?;
+    let mut model = DemoBlock::of("alone", Bert::open(directory)?)?;
     model.load(device)?;
     let mut largest = 0.0_f32;
     for (sentence, embedded) in sentences.iter().zip(embedded) {

@@ -1,6 +1,6 @@
 //! The model behind a runtime, as its callers see it: a sentence in, a vector out.
 
-use crate::common::{DemoDevice, Result, skep};
+use crate::common::{DemoBlock, DemoDevice, Result, skep};
 use crate::tokens::{Tensor, Tokens, inputs};
 use skep::blocks::Bert;
 use skep::pool::{PoolOptions, Serve, ServeOptions, Served};
@@ -30,7 +30,7 @@ impl Embedder {
         bucket: usize,
         max_rows: usize,
     ) -> Result<Self> {
-        let block = Bert { directory: directory.to_owned() }.block("minilm")?;
+        let block = DemoBlock::of("minilm", Bert::open(directory)?)?;
         let options = PoolOptions { max_rows, ..PoolOptions::default() };
         let block = builder.serve(block, ServeOptions::forward(options))?;
         // The schema says how long a text may be.

@@ -1,25 +1,32 @@
 //! The cases, one topic a file, and the macros that make tests of them.
 
 pub mod accounts;
+pub mod any_bytes;
 pub mod apart;
 pub mod back_pressure;
 pub mod batching;
+pub mod bert;
+pub mod block_state;
 pub mod cancel;
 pub mod checkpoint;
 pub mod deadline;
 pub mod failing;
+pub mod gradients;
 pub mod isolation;
+pub mod kinds;
 pub mod life;
 pub mod loss;
 pub mod many_pools;
 pub mod memory;
 pub mod model;
+pub mod optimizer;
 pub mod panics;
 pub mod priority;
 pub mod shutdown;
 pub mod start;
 pub mod state;
 pub mod stress;
+pub mod tensors;
 pub mod training;
 
 /// Makes a test of each case that any backend can run, for one [`Subject`](crate::Subject).
@@ -197,6 +204,69 @@ macro_rules! training {
             a_restart_goes_on_from_the_newest_whole_file,
             a_checkpoint_that_does_not_fit_changes_nothing,
             the_checkpointer_ends_with_its_owner,
+        }
+        $crate::cases! { $subject, tensors:
+            scatter_gives_back_what_was_gathered,
+            split_and_join_are_each_others_inverse,
+            a_tensor_beyond_the_limit_is_refused_with_a_typed_error,
+            a_block_beyond_the_limit_is_not_loaded,
+            plain_bytes_survive_the_way_there_and_back,
+            the_first_index_out_of_range_is_found,
+            compute_threads_are_checked_when_the_device_thread_starts,
+            a_block_gives_the_same_with_one_compute_thread_and_with_several,
+        }
+        $crate::cases! { $subject, kinds:
+            every_kind_runs_and_gives_what_its_schema_says,
+            settings_that_do_not_fit_are_named,
+            an_unknown_kind_is_named_beside_the_known_ones,
+            a_kind_is_registered_once,
+            parameters_come_from_a_file_where_one_is_given,
+        }
+        $crate::cases! { $subject, gradients:
+            of_an_ffn,
+            of_a_transformer,
+            of_det_dropout,
+            nop_passes_inputs_and_gradients_on,
+            dropped_features_do_not_reach_the_output,
+            a_batch_gives_the_gradients_of_its_rows_alone,
+            without_an_optimizer_nothing_changes,
+            inputs_without_a_gradient_get_zeros,
+            wrong_gradients_are_refused,
+            a_gradient_that_is_not_a_number_does_not_touch_the_parameters,
+            a_block_that_is_not_loaded_says_so,
+            a_block_for_inference_refuses_a_backward_pass,
+        }
+        $crate::cases! { $subject, optimizer:
+            adamw_follows_the_published_formula,
+            sgd_follows_its_formula,
+            the_schedule_scales_each_step,
+            a_large_gradient_is_scaled_down_to_the_norm,
+            the_norm_goes_over_all_parameters,
+            training_goes_on_after_a_restart_as_if_there_had_been_none,
+        }
+        $crate::cases! { $subject, block_state:
+            the_parts_of_a_state_have_plain_names,
+            the_seed_decides_the_first_parameters,
+            inference_sees_restored_and_trained_parameters,
+            missing_parts_are_named_and_keep_their_value,
+            a_state_that_does_not_fit_replaces_nothing,
+        }
+        $crate::cases! { $subject, bert:
+            the_schema_guards_the_token_table_and_the_positions,
+            embeddings_have_length_one_and_do_not_depend_on_the_batch,
+            a_row_of_padding_only_gives_zeros,
+            the_embedding_is_the_models_own_sum,
+            weights_with_the_models_name_before_them_are_found,
+            weights_that_do_not_fit_the_sizes_are_named,
+            torn_weights_are_never_loaded,
+            a_directory_without_a_model_is_refused_when_the_block_is_made,
+        }
+        $crate::cases! { $subject, any_bytes:
+            a_block_of_any_settings_is_refused_or_loads,
+            any_text_is_refused_or_settings,
+            weights_that_were_written_over_are_refused_or_load,
+            a_model_with_any_size_is_refused_or_loads,
+            a_model_that_was_written_over_is_refused_or_loads,
         }
     };
 }

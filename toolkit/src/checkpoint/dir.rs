@@ -1,6 +1,6 @@
 //! A folder of one block's checkpoints.
 
-use super::CheckpointError;
+use super::error::CheckpointError;
 use super::file::{decode, encode};
 use skep_runtime_core::BlockState;
 use std::fs::{self, File};

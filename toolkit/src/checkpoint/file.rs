@@ -1,10 +1,10 @@
 //! The bytes of a checkpoint.
 
-use super::CheckpointError;
+use super::error::CheckpointError;
+use crate::dtype::FILES;
+use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
-use skep_runtime_core::BlockState;
-use skep_runtime_core::{DType, HostTensor};
+use skep_runtime_core::{BlockState, BoxError, HostTensor};
 use std::collections::{BTreeMap, HashMap};
 
 /// Optimizer tensors stand under this prefix; parameters under their plain names.
@@ -25,19 +25,19 @@ pub fn encode(state: &BlockState) -> Result<Vec<u8>, CheckpointError> {
         let reason = format!("parameter name `{name}` begins with the reserved `{OPTIMIZER}`");
         return Err(CheckpointError::Unsavable { reason });
     }
-    let unsavable =
-        |error: safetensors::SafeTensorError| CheckpointError::Unsavable { reason: error.to_string() };
+    let unsavable = |error: BoxError| CheckpointError::Unsavable { reason: error.to_string() };
     let parameters = state.parameters.iter().map(|(name, tensor)| (name.clone(), tensor));
     let optimizer = state.optimizer.iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor));
     let tensors = parameters.chain(optimizer).map(|(name, tensor)| {
-        Ok((name, TensorView::new(to_file(tensor.dtype()), tensor.dims().to_vec(), tensor.bytes())?))
+        let dtype = FILES.theirs(tensor.dtype())?;
+        Ok((name, TensorView::new(dtype, tensor.dims().to_vec(), tensor.bytes())?))
     });
     let tensors: Vec<_> = tensors.collect::<Result<_, _>>().map_err(unsavable)?;
     let mut metadata: HashMap<String, String> =
         state.scalars.iter().map(|(name, value)| (format!("{SCALAR}{name}"), value.clone())).collect();
     metadata.insert(FORMAT.to_owned(), VERSION.to_owned());
     metadata.insert(CHECKSUM.to_owned(), format!("{:08x}", checksum(state)));
-    safetensors::serialize(tensors, Some(metadata)).map_err(unsavable)
+    safetensors::serialize(tensors, Some(metadata)).map_err(|error| unsavable(error.into()))
 }
 
 /// Reads what [`encode`] wrote.
@@ -57,8 +57,9 @@ pub fn decode(bytes: &[u8]) -> Result<BlockState, CheckpointError> {
     }
     let mut state = BlockState::default();
     for (name, view) in file.iter() {
-        let dtype = dtype_of_file(view.dtype())
-            .ok_or_else(|| torn(format!("tensor `{name}` has the unknown dtype {:?}", view.dtype())))?;
+        let dtype = FILES
+            .ours(view.dtype(), || format!("{:?} of tensor `{name}`", view.dtype()))
+            .map_err(|error| torn(error.to_string()))?;
         let tensor = HostTensor::new(dtype, view.shape(), view.data().to_vec())
             .map_err(|error| torn(error.to_string()))?;
         match name.strip_prefix(OPTIMIZER) {
@@ -104,32 +105,11 @@ fn checksum(state: &BlockState) -> u32 {
     hasher.finalize()
 }
 
-const DTYPES: [(DType, Dtype); 11] = [
-    (DType::Bool, Dtype::BOOL),
-    (DType::U8, Dtype::U8),
-    (DType::I8, Dtype::I8),
-    (DType::I16, Dtype::I16),
-    (DType::I32, Dtype::I32),
-    (DType::U32, Dtype::U32),
-    (DType::I64, Dtype::I64),
-    (DType::F16, Dtype::F16),
-    (DType::BF16, Dtype::BF16),
-    (DType::F32, Dtype::F32),
-    (DType::F64, Dtype::F64),
-];
-
-fn to_file(dtype: DType) -> Dtype {
-    DTYPES.iter().find(|(ours, _)| *ours == dtype).map_or(Dtype::U8, |(_, theirs)| *theirs)
-}
-
-pub(crate) fn dtype_of_file(dtype: Dtype) -> Option<DType> {
-    DTYPES.iter().find(|(_, theirs)| *theirs == dtype).map(|(ours, _)| *ours)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use skep_runtime_core::DType;
 
     fn state() -> BlockState {
         let mut state = BlockState::default();
@@ -143,8 +123,8 @@ mod tests {
 
     #[test]
     fn every_dtype_comes_back() {
-        for (dtype, file) in DTYPES {
-            assert_eq!((to_file(dtype), dtype_of_file(file)), (file, Some(dtype)));
+        assert_eq!(FILES.known().count(), 11);
+        for dtype in FILES.known() {
             let mut state = BlockState::default();
             state.parameters.insert("t".into(), HostTensor::zeros(dtype, &[2, 3]).unwrap());
             assert_eq!(decode(&encode(&state).unwrap()).unwrap(), state);

@@ -1,7 +1,7 @@
 //! All blocks of a runtime at once, now and then.
 
-use super::CheckpointError;
 use super::dir::CheckpointDir;
+use super::error::CheckpointError;
 use skep_runtime_core::sync::every::Every;
 use skep_runtime_core::{Device, Handle};
 use std::path::{Path, PathBuf};

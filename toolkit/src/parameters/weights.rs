@@ -1,6 +1,6 @@
 //! Parameters from a safetensors file.
 
-use crate::checkpoint::dtype_of_file;
+use crate::dtype::FILES;
 use safetensors::SafeTensors;
 use skep_runtime_core::HostTensor;
 use std::collections::BTreeMap;
@@ -81,7 +81,8 @@ impl Weights {
         let file = SafeTensors::deserialize(&bytes)
             .map_err(|error| WeightsError::Torn { path: path.to_owned(), reason: error.to_string() })?;
         let host = |view: &safetensors::tensor::TensorView<'_>| {
-            HostTensor::new(dtype_of_file(view.dtype())?, view.shape(), view.data().to_vec()).ok()
+            HostTensor::new(FILES.ours(view.dtype(), String::new).ok()?, view.shape(), view.data().to_vec())
+                .ok()
         };
         Ok(Self { tensors: file.iter().map(|(name, view)| (name.to_owned(), host(&view))).collect() })
     }

@@ -2,12 +2,12 @@
 //! moments to themselves, so a restarted training would go on with other steps than an uninterrupted one.
 
 use super::optimizer::{Optimizer, Rule};
+use skep_runtime_core::BoxError;
 use std::collections::BTreeMap;
 
 /// An optimizer at work on the parameters of one block, whose tensors are `T`.
 ///
-/// A step begins with [`pace`](Self::pace), goes on with the arithmetic of [`Pace::rule`] for each parameter and
-/// its [`memory`](Self::memory_of), and ends with [`stepped`](Self::stepped).
+/// It knows the numbers of each [`step`](Self::step); the arithmetic of [`Pace::rule`] is the backend's.
 #[derive(Debug)]
 pub struct Stepper<T> {
     optimizer: Optimizer,
@@ -69,12 +69,31 @@ impl<T> Stepper<T> {
         self.steps
     }
 
-    /// The numbers of the next step, whose gradients have together the Euclidean norm `norm`.
+    /// Takes a step with gradients that have together the Euclidean norm `norm`. `apply` is called for each of them with
+    /// the numbers of the step and what is remembered of its parameter, in the order of [`Rule::memory_names`].
+    /// Parameters without a gradient stay as they are.
     ///
     /// # Errors
     ///
-    /// When the norm is not finite.
-    pub fn pace(&self, norm: f64) -> Result<Pace, StepError> {
+    /// Returns [`StepError::NotFinite`] if the norm is not finite, before anything is applied, and the errors of
+    /// `apply`.
+    pub fn step<'a, G, E: Into<BoxError>>(
+        &mut self,
+        norm: f64,
+        gradients: impl IntoIterator<Item = (&'a str, G)>,
+        mut apply: impl FnMut(&Pace, G, &mut [T]) -> Result<(), E>,
+    ) -> Result<(), BoxError> {
+        let pace = self.pace(norm)?;
+        for (parameter, gradient) in gradients {
+            let memory = self.memory.get_mut(parameter).map_or(&mut [][..], Vec::as_mut_slice);
+            apply(&pace, gradient, memory).map_err(Into::into)?;
+        }
+        self.steps += 1;
+        Ok(())
+    }
+
+    /// The numbers of the next step.
+    fn pace(&self, norm: f64) -> Result<Pace, StepError> {
         if !norm.is_finite() {
             return Err(StepError::NotFinite { norm });
         }
@@ -84,16 +103,6 @@ impl<T> Stepper<T> {
             factor: self.optimizer.schedule.factor(self.steps),
             scale: self.optimizer.max_norm.map_or(1.0, |max| (max / (norm + 1e-6)).min(1.0)),
         })
-    }
-
-    /// What is remembered of one parameter, in the order of [`Rule::memory_names`]; nothing where it is unknown.
-    pub fn memory_of(&mut self, parameter: &str) -> &mut [T] {
-        self.memory.get_mut(parameter).map_or(&mut [], Vec::as_mut_slice)
-    }
-
-    /// Counts the step.
-    pub fn stepped(&mut self) {
-        self.steps += 1;
     }
 
     /// All that is remembered, by the names that it is saved under (`exp_avg.fc1.weight`).
@@ -119,7 +128,8 @@ impl<T> Stepper<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{AdamW, Schedule};
+    use super::super::optimizer::AdamW;
+    use super::super::schedule::Schedule;
     use super::*;
 
     fn stepper(optimizer: Optimizer) -> Stepper<f64> {
@@ -137,7 +147,7 @@ mod tests {
             (first.t, first.factor.to_string(), first.scale.to_string()),
             (1, "0.5".into(), "1".into())
         );
-        stepper.stepped();
+        stepper.step(0.5, [], |_, (), _| Ok::<_, BoxError>(())).unwrap();
         let second = stepper.pace(4.0).unwrap();
         assert_eq!((second.t, second.factor.to_string()), (2, "1".into()));
         assert!((second.scale - 0.25).abs() < 1e-6);
@@ -157,8 +167,13 @@ mod tests {
         let names: Vec<_> = stepper.memory().map(|(name, _)| name).collect();
         assert_eq!(names, ["exp_avg.a", "exp_avg_sq.a", "exp_avg.b", "exp_avg_sq.b"]);
         stepper.resume(BTreeMap::from([("exp_avg_sq.a".to_owned(), 3.0)]), Some(9));
-        assert_eq!(stepper.memory_of("a").iter().map(f64::to_string).collect::<Vec<_>>(), ["0", "3"]);
         assert_eq!(stepper.steps(), 9);
-        assert!(stepper.memory_of("c").is_empty());
+        let mut remembered = Vec::new();
+        let look = |pace: &Pace, (), memory: &mut [f64]| {
+            remembered.push((pace.t, memory.to_vec()));
+            Ok::<_, BoxError>(())
+        };
+        stepper.step(1.0, [("a", ()), ("c", ())], look).unwrap();
+        assert_eq!(remembered, [(10, vec![0.0, 3.0]), (10, vec![])]);
     }
 }

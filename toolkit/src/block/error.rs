@@ -1,9 +1,6 @@
 //! What blocks check before they compute.
 
-use super::config::ConfigError;
-use skep_runtime_core::BoxError;
-use skep_runtime_core::Device;
-use skep_runtime_core::{Schema, TensorSpec};
+use skep_runtime_core::{BoxError, Device};
 
 /// Why a block could not do what it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,11 +32,11 @@ pub enum BlockError {
     },
 }
 
-/// Whether there is one gradient for each output, with its dims.
+/// Checks that there is one gradient for each output, with its dims.
 ///
 /// # Errors
 ///
-/// [`BlockError::WrongGradients`], [`BlockError::WrongGradientDims`], or the device's error where a tensor cannot
+/// Returns [`BlockError::WrongGradients`], [`BlockError::WrongGradientDims`], or the device's error if a tensor cannot
 /// be described.
 pub fn check_gradients<D: Device>(
     device: &D,
@@ -57,25 +54,4 @@ pub fn check_gradients<D: Device>(
         }
     }
     Ok(())
-}
-
-/// Refuses the first size that is 0.
-///
-/// # Errors
-///
-/// Names it.
-pub fn check_sizes(sizes: &[(&str, usize)]) -> Result<(), ConfigError> {
-    match sizes.iter().find(|(_, size)| *size == 0) {
-        Some((key, size)) => Err(ConfigError::invalid(key, size, "at least 1")),
-        None => Ok(()),
-    }
-}
-
-/// A schema of tensors whose names and dims come from a block's settings.
-///
-/// # Errors
-///
-/// When they make no valid schema.
-pub fn schema(tensors: Vec<TensorSpec>) -> Result<Schema, ConfigError> {
-    Schema::new(tensors).map_err(|error| ConfigError::invalid("schema", error, "a valid schema"))
 }

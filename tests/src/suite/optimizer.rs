@@ -1,29 +1,25 @@
 //! Optimizers beside the same formulas written out for one number after the other, in f64.
 
-use crate::{assert_close, loaded, noise, tensor, values};
-use skep_backend_tch::Init;
-use skep_backend_tch::prelude::*;
+use crate::kit::{Adder, Alone, Two, assert_close, noise, numbers};
+use crate::subject::Learner;
+use skep_runtime_core::{Backend, HostTensor};
+use skep_toolkit::{AdamW, Block, Optimizer, Schedule, Sgd};
 use std::slice::from_ref;
 
-/// A block of one parameter `w` `[4]` whose gradient is the gradient of the output: `y = x + w`.
-fn adder(optimizer: Optimizer) -> TchBlock {
-    let inputs = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[4])]).unwrap();
-    let block = TchBlock::new("adder", inputs, |vb| {
-        let w = vb.get(&[4], "w", Init::Uniform { lo: -1.0, up: 1.0 })?;
-        Ok(Box::new(move |inputs: &[Tensor]| Ok(vec![inputs[0].f_add(&w)?])))
-    });
-    loaded(block.with_seed(11).with_optimizer(optimizer))
+/// A block of one parameter `w` `[4]` whose gradient is the gradient of the output.
+fn adder<L: Learner>(optimizer: Optimizer) -> Alone<L> {
+    Alone::new(Block::of("adder", Adder).unwrap().with_seed(11).with_optimizer(optimizer))
 }
 
-fn weights(block: &TchBlock) -> Vec<f32> {
-    block.state().unwrap().parameters["w"].to_f32().unwrap()
+fn weights<L: Learner>(block: &Alone<L>) -> Vec<f32> {
+    numbers(&block.state().parameters["w"])
 }
 
-fn gradient(step: u32) -> Tensor {
+fn gradient(step: u32) -> HostTensor {
     noise(&[1, 4], step)
 }
 
-fn train(block: &mut TchBlock, steps: std::ops::Range<u32>) {
+fn train<L: Learner>(block: &mut Alone<L>, steps: std::ops::Range<u32>) {
     for step in steps {
         block.backward(&[noise(&[1, 4], 0)], &[gradient(step)]).unwrap();
     }
@@ -34,7 +30,7 @@ fn follow(start: &[f32], steps: u32, rule: impl Fn(&mut f64, f64, i32, &mut [f64
     let follow_one = |(i, &start): (usize, &f32)| {
         let (mut weight, mut memory) = (f64::from(start), [0.0; 2]);
         for step in 0..steps {
-            let gradient = f64::from(values(&gradient(step))[i]);
+            let gradient = f64::from(numbers(&gradient(step))[i]);
             rule(&mut weight, gradient, i32::try_from(step).unwrap() + 1, &mut memory);
         }
         #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
@@ -45,10 +41,10 @@ fn follow(start: &[f32], steps: u32, rule: impl Fn(&mut f64, f64, i32, &mut [f64
     start.iter().enumerate().map(follow_one).collect()
 }
 
-#[test]
-fn adamw_follows_the_published_formula() {
+/// Loshchilov and Hutter's algorithm.
+pub fn adamw_follows_the_published_formula<L: Learner>() {
     let rule = AdamW { learning_rate: 0.05, beta1: 0.8, beta2: 0.95, eps: 1e-6, weight_decay: 0.1 };
-    let mut block = adder(Optimizer::adamw(rule));
+    let mut block = adder::<L>(Optimizer::adamw(rule));
     let start = weights(&block);
     train(&mut block, 0..20);
     let expected = follow(&start, 20, |w, g, t, [m, v]| {
@@ -60,10 +56,10 @@ fn adamw_follows_the_published_formula() {
     assert_close(&weights(&block), &expected, 1e-5);
 }
 
-#[test]
-fn sgd_follows_its_formula() {
+/// With momentum and decay.
+pub fn sgd_follows_its_formula<L: Learner>() {
     let rule = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.05 };
-    let mut block = adder(Optimizer::sgd(rule));
+    let mut block = adder::<L>(Optimizer::sgd(rule));
     let start = weights(&block);
     train(&mut block, 0..20);
     let expected = follow(&start, 20, |w, g, _, [m, _]| {
@@ -73,11 +69,11 @@ fn sgd_follows_its_formula() {
     assert_close(&weights(&block), &expected, 1e-4);
 }
 
-#[test]
-fn the_schedule_scales_each_step() {
+/// Up, down, and no further.
+pub fn the_schedule_scales_each_step<L: Learner>() {
     let schedule = Schedule::WarmupLinear { warmup: 3, total: 8 };
     let sgd = Optimizer::sgd(Sgd { learning_rate: 0.5, ..Sgd::default() }).with_schedule(schedule);
-    let mut block = adder(sgd);
+    let mut block = adder::<L>(sgd);
     let start = weights(&block);
     train(&mut block, 0..12);
     let factors = [1.0 / 3.0, 2.0 / 3.0, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2, 0.0, 0.0, 0.0, 0.0];
@@ -85,13 +81,13 @@ fn the_schedule_scales_each_step() {
     assert_close(&weights(&block), &expected, 1e-5);
 }
 
-#[test]
-fn a_large_gradient_is_scaled_down_to_the_norm() {
+/// A small one is left as it is.
+pub fn a_large_gradient_is_scaled_down_to_the_norm<L: Learner>() {
     let sgd = Optimizer::sgd(Sgd { learning_rate: 1.0, ..Sgd::default() }).with_max_norm(2.0);
-    let mut block = adder(sgd);
-    let step = |block: &mut TchBlock, gradient: [f32; 4]| {
+    let mut block = adder::<L>(sgd);
+    let step = |block: &mut Alone<L>, gradient: [f32; 4]| {
         let before = weights(block);
-        let gradient = tensor(&[1, 4], &gradient);
+        let gradient = HostTensor::from_f32(&[1, 4], &gradient).unwrap();
         block.backward(&[noise(&[1, 4], 0)], &[gradient]).unwrap();
         before.iter().zip(weights(block)).map(|(before, after)| before - after).collect::<Vec<_>>()
     };
@@ -100,40 +96,30 @@ fn a_large_gradient_is_scaled_down_to_the_norm() {
     assert_close(&step(&mut block, [1.0, 0.0, -1.0, 0.5]), &[1.0, 0.0, -1.0, 0.5], 1e-6);
 }
 
-#[test]
-fn the_norm_goes_over_all_parameters() {
-    let inputs = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[1])]).unwrap();
-    let block = TchBlock::new("two", inputs, |vb| {
-        let zero = |name| vb.get(&[1], name, Init::Const(0.0));
-        let (a, b) = (zero("a")?, zero("b")?);
-        let forward = move |inputs: &[Tensor]| {
-            let a = inputs[0].f_add(&a.f_mul_scalar(3.0)?)?;
-            Ok(vec![a.f_add(&b.f_mul_scalar(4.0)?)?])
-        };
-        Ok(Box::new(forward))
-    });
+/// Not over each by itself.
+pub fn the_norm_goes_over_all_parameters<L: Learner>() {
     let sgd = Optimizer::sgd(Sgd { learning_rate: 1.0, ..Sgd::default() }).with_max_norm(1.0);
-    let mut block = loaded(block.with_optimizer(sgd));
-    let one = tensor(&[1, 1], &[1.0]);
+    let mut block = Alone::<L>::new(Block::of("two", Two).unwrap().with_optimizer(sgd));
+    let one = HostTensor::from_f32(&[1, 1], &[1.0]).unwrap();
     block.backward(from_ref(&one), from_ref(&one)).unwrap();
-    let state = block.state().unwrap();
-    assert_close(&state.parameters["a"].to_f32().unwrap(), &[-0.6], 1e-5);
-    assert_close(&state.parameters["b"].to_f32().unwrap(), &[-0.8], 1e-5);
+    let state = block.state();
+    assert_close(&numbers(&state.parameters["a"]), &[-0.6], 1e-5);
+    assert_close(&numbers(&state.parameters["b"]), &[-0.8], 1e-5);
 }
 
-#[test]
-fn training_goes_on_after_a_restart_as_if_there_had_been_none() {
+/// To the bit.
+pub fn training_goes_on_after_a_restart_as_if_there_had_been_none<L: Learner>() {
     let optimizers = [
         Optimizer::adamw(AdamW::default()).with_schedule(Schedule::WarmupLinear { warmup: 4, total: 30 }),
         Optimizer::sgd(Sgd { momentum: 0.9, ..Sgd::default() }),
     ];
     for optimizer in optimizers {
-        let mut uninterrupted = adder(optimizer);
+        let mut uninterrupted = adder::<L>(optimizer);
         train(&mut uninterrupted, 0..7);
-        let mut restarted = adder(optimizer);
-        assert!(restarted.restore(&uninterrupted.state().unwrap()).unwrap().is_empty());
+        let mut restarted = adder::<L>(optimizer);
+        assert!(restarted.block.restore(&uninterrupted.state()).unwrap().is_empty());
         train(&mut uninterrupted, 7..12);
         train(&mut restarted, 7..12);
-        assert_eq!(restarted.state().unwrap(), uninterrupted.state().unwrap());
+        assert_eq!(restarted.state(), uninterrupted.state());
     }
 }

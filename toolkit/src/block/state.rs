@@ -1,10 +1,7 @@
 //! The state of a block, out to plain bytes and back.
 
-use super::stepper::Stepper;
-use skep_runtime_core::BlockState;
-use skep_runtime_core::BoxError;
-use skep_runtime_core::Device;
-use skep_runtime_core::{DType, HostTensor};
+use crate::optim::stepper::Stepper;
+use skep_runtime_core::{BlockState, BoxError, DType, Device, HostTensor};
 use std::collections::BTreeMap;
 
 const STEP: &str = "step";
@@ -42,7 +39,7 @@ pub enum RestoreError {
 /// # Errors
 ///
 /// When a tensor cannot be read from the device.
-pub fn save<'a, D: Device>(
+pub(super) fn save<'a, D: Device>(
     device: &D,
     parameters: impl IntoIterator<Item = (&'a String, &'a D::Tensor)>,
     stepper: Option<&Stepper<D::Tensor>>,
@@ -62,18 +59,18 @@ pub fn save<'a, D: Device>(
 
 /// What was read of a state: all of it fits, and nothing has been replaced yet.
 #[derive(Debug)]
-pub struct Saved<T> {
+pub(super) struct Saved<T> {
     /// Parameters by name.
-    pub parameters: BTreeMap<String, T>,
+    pub(super) parameters: BTreeMap<String, T>,
     /// Names of what the block has and the state has not.
-    pub missing: Vec<String>,
+    missing: Vec<String>,
     memory: BTreeMap<String, T>,
     steps: Option<u64>,
 }
 
 impl<T> Saved<T> {
     /// Replaces what the optimizer remembers.
-    pub fn resume(self, stepper: Option<&mut Stepper<T>>) -> Vec<String> {
+    pub(super) fn resume(self, stepper: Option<&mut Stepper<T>>) -> Vec<String> {
         if let Some(stepper) = stepper {
             stepper.resume(self.memory, self.steps);
         }
@@ -86,7 +83,7 @@ impl<T> Saved<T> {
 /// # Errors
 ///
 /// When a part does not fit or cannot be placed.
-pub fn read<'a, D: Device>(
+pub(super) fn read<'a, D: Device>(
     device: &D,
     parameters: impl IntoIterator<Item = (&'a String, &'a D::Tensor)>,
     stepper: Option<&Stepper<D::Tensor>>,

@@ -1,6 +1,6 @@
 //! What stands between two linear layers.
 
-use super::config::Setting;
+use crate::config::Setting;
 use std::fmt;
 use std::str::FromStr;
 

@@ -1,0 +1,118 @@
+//! Tensors on their way to the device and back, and what the host has room and threads for.
+
+use crate::kit::{Columns, assert_close, noise, numbers};
+use crate::subject::Learner;
+use skep_runtime_core::{Backend, DType, Device, DeviceError, HostTensor, TensorOps};
+use skep_toolkit::Block;
+use skep_toolkit::blocks::{Activation, Ffn};
+use std::thread;
+
+fn tensor<D: Device>(device: &D, dims: &[usize], seed: u32) -> D::Tensor {
+    device.from_host(&noise(dims, seed)).unwrap()
+}
+
+fn values<D: Device>(device: &D, tensor: &D::Tensor) -> Vec<f32> {
+    Columns::read(device, tensor)
+}
+
+/// Part by part.
+pub fn scatter_gives_back_what_was_gathered<L: Learner>() {
+    let device = L::device();
+    let parts = [(1, 1), (4, 2), (2, 3)].map(|(rows, seed)| tensor(&device, &[rows, 3, 2], seed));
+    let batch = device.gather(&parts).unwrap();
+    assert_eq!(Columns::dims(&device, &batch), [7, 3, 2]);
+    let back = device.scatter(batch, &[1, 4, 2]).unwrap();
+    for (back, part) in back.iter().zip(&parts) {
+        assert_eq!(Columns::dims(&device, back), Columns::dims(&device, part));
+        assert_eq!(values(&device, back), values(&device, part));
+    }
+}
+
+/// On the host.
+pub fn split_and_join_are_each_others_inverse<L: Learner>() {
+    let device = L::device();
+    let whole = tensor(&device, &[5, 2], 1);
+    let parts = device.split(&whole, &[2, 3]).unwrap();
+    assert_eq!(Columns::dims(&device, &parts[1]), [3, 2]);
+    assert_eq!(values(&device, &device.join(parts).unwrap()), values(&device, &whole));
+}
+
+/// So many bytes are never asked for.
+pub fn a_tensor_beyond_the_limit_is_refused_with_a_typed_error<L: Learner>() {
+    let device = L::cpu(None, Some(64));
+    let column = |rows, seed| tensor(&device, &[rows, 1], seed);
+    assert!(device.gather(&[column(8, 1), column(8, 2)]).is_ok());
+    let error = device.gather(&[column(8, 1), column(9, 2)]).err().unwrap();
+    assert!(matches!(error, DeviceError::OutOfMemory { .. }), "{error}");
+    let text = "out of memory on cpu: a tensor of 68 bytes is too large for the host, expected at most 64";
+    assert!(error.to_string().starts_with(text), "{error}");
+
+    let large = HostTensor::zeros(DType::U8, &[65]).unwrap();
+    assert!(matches!(device.from_host(&large), Err(DeviceError::OutOfMemory { .. })));
+}
+
+/// Before any of its parameters is drawn.
+pub fn a_block_beyond_the_limit_is_not_loaded<L: Learner>() {
+    let huge = Ffn { input: 1 << 40, hidden: 1 << 40, output: 1, activation: Activation::Relu };
+    let error = Block::<L::Library>::of("huge", huge).unwrap().load(&L::device()).unwrap_err();
+    assert!(matches!(error.downcast_ref(), Some(DeviceError::OutOfMemory { .. })), "{error}");
+}
+
+/// Each element type that the backend has.
+pub fn plain_bytes_survive_the_way_there_and_back<L: Learner>() {
+    let device = L::device();
+    for &dtype in L::DTYPES {
+        let bytes: Vec<u8> = (1u8..).take(6 * dtype.size()).collect();
+        let host = HostTensor::new(dtype, &[3, 2], bytes).unwrap();
+        let tensor = device.from_host(&host).unwrap();
+        assert_eq!(device.describe(&tensor).unwrap().dtype, dtype);
+        assert_eq!(device.to_host(&tensor).unwrap(), host);
+        let turned = L::transposed(&tensor);
+        assert_eq!(device.to_host(&turned).unwrap().dims(), [2, 3]);
+    }
+}
+
+/// In a view as in a whole tensor.
+pub fn the_first_index_out_of_range_is_found<L: Learner>() {
+    let device = L::device();
+    let ids = HostTensor::from_u32(&[2, 2], &[3, 7, 9, 8]).unwrap();
+    let ids = device.from_host(&ids).unwrap();
+    assert_eq!(device.index_outside(&ids, 10).unwrap(), None);
+    assert_eq!(device.index_outside(&ids, 8).unwrap(), Some(9));
+    assert_eq!(device.index_outside(&L::transposed(&ids), 7).unwrap(), Some(9));
+    assert_eq!(device.index_outside(&device.split(&ids, &[1, 1]).unwrap()[0], 8).unwrap(), None);
+    let bytes = device.from_host(&HostTensor::new(DType::U8, &[2], vec![0, 255]).unwrap()).unwrap();
+    assert_eq!(device.index_outside(&bytes, 255).unwrap(), Some(255));
+    let signed = device.from_host(&HostTensor::from_i64(&[2], &[1, -2]).unwrap()).unwrap();
+    assert_eq!(device.index_outside(&signed, 5).unwrap(), Some(-2));
+    assert!(device.index_outside(&tensor(&device, &[2], 1), 5).is_err());
+}
+
+/// None is not a number of threads.
+pub fn compute_threads_are_checked_when_the_device_thread_starts<L: Learner>() {
+    let on_new_thread = |threads| {
+        let device = L::cpu(threads, None);
+        thread::scope(|scope| scope.spawn(move || device.bind_thread()).join().unwrap())
+    };
+    on_new_thread(Some(1)).unwrap();
+    on_new_thread(None).unwrap();
+    let error = on_new_thread(Some(0)).unwrap_err();
+    assert_eq!(error.to_string(), "threads is 0, expected at least 1");
+}
+
+/// The order of sums may differ.
+pub fn a_block_gives_the_same_with_one_compute_thread_and_with_several<L: Learner>() {
+    let outputs = [1, 3].map(|threads| {
+        let run = move || {
+            let device = L::cpu(Some(threads), None);
+            device.bind_thread().unwrap();
+            let ffn = Ffn { input: 96, hidden: 384, output: 96, activation: Activation::Relu };
+            let mut block = Block::<L::Library>::of("ffn", ffn).unwrap();
+            block.load(&device).unwrap();
+            let outputs = block.forward(&[tensor(&device, &[64, 96], 1)]).unwrap();
+            numbers(&device.to_host(&outputs[0]).unwrap())
+        };
+        thread::scope(|scope| scope.spawn(run).join().unwrap())
+    });
+    assert_close(&outputs[0], &outputs[1], 1e-5);
+}

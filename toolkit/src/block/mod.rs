@@ -1,0 +1,183 @@
+//! A block made of layers: what the runtime calls, around the arithmetic of a tensor library.
+
+pub(crate) mod error;
+pub(crate) mod library;
+pub(crate) mod state;
+
+use crate::blocks::spec::{Signature, Spec};
+use crate::config::ConfigError;
+use crate::optim::optimizer::Optimizer;
+use crate::optim::stepper::Stepper;
+use crate::parameters::source::Source;
+use crate::parameters::weights::Weights;
+use error::BlockError;
+use library::{Build, Computes, Library, Tensor};
+use skep_runtime_core::{
+    Backend, BlockInfo, BlockState, BoxError, Device, DeviceError, HostTensor, Schema, TensorOps,
+};
+use std::path::PathBuf;
+
+/// One block on a device of a tensor library.
+///
+/// The layers ask for their parameters by name when the block is loaded onto the device. A parameter comes
+/// from the weights file where one is given; otherwise it is drawn as the layer asks, from numbers that
+/// depend on the seed and the parameter's name only.
+pub struct Block<L: Library> {
+    info: BlockInfo,
+    build: Box<Build<L>>,
+    seed: u64,
+    weights: Option<PathBuf>,
+    optimizer: Option<Optimizer>,
+    loaded: Option<Loaded<L>>,
+}
+
+struct Loaded<L: Library> {
+    device: L::Device,
+    library: L,
+    /// None where the block is not trained.
+    stepper: Option<Stepper<Tensor<L>>>,
+}
+
+impl<L: Library> Block<L> {
+    /// Makes a block of the layers that `build` makes. `build` is called when the block is loaded, once or
+    /// more, and must ask for the same parameters each time.
+    pub fn new<B>(name: impl Into<String>, inputs: Schema, build: B) -> Self
+    where
+        B: Fn(&L::Builder<'_>) -> Result<Box<L::Layers>, L::Error> + Send + 'static,
+    {
+        Self {
+            info: BlockInfo { name: name.into(), inputs, outputs: None, backward: true },
+            build: Box::new(build),
+            seed: 0,
+            weights: None,
+            optimizer: None,
+            loaded: None,
+        }
+    }
+
+    /// Makes a block of a kind that has a name ([`blocks`](crate::blocks)).
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] that names the first setting that cannot be used.
+    pub fn of<S: Spec>(name: impl Into<String>, spec: S) -> Result<Self, ConfigError>
+    where
+        L: Computes<S>,
+    {
+        let Signature { inputs, outputs, weights, backward } = spec.signature()?;
+        let mut block = Self::new(name, inputs, move |builder| L::layers(&spec, builder));
+        block.info.outputs = outputs;
+        block.info.backward = backward;
+        block.weights = weights;
+        Ok(block)
+    }
+
+    /// Says what comes out, so that the runtime need not find out by a dummy run.
+    pub fn with_outputs(mut self, outputs: Schema) -> Self {
+        self.info.outputs = Some(outputs);
+        self
+    }
+
+    /// Sets the seed that the first parameters are drawn from. 0 unless set.
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Takes all parameters from a safetensors file. A parameter that the file lacks, or has in another
+    /// shape, is an error when the block is loaded.
+    pub fn with_weights(mut self, file: impl Into<PathBuf>) -> Self {
+        self.weights = Some(file.into());
+        self
+    }
+
+    /// Has each backward pass end with a step of this optimizer. Without one, gradients reach the inputs
+    /// and the parameters stay as they are.
+    pub fn with_optimizer(mut self, optimizer: Optimizer) -> Self {
+        self.optimizer = Some(optimizer);
+        self
+    }
+
+    /// Makes the block refuse to be called backward.
+    pub fn inference_only(mut self) -> Self {
+        self.info.backward = false;
+        self
+    }
+
+    fn loaded(&self) -> Result<&Loaded<L>, BlockError> {
+        self.loaded.as_ref().ok_or(BlockError::NotLoaded)
+    }
+
+    fn loaded_mut(&mut self) -> Result<&mut Loaded<L>, BlockError> {
+        self.loaded.as_mut().ok_or(BlockError::NotLoaded)
+    }
+}
+
+impl<L: Library> Loaded<L> {
+    fn parameters(&self) -> impl Iterator<Item = (&String, &Tensor<L>)> {
+        self.library.variables().chain(self.library.buffers())
+    }
+}
+
+impl<L: Library> Backend<L::Device> for Block<L> {
+    fn info(&self) -> BlockInfo {
+        self.info.clone()
+    }
+
+    fn load(&mut self, device: &L::Device) -> Result<(), BoxError> {
+        let source = match &self.weights {
+            Some(file) => Source::File(Weights::read(file)?),
+            None => Source::Seed(self.seed),
+        };
+        let sorted = |error| L::sorted(device, error);
+        let library = L::load(device, source, self.info.backward, &*self.build).map_err(sorted)?;
+        let zeros = |like: &Tensor<L>| {
+            let info = device.describe(like)?;
+            let no_room = || DeviceError::OutOfMemory {
+                device: device.name(),
+                message: format!("zeros of dims {:?} do not fit into the host's memory", info.dims),
+            };
+            L::place(device, &HostTensor::zeros(info.dtype, &info.dims).ok_or_else(no_room)?)
+        };
+        let begin = |optimizer| Stepper::new(optimizer, library.variables(), zeros);
+        let stepper = self.optimizer.map(begin).transpose().map_err(sorted)?;
+        self.loaded = Some(Loaded { device: device.clone(), library, stepper });
+        Ok(())
+    }
+
+    fn forward(&mut self, inputs: &[Tensor<L>]) -> Result<Vec<Tensor<L>>, BoxError> {
+        let Loaded { device, library, .. } = self.loaded()?;
+        library.forward(inputs).map_err(|error| L::sorted(device, error))
+    }
+
+    fn backward(
+        &mut self,
+        inputs: &[Tensor<L>],
+        gradients: &[Tensor<L>],
+    ) -> Result<Vec<Tensor<L>>, BoxError> {
+        let allowed = self.info.backward;
+        let Loaded { device, library, stepper } = self.loaded_mut()?;
+        if !allowed {
+            return Err(BlockError::InferenceOnly.into());
+        }
+        let back = library.backward(inputs, gradients, stepper.as_mut());
+        back.map_err(|error| L::sorted(device, error))
+    }
+
+    fn state(&self) -> Result<BlockState, BoxError> {
+        let loaded = self.loaded()?;
+        state::save(&loaded.device, loaded.parameters(), loaded.stepper.as_ref())
+    }
+
+    fn restore(&mut self, state: &BlockState) -> Result<Vec<String>, BoxError> {
+        let loaded = self.loaded_mut()?;
+        let place = |value: &HostTensor| L::place(&loaded.device, value);
+        let read = state::read(&loaded.device, loaded.parameters(), loaded.stepper.as_ref(), state, place);
+        let Loaded { device, library, stepper } = loaded;
+        let mut saved = read.map_err(|error| L::sorted(device, error))?;
+        for (name, value) in std::mem::take(&mut saved.parameters) {
+            library.set(&name, value).map_err(|error| L::sorted(device, error))?;
+        }
+        Ok(saved.resume(stepper.as_mut()))
+    }
+}

@@ -1,0 +1,5 @@
+//! First values of parameters.
+
+pub(crate) mod init;
+pub(crate) mod source;
+pub(crate) mod weights;
