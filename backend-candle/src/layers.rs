@@ -3,12 +3,12 @@
 use candle_core::{D, Result, Tensor};
 use candle_nn::{Init, Linear, Module, VarBuilder};
 
-/// A linear layer with bias: `weight` is `[output, input]`, `bias` is `[output]`, both drawn uniformly from
+/// Creates a linear layer with bias: `weight` is `[output, input]`, `bias` is `[output]`, both drawn uniformly from
 /// `±1/sqrt(input)`.
 ///
 /// # Errors
 ///
-/// When the parameters cannot be had.
+/// Returns an error if the parameters cannot be had.
 pub fn linear(input: usize, output: usize, vb: &VarBuilder<'_>) -> Result<Linear> {
     let bound = 1.0 / (input as f64).sqrt();
     let init = Init::Uniform { lo: -bound, up: bound };
@@ -30,11 +30,11 @@ pub struct LayerNorm {
 const EPS: f32 = 1e-5;
 
 impl LayerNorm {
-    /// Parameters `weight` (ones at first) and `bias` (zeros at first), both `[size]`.
+    /// Creates the layer with the parameters `weight` (ones at first) and `bias` (zeros at first), both `[size]`.
     ///
     /// # Errors
     ///
-    /// When the parameters cannot be had.
+    /// Returns an error if the parameters cannot be had.
     pub fn new(size: usize, vb: &VarBuilder<'_>) -> Result<Self> {
         let weight = vb.get_with_hints(size, "weight", Init::Const(1.0))?;
         let bias = vb.get_with_hints(size, "bias", Init::Const(0.0))?;
@@ -65,11 +65,11 @@ pub struct SelfAttention {
 }
 
 impl SelfAttention {
-    /// Parameters under `q_proj`, `k_proj`, `v_proj` and `out_proj`. `heads` divides `size`.
+    /// Creates the layer with parameters under `q_proj`, `k_proj`, `v_proj` and `out_proj`. `heads` divides `size`.
     ///
     /// # Errors
     ///
-    /// When the parameters cannot be had.
+    /// Returns an error if the parameters cannot be had.
     pub fn new(size: usize, heads: usize, vb: &VarBuilder<'_>) -> Result<Self> {
         Ok(Self {
             heads,
@@ -88,7 +88,7 @@ impl SelfAttention {
 }
 
 impl Module for SelfAttention {
-    /// `[batch, positions, size]` to the same.
+    /// Maps `[batch, positions, size]` to the same.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let query = self.split(&self.query.forward(x)?)?;
         let key = self.split(&self.key.forward(x)?)?;

@@ -49,7 +49,7 @@ pub use skep_toolkit::{
     Setting, Sgd, StepError, WeightsError,
 };
 
-/// What most applications use.
+/// The names that most applications use.
 pub mod prelude {
     pub use crate::{
         AdamW, CandleBlock, CandleDevice, Config, CpuOptions, Layers, Optimizer, Registry, Schedule, Sgd,

@@ -6,12 +6,12 @@ use skep_runtime_core::BoxError;
 use skep_toolkit::Init;
 use tch::{TchError, Tensor};
 
-/// A tensor that holds one number, to compute with: tch's methods that take a plain number
+/// Returns a tensor that holds one number, to compute with: tch's methods that take a plain number
 /// (`f_mul_scalar`) panic where they should return an error.
 ///
 /// # Errors
 ///
-/// When there is no room.
+/// Returns an error if there is no room.
 pub fn number(value: f64) -> Result<Tensor, TchError> {
     let no_dims: [i64; 0] = [];
     Tensor::f_from_slice(&[value])?.f_reshape(no_dims)
@@ -24,12 +24,12 @@ pub struct Linear {
     bias: Tensor,
 }
 
-/// A linear layer with bias: `weight` is `[output, input]`, `bias` is `[output]`, both drawn uniformly from
+/// Creates a linear layer with bias: `weight` is `[output, input]`, `bias` is `[output]`, both drawn uniformly from
 /// `±1/sqrt(input)`.
 ///
 /// # Errors
 ///
-/// When the parameters cannot be had.
+/// Returns an error if the parameters cannot be had.
 pub fn linear(input: usize, output: usize, vb: &VarBuilder<'_>) -> Result<Linear, BoxError> {
     let bound = 1.0 / (input as f64).sqrt();
     let init = Init::Uniform { lo: -bound, up: bound };
@@ -39,11 +39,11 @@ pub fn linear(input: usize, output: usize, vb: &VarBuilder<'_>) -> Result<Linear
 }
 
 impl Linear {
-    /// `[.., input]` to `[.., output]`.
+    /// Maps `[.., input]` to `[.., output]`.
     ///
     /// # Errors
     ///
-    /// When `x` does not fit, or there is no room.
+    /// Returns an error if `x` does not fit, or there is no room.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
         x.f_linear(&self.weight, Some(&self.bias))
     }
@@ -62,31 +62,31 @@ pub struct LayerNorm {
 const EPS: f64 = 1e-5;
 
 impl LayerNorm {
-    /// Parameters `weight` (ones at first) and `bias` (zeros at first), both `[size]`.
+    /// Creates the layer with the parameters `weight` (ones at first) and `bias` (zeros at first), both `[size]`.
     ///
     /// # Errors
     ///
-    /// When the parameters cannot be had.
+    /// Returns an error if the parameters cannot be had.
     pub fn new(size: usize, vb: &VarBuilder<'_>) -> Result<Self, BoxError> {
         Self::with_eps(size, EPS, vb)
     }
 
-    /// The same with another number under the division.
+    /// Creates the same with another number under the division.
     ///
     /// # Errors
     ///
-    /// When the parameters cannot be had.
+    /// Returns an error if the parameters cannot be had.
     pub fn with_eps(size: usize, eps: f64, vb: &VarBuilder<'_>) -> Result<Self, BoxError> {
         let weight = vb.get(&[size], "weight", Init::Const(1.0))?;
         let bias = vb.get(&[size], "bias", Init::Const(0.0))?;
         Ok(Self { size: torch_dims(&[size])?[0], eps, weight, bias })
     }
 
-    /// `[.., size]` to the same.
+    /// Maps `[.., size]` to the same.
     ///
     /// # Errors
     ///
-    /// When `x` does not fit, or there is no room.
+    /// Returns an error if `x` does not fit, or there is no room.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
         x.f_layer_norm(self.size, Some(&self.weight), Some(&self.bias), self.eps, true)
     }
@@ -106,20 +106,20 @@ pub struct SelfAttention {
 }
 
 impl SelfAttention {
-    /// Parameters under `q_proj`, `k_proj`, `v_proj` and `out_proj`. `heads` divides `size`.
+    /// Creates the layer with parameters under `q_proj`, `k_proj`, `v_proj` and `out_proj`. `heads` divides `size`.
     ///
     /// # Errors
     ///
-    /// When the parameters cannot be had.
+    /// Returns an error if the parameters cannot be had.
     pub fn new(size: usize, heads: usize, vb: &VarBuilder<'_>) -> Result<Self, BoxError> {
         Self::named(size, heads, vb, ["q_proj", "k_proj", "v_proj", "out_proj"])
     }
 
-    /// The same with the parameters of query, key, value and output under other names.
+    /// Creates the same with the parameters of query, key, value and output under other names.
     ///
     /// # Errors
     ///
-    /// When the parameters cannot be had.
+    /// Returns an error if the parameters cannot be had.
     pub fn named(
         size: usize,
         heads: usize,
@@ -138,20 +138,20 @@ impl SelfAttention {
         })
     }
 
-    /// `[batch, positions, size]` to the same.
+    /// Maps `[batch, positions, size]` to the same.
     ///
     /// # Errors
     ///
-    /// When `x` does not fit, or there is no room.
+    /// Returns an error if `x` does not fit, or there is no room.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
         self.masked(x, None)
     }
 
-    /// The same, with `mask`, `[batch, 1, 1, positions]`, added to the scores.
+    /// Does the same, with `mask`, `[batch, 1, 1, positions]`, added to the scores.
     ///
     /// # Errors
     ///
-    /// When `x` or the mask does not fit, or there is no room.
+    /// Returns an error if `x` or the mask does not fit, or there is no room.
     pub fn masked(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, TchError> {
         let (batch, positions, _) = x.size3()?;
         // `[batch, positions, size]` to `[batch, heads, positions, size / heads]`.

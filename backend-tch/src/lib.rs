@@ -72,7 +72,7 @@ pub use skep_toolkit::{
 };
 pub use tch;
 
-/// What most applications use.
+/// The names that most applications use.
 pub mod prelude {
     pub use crate::{
         AdamW, Config, CpuOptions, Layers, Optimizer, Registry, Schedule, Sgd, TchBlock, TchDevice,

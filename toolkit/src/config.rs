@@ -3,9 +3,12 @@
 //! By hand, because serde's readers of `name=value` (serde-keyvalue, envy) have had no release for years, and defaults
 //! that follow from other settings (`hidden` from `input`) would be code with them as well.
 
+use skep_runtime_core::{BoxError, SchemaError};
 use std::collections::BTreeMap;
+use std::error::Error as StdError;
 use std::fmt::Display;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Settings by name. A block's constructor reads each of them as the type that it needs, and refuses names
 /// that it does not know.
@@ -25,8 +28,8 @@ use std::str::FromStr;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config(BTreeMap<String, String>);
 
-/// What is wrong with settings.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// The reason why settings cannot be used.
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// A setting that the block needs.
@@ -40,11 +43,16 @@ pub enum ConfigError {
     Invalid {
         /// The setting's name.
         key: String,
-        /// What it holds.
+        /// Its value.
         got: String,
-        /// What would be right.
+        /// The values that would be right.
         expected: String,
+        /// The error that it led to, if there is one.
+        source: Option<Arc<dyn StdError + Send + Sync>>,
     },
+    /// The settings give tensors of which no schema can be made.
+    #[error("settings give no valid schema")]
+    Schema(#[from] SchemaError),
     /// A setting that the block does not have.
     #[error("`{key}` is not a setting, expected one of {expected:?}")]
     Unknown {
@@ -62,15 +70,26 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// A setting that cannot be used.
+    /// Creates the error of a setting that cannot be used.
     pub fn invalid(key: &str, got: impl Display, expected: impl Into<String>) -> Self {
-        Self::Invalid { key: key.to_owned(), got: got.to_string(), expected: expected.into() }
+        Self::Invalid { key: key.to_owned(), got: got.to_string(), expected: expected.into(), source: None }
+    }
+
+    /// Creates the error of a setting that led to another error.
+    pub fn caused(
+        key: &str,
+        got: impl Display,
+        expected: impl Into<String>,
+        source: impl Into<BoxError>,
+    ) -> Self {
+        let source = Some(Arc::from(source.into()));
+        Self::Invalid { key: key.to_owned(), got: got.to_string(), expected: expected.into(), source }
     }
 }
 
 /// A type that a setting can have.
 pub trait Setting: FromStr {
-    /// What a value looks like, for messages: "a whole number".
+    /// The values that there are, for messages: "a whole number".
     const EXPECTED: &'static str;
 }
 
@@ -88,7 +107,7 @@ impl Setting for String {
 }
 
 impl Config {
-    /// No settings.
+    /// Creates a list of no settings.
     pub fn new() -> Self {
         Self::default()
     }
@@ -99,29 +118,29 @@ impl Config {
         self
     }
 
-    /// A setting that must be there.
+    /// Returns a setting that must be there.
     ///
     /// # Errors
     ///
-    /// When it is not, or is of another type.
+    /// Returns a [`ConfigError`] if it is not there, or is of another type.
     pub fn required<T: Setting>(&self, key: &str) -> Result<T, ConfigError> {
         self.optional(key)?.ok_or_else(|| ConfigError::Missing { key: key.to_owned() })
     }
 
-    /// A setting with a default.
+    /// Returns a setting, or the default if it is not there.
     ///
     /// # Errors
     ///
-    /// When it is of another type.
+    /// Returns [`ConfigError::Invalid`] if it is of another type.
     pub fn or<T: Setting>(&self, key: &str, default: T) -> Result<T, ConfigError> {
         Ok(self.optional(key)?.unwrap_or(default))
     }
 
-    /// A setting that may be there.
+    /// Returns a setting that may be there.
     ///
     /// # Errors
     ///
-    /// When it is of another type.
+    /// Returns [`ConfigError::Invalid`] if it is of another type.
     pub fn optional<T: Setting>(&self, key: &str) -> Result<Option<T>, ConfigError> {
         let parse = |text: &String| text.parse().map_err(|_| ConfigError::invalid(key, text, T::EXPECTED));
         self.0.get(key).map(parse).transpose()
@@ -131,7 +150,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Names the first one.
+    /// Returns [`ConfigError::Unknown`] with the first one.
     pub fn only(&self, known: &[&str]) -> Result<(), ConfigError> {
         match self.0.keys().find(|key| !known.contains(&key.as_str())) {
             None => Ok(()),

@@ -1,4 +1,4 @@
-//! What a library's errors mean for the runtime.
+//! Errors of libraries as the runtime sorts them.
 
 use skep_runtime_core::DeviceError;
 

@@ -1,4 +1,4 @@
-//! How much memory the machine has, where the operating system tells in files (Linux).
+//! The memory of the machine, where the operating system tells in files (Linux).
 
 use skep_runtime_core::MemoryInfo;
 use std::fs::read_to_string;
@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 /// One tensor may take this part of the machine's memory: a block holds several of a batch's size at once.
 const SHARE: u64 = 4;
 
-/// The most bytes of one tensor unless the application says otherwise. No limit where the machine's memory
+/// Returns the most bytes of one tensor unless the application says otherwise: no limit if the machine's memory
 /// is not known.
 pub fn default_limit() -> usize {
     static LIMIT: OnceLock<usize> = OnceLock::new();
@@ -19,7 +19,7 @@ pub fn default_limit() -> usize {
     })
 }
 
-/// The memory of this machine; `None` where the system does not tell.
+/// Returns the memory of this machine, or `None` if the system does not tell.
 pub fn of_machine() -> Option<MemoryInfo> {
     parse(&read_to_string("/proc/meminfo").ok()?)
 }

@@ -28,8 +28,8 @@ impl<L: Library> Default for Registry<L> {
     }
 }
 
-/// Why a block cannot be made, or a kind not be registered.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// The reason why a block cannot be made, or a kind not be registered.
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
     /// No such kind.
@@ -47,13 +47,13 @@ pub enum RegistryError {
         kind: String,
     },
     /// The settings do not fit the kind.
-    #[error("block `{name}` of kind `{kind}`: {source}")]
+    #[error("block `{name}` of kind `{kind}` cannot be made")]
     Config {
         /// The block's name.
         name: String,
         /// Its kind.
         kind: String,
-        /// What is wrong.
+        /// The error of its settings.
         source: ConfigError,
     },
 }
@@ -97,7 +97,7 @@ impl<L: Library> Registry<L> {
     ///
     /// # Errors
     ///
-    /// When there is a kind of this name.
+    /// Returns [`RegistryError::KindTwice`] if there is a kind of this name.
     pub fn register<C>(&mut self, kind: &str, constructor: C) -> Result<(), RegistryError>
     where
         C: Fn(&str, &Config) -> Result<Block<L>, ConfigError> + Send + Sync + 'static,
@@ -109,7 +109,7 @@ impl<L: Library> Registry<L> {
         Ok(())
     }
 
-    /// The registered kinds, in order.
+    /// Returns the registered kinds, in order.
     pub fn kinds(&self) -> impl Iterator<Item = &str> {
         self.kinds.keys().map(String::as_str)
     }
@@ -118,7 +118,7 @@ impl<L: Library> Registry<L> {
     ///
     /// # Errors
     ///
-    /// When there is no such kind, or the settings do not fit it.
+    /// Returns a [`RegistryError`] if there is no such kind, or the settings do not fit it.
     pub fn build(&self, kind: &str, name: &str, config: &Config) -> Result<Block<L>, RegistryError> {
         let constructor = self.kinds.get(kind).ok_or_else(|| RegistryError::UnknownKind {
             kind: kind.to_owned(),

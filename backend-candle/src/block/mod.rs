@@ -25,7 +25,7 @@ pub trait Layers: Send + 'static {
     ///
     /// # Errors
     ///
-    /// candle's errors; they fail the batch.
+    /// Returns candle's errors; they fail the batch.
     fn forward(&self, inputs: &[Tensor]) -> candle_core::Result<Vec<Tensor>>;
 }
 

@@ -39,7 +39,7 @@ impl Parameters {
         Self { shared: Arc::new(shared) }
     }
 
-    /// What layers ask for their parameters.
+    /// The object that layers ask for their parameters.
     pub(super) fn builder(&self, given: Given) -> VarBuilder<'static> {
         let tensors = Tensors { given, shared: self.shared.clone() };
         let place = self.shared.device.place().clone();

@@ -13,7 +13,7 @@ impl Computes<Bert> for Candle {
     }
 }
 
-/// What candle's model needs to know. The rest of its config is about training.
+/// The sizes in candle's own type, whose other fields are about training.
 fn config(sizes: &BertSizes) -> Config {
     Config {
         vocab_size: sizes.vocab_size,

@@ -15,7 +15,7 @@ pub use skep_toolkit::blocks::{
 #[cfg(feature = "bert")]
 pub use skep_toolkit::blocks::{Bert, BertSizes};
 
-/// What comes out between two linear layers.
+/// Applies the function between two linear layers.
 fn activate(activation: Activation, x: &Tensor) -> Result<Tensor> {
     match activation {
         Activation::Gelu => x.gelu_erf(),

@@ -9,7 +9,7 @@ use skep_toolkit::FailureWords;
 
 /// A device that is not there.
 #[derive(Debug, thiserror::Error)]
-#[error("{name} is not available: {source}")]
+#[error("{name} is not available")]
 pub(super) struct Unavailable {
     pub(super) name: String,
     pub(super) source: Error,

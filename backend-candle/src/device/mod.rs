@@ -8,7 +8,7 @@ use candle_core::{Device as Place, DeviceLocation, Tensor};
 use skep_runtime_core::{Device, DeviceError, Dims, HostTensor, MemoryInfo, TensorInfo, TensorOps};
 use skep_toolkit::memory;
 
-/// How the processor is used.
+/// Options of the processor.
 ///
 /// **Set `RAYON_NUM_THREADS` before the process starts**, to any number: candle asks for it at each matrix
 /// product, and where it is not set, candle counts the machine's cores anew each time by reading
@@ -22,20 +22,20 @@ use skep_toolkit::memory;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuOptions {
-    /// How many threads a matrix product may use, the device thread included; `None` leaves it to candle:
+    /// The number of threads that a matrix product may use, the device thread included; `None` leaves it to candle:
     /// `RAYON_NUM_THREADS`, or as many as there are physical cores.
     ///
     /// Each runtime gets its own threads when it starts, so this is never too late, and two runtimes of
     /// one process may differ. One thread per core is right for a machine that does nothing else; where
     /// other processes are busy, one thread in all is often faster.
     ///
-    /// What this cannot reach: candle's work on single elements of large tensors (65,536 elements and
-    /// more) runs on threads of one pool for the whole process. Their number is read from the environment
+    /// This does not reach candle's work on single elements of large tensors (65,536 elements and
+    /// more), which runs on threads of one pool for the whole process. Their number is read from the environment
     /// (`CANDLE_NUM_THREADS`, else `RAYON_NUM_THREADS`) at the first such operation; a later change has no
     /// effect. Set it before the process starts.
     pub threads: Option<usize>,
     /// The most bytes that one tensor which the device makes may have; `None` for a quarter of the
-    /// machine's memory (of the container's limit, where there is one).
+    /// machine's memory (of the container's limit, if there is one).
     ///
     /// candle ends the process when the host's memory runs out, so the size is checked before it is asked
     /// for. What a block makes in between is not checked: leave room for it.
@@ -68,33 +68,33 @@ pub struct CandleDevice {
 }
 
 impl CandleDevice {
-    /// The host's processor, with the default options.
+    /// Returns the host's processor, with the default options.
     pub fn cpu() -> Self {
         Self::cpu_with(CpuOptions::default())
     }
 
-    /// The host's processor.
+    /// Returns the host's processor.
     pub fn cpu_with(options: CpuOptions) -> Self {
         Self { place: Place::Cpu, options, own_outputs: false }
     }
 
-    /// A CUDA device. Needs the feature `cuda`.
+    /// Opens a CUDA device. Needs the feature `cuda`.
     ///
     /// The device gets a stream of its own with events: the stream that CUDA gives to each thread would
     /// let the block read a batch before the loader's copy of it is done.
     ///
     /// # Errors
     ///
-    /// When the feature is off, or there is no such device.
+    /// Returns a [`DeviceError`] if the feature is off, or there is no such device.
     pub fn cuda(ordinal: usize) -> Result<Self, DeviceError> {
         Self::gpu(format!("cuda:{ordinal}"), Place::new_cuda_with_stream(ordinal))
     }
 
-    /// A Metal device. Needs the feature `metal`.
+    /// Opens a Metal device. Needs the feature `metal`.
     ///
     /// # Errors
     ///
-    /// When the feature is off, or there is no such device.
+    /// Returns a [`DeviceError`] if the feature is off, or there is no such device.
     pub fn metal(ordinal: usize) -> Result<Self, DeviceError> {
         Self::gpu(format!("metal:{ordinal}"), Place::new_metal(ordinal))
     }
@@ -115,12 +115,12 @@ impl CandleDevice {
         self
     }
 
-    /// candle's name for this place.
+    /// Returns candle's name for this place.
     pub fn place(&self) -> &Place {
         &self.place
     }
 
-    /// The most bytes that one tensor on the host may have.
+    /// Returns the most bytes that one tensor on the host may have.
     pub fn max_bytes(&self) -> usize {
         self.options.max_bytes.unwrap_or_else(memory::default_limit)
     }

@@ -17,7 +17,7 @@ pub(super) enum ThreadsError {
     Zero,
     #[error("this thread already computes with {bound} threads, expected {wanted}")]
     AlreadyBound { bound: usize, wanted: usize },
-    #[error("threads for computing cannot be started: {0}")]
+    #[error("threads for computing cannot be started")]
     Start(#[from] ThreadPoolBuildError),
 }
 

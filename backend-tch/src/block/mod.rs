@@ -23,7 +23,7 @@ pub trait Layers: Send + 'static {
     ///
     /// # Errors
     ///
-    /// libtorch's errors; they fail the batch.
+    /// Returns libtorch's errors; they fail the batch.
     fn forward(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, TchError>;
 
     /// Called before [`forward`](Self::forward): whether it is part of a training step. Layers that behave the
@@ -31,7 +31,7 @@ pub trait Layers: Send + 'static {
     ///
     /// # Errors
     ///
-    /// libtorch's errors; they fail the batch.
+    /// Returns libtorch's errors; they fail the batch.
     fn training(&self, on: bool) -> Result<(), TchError> {
         let _ = on;
         Ok(())

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
-/// What layers ask for their parameters, by name. Names of nested layers are joined with dots.
+/// The object that layers ask for their parameters, by name. Names of nested layers are joined with dots.
 #[derive(Debug)]
 pub struct VarBuilder<'a> {
     path: String,
@@ -15,7 +15,7 @@ pub struct VarBuilder<'a> {
 }
 
 impl VarBuilder<'_> {
-    /// The parameters under `name`.
+    /// Returns the parameters under `name`.
     pub fn pp(&self, name: &str) -> Self {
         Self { path: self.full(name), parameters: self.parameters }
     }
@@ -24,22 +24,22 @@ impl VarBuilder<'_> {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    /// The f32 parameter of this name, on the device. Asked for twice, it is the same one.
+    /// Returns the f32 parameter of this name, on the device. Asked for twice, it is the same one.
     ///
     /// # Errors
     ///
-    /// When it has other dims, the weights file lacks it, or it does not fit onto the device.
+    /// Returns an error if it has other dims, the weights file lacks it, or it does not fit onto the device.
     pub fn get(&self, dims: &[usize], name: &str, init: Init) -> Result<Tensor, BoxError> {
         self.parameters.get(self.full(name), dims, init)
     }
 
-    /// Whether the weights file, or a layer before, has a tensor of this name.
+    /// Returns true if the weights file, or a layer before, has a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
         let name = self.full(name);
         self.parameters.source.contains(&name) || self.parameters.found.borrow().variables.contains_key(&name)
     }
 
-    /// Where the block is loaded.
+    /// Returns the device that the block is loaded onto.
     pub fn device(&self) -> &TchDevice {
         &self.parameters.device
     }

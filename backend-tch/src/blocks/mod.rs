@@ -17,7 +17,7 @@ pub use skep_toolkit::blocks::{
 pub use skep_toolkit::blocks::{Bert, BertSizes};
 pub use torch_script::{ScriptError, TorchScript};
 
-/// What comes out between two linear layers.
+/// Applies the function between two linear layers.
 fn activate(activation: Activation, x: &Tensor) -> Result<Tensor, TchError> {
     match activation {
         Activation::Gelu => x.f_gelu("none"),

@@ -2,7 +2,7 @@
 
 use crate::block::{Layers, Tch, VarBuilder};
 use crate::shim::{self, Script};
-use skep_runtime_core::{BoxError, Dim, Schema, TensorSpec};
+use skep_runtime_core::{BoxError, DeviceError, Dim, Schema, TensorSpec};
 use skep_toolkit::blocks::{Signature, Spec, schema};
 use skep_toolkit::{Computes, Config, ConfigError, dtype_named};
 use std::cell::Cell;
@@ -40,16 +40,16 @@ use tch::{TchError, Tensor};
 pub struct TorchScript {
     /// The file.
     pub file: PathBuf,
-    /// What `forward` takes, in order.
+    /// The inputs of `forward`, in order.
     pub inputs: Schema,
 }
 
-/// Why a `TorchScript` file cannot be used.
+/// The reason why a `TorchScript` file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScriptError {
     /// The file is missing or cannot be read.
-    #[error("TorchScript file {} cannot be read: {source}", .path.display())]
+    #[error("TorchScript file {} cannot be read", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -57,12 +57,12 @@ pub enum ScriptError {
         source: io::Error,
     },
     /// The file is not a whole `TorchScript` file: torn, or something else.
-    #[error("file {} is not a whole TorchScript file: {reason}", .path.display())]
+    #[error("file {} is not a whole TorchScript file", .path.display())]
     Torn {
         /// The file.
         path: PathBuf,
-        /// What libtorch says.
-        reason: String,
+        /// libtorch's error.
+        source: DeviceError,
     },
 }
 
@@ -73,7 +73,7 @@ impl TorchScript {
     ///
     /// # Errors
     ///
-    /// When the source is wrong or the file cannot be written; libtorch's message names the line.
+    /// Returns an error if the source is wrong or the file cannot be written; libtorch's message names the line.
     pub fn save(file: &Path, source: &str, values: &[(&str, Tensor, bool)]) -> Result<(), TchError> {
         shim::save_script(source, values, file)
     }
@@ -137,9 +137,9 @@ impl Module {
     fn load(file: &Path, vb: &VarBuilder<'_>) -> Result<Self, BoxError> {
         // libtorch tells a missing file from a torn one in its text only.
         File::open(file).map_err(|source| ScriptError::Read { path: file.to_owned(), source })?;
-        let script = Script::load(file, vb.device().cuda_ordinal()).map_err(|error| {
-            let reason = vb.device().failure(error).to_string();
-            ScriptError::Torn { path: file.to_owned(), reason }
+        let script = Script::load(file, vb.device().cuda_ordinal()).map_err(|error| ScriptError::Torn {
+            path: file.to_owned(),
+            source: vb.device().failure(error),
         })?;
         for named in script.tensors()? {
             vb.adopt(&named.name, named.parameter, named.tensor);

@@ -3,17 +3,22 @@
 //! tch passes C++ exceptions on as text, so the text decides: the words for a failed allocation, and CUDA's for
 //! errors after which the context, and every tensor in it, is lost.
 
-use skep_runtime_core::DeviceError;
+use skep_runtime_core::{BoxError, DeviceError};
 use skep_toolkit::FailureWords;
 use tch::TchError;
 
 /// A device that is not there.
 #[derive(Debug, thiserror::Error)]
-#[error("{name} is not available: {reason}")]
+#[error("{name} is not available")]
 pub(super) struct Unavailable {
     pub(super) name: String,
-    pub(super) reason: String,
+    pub(super) source: BoxError,
 }
+
+/// A libtorch for processors only.
+#[derive(Debug, thiserror::Error)]
+#[error("this libtorch has no CUDA")]
+pub(super) struct NoCuda(#[source] pub(super) BoxError);
 
 /// An exception of libtorch, without the C++ call stack that it comes with.
 #[derive(Debug, thiserror::Error)]

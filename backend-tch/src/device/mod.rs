@@ -5,14 +5,14 @@ mod failure;
 mod threads;
 
 use crate::shim::{self, JoinError};
-use failure::Unavailable;
+use failure::{NoCuda, Unavailable};
 use skep_runtime_core::{BoxError, Device, DeviceError, HostTensor, MemoryInfo, TensorInfo, TensorOps};
 use skep_toolkit::memory;
 use tch::{Device as TorchDevice, TchError, Tensor};
 
 pub(crate) use bytes::torch_dims;
 
-/// How the processor is used.
+/// Options of the processor.
 ///
 /// ```
 /// use skep_backend_tch::{CpuOptions, TchDevice};
@@ -22,7 +22,7 @@ pub(crate) use bytes::torch_dims;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuOptions {
-    /// How many threads one operation may use (libtorch's intra-op threads), the device thread included;
+    /// The number of threads that one operation may use (libtorch's intra-op threads), the device thread included;
     /// `None` leaves it to libtorch: `OMP_NUM_THREADS`, or as many as there are physical cores.
     ///
     /// It is set when the device thread of a runtime starts and holds for that thread, so two runtimes of
@@ -32,7 +32,7 @@ pub struct CpuOptions {
     /// each other. `OMP_WAIT_POLICY=passive`, set before the process starts, makes them sleep instead.
     pub threads: Option<usize>,
     /// The most bytes that one tensor which the device makes may have; `None` for a quarter of the
-    /// machine's memory (of the container's limit, where there is one).
+    /// machine's memory (of the container's limit, if there is one).
     ///
     /// Operating systems promise more memory than there is and end the process that uses it, so the size is
     /// checked before it is asked for. What a block makes in between is not checked: leave room for it.
@@ -65,17 +65,17 @@ pub struct TchDevice {
 }
 
 impl TchDevice {
-    /// The host's processor, with the default options.
+    /// Returns the host's processor, with the default options.
     pub fn cpu() -> Self {
         Self::cpu_with(CpuOptions::default())
     }
 
-    /// The host's processor.
+    /// Returns the host's processor.
     pub fn cpu_with(options: CpuOptions) -> Self {
         Self { cuda: None, options, own_outputs: false }
     }
 
-    /// A CUDA device. Needs a libtorch that was built with CUDA, and a driver; this crate itself is the same
+    /// Opens a CUDA device. Needs a libtorch that was built with CUDA, and a driver; this crate itself is the same
     /// for all.
     ///
     /// Loads the CUDA half of libtorch, which the linker leaves out of programs. Make this device before
@@ -83,14 +83,17 @@ impl TchDevice {
     ///
     /// # Errors
     ///
-    /// When this libtorch has no CUDA, or there is no such device.
+    /// Returns a [`DeviceError`] if this libtorch has no CUDA, or there is no such device.
     pub fn cuda(ordinal: usize) -> Result<Self, DeviceError> {
         let name = format!("cuda:{ordinal}");
-        let unavailable = |reason: String| DeviceError::operation(Unavailable { name: name.clone(), reason });
-        shim::load_cuda().map_err(|e| unavailable(format!("this libtorch has no CUDA ({})", text(&e))))?;
-        match shim::cuda_count().map_err(|e| unavailable(text(&e)))? {
-            0 => Err(unavailable("libtorch finds no device or no driver".to_owned())),
-            count if ordinal >= count => Err(unavailable(format!("there are {count} devices, from cuda:0"))),
+        let unavailable =
+            |source: BoxError| DeviceError::operation(Unavailable { name: name.clone(), source });
+        shim::load_cuda().map_err(|e| unavailable(NoCuda(text(&e).into()).into()))?;
+        match shim::cuda_count().map_err(|e| unavailable(text(&e).into()))? {
+            0 => Err(unavailable("libtorch finds no device or no driver".into())),
+            count if ordinal >= count => {
+                Err(unavailable(format!("there are {count} devices, from cuda:0").into()))
+            }
             _ => {
                 let options = CpuOptions::default();
                 Ok(Self { cuda: Some(ordinal), options, own_outputs: false })
@@ -107,12 +110,12 @@ impl TchDevice {
         self
     }
 
-    /// tch's name for this place.
+    /// Returns tch's name for this place.
     pub fn place(&self) -> TorchDevice {
         self.cuda.map_or(TorchDevice::Cpu, TorchDevice::Cuda)
     }
 
-    /// The most bytes that one tensor on the host may have.
+    /// Returns the most bytes that one tensor on the host may have.
     pub fn max_bytes(&self) -> usize {
         self.options.max_bytes.unwrap_or_else(memory::default_limit)
     }

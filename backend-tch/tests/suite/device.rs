@@ -1,6 +1,6 @@
 use crate::{noise, values};
 use skep_backend_tch::prelude::*;
-use skep_backend_tch::runtime::DeviceError;
+use skep_backend_tch::runtime::{Chain, DeviceError};
 use skep_backend_tch::tch::{Device as Place, Kind};
 
 #[test]
@@ -81,9 +81,9 @@ fn exceptions_of_libtorch_are_errors_without_a_call_stack() {
 #[test]
 fn a_cuda_device_that_is_not_there_is_named() {
     if let Err(error) = TchDevice::cuda(0) {
-        assert!(error.to_string().starts_with("cuda:0 is not available: "), "{error}");
+        assert!(Chain(&error).to_string().starts_with("cuda:0 is not available: "), "{error}");
     }
-    let error = TchDevice::cuda(1000).unwrap_err().to_string();
+    let error = Chain(&TchDevice::cuda(1000).unwrap_err()).to_string();
     assert!(error.starts_with("cuda:1000 is not available: "), "{error}");
 }
 

@@ -3,7 +3,7 @@
 use crate::{assert_close, dims, loaded, noise, tensor, values};
 use skep_backend_tch::blocks::{ScriptError, Spec, TorchScript};
 use skep_backend_tch::prelude::*;
-use skep_backend_tch::runtime::RuntimeBuilder;
+use skep_backend_tch::runtime::{Chain, RuntimeBuilder};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::slice::from_ref;
@@ -153,7 +153,7 @@ fn load_error(file: &Path) -> String {
         TchBlock::of("broken", TorchScript { file: file.to_owned(), inputs: rows(&[3]) }).unwrap();
     let error = block.load(&TchDevice::cpu()).unwrap_err();
     assert!(error.downcast_ref::<ScriptError>().is_some(), "{error}");
-    error.to_string()
+    Chain(&*error).to_string()
 }
 
 #[test]

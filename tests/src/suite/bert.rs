@@ -3,7 +3,7 @@
 use crate::kit::small_bert::{CONFIG, HIDDEN, POSITIONS, VOCAB, by_hand, weights, write};
 use crate::kit::{Alone, assert_close, numbers};
 use crate::subject::Learner;
-use skep_runtime_core::{Backend, Dim, HostTensor};
+use skep_runtime_core::{Backend, Chain, Dim, HostTensor};
 use skep_toolkit::Block;
 use skep_toolkit::blocks::Bert;
 use std::fs;
@@ -80,7 +80,7 @@ pub fn weights_with_the_models_name_before_them_are_found<L: Learner>() {
 
 #[track_caller]
 fn load_error<L: Learner>(directory: &Path) -> String {
-    bert::<L>(directory).load(&L::device()).unwrap_err().to_string()
+    Chain(&*bert::<L>(directory).load(&L::device()).unwrap_err()).to_string()
 }
 
 /// One that is missing, and one of other dims.
@@ -115,7 +115,7 @@ pub fn torn_weights_are_never_loaded<L: Learner>() {
 
 /// With the file, and what would be right.
 pub fn a_directory_without_a_model_is_refused_when_the_block_is_made<L: Learner>() {
-    let refused = |directory: &Path| Bert::open(directory).err().unwrap().to_string();
+    let refused = |directory: &Path| Chain(&Bert::open(directory).err().unwrap()).to_string();
     let directory = tempfile::tempdir().unwrap();
     let error = refused(directory.path());
     assert!(error.contains("config.json`, expected a file that can be read"), "{error}");
@@ -126,7 +126,7 @@ pub fn a_directory_without_a_model_is_refused_when_the_block_is_made<L: Learner>
 
     let config = directory.path().join("config.json");
     fs::write(&config, &CONFIG[..CONFIG.len() / 2]).unwrap();
-    assert!(refused(directory.path()).contains("expected the sizes of a BERT model (EOF"));
+    assert!(refused(directory.path()).contains("expected the sizes of a BERT model: EOF"));
     fs::write(&config, CONFIG.replace(r#""num_attention_heads": 2"#, r#""num_attention_heads": 0"#)).unwrap();
     assert!(refused(directory.path()).contains("`num_attention_heads` from 1 to 16777216 in it, got 0"));
     fs::write(&config, CONFIG.replace(r#""num_attention_heads": 2"#, r#""num_attention_heads": 3"#)).unwrap();

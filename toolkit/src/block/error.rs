@@ -2,7 +2,7 @@
 
 use skep_runtime_core::{BoxError, Device};
 
-/// Why a block could not do what it was asked for.
+/// The reason why a block could not do what it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BlockError {

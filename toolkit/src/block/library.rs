@@ -20,11 +20,11 @@ pub type Build<L> =
 pub trait Library: Sized + Send + 'static {
     /// Where blocks run.
     type Device: Device + Clone;
-    /// What layers ask for their parameters, by name.
+    /// The object that layers ask for their parameters, by name.
     type Builder<'a>;
     /// The arithmetic of a block, once it is made.
     type Layers: ?Sized;
-    /// Why layers cannot be made.
+    /// The error of layers that cannot be made.
     type Error;
 
     /// Makes the layers with their parameters on the device. A block that is not called `backward` needs none for

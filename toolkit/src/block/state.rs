@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 const STEP: &str = "step";
 
-/// Why a state is not taken.
+/// The reason why a state is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestoreError {
@@ -29,7 +29,7 @@ pub enum RestoreError {
     NotANumber {
         /// The scalar's name.
         name: String,
-        /// What it holds.
+        /// Its value.
         got: String,
     },
 }

@@ -1,10 +1,10 @@
-//! What stands between two linear layers.
+//! Functions between two linear layers.
 
 use crate::config::Setting;
 use std::fmt;
 use std::str::FromStr;
 
-/// What stands between two linear layers.
+/// The function between two linear layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activation {
     /// The Gaussian error linear unit in its exact form, as in `PyTorch`: Hendrycks and Gimpel, 2016.

@@ -107,9 +107,10 @@ impl Spec for Bert {
 
 fn read(file: &Path) -> Result<BertSizes, ConfigError> {
     let invalid = |reason: String| ConfigError::invalid("directory", file.display(), reason);
-    let text = fs::read_to_string(file).map_err(|e| invalid(format!("a file that can be read ({e})")))?;
-    let sizes: BertSizes =
-        serde_json::from_str(&text).map_err(|e| invalid(format!("the sizes of a BERT model ({e})")))?;
+    let text = fs::read_to_string(file)
+        .map_err(|e| ConfigError::caused("directory", file.display(), "a file that can be read", e))?;
+    let sizes: BertSizes = serde_json::from_str(&text)
+        .map_err(|e| ConfigError::caused("directory", file.display(), "the sizes of a BERT model", e))?;
     let counts = [
         ("vocab_size", sizes.vocab_size),
         ("hidden_size", sizes.hidden_size),

@@ -1,4 +1,4 @@
-//! What is said of a block by name, apart from its arithmetic.
+//! Blocks by name, apart from their arithmetic.
 
 use crate::config::{Config, ConfigError};
 use skep_runtime_core::{Schema, TensorSpec};
@@ -24,7 +24,7 @@ pub trait Spec: Sized + Send + 'static {
     fn signature(&self) -> Result<Signature, ConfigError>;
 }
 
-/// What goes into a block and comes out of it, and whatever else follows from its settings.
+/// The tensors that go into a block and come out of it, and all else that follows from its settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signature {
     /// The inputs of the forward pass.
@@ -55,7 +55,7 @@ impl Signature {
 ///
 /// Returns a [`ConfigError`] if they make no valid schema.
 pub fn schema(tensors: Vec<TensorSpec>) -> Result<Schema, ConfigError> {
-    Schema::new(tensors).map_err(|error| ConfigError::invalid("schema", error, "a valid schema"))
+    Ok(Schema::new(tensors)?)
 }
 
 /// Refuses the first size that is 0.

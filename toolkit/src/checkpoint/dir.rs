@@ -2,7 +2,7 @@
 
 use super::error::CheckpointError;
 use super::file::{decode, encode};
-use skep_runtime_core::BlockState;
+use skep_runtime_core::{BlockState, Chain};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ pub struct CheckpointDir {
     keep: usize,
 }
 
-/// What [`CheckpointDir::load`] found.
+/// The newest checkpoint in a folder, and what was passed over on the way to it.
 #[derive(Debug, Default)]
 pub struct Newest {
     /// The newest whole checkpoint and its state; `None` where there is none.
@@ -33,12 +33,12 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Checkp
 }
 
 impl CheckpointDir {
-    /// The folder for the block of this name below `root`, made if it is missing. Saving keeps the newest
+    /// Opens the folder for the block of this name below `root`, and makes it if it is missing. Saving keeps the newest
     /// `keep` checkpoints; 2 or more leave one to fall back to.
     ///
     /// # Errors
     ///
-    /// When the folder cannot be made, or `keep` is 0.
+    /// Returns a [`CheckpointError`] if the folder cannot be made, or `keep` is 0.
     pub fn create(root: &Path, block: &str, keep: usize) -> Result<Self, CheckpointError> {
         if keep == 0 {
             return Err(CheckpointError::Zero { setting: "checkpoints to keep" });
@@ -48,7 +48,7 @@ impl CheckpointDir {
         Ok(Self { path, keep })
     }
 
-    /// The folder.
+    /// Returns the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -59,13 +59,15 @@ impl CheckpointDir {
     ///
     /// # Errors
     ///
-    /// When the state cannot be written. What was there before is then untouched.
+    /// Returns a [`CheckpointError`] if the state cannot be written. Earlier checkpoints are then untouched.
     pub fn save(&self, state: &BlockState) -> Result<PathBuf, CheckpointError> {
         let bytes = encode(state)?;
         let numbers = self.numbers()?;
         let number = numbers.last().map_or(Some(1), |newest| newest.checked_add(1));
-        let number = number.ok_or_else(|| CheckpointError::Unsavable {
-            reason: format!("the newest checkpoint has the number {}, and there is none after it", u64::MAX),
+        let number = number.ok_or_else(|| {
+            let last =
+                format!("the newest checkpoint has the number {}, and there is none after it", u64::MAX);
+            CheckpointError::unsavable(last)
         })?;
         let path = self.file(number);
         let temporary = path.with_extension("tmp");
@@ -86,7 +88,7 @@ impl CheckpointDir {
     ///
     /// # Errors
     ///
-    /// When the folder cannot be read. Files that cannot be read are passed over and named.
+    /// Returns [`CheckpointError::Io`] if the folder cannot be read. Files that cannot be read are passed over and named.
     pub fn load(&self) -> Result<Newest, CheckpointError> {
         let mut newest = Newest::default();
         for number in self.numbers()?.into_iter().rev() {
@@ -98,7 +100,7 @@ impl CheckpointDir {
                     return Ok(newest);
                 }
                 Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "checkpoint passed over");
+                    tracing::warn!(path = %path.display(), error = %Chain(&error), "checkpoint passed over");
                     newest.skipped.push((path, error));
                 }
             }
@@ -226,7 +228,7 @@ mod tests {
         let dir = CheckpointDir::create(root.path(), "expert.0", 2).unwrap();
         let last = dir.file(u64::MAX);
         fs::write(&last, b"torn").unwrap();
-        let message = dir.save(&state(1.0)).unwrap_err().to_string();
+        let message = Chain(&dir.save(&state(1.0)).unwrap_err()).to_string();
         assert!(message.contains("18446744073709551615"), "{message}");
         assert!(last.exists());
     }

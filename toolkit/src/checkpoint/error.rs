@@ -1,15 +1,16 @@
-//! Why state could not be saved or loaded.
+//! Errors of saving and loading.
 
-use skep_runtime_core::ControlError;
+use skep_runtime_core::{BoxError, ControlError};
+use std::error::Error as StdError;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Why state could not be saved or loaded.
+/// The reason why a state could not be saved or loaded.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
     /// The operating system said no.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}", path.display())]
     Io {
         /// `create`, `write`, `read`, …
         action: &'static str,
@@ -19,16 +20,16 @@ pub enum CheckpointError {
         source: Arc<std::io::Error>,
     },
     /// The bytes are not a whole checkpoint.
-    #[error("not a whole checkpoint: {reason}")]
+    #[error("not a whole checkpoint")]
     Torn {
-        /// What is missing or wrong.
-        reason: String,
+        /// The error in them.
+        source: Arc<dyn StdError + Send + Sync>,
     },
     /// The state cannot be written in this format.
-    #[error("state cannot be saved: {reason}")]
+    #[error("state cannot be saved")]
     Unsavable {
-        /// What stands in the way.
-        reason: String,
+        /// The reason.
+        source: Arc<dyn StdError + Send + Sync>,
     },
     /// A setting is out of range.
     #[error("{setting} is 0, expected at least 1")]
@@ -44,5 +45,15 @@ pub enum CheckpointError {
 impl From<ControlError> for CheckpointError {
     fn from(error: ControlError) -> Self {
         Self::Control(Arc::new(error))
+    }
+}
+
+impl CheckpointError {
+    pub(super) fn torn(error: impl Into<BoxError>) -> Self {
+        Self::Torn { source: Arc::from(error.into()) }
+    }
+
+    pub(super) fn unsavable(error: impl Into<BoxError>) -> Self {
+        Self::Unsavable { source: Arc::from(error.into()) }
     }
 }

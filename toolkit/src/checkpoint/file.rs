@@ -19,49 +19,48 @@ const VERSION: &str = "1";
 ///
 /// # Errors
 ///
-/// When a parameter's name begins with `optimizer/`, which would be read back as something else.
+/// Returns [`CheckpointError::Unsavable`] if a parameter's name begins with `optimizer/`, which would be read back as
+/// something else.
 pub fn encode(state: &BlockState) -> Result<Vec<u8>, CheckpointError> {
     if let Some(name) = state.parameters.keys().find(|name| name.starts_with(OPTIMIZER)) {
-        let reason = format!("parameter name `{name}` begins with the reserved `{OPTIMIZER}`");
-        return Err(CheckpointError::Unsavable { reason });
+        let reserved = format!("parameter name `{name}` begins with the reserved `{OPTIMIZER}`");
+        return Err(CheckpointError::unsavable(reserved));
     }
-    let unsavable = |error: BoxError| CheckpointError::Unsavable { reason: error.to_string() };
     let parameters = state.parameters.iter().map(|(name, tensor)| (name.clone(), tensor));
     let optimizer = state.optimizer.iter().map(|(name, tensor)| (format!("{OPTIMIZER}{name}"), tensor));
     let tensors = parameters.chain(optimizer).map(|(name, tensor)| {
         let dtype = FILES.theirs(tensor.dtype())?;
         Ok((name, TensorView::new(dtype, tensor.dims().to_vec(), tensor.bytes())?))
     });
-    let tensors: Vec<_> = tensors.collect::<Result<_, _>>().map_err(unsavable)?;
+    let tensors: Vec<_> = tensors.collect::<Result<_, BoxError>>().map_err(CheckpointError::unsavable)?;
     let mut metadata: HashMap<String, String> =
         state.scalars.iter().map(|(name, value)| (format!("{SCALAR}{name}"), value.clone())).collect();
     metadata.insert(FORMAT.to_owned(), VERSION.to_owned());
     metadata.insert(CHECKSUM.to_owned(), format!("{:08x}", checksum(state)));
-    safetensors::serialize(tensors, Some(metadata)).map_err(|error| unsavable(error.into()))
+    safetensors::serialize(tensors, Some(metadata)).map_err(CheckpointError::unsavable)
 }
 
 /// Reads what [`encode`] wrote.
 ///
 /// # Errors
 ///
-/// When the bytes are cut short, changed, or not a checkpoint of this format.
+/// Returns [`CheckpointError::Torn`] if the bytes are cut short, changed, or not a checkpoint of this format.
 pub fn decode(bytes: &[u8]) -> Result<BlockState, CheckpointError> {
-    let torn = |reason: String| CheckpointError::Torn { reason };
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| torn(error.to_string()))?;
-    let file = SafeTensors::deserialize(bytes).map_err(|error| torn(error.to_string()))?;
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(CheckpointError::torn)?;
+    let file = SafeTensors::deserialize(bytes).map_err(CheckpointError::torn)?;
     let metadata = header.metadata().clone().unwrap_or_default();
     match metadata.get(FORMAT).map(String::as_str) {
         Some(VERSION) => {}
-        Some(other) => return Err(torn(format!("format is {other}, expected {VERSION}"))),
-        None => return Err(torn(format!("metadata has no `{FORMAT}`"))),
+        Some(other) => return Err(CheckpointError::torn(format!("format is {other}, expected {VERSION}"))),
+        None => return Err(CheckpointError::torn(format!("metadata has no `{FORMAT}`"))),
     }
     let mut state = BlockState::default();
     for (name, view) in file.iter() {
         let dtype = FILES
             .ours(view.dtype(), || format!("{:?} of tensor `{name}`", view.dtype()))
-            .map_err(|error| torn(error.to_string()))?;
-        let tensor = HostTensor::new(dtype, view.shape(), view.data().to_vec())
-            .map_err(|error| torn(error.to_string()))?;
+            .map_err(CheckpointError::torn)?;
+        let tensor =
+            HostTensor::new(dtype, view.shape(), view.data().to_vec()).map_err(CheckpointError::torn)?;
         match name.strip_prefix(OPTIMIZER) {
             Some(name) => state.optimizer.insert(name.to_owned(), tensor),
             None => state.parameters.insert(name.to_owned(), tensor),
@@ -74,7 +73,7 @@ pub fn decode(bytes: &[u8]) -> Result<BlockState, CheckpointError> {
     let expected = metadata.get(CHECKSUM).map_or("", String::as_str);
     let got = format!("{:08x}", checksum(&state));
     if got != expected {
-        return Err(torn(format!("checksum is {got}, expected `{expected}`")));
+        return Err(CheckpointError::torn(format!("checksum is {got}, expected `{expected}`")));
     }
     Ok(state)
 }
@@ -109,7 +108,7 @@ fn checksum(state: &BlockState) -> u32 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use skep_runtime_core::DType;
+    use skep_runtime_core::{Chain, DType};
 
     fn state() -> BlockState {
         let mut state = BlockState::default();
@@ -135,7 +134,7 @@ mod tests {
     fn a_reserved_name_is_refused() {
         let mut state = state();
         state.parameters.insert("optimizer/x".into(), HostTensor::zeros(DType::U8, &[1]).unwrap());
-        let message = encode(&state).unwrap_err().to_string();
+        let message = Chain(&encode(&state).unwrap_err()).to_string();
         assert!(message.contains("begins with the reserved `optimizer/`"), "{message}");
     }
 

@@ -3,7 +3,7 @@
 use super::dir::CheckpointDir;
 use super::error::CheckpointError;
 use skep_runtime_core::sync::every::Every;
-use skep_runtime_core::{Device, Handle};
+use skep_runtime_core::{Chain, Device, Handle};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 ///
 /// # Errors
 ///
-/// The first block that cannot be saved; the others are saved all the same.
+/// Returns the error of the first block that cannot be saved; the others are saved all the same.
 pub fn save_all<D: Device>(
     handle: &Handle<D>,
     root: &Path,
@@ -32,11 +32,11 @@ pub fn save_all<D: Device>(
 /// Restores every block of a running runtime from its newest whole checkpoint below `root`. Blocks without
 /// one keep their state. Returns the files that were loaded.
 ///
-/// What a checkpoint does not hold keeps its value and is named in a warning.
+/// Parts that a checkpoint does not hold keep their value and are named in a warning.
 ///
 /// # Errors
 ///
-/// The first block whose checkpoint does not fit it; blocks after it are not restored.
+/// Returns the error of the first block whose checkpoint does not fit it; blocks after it are not restored.
 pub fn restore_all<D: Device>(handle: &Handle<D>, root: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let mut loaded = Vec::new();
     for block in handle.blocks() {
@@ -65,7 +65,7 @@ impl Checkpointer {
     ///
     /// # Errors
     ///
-    /// When `keep` or `every` is zero, the folder cannot be made, or the system gives no thread.
+    /// Returns a [`CheckpointError`] if `keep` or `every` is zero, the folder cannot be made, or the system gives no thread.
     pub fn start<D: Device>(
         handle: Handle<D>,
         root: &Path,
@@ -84,7 +84,7 @@ impl Checkpointer {
         let folder = root.to_owned();
         let save = move || {
             if let Err(error) = save_all(&handle, &folder, keep) {
-                tracing::warn!(%error, "checkpoint failed");
+                tracing::warn!(error = %Chain(&error), "checkpoint failed");
             }
         };
         let thread = Every::start("skep-checkpoint", every, save);

@@ -1,8 +1,8 @@
-//! How parameters follow their gradients: the settings, and the numbers of each step.
+//! Optimizers: the settings, and the numbers of each step.
 
 use super::schedule::Schedule;
 
-/// How a block's parameters follow their gradients. What the steps need to remember is kept by the block.
+/// The way in which a block's parameters follow their gradients. The block keeps what the steps need to remember.
 ///
 /// ```
 /// use skep_toolkit::{AdamW, Optimizer, Schedule};
@@ -20,12 +20,12 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// `AdamW`: moments of the gradients, decoupled weight decay.
+    /// Creates an optimizer by `AdamW`: moments of the gradients, decoupled weight decay.
     pub fn adamw(rule: AdamW) -> Self {
         Self::new(Rule::AdamW(rule))
     }
 
-    /// Gradient descent with momentum.
+    /// Creates an optimizer by gradient descent with momentum.
     pub fn sgd(rule: Sgd) -> Self {
         Self::new(Rule::Sgd(rule))
     }
@@ -34,7 +34,7 @@ impl Optimizer {
         Self { rule, schedule: Schedule::Constant, max_norm: None }
     }
 
-    /// How the learning rate changes with the steps. [`Schedule::Constant`] unless set.
+    /// Sets the way in which the learning rate changes with the steps. [`Schedule::Constant`] unless set.
     pub fn with_schedule(mut self, schedule: Schedule) -> Self {
         self.schedule = schedule;
         self
@@ -90,7 +90,7 @@ impl Default for Sgd {
     }
 }
 
-/// What an optimizer does to one parameter, for backends that do it.
+/// The change of one parameter by an optimizer, for backends that make it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rule {
     /// Remembers `m` and `v`, in this order.
@@ -100,7 +100,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// What is remembered of each parameter, in the names that `PyTorch` has for it where it has one.
+    /// Returns the names of what is remembered of each parameter: `PyTorch`'s, where it has one.
     pub fn memory_names(&self) -> &'static [&'static str] {
         match self {
             Self::AdamW(_) => &["exp_avg", "exp_avg_sq"],
@@ -111,7 +111,7 @@ impl Rule {
 }
 
 impl AdamW {
-    /// `1 / (1 - b1^t)` and `1 / (1 - b2^t)` for step `t`, counted from 1.
+    /// Returns `1 / (1 - b1^t)` and `1 / (1 - b2^t)` for step `t`, counted from 1.
     pub fn corrections(&self, t: u64) -> [f64; 2] {
         let t = i32::try_from(t).unwrap_or(i32::MAX);
         [self.beta1, self.beta2].map(|beta| 1.0 / (1.0 - beta.powi(t)))

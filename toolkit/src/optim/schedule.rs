@@ -1,4 +1,4 @@
-//! How the learning rate changes with the steps.
+//! Learning rates that change with the steps.
 
 /// The factor that the learning rate is multiplied by.
 ///
@@ -27,7 +27,7 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// The factor for the step after `step` earlier ones.
+    /// Returns the factor for the step after `step` earlier ones.
     pub fn factor(self, step: u64) -> f64 {
         match self {
             Self::Constant => 1.0,

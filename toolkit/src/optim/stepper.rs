@@ -1,4 +1,4 @@
-//! What an optimizer remembers from step to step. It can be saved: optimizers of tensor libraries keep their
+//! The memory of an optimizer from step to step. It can be saved: optimizers of tensor libraries keep their
 //! moments to themselves, so a restarted training would go on with other steps than an uninterrupted one.
 
 use super::optimizer::{Optimizer, Rule};
@@ -19,17 +19,17 @@ pub struct Stepper<T> {
 /// The numbers of one step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pace {
-    /// What is done to each parameter.
+    /// The change of each parameter.
     pub rule: Rule,
     /// The number of this step, counted from 1.
     pub t: u64,
-    /// What the learning rate is multiplied by.
+    /// The factor of the learning rate.
     pub factor: f64,
-    /// What gradients are multiplied by; 1 where they are not clipped.
+    /// The factor of the gradients; 1 if they are not clipped.
     pub scale: f64,
 }
 
-/// Why a step was not taken.
+/// The reason why a step was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StepError {
@@ -46,7 +46,7 @@ impl<T> Stepper<T> {
     ///
     /// # Errors
     ///
-    /// Those of `zeros`, which makes zeros of a parameter's dims.
+    /// Returns the errors of `zeros`, which makes zeros of a parameter's dims.
     pub fn new<'a, E>(
         optimizer: Optimizer,
         parameters: impl IntoIterator<Item = (&'a String, &'a T)>,
@@ -64,7 +64,7 @@ impl<T> Stepper<T> {
         Ok(Self { optimizer, steps: 0, memory })
     }
 
-    /// Steps taken.
+    /// Returns the number of steps that were taken.
     pub fn steps(&self) -> u64 {
         self.steps
     }
@@ -105,7 +105,7 @@ impl<T> Stepper<T> {
         })
     }
 
-    /// All that is remembered, by the names that it is saved under (`exp_avg.fc1.weight`).
+    /// Returns all that is remembered, by the names that it is saved under (`exp_avg.fc1.weight`).
     pub fn memory(&self) -> impl Iterator<Item = (String, &T)> {
         self.memory.iter().flat_map(|(parameter, memory)| {
             let names = self.optimizer.rule.memory_names().iter();

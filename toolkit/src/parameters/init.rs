@@ -23,7 +23,7 @@ pub enum Init {
 }
 
 impl Init {
-    /// The first `count` values of a parameter. They depend on the seed and the parameter's name only, so a block
+    /// Returns the first `count` values of a parameter. They depend on the seed and the parameter's name only, so a block
     /// that gains a layer keeps the first values of the others.
     pub fn values(self, seed: u64, name: &str, count: usize) -> Vec<f32> {
         let mut random = Random::for_parameter(seed, name);

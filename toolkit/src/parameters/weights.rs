@@ -2,16 +2,16 @@
 
 use crate::dtype::FILES;
 use safetensors::SafeTensors;
-use skep_runtime_core::HostTensor;
+use skep_runtime_core::{BoxError, HostTensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Why a weights file cannot be used.
+/// The reason why a weights file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WeightsError {
     /// The file is missing or cannot be read.
-    #[error("weights file {} cannot be read: {source}", .path.display())]
+    #[error("weights file {} cannot be read", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -19,16 +19,16 @@ pub enum WeightsError {
         source: std::io::Error,
     },
     /// The file is not a whole safetensors file: torn, or something else.
-    #[error("weights file {} is not a whole safetensors file: {reason}", .path.display())]
+    #[error("weights file {} is not a whole safetensors file", .path.display())]
     Torn {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
+        /// The error in it.
+        source: BoxError,
     },
 }
 
-/// Why a layer does not get a parameter.
+/// The reason why a layer does not get a parameter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParameterError {
@@ -74,12 +74,12 @@ impl Weights {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, or is not a whole safetensors file.
+    /// Returns a [`WeightsError`] if the file cannot be read, or is not a whole safetensors file.
     pub fn read(path: &Path) -> Result<Self, WeightsError> {
         let bytes =
             std::fs::read(path).map_err(|source| WeightsError::Read { path: path.to_owned(), source })?;
         let file = SafeTensors::deserialize(&bytes)
-            .map_err(|error| WeightsError::Torn { path: path.to_owned(), reason: error.to_string() })?;
+            .map_err(|error| WeightsError::Torn { path: path.to_owned(), source: error.into() })?;
         let host = |view: &safetensors::tensor::TensorView<'_>| {
             HostTensor::new(FILES.ours(view.dtype(), String::new).ok()?, view.shape(), view.data().to_vec())
                 .ok()
@@ -87,16 +87,16 @@ impl Weights {
         Ok(Self { tensors: file.iter().map(|(name, view)| (name.to_owned(), host(&view))).collect() })
     }
 
-    /// Whether there is a tensor of this name.
+    /// Returns true if there is a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
-    /// The tensor of this name.
+    /// Returns the tensor of this name.
     ///
     /// # Errors
     ///
-    /// When the file lacks it or has it in an unknown element type.
+    /// Returns a [`ParameterError`] if the file lacks it or has it in an unknown element type.
     pub fn get(&self, name: &str) -> Result<&HostTensor, ParameterError> {
         match self.tensors.get(name) {
             Some(Some(tensor)) => Ok(tensor),
