@@ -6,13 +6,13 @@ use std::process::ExitStatus;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    #[error("cannot start {program}: {source}")]
+    #[error("cannot start {program}")]
     Start { program: String, source: io::Error },
 
     #[error("{program} ended with {status}")]
     Ended { program: String, status: ExitStatus },
 
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}", path.display())]
     File { action: &'static str, path: PathBuf, source: io::Error },
 
     #[error("{0}")]
@@ -33,10 +33,10 @@ pub(crate) enum Error {
     #[error("{} has {found} bytes where {expected} were expected", path.display())]
     Torn { path: PathBuf, found: u64, expected: u64 },
 
-    #[error("cannot get the model: {source}; {remedy}")]
+    #[error("cannot get the model ({remedy})")]
     Model { source: Box<Error>, remedy: String },
 
-    #[error("cannot get libtorch: {source}; {remedy}")]
+    #[error("cannot get libtorch ({remedy})")]
     Libtorch { source: Box<Error>, remedy: String },
 
     #[error(
@@ -53,7 +53,7 @@ pub(crate) enum Error {
     )]
     NoTorch { version: &'static str },
 
-    #[error("cannot get CUDA's compiler: {source}; {remedy}")]
+    #[error("cannot get CUDA's compiler ({remedy})")]
     Toolkit { source: Box<Error>, remedy: String },
 
     #[error(
@@ -64,7 +64,7 @@ pub(crate) enum Error {
     #[error("candle does not use cudarc, whose symbols the libraries to link with would have")]
     NoCudarc,
 
-    #[error("cannot start {tool}, and packing takes strip, tar and xz: {source}")]
+    #[error("cannot start {tool}, and packing takes strip, tar and xz")]
     NoTool { tool: &'static str, source: io::Error },
 
     #[error("{} is not what a bundle says of itself: pack it again", path.display())]
@@ -76,8 +76,17 @@ pub(crate) enum Error {
     #[error("{} of {of} programs failed: {}", failed.len(), failed.join(", "))]
     Programs { failed: Vec<String>, of: usize },
 
+    #[error("{}", lacks.join("; "))]
+    Packages { lacks: Vec<String> },
+
+    #[error("cannot read {}", path.display())]
+    Json { path: PathBuf, source: serde_json::Error },
+
     #[error("cannot read {}: {reason}", path.display())]
-    Estimates { path: PathBuf, reason: String },
+    Content { path: PathBuf, reason: String },
+
+    #[error("cannot draw a picture")]
+    Picture { source: Box<dyn std::error::Error + Send + Sync> },
 
     #[error(
         "{name} takes {got} instructions per task, {stored} are stored: where that is wanted, run \
@@ -85,7 +94,7 @@ pub(crate) enum Error {
     )]
     Counts { name: String, got: u64, stored: u64 },
 
-    #[error("run {number} of {runs} failed after {} passed: {source}", number - 1)]
+    #[error("run {number} of {runs} failed after {} passed", number - 1)]
     Run { number: u32, runs: u32, source: Box<Error> },
 
     #[error("{failed} of {steps} steps failed")]
@@ -96,6 +105,12 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// The error and what caused it, each once, on one line.
+    pub(crate) fn told(&self) -> String {
+        let chain = std::iter::successors(Some(self as &dyn std::error::Error), |error| error.source());
+        chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
+
     /// Whether something is missing that this machine cannot get, as opposed to something that went wrong.
     pub(crate) fn is_lack(&self) -> bool {
         matches!(self, Self::Libtorch { .. } | Self::NoLibtorch { .. })
@@ -105,5 +120,17 @@ impl Error {
     pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::File { action, path, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_is_told_once() {
+        let missing = Error::file("read", Path::new("x"))(io::ErrorKind::NotFound.into());
+        let model = Error::Model { source: Box::new(missing), remedy: "do this".to_owned() };
+        assert_eq!(model.told(), "cannot get the model (do this): cannot read x: entity not found");
     }
 }

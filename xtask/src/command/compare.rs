@@ -1,0 +1,129 @@
+//! `cargo xtask compare`: Skep beside other systems, with the programs of `tests/compare`.
+
+use crate::benchmark::comparison::build;
+use crate::combination::choice::{self, Choice};
+use crate::combination::table::{self, Backend, Device, Use};
+use crate::error::Error;
+use crate::fetch::{hivemind, libtorch, sentence_model};
+use crate::machine::libraries;
+use crate::machine::process::{root, run, target};
+use clap::Args;
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+#[derive(Args, Debug)]
+pub(crate) struct Compare {
+    /// Which backend runs the models: candle or tch
+    #[arg(long, default_value = "candle", value_parser = choice::one::<Backend>)]
+    backend: Backend,
+    /// Threads that one product of matrices may use, in every system
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    threads: u32,
+    /// Leave hivemind out, which takes a Python environment of 5 GB
+    #[arg(long)]
+    no_python: bool,
+    /// Write the results into docs/benchmarks.md
+    #[arg(long)]
+    publish: bool,
+    /// Arguments of the comparison itself: see `cargo xtask compare -- --help`
+    #[arg(last = true)]
+    arguments: Vec<OsString>,
+}
+
+impl Compare {
+    /// Builds and runs the comparison.
+    pub(crate) fn run(&self) -> Result<ExitCode, Error> {
+        let target = target()?.join("compare");
+        let mut features: Vec<&str> = Vec::new();
+        let mut library = None;
+        if self.backend == Backend::Tch {
+            features.extend(["--no-default-features", "--features", "tch"]);
+            let combination = table::select(Choice::One(Backend::Tch), Choice::One(Device::Cpu))[0];
+            combination.prepare(Use::Run)?;
+            library = Some(libtorch::get()?.join("lib"));
+        }
+        let program = build(&target, "skep-compare", &features)?;
+        let backend = choice::name(&self.backend);
+        let out = target.join(format!("results-{backend}"));
+        let mut command = Command::new(program);
+        command.arg("--out").arg(&out);
+        match sentence_model::folder() {
+            Ok(folder) => drop(command.arg("--minilm").arg(folder)),
+            Err(error) => eprintln!("without MiniLM: {}", error.told()),
+        }
+        let python =
+            if self.no_python { Err("--no-python".to_owned()) } else { hivemind::environment(&target) };
+        match python {
+            Ok(python) => command.arg("--python").arg(python),
+            // In one word: the reason may begin with a hyphen.
+            Err(reason) => command.arg(format!("--no-python={reason}")),
+        };
+        let threads = self.threads.to_string();
+        for variable in ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS", "OMP_NUM_THREADS"] {
+            command.env(variable, &threads);
+        }
+        if let Some(library) = library {
+            command.env(libraries::VARIABLE, library);
+        }
+        run(command.args(&self.arguments))?;
+        println!("\nresults: {}", out.display());
+        if self.publish {
+            publish(&out, &backend)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Puts the table between the marks of its backend in docs/benchmarks.md, and the picture and the rows beside it.
+fn publish(out: &Path, backend: &str) -> Result<(), Error> {
+    let docs = root().join("docs");
+    let page = docs.join("benchmarks.md");
+    let text = fs::read_to_string(&page).map_err(Error::file("read", &page))?;
+    let file = out.join("table.md");
+    let table = fs::read_to_string(&file).map_err(Error::file("read", &file))?;
+    let marks = [format!("<!-- compare {backend}: begin -->"), format!("<!-- compare {backend}: end -->")];
+    let text = replace_between(&text, [&marks[0], &marks[1]], &table).ok_or_else(|| {
+        Error::Usage(format!("{} has no `{}` and `{}`", page.display(), marks[0], marks[1]))
+    })?;
+    fs::write(&page, text).map_err(Error::file("write", &page))?;
+    let folder = docs.join("benchmarks");
+    fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
+    for (file, extension) in [("compare", "svg"), ("rows", "json")] {
+        let to = folder.join(format!("{backend}.{extension}"));
+        fs::copy(out.join(format!("{file}.{extension}")), &to).map_err(Error::file("write", &to))?;
+    }
+    println!("published in {}", page.display());
+    Ok(())
+}
+
+/// The text with what is between the two marks replaced; `None` where they are not there in this order.
+fn replace_between(text: &str, [begin, end]: [&str; 2], new: &str) -> Option<String> {
+    let (before, rest) = text.split_once(begin)?;
+    let (_, after) = rest.split_once(end)?;
+    Some(format!("{before}{begin}\n\n{}\n\n{end}{after}", new.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_between_the_marks_is_replaced() {
+        let marks = ["<b>", "<e>"];
+        assert_eq!(replace_between("a <b> old <e> z", marks, "new\n").unwrap(), "a <b>\n\nnew\n\n<e> z");
+        assert_eq!(replace_between("a <e> old <b> z", marks, "new"), None);
+        assert_eq!(replace_between("a z", marks, "new"), None);
+    }
+
+    #[test]
+    fn the_page_has_the_marks() {
+        let page = fs::read_to_string(root().join("docs").join("benchmarks.md")).unwrap();
+        for backend in ["candle", "tch"] {
+            let marks =
+                [format!("<!-- compare {backend}: begin -->"), format!("<!-- compare {backend}: end -->")];
+            assert!(replace_between(&page, [&marks[0], &marks[1]], "").is_some(), "{backend}");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! `cargo xtask test`: every test of the workspace, on each combination.
+
+use crate::combination::cargo::workspace;
+use crate::combination::table::{Combination, Use};
+use crate::command::selection::Selection;
+use crate::error::Error;
+use crate::fetch::sentence_model;
+use crate::machine::process::run;
+use crate::report::summary::Summary;
+use clap::Args;
+use std::cell::LazyCell;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Args, Debug)]
+pub(crate) struct Test {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Run the suite this many times without rebuilding, up to the first failure
+    #[arg(long, value_name = "N", default_value = "1")]
+    repeat: NonZeroU32,
+}
+
+impl Test {
+    pub(crate) fn run(&self) -> Result<ExitCode, Error> {
+        let mut summary = Summary::default();
+        test(&self.selection.combinations(), self.repeat, &mut summary);
+        summary.end(self.selection.strict)
+    }
+}
+
+/// Runs the tests `repeat` times or up to the first run that fails.
+pub(crate) fn test(combinations: &[&Combination], repeat: NonZeroU32, summary: &mut Summary) {
+    let model = LazyCell::new(sentence_model::folder);
+    let step = if repeat == NonZeroU32::MIN { "test".to_owned() } else { format!("test × {repeat}") };
+    for combination in combinations {
+        let action = || repeat_test(combination, repeat.get(), model.as_ref().ok());
+        let ran = summary.step(combination, &step, Use::Run, action);
+        if ran && let Err(error) = &*model {
+            summary.skip(combination, "test of real embeddings", &error.told());
+        }
+    }
+}
+
+fn repeat_test(combination: &Combination, runs: u32, model: Option<&PathBuf>) -> Result<(), Error> {
+    for number in 1..=runs {
+        let mut command = workspace("test", combination);
+        command.arg("--no-fail-fast");
+        if number > 1 {
+            // The first run has tested the documentation, which cargo would compile again each time.
+            command.arg("--tests");
+        }
+        match model {
+            Some(folder) => command.env(sentence_model::VARIABLE, folder),
+            None => command.env_remove(sentence_model::VARIABLE),
+        };
+        run(&mut command).map_err(|source| Error::Run { number, runs, source: Box::new(source) })?;
+    }
+    Ok(())
+}
