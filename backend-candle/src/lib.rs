@@ -23,7 +23,7 @@
 //!
 //! # Features
 //!
-//! `bert` (on by default) adds `blocks::Bert`. `cuda`, `cudnn`, `metal` and `accelerate` are candle's
+//! `models` (on by default) adds `blocks::TextModel`. `cuda`, `cudnn`, `metal` and `accelerate` are candle's
 //! features of these names, with candle's requirements at build time. Without them the crate needs nothing
 //! but a Rust compiler.
 #![forbid(unsafe_code)]
@@ -31,6 +31,8 @@
 mod block;
 pub mod blocks;
 mod device;
+#[cfg(feature = "models")]
+mod encoder;
 pub mod layers;
 mod optim;
 mod registry;
@@ -40,6 +42,8 @@ pub use candle_core;
 pub use candle_nn;
 pub use device::{CandleDevice, CpuOptions};
 pub use registry::Registry;
+#[cfg(feature = "models")]
+pub use skep_models as models;
 pub use skep_pool as pool;
 pub use skep_runtime_core as runtime;
 pub use skep_stats as stats;
@@ -60,7 +64,8 @@ pub mod prelude {
     };
 }
 
-/// The README's example, compiled with the tests.
+/// The examples of the workspace's README and of this crate's, compiled with the tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

@@ -32,7 +32,7 @@ impl Kinds for Candle {
         registry.add::<blocks::Nop>();
         registry.add::<blocks::NopDelay>();
         registry.add::<blocks::DetDropout>();
-        #[cfg(feature = "bert")]
-        registry.add::<blocks::Bert>();
+        #[cfg(feature = "models")]
+        registry.set("text_model", |name, config| blocks::TextModel::from_config(config)?.block(name));
     }
 }

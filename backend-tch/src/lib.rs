@@ -47,13 +47,15 @@
 //!
 //! # Features
 //!
-//! `bert` (on by default) adds `blocks::Bert`. CUDA needs no feature, but a libtorch that has it:
+//! `models` (on by default) adds `blocks::TextModel`. CUDA needs no feature, but a libtorch that has it:
 //! [`TchDevice::cuda`].
 #![deny(unsafe_code)]
 
 mod block;
 pub mod blocks;
 mod device;
+#[cfg(feature = "models")]
+mod encoder;
 pub mod layers;
 mod optim;
 mod registry;
@@ -62,6 +64,8 @@ mod shim;
 pub use block::{Layers, Tch, TchBlock, VarBuilder};
 pub use device::{CpuOptions, TchDevice};
 pub use registry::Registry;
+#[cfg(feature = "models")]
+pub use skep_models as models;
 pub use skep_pool as pool;
 pub use skep_runtime_core as runtime;
 pub use skep_stats as stats;
@@ -82,3 +86,8 @@ pub mod prelude {
     };
     pub use tch::Tensor;
 }
+
+/// The README's example, compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -2,7 +2,7 @@
 
 use crate::kit::{Adder, Odd, Two};
 use skep_runtime_core::{DType, Device, TensorOps};
-use skep_toolkit::blocks::{Bert, DetDropout, Ffn, Nop, NopDelay, Transformer};
+use skep_toolkit::blocks::{DetDropout, Ffn, Nop, NopDelay, Transformer};
 use skep_toolkit::{AdamW, Block, Computes, Config, Kinds, Library, Optimizer, Registry, Schedule, Sgd};
 
 /// A backend under test.
@@ -39,7 +39,6 @@ pub trait Learner: Subject {
         + Computes<Nop>
         + Computes<NopDelay>
         + Computes<DetDropout>
-        + Computes<Bert>
         + Computes<Adder>
         + Computes<Two>
         + Computes<Odd>;

@@ -20,10 +20,6 @@
 //! # let _ = optimizer;
 //! # Ok::<(), ConfigError>(())
 //! ```
-//!
-//! # Features
-//!
-//! `bert` adds `blocks::Bert`.
 #![forbid(unsafe_code)]
 
 mod block;

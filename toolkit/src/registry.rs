@@ -54,7 +54,7 @@ pub enum RegistryError {
         /// Its kind.
         kind: String,
         /// The error of its settings.
-        source: ConfigError,
+        source: Box<ConfigError>,
     },
 }
 
@@ -65,7 +65,7 @@ impl<L: Library> Registry<L> {
     }
 
     /// Makes a registry of the kinds that come with the backend: `ffn`, `transformer`, `nop`, `nop_delay`,
-    /// `det_dropout`, `bert` if the feature is on, and what the backend has besides. The fields of the block's type
+    /// `det_dropout`, `text_model` if the feature is on, and what the backend has besides. The fields of the block's type
     /// are the names of its settings.
     pub fn with_defaults() -> Self
     where
@@ -140,7 +140,7 @@ impl<L: Library> Registry<L> {
         build().map_err(|source| RegistryError::Config {
             name: name.to_owned(),
             kind: kind.to_owned(),
-            source,
+            source: Box::new(source),
         })
     }
 }

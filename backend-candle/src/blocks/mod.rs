@@ -1,7 +1,5 @@
 //! Blocks by name, as candle computes them. The `toolkit` says what they are.
 
-#[cfg(feature = "bert")]
-mod bert;
 mod det_dropout;
 mod ffn;
 mod nop;
@@ -9,11 +7,11 @@ mod transformer;
 
 use candle_core::{Result, Tensor};
 
+#[cfg(feature = "models")]
+pub use crate::encoder::TextModel;
 pub use skep_toolkit::blocks::{
     Activation, DetDropout, Ffn, Nop, NopDelay, Signature, Spec, Transformer, UnknownActivation,
 };
-#[cfg(feature = "bert")]
-pub use skep_toolkit::blocks::{Bert, BertSizes};
 
 /// Applies the function between two linear layers.
 fn activate(activation: Activation, x: &Tensor) -> Result<Tensor> {

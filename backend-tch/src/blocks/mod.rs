@@ -1,7 +1,5 @@
 //! Blocks by name, as libtorch computes them. The `toolkit` says what those are that every backend has.
 
-#[cfg(feature = "bert")]
-mod bert;
 mod det_dropout;
 mod ffn;
 mod nop;
@@ -10,11 +8,11 @@ mod transformer;
 
 use tch::{TchError, Tensor};
 
+#[cfg(feature = "models")]
+pub use crate::encoder::TextModel;
 pub use skep_toolkit::blocks::{
     Activation, DetDropout, Ffn, Nop, NopDelay, Signature, Spec, Transformer, UnknownActivation,
 };
-#[cfg(feature = "bert")]
-pub use skep_toolkit::blocks::{Bert, BertSizes};
 pub use torch_script::{ScriptError, TorchScript};
 
 /// Applies the function between two linear layers.

@@ -3,13 +3,16 @@
 use clap::Parser;
 use std::path::PathBuf;
 
-/// Embeds sentences with all-MiniLM-L6-v2 for many callers at once, and finds those nearest to a query
+/// Serves a published text model to many callers at once: embeds sentences and finds those nearest to a query
+///
+/// A classifier gives its scores, a cross-encoder those of the query with each sentence. A folder that cannot be served
+/// as it was meant is refused with status 2.
 ///
 /// `SKEP_DEVICE` chooses the device: cpu, cuda or metal.
 #[derive(Parser)]
 #[command(name = "embed", allow_negative_numbers = true)]
 pub(crate) struct Arguments {
-    /// The model: a folder with model.safetensors, config.json and tokenizer.json
+    /// The model: a folder as transformers or sentence-transformers write it
     #[arg(long, value_name = "DIR")]
     pub(crate) model_dir: Option<PathBuf>,
     /// One sentence per line [default: 200 sentences in the program]
@@ -21,6 +24,12 @@ pub(crate) struct Arguments {
     /// How many of the nearest sentences to print
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_most::<1000>)]
     pub(crate) top: usize,
+    /// What the weights are computed in: f32, or stored (as they are in the file)
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub(crate) precision: String,
+    /// A key of the folder's settings that is to be left out, if you know it has no influence [can be given again]
+    #[arg(long, value_name = "KEY")]
+    pub(crate) ignore: Vec<String>,
     /// Threads that hand in one sentence after the other
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_most::<1024>)]
     pub(crate) callers: usize,
@@ -33,7 +42,8 @@ pub(crate) struct Arguments {
     /// Threads that one product of matrices may use on a CPU [default: one per physical core]
     #[arg(long, value_name = "N", value_parser = at_most::<1024>)]
     pub(crate) threads: Option<usize>,
-    /// Also embed every sentence with the model alone, and fail where the vectors differ
+    /// Compare the vectors with those that sentence-transformers computed, and fail where they differ: for
+    /// all-MiniLM-L6-v2 and the sentences in the program
     #[arg(long)]
     pub(crate) check: bool,
     /// Print one JSON object on standard output, everything else on standard error

@@ -1,63 +1,93 @@
-//! The model behind a runtime, as its callers see it: a sentence in, a vector out.
+//! A model folder behind a runtime, as its callers see it: a text in, numbers out.
 
 use crate::common::{DemoBlock, DemoDevice, Result, skep};
-use crate::tokens::{Tensor, Tokens, inputs};
-use skep::blocks::Bert;
-use skep::pool::{PoolOptions, Serve, ServeOptions, Served};
-use skep::runtime::{Dim, Priority, Request, RuntimeBuilder, TensorOps, TensorSpec};
+use skep::blocks::TextModel as Block;
+use skep::models::{Ask, Kind, Model, Precision, ReadOptions, Similarity, TextModel, TokenCount};
+use skep::pool::{PoolOptions, Serve, ServeOptions};
+use skep::runtime::{Priority, RuntimeBuilder};
 use std::path::Path;
 use std::sync::Arc;
 
-pub(crate) struct Embedder {
-    device: Arc<DemoDevice>,
-    tokens: Tokens,
-    block: Served<DemoDevice>,
+/// How a folder is served.
+pub(crate) struct Settings<'a> {
+    pub(crate) directory: &'a Path,
+    pub(crate) precision: Precision,
+    pub(crate) ignored_keys: &'a [String],
+    pub(crate) bucket: usize,
+    pub(crate) max_rows: usize,
 }
 
-/// A sentence's vector, of length 1, and what it took.
+pub(crate) struct Embedder {
+    text: TextModel<DemoDevice>,
+    /// What a cross-encoder judges texts by.
+    query: String,
+    bucket: usize,
+}
+
+/// What a model says of a text: its vector, or its scores.
 pub(crate) struct Embedded {
     pub(crate) vector: Vec<f32>,
-    pub(crate) tokens: usize,
+    pub(crate) tokens: TokenCount,
     /// Tokens and padding.
     pub(crate) padded: usize,
 }
 
 impl Embedder {
-    /// Reads the model in `directory` and registers it.
+    /// Reads the folder and registers its block.
     pub(crate) fn serve(
         builder: &mut RuntimeBuilder<DemoDevice>,
-        directory: &Path,
-        bucket: usize,
-        max_rows: usize,
+        settings: &Settings<'_>,
+        query: &str,
     ) -> Result<Self> {
-        let block = DemoBlock::of("minilm", Bert::open(directory)?)?;
-        let options = PoolOptions { max_rows, ..PoolOptions::default() };
-        let block = builder.serve(block, ServeOptions::forward(options))?;
-        // The schema says how long a text may be.
-        let dims = block.info.inputs.tensors().iter().flat_map(TensorSpec::dims);
-        let longest =
-            dims.filter_map(|dim| if let Dim::Free { max } = dim { Some(*max) } else { None }).min();
-        let tokens = Tokens::load(directory, longest.ok_or("model takes texts of one length only")?, bucket)?;
-        Ok(Self { device: Arc::clone(builder.device()), tokens, block })
+        let options = ReadOptions { ignored_keys: settings.ignored_keys.to_vec() };
+        let model = Arc::new(Model::read_with(settings.directory, &options)?);
+        for note in model.notes() {
+            eprintln!("note: {note}");
+        }
+        let block: DemoBlock =
+            Block { model: Arc::clone(&model), precision: settings.precision }.block("model")?;
+        let options = PoolOptions { max_rows: settings.max_rows, ..PoolOptions::default() };
+        let served = builder.serve(block, ServeOptions::forward(options))?;
+        let text = TextModel::new(model, Arc::clone(builder.device()), Arc::new(served.forward))?;
+        Ok(Self { text: text.with_bucket(settings.bucket), query: query.to_owned(), bucket: settings.bucket })
     }
 
-    /// Embeds one sentence, in whatever batch it meets others of its padded length.
-    pub(crate) fn embed(&self, sentence: &str, priority: Priority) -> Result<Embedded> {
-        let ids = self.tokens.ids(sentence)?;
-        let padded = self.tokens.padded(ids.len());
-        let request = Request::new(inputs(&self.device, &ids, padded)?).priority(priority);
-        let ticket = self.block.forward.submit(request).map_err(|refused| refused.error)?;
-        let vector = vector(&self.device, &ticket.wait()?)?;
-        Ok(Embedded { vector, tokens: ids.len(), padded })
+    /// Asks the model about one text, in whatever batch it meets others of its padded length.
+    pub(crate) fn embed(&self, text: &str, priority: Priority) -> Result<Embedded> {
+        let ask = Ask::new().priority(priority);
+        let (vector, tokens) = match self.model().description().kind {
+            Kind::Embedding => {
+                let embedded = self.text.embed(text, &ask)?;
+                (embedded.vector, embedded.tokens)
+            }
+            Kind::Token => {
+                let labelled = self.text.label(text, &ask)?;
+                (labelled.labels.iter().map(|label| label.score).collect(), labelled.tokens)
+            }
+            _ if self.judges_pairs() => {
+                let mut classes = self.text.compare_all(&[(self.query.as_str(), text)], &ask)?;
+                let classes = classes.pop().ok_or("model gave no answer")?;
+                (classes.scores, classes.tokens)
+            }
+            _ => {
+                let classes = self.text.classify(text, &ask)?;
+                (classes.scores, classes.tokens)
+            }
+        };
+        Ok(Embedded { vector, tokens, padded: tokens.given.next_multiple_of(self.bucket) })
     }
 
-    pub(crate) fn tokens(&self) -> &Tokens {
-        &self.tokens
+    pub(crate) fn model(&self) -> &Model {
+        self.text.model()
     }
-}
 
-/// The only output: an embedding, f32 `[1, hidden]`.
-pub(crate) fn vector(device: &DemoDevice, outputs: &[Tensor]) -> Result<Vec<f32>> {
-    let output = outputs.first().ok_or("model gave no output")?;
-    Ok(device.to_host(output)?.to_f32().ok_or("embedding is not f32")?)
+    /// How near two vectors are, if the model gives vectors.
+    pub(crate) fn similarity(&self) -> Option<Similarity> {
+        let model = self.model();
+        (model.description().kind == Kind::Embedding).then(|| model.similarity())
+    }
+
+    fn judges_pairs(&self) -> bool {
+        self.model().labels().is_some_and(|labels| labels.pairs)
+    }
 }

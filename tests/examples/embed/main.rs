@@ -1,10 +1,10 @@
 //! Sentence embedding for many callers: tasks of different lengths that still share batches.
 //!
 //! Many threads embed one sentence at a time, as the requests of a server would. What makes them fast
-//! together is in two places: [`tokens`] pads sentences to few different lengths, and the pool behind
-//! [`embedder`] joins those of equal length into one batch. A query is embedded in the middle of it all, and
-//! waits for nobody because it is urgent. With `--check`, every vector is compared with that of the model
-//! alone.
+//! together is in two places: the text model in [`embedder`] pads sentences to few different lengths, and the pool
+//! behind it joins those of equal length into one batch. A query is embedded in the middle of it all, and
+//! waits for nobody because it is urgent. With `--check`, every vector is compared with that of the library that the
+//! model was published with.
 //!
 //! Read [`embedder`] first, then this file, from [`Demo`] on.
 //!
@@ -20,19 +20,18 @@ mod common;
 mod embedder;
 mod report;
 mod text;
-mod tokens;
 mod work;
 
 use arguments::Arguments;
 use check::largest_difference;
 use clap::Parser;
 use common::{BAD_INPUT, DemoDevice, Result, device, skep};
-use embedder::Embedder;
+use embedder::{Embedder, Settings};
 use report::{Report, nearest};
-use skep::runtime::{Device, RunningRuntime, RuntimeBuilder, Shutdown};
+use skep::models::Tokens;
+use skep::runtime::{Chain, Device, RunningRuntime, RuntimeBuilder, Shutdown};
 use skep::stats::Stats;
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 use tracing_subscriber::filter::LevelFilter;
@@ -46,8 +45,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// How long the runtime may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-const NO_MODEL: &str = "--model-dir is missing: name a folder with all-MiniLM-L6-v2 (model.safetensors, \
-                        config.json and tokenizer.json), or run `cargo xtask demo embed`, which gets it";
+const NO_MODEL: &str = "--model-dir is missing: name a folder with a published text model, or run \
+                        `cargo xtask demo embed`, which gets all-MiniLM-L6-v2";
 
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(LevelFilter::WARN).init();
@@ -55,23 +54,22 @@ fn main() -> ExitCode {
     let result = Demo::prepare(&arguments).map_err(|error| (error, ExitCode::from(BAD_INPUT)));
     let result = result.and_then(|demo| demo.run(&arguments).map_err(|error| (error, ExitCode::FAILURE)));
     result.unwrap_or_else(|(error, code)| {
-        eprintln!("error: {error}");
+        eprintln!("error: {}", Chain(&*error));
         code
     })
 }
 
 /// Everything that is needed before the first sentence: what fails until then is wrong with arguments or
 /// files.
-struct Demo<'a> {
-    directory: &'a Path,
+struct Demo {
     sentences: Vec<String>,
     stats: Stats,
     embedder: Embedder,
     runtime: RunningRuntime<DemoDevice>,
 }
 
-impl<'a> Demo<'a> {
-    fn prepare(arguments: &'a Arguments) -> Result<Self> {
+impl Demo {
+    fn prepare(arguments: &Arguments) -> Result<Self> {
         let directory = arguments.model_dir.as_deref().ok_or(NO_MODEL)?;
         let sentences = text::read(arguments.text.as_deref())?;
         let stats = Stats::new();
@@ -79,34 +77,39 @@ impl<'a> Demo<'a> {
         // nothing, and let an urgent sentence wait for one more batch.
         let builder = RuntimeBuilder::new(device(arguments.threads)?).prefetch(0);
         let mut builder = builder.observer(stats.observer());
-        let embedder = Embedder::serve(&mut builder, directory, arguments.bucket, arguments.max_rows)?;
+        let settings = Settings {
+            directory,
+            precision: arguments.precision.parse()?,
+            ignored_keys: &arguments.ignore,
+            bucket: arguments.bucket,
+            max_rows: arguments.max_rows,
+        };
+        let embedder = Embedder::serve(&mut builder, &settings, &arguments.query)?;
         let runtime = builder.start()?;
-        Ok(Self { directory, sentences, stats, embedder, runtime })
+        Ok(Self { sentences, stats, embedder, runtime })
     }
 
     fn run(self, arguments: &Arguments) -> Result<ExitCode> {
-        let Self { directory, sentences, stats, embedder, runtime } = self;
+        let Self { sentences, stats, embedder, runtime } = self;
         let (count, callers) = (sentences.len(), arguments.callers);
         eprintln!("{callers} callers embed {count} sentences on {}", runtime.handle().device().name());
         let outcome = work(&embedder, &sentences, &arguments.query, callers)?;
         runtime.shutdown(Shutdown::Drain, STOP_LIMIT)?;
 
-        let alone = || {
-            eprintln!("checking {count} sentences with the model alone");
-            largest_difference(
-                runtime.handle().device(),
-                directory,
-                embedder.tokens(),
-                &sentences,
-                &outcome.sentences,
-            )
-        };
+        let cut = outcome.sentences.iter().filter(|it| it.tokens.left_out > 0).count();
+        if cut > 0 {
+            let limit = embedder.model().tokens().map_or(0, Tokens::limit);
+            eprintln!("warning: {cut} of {count} sentences were cut: the model takes {limit} tokens");
+        }
+        let check = || largest_difference(arguments.text.as_deref(), &outcome.sentences);
         let report = Report {
             outcome: &outcome,
             stats: &stats.snapshot(),
             query: &arguments.query,
-            nearest: nearest(&outcome, &sentences, arguments.top),
-            difference: arguments.check.then(alone).transpose()?,
+            model: embedder.model(),
+            nearest: nearest(&outcome, embedder.similarity(), &sentences, arguments.top),
+            cut,
+            difference: arguments.check.then(check).transpose()?,
         };
         let mut stdout = std::io::stdout();
         if arguments.json {

@@ -4,6 +4,7 @@ use crate::check::TOLERANCE;
 use crate::common::{BACKEND, skep};
 use crate::work::Outcome;
 use serde_json::{Value, json};
+use skep::models::{Model, Similarity, Tokens};
 use skep::stats::Snapshot;
 use std::fmt::Write;
 
@@ -12,17 +13,28 @@ pub(crate) struct Report<'a> {
     /// Taken after the runtime has stopped.
     pub(crate) stats: &'a Snapshot,
     pub(crate) query: &'a str,
-    /// The sentences nearest to the query, nearest first, each with its cosine similarity.
+    pub(crate) model: &'a Model,
+    /// The sentences nearest to the query, nearest first, each with how near it is.
     pub(crate) nearest: Vec<(f32, &'a str)>,
-    /// From the vectors of the model alone, where that was asked for.
+    /// How many sentences were longer than the model takes.
+    pub(crate) cut: usize,
+    /// From the vectors that others computed, where that was asked for.
     pub(crate) difference: Option<f32>,
 }
 
-/// The `top` sentences whose vectors are most like the query's. All vectors have length 1, so the cosine of
-/// the angle between two of them is their product.
-pub(crate) fn nearest<'a>(outcome: &Outcome, sentences: &'a [String], top: usize) -> Vec<(f32, &'a str)> {
-    let cosine = |vector: &[f32]| vector.iter().zip(&outcome.query).map(|(a, b)| a * b).sum::<f32>();
-    let mut all: Vec<_> = outcome.sentences.iter().map(|it| cosine(&it.vector)).zip(sentences).collect();
+/// The `top` sentences whose vectors are most like the query's, as the model measures it; the highest scores where it
+/// gives no vectors.
+pub(crate) fn nearest<'a>(
+    outcome: &Outcome,
+    similarity: Option<Similarity>,
+    sentences: &'a [String],
+    top: usize,
+) -> Vec<(f32, &'a str)> {
+    let score = |vector: &[f32]| match similarity {
+        Some(similarity) => similarity.of(vector, &outcome.query),
+        None => vector.first().copied().unwrap_or(f32::NAN),
+    };
+    let mut all: Vec<_> = outcome.sentences.iter().map(|it| score(&it.vector)).zip(sentences).collect();
     all.sort_by(|(a, _), (b, _)| b.total_cmp(a));
     all.into_iter().take(top).map(|(cosine, sentence)| (cosine, sentence.as_str())).collect()
 }
@@ -39,10 +51,10 @@ impl Report<'_> {
     }
 
     fn tokens(&self) -> usize {
-        self.outcome.sentences.iter().map(|it| it.tokens).sum()
+        self.outcome.sentences.iter().map(|it| it.tokens.given).sum()
     }
 
-    /// Whether the vectors are those of the model alone, as far as was asked.
+    /// Whether the vectors are those that others computed, as far as was asked.
     pub(crate) fn agrees(&self) -> bool {
         self.difference.is_none_or(|difference| difference <= TOLERANCE)
     }
@@ -73,7 +85,7 @@ impl Report<'_> {
             let verdict = if self.agrees() { "at most" } else { "MORE THAN" };
             writeln!(
                 text,
-                "\nlargest difference from the model alone: {difference:.1e}, {verdict} {TOLERANCE:.0e}"
+                "\nlargest difference from sentence-transformers: {difference:.1e}, {verdict} {TOLERANCE:.0e}"
             )
             .ok();
         }
@@ -86,6 +98,12 @@ impl Report<'_> {
         let nearest = self.nearest.iter().map(|(cosine, it)| json!({ "cosine": cosine, "sentence": it }));
         json!({
             "backend": BACKEND,
+            "family": self.model.description().family,
+            "kind": format!("{:?}", self.model.description().kind).to_lowercase(),
+            "first_vector": sentences.first().map(|it| &it.vector),
+            "sentences_cut": self.cut,
+            "token_limit": self.model.tokens().map(Tokens::limit),
+            "notes": self.model.notes(),
             "sentences": sentences.len(),
             "elapsed_s": elapsed.as_secs_f64(),
             "sentences_per_s": self.per_second(),

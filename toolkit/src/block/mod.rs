@@ -8,7 +8,7 @@ use crate::blocks::spec::{Signature, Spec};
 use crate::config::ConfigError;
 use crate::optim::optimizer::Optimizer;
 use crate::optim::stepper::Stepper;
-use crate::parameters::source::Source;
+use crate::parameters::source::{Read, Source};
 use crate::parameters::weights::Weights;
 use error::BlockError;
 use library::{Build, Computes, Library, Tensor};
@@ -16,6 +16,7 @@ use skep_runtime_core::{
     Backend, BlockInfo, BlockState, BoxError, Device, DeviceError, HostTensor, Schema, TensorOps,
 };
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// One block on a device of a tensor library.
 ///
@@ -27,6 +28,7 @@ pub struct Block<L: Library> {
     build: Box<Build<L>>,
     seed: u64,
     weights: Option<PathBuf>,
+    read: Option<Arc<Read>>,
     optimizer: Option<Optimizer>,
     loaded: Option<Loaded<L>>,
 }
@@ -50,6 +52,7 @@ impl<L: Library> Block<L> {
             build: Box::new(build),
             seed: 0,
             weights: None,
+            read: None,
             optimizer: None,
             loaded: None,
         }
@@ -91,6 +94,16 @@ impl<L: Library> Block<L> {
         self
     }
 
+    /// Takes all parameters from what `read` gives for their names, one after the other as the layers ask for
+    /// them: for weights that are in another form than one safetensors file.
+    pub fn with_parameters<F>(mut self, read: F) -> Self
+    where
+        F: Fn(&str) -> Result<HostTensor, BoxError> + Send + Sync + 'static,
+    {
+        self.read = Some(Arc::new(read));
+        self
+    }
+
     /// Has each backward pass end with a step of this optimizer. Without one, gradients reach the inputs
     /// and the parameters stay as they are.
     pub fn with_optimizer(mut self, optimizer: Optimizer) -> Self {
@@ -125,9 +138,10 @@ impl<L: Library> Backend<L::Device> for Block<L> {
     }
 
     fn load(&mut self, device: &L::Device) -> Result<(), BoxError> {
-        let source = match &self.weights {
-            Some(file) => Source::File(Weights::read(file)?),
-            None => Source::Seed(self.seed),
+        let source = match (&self.read, &self.weights) {
+            (Some(read), _) => Source::Read(Arc::clone(read)),
+            (None, Some(file)) => Source::File(Weights::read(file)?),
+            (None, None) => Source::Seed(self.seed),
         };
         let sorted = |error| L::sorted(device, error);
         let library = L::load(device, source, self.info.backward, &*self.build).map_err(sorted)?;

@@ -15,8 +15,6 @@
 //! ```
 
 mod activation;
-#[cfg(feature = "bert")]
-mod bert;
 mod det_dropout;
 mod ffn;
 mod nop;
@@ -24,8 +22,6 @@ pub(crate) mod spec;
 mod transformer;
 
 pub use activation::{Activation, UnknownActivation};
-#[cfg(feature = "bert")]
-pub use bert::{Bert, BertSizes};
 pub use det_dropout::DetDropout;
 pub use ffn::Ffn;
 pub use nop::{Nop, NopDelay};

@@ -4,21 +4,38 @@ use super::init::Init;
 use super::weights::{ParameterError, Weights};
 use skep_runtime_core::{BoxError, DType, HostTensor};
 use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+/// Gives the parameter of a name.
+pub(crate) type Read = dyn Fn(&str) -> Result<HostTensor, BoxError> + Send + Sync;
 
 /// Where the first values of a block's parameters come from.
-#[derive(Debug)]
+#[non_exhaustive]
 pub enum Source {
     /// They are drawn, from numbers that depend on this and the parameter's name only.
     Seed(u64),
     /// A file has all of them.
     File(Weights),
+    /// They are read one after the other, as layers ask for them: from more than one file, say.
+    Read(Arc<Read>),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Seed(seed) => f.debug_tuple("Seed").field(seed).finish(),
+            Self::File(weights) => f.debug_tuple("File").field(weights).finish(),
+            Self::Read(_) => f.write_str("Read"),
+        }
+    }
 }
 
 impl Source {
     /// Returns true if a file has a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
         match self {
-            Self::Seed(_) => false,
+            Self::Seed(_) | Self::Read(_) => false,
             Self::File(weights) => weights.contains(name),
         }
     }
@@ -41,6 +58,11 @@ impl Source {
                 let value = weights.get(name)?;
                 check_dims(name, dims.unwrap_or(value.dims()), value.dims())?;
                 Ok(Cow::Borrowed(value))
+            }
+            (Self::Read(read), _) => {
+                let value = read(name)?;
+                check_dims(name, dims.unwrap_or(value.dims()), value.dims())?;
+                Ok(Cow::Owned(value))
             }
             (Self::Seed(seed), Some(dims)) => {
                 let bytes = dims.iter().fold(DType::F32.size(), |bytes, &dim| bytes.saturating_mul(dim));

@@ -1,0 +1,251 @@
+//! Published text models: whatever `skep_models` describes, built of libtorch's operations.
+
+mod attention;
+mod layer;
+mod pooling;
+
+use crate::block::{Layers, TchBlock, VarBuilder};
+use crate::device::torch_dims;
+use crate::layers::number;
+use attention::Positions;
+use layer::{BuiltLinear, EncoderLayer, Parts, activate};
+use pooling::Pooling;
+use skep_models::description::{Counting, Description, Step};
+use skep_models::{Model, Precision};
+use skep_runtime_core::{BoxError, DType, Schema};
+use skep_toolkit::{Config, ConfigError};
+use std::sync::Arc;
+use tch::{Kind, TchError, Tensor};
+
+/// A published text model as a block.
+///
+/// Takes `input_ids` and `attention_mask` (1 for tokens, 0 for padding), both u32 `[batch, tokens]`; where the model
+/// has them also `token_type_ids`, and `pooling_mask` (as the attention mask, without the prompt). Gives `embedding`
+/// f32 `[batch, size]`, or `logits`, f32 `[batch, labels]` for a classifier of texts and `[batch, tokens, labels]` for
+/// one of tokens. Computed in f32 it can be trained.
+///
+/// ```
+/// use skep_backend_tch::blocks;
+/// use skep_backend_tch::models::{Ask, Model, Precision, TextModel};
+/// use skep_backend_tch::pool::{Serve, ServeOptions};
+/// use skep_backend_tch::prelude::*;
+/// use skep_backend_tch::runtime::{RuntimeBuilder, Shutdown};
+/// use std::sync::Arc;
+/// use std::time::Duration;
+///
+/// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/models/fixtures/bert_mean");
+/// let model = Arc::new(Model::read(folder)?);
+/// let block = blocks::TextModel { model: model.clone(), precision: Precision::F32 }.block("embed")?;
+/// let mut builder = RuntimeBuilder::new(TchDevice::cpu());
+/// let served = builder.serve(block, ServeOptions::default())?;
+/// let text = TextModel::new(model, builder.device().clone(), Arc::new(served.forward))?;
+/// let runtime = builder.start()?;
+///
+/// let embeddings = text.embed_all(&["the cat sat", "a dog ran"], &Ask::new())?;
+/// assert_eq!((embeddings[0].vector.len(), embeddings[0].tokens.given), (12, 5));
+/// runtime.shutdown(Shutdown::Drain, Duration::from_secs(5))?;
+/// # Ok::<(), skep_backend_tch::runtime::BoxError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct TextModel {
+    /// The folder that was read.
+    pub model: Arc<Model>,
+    /// What its weights are computed in.
+    pub precision: Precision,
+}
+
+impl TextModel {
+    /// Reads `directory`, and `precision`: `f32` (unless given) or `stored`.
+    ///
+    /// # Errors
+    ///
+    /// When the directory is missing or refused, or another setting is there.
+    pub fn from_config(config: &Config) -> Result<Self, ConfigError> {
+        config.only(&["directory", "precision"])?;
+        let directory: String = config.required("directory")?;
+        let precision = config.or("precision", "f32".to_owned())?;
+        let precision = precision
+            .parse()
+            .map_err(|error| ConfigError::caused("precision", &precision, "`f32` or `stored`", error))?;
+        let model = Model::read(&directory).map_err(|error| {
+            ConfigError::caused("directory", &directory, "a model that Skep serves", error)
+        })?;
+        Ok(Self { model: Arc::new(model), precision })
+    }
+
+    /// The block of this name. The weights are read when it is loaded.
+    ///
+    /// # Errors
+    ///
+    /// When the description makes no valid schema.
+    pub fn block(self, name: impl Into<String>) -> Result<TchBlock, ConfigError> {
+        let Self { model, precision } = self;
+        let inputs = Schema::new(model.inputs())?;
+        let outputs = Schema::new(model.outputs())?;
+        let described = Arc::clone(&model);
+        let kind = match precision.of(&model) {
+            DType::F16 => Kind::Half,
+            DType::BF16 => Kind::BFloat16,
+            DType::F64 => Kind::Double,
+            _ => Kind::Float,
+        };
+        let block = TchBlock::new(name, inputs, move |vb| {
+            Ok(Box::new(Built::new(described.description(), vb, kind)?))
+        });
+        let block =
+            block.with_outputs(outputs).with_parameters(move |name| Ok(model.weights().tensor(name)?));
+        // Steps of an optimizer are too small for fewer bits.
+        Ok(if kind == Kind::Float { block } else { block.inference_only() })
+    }
+}
+
+/// A model's layers.
+struct Built {
+    words: Tensor,
+    positions: Option<(Tensor, Counting)>,
+    types: Option<Tensor>,
+    embedding_norm: Option<layer::Norm>,
+    projection: Option<BuiltLinear>,
+    relative: Positions,
+    layers: Vec<EncoderLayer>,
+    last_norm: Option<layer::Norm>,
+    pooling: Option<Pooling>,
+    steps: Vec<BuiltStep>,
+    /// Whether `token_type_ids` are given.
+    takes_types: bool,
+}
+
+enum BuiltStep {
+    Linear(BuiltLinear),
+    Activation(skep_models::description::Activation),
+    Norm(layer::Norm),
+    UnitLength,
+    Truncate(i64),
+}
+
+impl Built {
+    fn new(description: &Description, vb: &VarBuilder<'_>, kind: Kind) -> Result<Self, BoxError> {
+        let encoder = &description.encoder;
+        let parts = Parts { vb, kind };
+        // What comes after the encoder is small, and computed in full.
+        let head = Parts { vb, kind: if kind == Kind::Double { kind } else { Kind::Float } };
+        let step = |step: &Step| {
+            Ok(match step {
+                Step::Linear(linear) => BuiltStep::Linear(head.linear(linear)?),
+                Step::Activation(activation) => BuiltStep::Activation(*activation),
+                Step::Norm(norm) => BuiltStep::Norm(head.norm(norm)?),
+                Step::UnitLength => BuiltStep::UnitLength,
+                Step::Truncate(size) => BuiltStep::Truncate(torch_dims(&[*size])?[0]),
+                other => return Err(layer::unknown(other).into()),
+            })
+        };
+        Ok(Self {
+            words: parts.table(&encoder.words)?,
+            positions: match &encoder.positions {
+                Some(positions) => Some((parts.table(&positions.table)?, positions.counting)),
+                None => None,
+            },
+            types: encoder.types.as_ref().map(|types| parts.table(types)).transpose()?,
+            embedding_norm: parts.optional_norm(encoder.embedding_norm.as_ref())?,
+            projection: encoder.projection.as_ref().map(|linear| parts.linear(linear)).transpose()?,
+            relative: Positions::new(encoder, &parts)?,
+            layers: encoder
+                .layers
+                .iter()
+                .map(|layer| EncoderLayer::new(layer, &parts))
+                .collect::<Result<_, BoxError>>()?,
+            last_norm: parts.optional_norm(encoder.last_norm.as_ref())?,
+            pooling: (description.kind != skep_models::Kind::Token)
+                .then(|| Pooling { pools: description.pooling.clone(), masked: description.pooling_mask }),
+            steps: description.steps.iter().map(step).collect::<Result<_, BoxError>>()?,
+            takes_types: description.token_types,
+        })
+    }
+
+    /// The vectors of tokens, before the layers.
+    fn embed(&self, ids: &Tensor, types: Option<&Tensor>) -> Result<Tensor, TchError> {
+        let (_, tokens) = ids.size2()?;
+        let mut x = rows(&self.words, ids)?;
+        if let Some(table) = &self.types {
+            x = match types {
+                Some(types) => x.f_add(&rows(table, &types.f_to_kind(Kind::Int64)?)?)?,
+                // All tokens are of the first type.
+                None => x.f_add(&table.f_select(0, 0)?)?,
+            };
+        }
+        match &self.positions {
+            Some((table, Counting::FromZero)) => x = x.f_add(&table.f_narrow(0, 0, tokens)?)?,
+            Some((table, Counting::AfterPadding { padding })) => {
+                // Counted without the padding's id, wherever it stands.
+                let padding = whole(i64::from(*padding))?.f_to(ids.device())?;
+                let there = ids.f_ne_tensor(&padding)?.f_to_kind(Kind::Int64)?;
+                let counted = there.f_cumsum(1, Kind::Int64)?.f_mul(&there)?.f_add(&padding)?;
+                x = x.f_add(&rows(table, &counted)?)?;
+            }
+            Some((_, other)) => return Err(layer::unknown(other)),
+            None => {}
+        }
+        if let Some(norm) = &self.embedding_norm {
+            x = norm.forward(&x)?;
+        }
+        match &self.projection {
+            Some(projection) => projection.forward(&x),
+            None => Ok(x),
+        }
+    }
+}
+
+/// Row `ids[i, j]` of a table, for all of them.
+fn rows(table: &Tensor, ids: &Tensor) -> Result<Tensor, TchError> {
+    Tensor::f_embedding(table, ids, -1, false, false)
+}
+
+/// A tensor that holds one whole number.
+fn whole(value: i64) -> Result<Tensor, TchError> {
+    let no_dims: [i64; 0] = [];
+    Tensor::f_from_slice(&[value])?.f_reshape(no_dims)
+}
+
+impl Layers for Built {
+    fn forward(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, TchError> {
+        let (ids, mask) = (&inputs[0].f_to_kind(Kind::Int64)?, &inputs[1]);
+        let mut rest = inputs[2..].iter();
+        let types = if self.takes_types { rest.next() } else { None };
+        let pooling_mask = rest.next().unwrap_or(mask);
+
+        let mut x = self.embed(ids, types)?;
+        let seen = self.relative.seen(mask, x.kind())?;
+        for layer in &self.layers {
+            x = layer.forward(&x, &seen)?;
+        }
+        if let Some(norm) = &self.last_norm {
+            x = norm.forward(&x)?;
+        }
+        if x.kind() != Kind::Double {
+            x = x.f_to_kind(Kind::Float)?;
+        }
+        if let Some(pooling) = &self.pooling {
+            x = pooling.forward(&x, ids, mask, pooling_mask)?;
+        }
+        for step in &self.steps {
+            x = step.forward(&x)?;
+        }
+        Ok(vec![x.f_to_kind(Kind::Float)?])
+    }
+}
+
+impl BuiltStep {
+    fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        match self {
+            Self::Linear(linear) => linear.forward(x),
+            Self::Activation(activation) => activate(*activation, x),
+            Self::Norm(norm) => norm.forward(x),
+            Self::UnitLength => {
+                let last: &[i64] = &[-1];
+                let length = x.f_square()?.f_sum_dim_intlist(last, true, x.kind())?.f_sqrt()?;
+                x.f_div(&length.f_maximum(&number(1e-12)?)?)
+            }
+            Self::Truncate(size) => x.f_narrow(-1, 0, *size)?.f_contiguous(),
+        }
+    }
+}

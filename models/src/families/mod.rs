@@ -1,0 +1,107 @@
+//! Families of models: how each reads its `config.json` and names its parameters.
+//!
+//! A family is one file with one [`Family`] in it, listed in [`ALL`]. It takes every key that it honours, skips those
+//! that have no influence on answers, and fills in an [`Encoder`]. What all of `transformers`' models share is read in
+//! [`common`].
+
+mod bert;
+mod common;
+mod distilbert;
+mod modernbert;
+mod mpnet;
+mod nomic_bert;
+mod qwen3;
+mod roberta;
+
+use crate::description::{Encoder, Pool, Step};
+use crate::error::{ModelError, Result};
+use crate::folder::parameters::Under;
+use crate::folder::settings::Settings;
+use serde_json::Value;
+
+/// What is computed after the encoder to give numbers for labels.
+pub(crate) struct Head {
+    pub(crate) pooling: Vec<Pool>,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// One family. All of it is about files: what is computed stands in the description that comes out.
+pub(crate) struct Family {
+    /// Its `model_type`s.
+    pub(crate) names: &'static [&'static str],
+    /// What its architectures' names begin with: `Bert` of `BertModel`.
+    pub(crate) architectures: &'static [&'static str],
+    /// What may stand before the names of the encoder's parameters.
+    pub(crate) prefixes: &'static [&'static str],
+    /// An encoder parameter that every file has.
+    pub(crate) probe: &'static str,
+    /// Reads `config.json` and finds the encoder's parameters.
+    pub(crate) encoder: fn(&mut Settings, &mut Under<'_>) -> Result<Encoder>,
+    /// Finds what a classifier of texts has after the encoder: config, all parameters, the encoder's prefix, sizes.
+    pub(crate) sequence_head: fn(&mut Settings, &mut Under<'_>, &HeadSizes<'_>) -> Result<Head>,
+    /// The same for a classifier of tokens.
+    pub(crate) token_head: fn(&mut Settings, &mut Under<'_>, &HeadSizes<'_>) -> Result<Head>,
+    /// Keys of `config.json` that only a head reads.
+    pub(crate) head_keys: &'static [&'static str],
+    /// Tensors of other heads, which an encoder alone may leave out. `{}` stands for the encoder's prefix.
+    pub(crate) unused: &'static [&'static str],
+    /// How a text's vectors become one where the folder does not say: as sentence-transformers would.
+    pub(crate) default_pooling: Pool,
+    /// Whether the tokenizer of its class tells the texts of a pair apart.
+    pub(crate) token_types: bool,
+}
+
+/// What a head is measured by.
+pub(crate) struct HeadSizes<'a> {
+    pub(crate) hidden: usize,
+    pub(crate) labels: usize,
+    /// `pad_token_id`.
+    pub(crate) pad: Option<u32>,
+    /// Under the divisions of the norms after the encoder.
+    pub(crate) norm_eps: f64,
+    /// What stands before the encoder's parameters.
+    pub(crate) prefix: &'a str,
+}
+
+/// Every family that there is.
+const ALL: [&Family; 8] = [
+    &bert::BERT,
+    &bert::ELECTRA,
+    &roberta::ROBERTA,
+    &distilbert::DISTILBERT,
+    &mpnet::MPNET,
+    &modernbert::MODERNBERT,
+    &nomic_bert::NOMIC,
+    &qwen3::QWEN3,
+];
+
+/// The family that `config.json` names, and the name.
+pub(crate) fn find(config: &mut Settings) -> Result<(&'static Family, String)> {
+    let known: Vec<&str> = ALL.iter().flat_map(|family| family.names).copied().collect();
+    let expected = format!("one of the families that are known: {}", known.join(", "));
+    let name = config.text("model_type", &expected)?;
+    match ALL.iter().find(|family| family.names.contains(&name.as_str())) {
+        Some(family) => Ok((family, name)),
+        None => Err(ModelError::value(config.file(), "model_type", format!("{name:?}"), expected)),
+    }
+}
+
+/// The last part of the architecture's name (`ForSequenceClassification`), if the file has one and it is one of this
+/// family's.
+pub(crate) fn architecture(config: &mut Settings, family: &Family) -> Result<Option<String>> {
+    let Some(list) = config.optional_list("architectures")? else { return Ok(None) };
+    let [Value::String(name)] = &*list else {
+        return Err(config.invalid("architectures", &Value::Array(list.clone()), "a list of one name"));
+    };
+    let starts = family.architectures.iter().filter_map(|start| name.strip_prefix(start));
+    // `XLMRoberta` is no `Roberta`, and `ModernBert` no `Bert`: the rest begins with what it is for.
+    let known = ["Model", "For", "LMHeadModel"];
+    if let Some(rest) = starts.into_iter().find(|rest| known.iter().any(|known| rest.starts_with(known))) {
+        return Ok(Some(rest.to_owned()));
+    }
+    let expected = format!(
+        "an architecture of `model_type` {}: {}Model, …ForSequenceClassification, …ForTokenClassification",
+        family.names[0], family.architectures[0]
+    );
+    Err(config.invalid("architectures", &Value::String(name.clone()), expected))
+}

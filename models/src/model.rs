@@ -1,0 +1,235 @@
+//! A model as its folder describes it.
+
+use crate::description::{Activation, Description, Kind};
+use crate::error::ModelError;
+use crate::folder;
+use crate::text::tokens::Tokens;
+use crate::weights::Weights;
+use skep_runtime_core::{DType, Dim, TensorSpec};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// How a folder is read.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOptions {
+    /// Keys of settings that are not known and that the caller takes on himself: they are left out as if they were
+    /// not there. Nested keys with dots.
+    pub ignored_keys: Vec<String>,
+}
+
+/// Prompts by name: what is put before a text.
+pub type Prompts = BTreeMap<String, String>;
+
+/// How near two vectors are, as the model's makers measured it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Similarity {
+    /// The cosine of the angle between them.
+    Cosine,
+    /// Their product.
+    Dot,
+    /// Minus their Euclidean distance.
+    Euclidean,
+    /// Minus the sum of the distances of their numbers.
+    Manhattan,
+}
+
+impl Similarity {
+    /// The larger, the nearer. Vectors of different lengths are compared as far as both go.
+    pub fn of(self, a: &[f32], b: &[f32]) -> f32 {
+        let pairs = || a.iter().zip(b);
+        let dot = || pairs().map(|(a, b)| a * b).sum::<f32>();
+        let length = |v: &[f32]| v.iter().map(|v| v * v).sum::<f32>().sqrt().max(1e-12);
+        match self {
+            Self::Cosine => dot() / (length(a) * length(b)),
+            Self::Dot => dot(),
+            Self::Euclidean => -pairs().map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt(),
+            Self::Manhattan => -pairs().map(|(a, b)| (a - b).abs()).sum::<f32>(),
+        }
+    }
+}
+
+/// What becomes of a classifier's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Scores {
+    /// Nothing: regression.
+    AsTheyAre,
+    /// Each for itself: several labels may hold, or there is one.
+    Each(Activation),
+    /// They add up to 1: one label holds.
+    Softmax,
+}
+
+/// What a classifier's numbers stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labels {
+    /// In the order of the numbers.
+    pub names: Vec<String>,
+    /// What becomes of the numbers when a text, or a token, is classified.
+    pub classify: Scores,
+    /// What becomes of them when pairs are ranked.
+    pub rank: Scores,
+    /// Whether the folder says that it judges pairs of texts: a `CrossEncoder` of sentence-transformers.
+    pub pairs: bool,
+}
+
+/// A published model: what is computed, with which weights, of which tokens.
+///
+/// ```no_run
+/// use skep_models::Model;
+///
+/// let model = Model::read("all-MiniLM-L6-v2")?;
+/// println!("{} numbers for each text", model.description().output);
+/// # Ok::<(), skep_models::ModelError>(())
+/// ```
+#[derive(Debug)]
+pub struct Model {
+    pub(crate) folder: PathBuf,
+    pub(crate) description: Description,
+    pub(crate) weights: Weights,
+    pub(crate) tokens: Option<Tokens>,
+    pub(crate) labels: Option<Labels>,
+    pub(crate) prompts: Prompts,
+    pub(crate) default_prompt: Option<String>,
+    pub(crate) similarity: Option<Similarity>,
+    pub(crate) notes: Vec<String>,
+}
+
+impl Model {
+    /// Reads a folder as `transformers` and sentence-transformers write it: all settings, and the heads of the
+    /// weights files.
+    ///
+    /// Memory: at most 64 times the bytes of the settings and the tokenizer, and 32 times those of the weights files'
+    /// heads, whatever is in them. Tensors are read when a block is loaded, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// The folder is torn, its parts do not go together, or it asks for something that Skep does not compute. The
+    /// error names the file, the key, what stands there and what would be right.
+    pub fn read(folder: impl AsRef<Path>) -> Result<Self, ModelError> {
+        Self::read_with(folder, &ReadOptions::default())
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`read`](Self::read).
+    pub fn read_with(folder: impl AsRef<Path>, options: &ReadOptions) -> Result<Self, ModelError> {
+        folder::read(folder.as_ref(), options)
+    }
+
+    /// The folder that was read.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What a backend computes.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// The parameters.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// How texts become tokens; `None` where the folder has no `tokenizer.json`.
+    pub fn tokens(&self) -> Option<&Tokens> {
+        self.tokens.as_ref()
+    }
+
+    /// What the numbers of a classifier stand for; `None` for an embedding model.
+    pub fn labels(&self) -> Option<&Labels> {
+        self.labels.as_ref()
+    }
+
+    /// What may be put before a text, by name. An empty one is none.
+    pub fn prompts(&self) -> &Prompts {
+        &self.prompts
+    }
+
+    /// The prompt that is used where none is named.
+    pub fn default_prompt(&self) -> Option<&str> {
+        self.default_prompt.as_deref()
+    }
+
+    /// How near two vectors are; the cosine where the folder does not say.
+    pub fn similarity(&self) -> Similarity {
+        self.similarity.unwrap_or(Similarity::Cosine)
+    }
+
+    /// What the block takes: ids and mask, both u32 `[batch, tokens]`, and more where the description says so.
+    pub fn inputs(&self) -> Vec<TensorSpec> {
+        let dims = [Dim::Batch, Dim::Free { max: self.description.encoder.max_tokens }];
+        let spec =
+            |name: &str, below: usize| TensorSpec::new(name, DType::U32, dims).with_index_below(below as u64);
+        let mut specs =
+            vec![spec("input_ids", self.description.encoder.words.rows), spec("attention_mask", 2)];
+        if self.description.token_types {
+            let types = self.description.encoder.types.as_ref().map_or(1, |types| types.rows);
+            specs.push(spec("token_type_ids", types));
+        }
+        if self.description.pooling_mask {
+            specs.push(spec("pooling_mask", 2));
+        }
+        specs
+    }
+
+    /// What the block gives, f32.
+    pub fn outputs(&self) -> Vec<TensorSpec> {
+        let name = self.description.output_name();
+        let size = Dim::Fixed(self.description.output);
+        let tokens = Dim::Free { max: self.description.encoder.max_tokens };
+        vec![match self.description.kind {
+            Kind::Token => TensorSpec::new(name, DType::F32, [Dim::Batch, tokens, size]),
+            _ => TensorSpec::new(name, DType::F32, [Dim::Batch, size]),
+        }]
+    }
+
+    /// What a reader should know and no error says: assumptions, and parts of the folder that are left out.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+/// What a model's weights are computed in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Precision {
+    /// In f32, whatever they are stored in. The answers are those of the folder to within 1e-5.
+    #[default]
+    F32,
+    /// In the type that they are stored in: half the memory for bf16 and f16, and answers that differ from those in
+    /// f32 in the third digit. The crate's documentation has the figures.
+    Stored,
+}
+
+impl Precision {
+    /// The element type that this comes to.
+    pub fn of(self, model: &Model) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Stored => model.weights.dtype(&model.description.encoder.words.name).unwrap_or(DType::F32),
+        }
+    }
+}
+
+/// A name that no precision has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("precision is unknown, expected `f32` or `stored`")]
+pub struct UnknownPrecision;
+
+impl FromStr for Precision {
+    type Err = UnknownPrecision;
+
+    fn from_str(name: &str) -> Result<Self, UnknownPrecision> {
+        match name {
+            "f32" => Ok(Self::F32),
+            "stored" => Ok(Self::Stored),
+            _ => Err(UnknownPrecision),
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! Published text models give what the libraries give that they were published with.
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "helpers of tests, figures for people"
+)]
+
+use serde_json::{Value, json};
+use skep_models::{Ask, Model, Prompt, TextModel, TokenCount};
+use skep_pool::{PoolOptions, Serve, ServeOptions};
+use skep_runtime_core::{Backend, BlockState, DType, Device, HostTensor, RuntimeBuilder, TensorOps};
+use skep_tests::Learner;
+use skep_tests::kit::{Columns, Figure, drain, figures};
+use skep_toolkit::{Config, Optimizer, Sgd};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How much a number may differ from what `PyTorch` computes in f64.
+const TOLERANCE: f64 = 1e-5;
+
+fn data() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("data").join("models")
+}
+
+fn run<L: Learner>(folder: &Path, inputs: &[&[u32]]) -> Vec<f32> {
+    let device = L::device();
+    let mut block = L::block("text_model", "model", &Config::new().with("directory", folder.display()), None);
+    block.load(&device).unwrap();
+    let place = |values: &&[u32]| {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let host = HostTensor::new(DType::U32, &[1, values.len()], bytes).unwrap();
+        device.gather(&[device.from_host(&host).unwrap()]).unwrap()
+    };
+    let outputs = block.forward(&inputs.iter().map(place).collect::<Vec<_>>()).unwrap();
+    Columns::read(&device, &outputs[0])
+}
+
+/// Ids 7, 2, 9, 4, and what comes of them.
+const CASES: [(&str, bool, &[f32]); 5] = [
+    ("plain", true, &[-0.58018, -0.45216, 0.08989, 0.28568, 0.40500, 0.24987, -0.27368, 0.26056]),
+    ("cls_pooling", true, &[-0.57563, -0.46915, 0.18655, 0.19729, 0.37322, 0.24215, -0.29934, 0.29546]),
+    ("no_normalize", true, &[-1.99557, -1.55523, 0.30920, 0.98261, 1.39305, 0.85946, -0.94135, 0.89621]),
+    ("dense", true, &[-0.67256, -0.77319, 0.98756]),
+    ("roberta", false, &[-0.59760, -0.41979, 0.07859, 0.25536, 0.44546, 0.22504, -0.26795, 0.27275]),
+];
+
+fn cases<L: Learner>() {
+    for (name, types, expected) in CASES {
+        let (ids, ones, zeros) = ([7, 2, 9, 4], [1; 4], [0; 4]);
+        let inputs: &[&[u32]] = if types { &[&ids, &ones, &zeros] } else { &[&ids, &ones] };
+        let mut got = run::<L>(&data().join("cases").join(name), inputs);
+        // Those without `modules.json` are not brought to a unit length, as sentence-transformers has it.
+        if ["plain", "roberta"].contains(&name) {
+            let length = got.iter().map(|v| v * v).sum::<f32>().sqrt();
+            for v in &mut got {
+                *v /= length;
+            }
+        }
+        assert_eq!(got.len(), expected.len(), "{name}");
+        for (got, expected) in got.iter().zip(expected) {
+            assert!((got - expected).abs() < 2e-5, "{name}: {got} instead of {expected}");
+        }
+    }
+}
+
+/// A model folder with questions, and the answers that `PyTorch` gives.
+struct Fixture {
+    folder: PathBuf,
+    name: String,
+    expected: Value,
+}
+
+fn fixtures() -> Vec<Fixture> {
+    let mut folders: Vec<_> =
+        fs::read_dir(data().join("fixtures")).unwrap().map(|it| it.unwrap().path()).collect();
+    folders.sort();
+    let read = |folder: PathBuf| Fixture {
+        name: folder.file_name().unwrap().to_string_lossy().into_owned(),
+        expected: serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap(),
+        folder,
+    };
+    folders.into_iter().map(read).collect()
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+}
+
+/// Unlike `max`, this keeps what is not a number.
+fn larger(a: f64, b: f64) -> f64 {
+    if b <= a { a } else { b }
+}
+
+fn distance(got: &[f32], expected: &[f64]) -> f64 {
+    assert_eq!(got.len(), expected.len());
+    got.iter().zip(expected).map(|(got, expected)| (f64::from(*got) - expected).abs()).fold(0.0, larger)
+}
+
+fn text<'a>(ask: &'a Value, key: &str) -> &'a str {
+    ask[key].as_str().unwrap()
+}
+
+fn prompted(ask: &Value) -> Ask {
+    match ask["prompt"].as_str() {
+        Some(name) => Ask::new().prompt(Prompt::named(name)),
+        None => Ask::new(),
+    }
+}
+
+#[track_caller]
+fn check_count(fixture: &Fixture, ask: &Value, tokens: TokenCount) {
+    let whole = ask["tokens"].as_u64().unwrap();
+    assert_eq!((tokens.given + tokens.left_out) as u64, whole, "{}: tokens of {ask}", fixture.name);
+}
+
+/// The largest difference of any number of the fixture, alone or together with others.
+fn check<O: TensorOps>(fixture: &Fixture, model: &TextModel<O>) -> f64 {
+    let asks = fixture.expected["asks"].as_array().unwrap();
+    if let Some(limit) = fixture.expected["limit"].as_u64() {
+        assert_eq!(model.model().tokens().unwrap().limit() as u64, limit, "{}: the limit", fixture.name);
+    }
+    let mut largest = 0.0;
+    match text(&fixture.expected, "kind") {
+        "embed" => {
+            for ask in asks {
+                let embedded = model.embed(text(ask, "text"), &prompted(ask)).unwrap();
+                check_count(fixture, ask, embedded.tokens);
+                largest = larger(largest, distance(&embedded.vector, &numbers(&ask["vector"])));
+            }
+            let plain: Vec<_> = asks.iter().filter(|ask| ask["prompt"].is_null()).collect();
+            let texts: Vec<_> = plain.iter().map(|ask| text(ask, "text")).collect();
+            for (embedded, ask) in model.embed_all(&texts, &Ask::new()).unwrap().iter().zip(plain) {
+                largest = larger(largest, distance(&embedded.vector, &numbers(&ask["vector"])));
+            }
+        }
+        "classify" => {
+            let texts: Vec<_> = asks.iter().map(|ask| text(ask, "text")).collect();
+            for (classes, ask) in model.classify_all(&texts, &Ask::new()).unwrap().iter().zip(asks) {
+                check_count(fixture, ask, classes.tokens);
+                largest = larger(largest, distance(&classes.scores, &numbers(&ask["scores"])));
+            }
+        }
+        "pair" => {
+            let pairs: Vec<_> = asks.iter().map(|ask| (text(ask, "text"), text(ask, "pair"))).collect();
+            for (classes, ask) in model.compare_all(&pairs, &Ask::new()).unwrap().iter().zip(asks) {
+                check_count(fixture, ask, classes.tokens);
+                largest = larger(largest, distance(&classes.scores, &numbers(&ask["scores"])));
+            }
+        }
+        "label" => {
+            let names = &model.model().labels().unwrap().names;
+            for ask in asks {
+                let labelled = model.label(text(ask, "text"), &Ask::new()).unwrap();
+                check_count(fixture, ask, labelled.tokens);
+                let expected = ask["labels"].as_array().unwrap();
+                let got: Vec<_> = labelled
+                    .labels
+                    .iter()
+                    .map(|it| json!([names[it.label], it.characters.0, it.characters.1]))
+                    .collect();
+                let own: Vec<_> = expected.iter().map(|it| json!([it[0], it[2], it[3]])).collect();
+                assert_eq!(got, own, "{}: labels of {:?}", fixture.name, text(ask, "text"));
+                let scores: Vec<_> = labelled.labels.iter().map(|it| it.score).collect();
+                let own: Vec<_> = expected.iter().map(|it| it[1].as_f64().unwrap()).collect();
+                largest = larger(largest, distance(&scores, &own));
+            }
+        }
+        other => panic!("{other}"),
+    }
+    largest
+}
+
+fn agrees<L: Learner>() {
+    let fixtures = fixtures();
+    assert!(fixtures.len() >= 30);
+    let mut failed = Vec::new();
+    let (mut largest, mut count) = (0.0, 0);
+    // All on one device, as they would be served.
+    let mut builder = RuntimeBuilder::new(L::device());
+    let mut models = Vec::new();
+    for fixture in &fixtures {
+        let model = match Model::read(&fixture.folder) {
+            Ok(model) => Arc::new(model),
+            Err(error) => {
+                failed.push(format!("{}: {error}", fixture.name));
+                continue;
+            }
+        };
+        let config = Config::new().with("directory", fixture.folder.display());
+        let block = L::block("text_model", &fixture.name, &config, None);
+        let served = builder.serve(block, ServeOptions::forward(PoolOptions::default())).unwrap();
+        let device = Arc::clone(builder.device());
+        models.push((fixture, TextModel::new(model, device, Arc::new(served.forward)).unwrap()));
+    }
+    let runtime = builder.start().unwrap();
+    for (fixture, model) in models {
+        let difference = check(fixture, &model);
+        if difference.is_nan() || difference > TOLERANCE {
+            failed.push(format!("{}: differs by {difference:.1e}", fixture.name));
+        }
+        (largest, count) = (larger(largest, difference), count + 1);
+    }
+    drain(runtime);
+    assert!(failed.is_empty(), "{failed:#?}");
+    let largest = largest as f32;
+    figures(
+        &format!("{count} published forms"),
+        &[Figure { what: "answers", difference: largest, limit: TOLERANCE as f32 }],
+    );
+}
+
+/// What a step of training makes of a model: how far it went down, and the parameters after it.
+fn trained<L: Learner>(name: &str) -> (f64, BlockState) {
+    let device = L::device();
+    let folder = data().join("fixtures").join(name);
+    let optimizer = Optimizer::sgd(Sgd { learning_rate: 1e-3, ..Sgd::default() });
+    let config = Config::new().with("directory", folder.display());
+    let mut block = L::block("text_model", "model", &config, Some(optimizer));
+    block.load(&device).unwrap();
+    let info = block.info();
+    let place = |host: &HostTensor| device.gather(&[device.from_host(host).unwrap()]).unwrap();
+    let inputs = || -> Vec<_> {
+        let (ids, mask, types) =
+            ([5, 9, 7, 11, 6, 8, 10, 9], [1, 1, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 0, 1, 1, 1]);
+        let row = |name: &str| match name {
+            "input_ids" => ids,
+            "token_type_ids" => types,
+            _ => mask,
+        };
+        let specs = info.inputs.tensors().iter();
+        specs.map(|spec| place(&HostTensor::from_u32(&[2, 4], &row(spec.name())).unwrap())).collect()
+    };
+    let before = block.state().unwrap();
+    let output = block.forward(&inputs()).unwrap().remove(0);
+    let output = device.to_host(&output).unwrap();
+    let weights: Vec<f32> = (0..output.bytes().len() / 4).map(|i| [1.0, -0.5, 0.25][i % 3]).collect();
+    let loss = |output: &HostTensor| -> f64 {
+        output.to_f32().unwrap().iter().zip(&weights).map(|(a, b)| f64::from(a * b)).sum()
+    };
+    let gradient = place(&HostTensor::from_f32(output.dims(), &weights).unwrap());
+    block.backward(&inputs(), &[gradient]).unwrap();
+    let after = block.state().unwrap();
+    let next = block.forward(&inputs()).unwrap().remove(0);
+    let down = loss(&output) - loss(&device.to_host(&next).unwrap());
+    let still: Vec<_> =
+        before.parameters.iter().filter(|(name, value)| after.parameters[*name] == **value).collect();
+    // What a key has for all tokens alike moves all scores of a row alike, which softmax does not see.
+    let still: Vec<_> =
+        still.iter().map(|(name, _)| name.as_str()).filter(|name| !name.contains("bias")).collect();
+    assert!(still.is_empty(), "{name}: no gradient reaches {still:?}");
+    (down, after)
+}
+
+const TRAINED: [&str; 8] = [
+    "bert_joined_dense",
+    "bert_token",
+    "electra_sequence",
+    "roberta_embedding",
+    "mpnet_embedding",
+    "modernbert_sequence",
+    "nomic_bert_embedding",
+    "qwen3_embedding",
+];
+
+fn learns<L: Learner>() {
+    for name in TRAINED {
+        let (down, _) = trained::<L>(name);
+        assert!(down > 0.0, "{name}: a step went up by {}", -down);
+    }
+}
+
+#[cfg(feature = "candle")]
+#[test]
+fn candle_trains_them() {
+    learns::<skep_tests::backends::Candle>();
+}
+
+#[cfg(feature = "tch")]
+#[test]
+fn tch_trains_them() {
+    learns::<skep_tests::backends::Tch>();
+}
+
+#[cfg(all(feature = "candle", feature = "tch"))]
+#[test]
+fn backends_train_alike() {
+    use skep_tests::backends::{Candle, Tch};
+    for name in TRAINED {
+        let ((_, candle), (_, tch)) = (trained::<Candle>(name), trained::<Tch>(name));
+        assert!(candle.parameters.keys().eq(tch.parameters.keys()));
+        for (parameter, value) in &candle.parameters {
+            let expected: Vec<f64> =
+                tch.parameters[parameter].to_f32().unwrap().into_iter().map(f64::from).collect();
+            let difference = distance(&value.to_f32().unwrap(), &expected);
+            assert!(difference <= TOLERANCE, "{name}: {parameter} differs by {difference:.1e}");
+        }
+    }
+}
+
+/// The largest difference that computing in the stored type makes, on any of these.
+fn stored<L: Learner>(name: &str) -> f64 {
+    let fixtures = fixtures();
+    let fixture = fixtures.iter().find(|fixture| fixture.name == name).unwrap();
+    let mut builder = RuntimeBuilder::new(L::device());
+    let config = Config::new().with("directory", fixture.folder.display()).with("precision", "stored");
+    let block = L::block("text_model", name, &config, None);
+    assert!(!block.info().backward, "a step of an optimizer is too small for it");
+    let served = builder.serve(block, ServeOptions::default()).unwrap();
+    let model = Arc::new(Model::read(&fixture.folder).unwrap());
+    let text = TextModel::new(model, Arc::clone(builder.device()), Arc::new(served.forward)).unwrap();
+    let runtime = builder.start().unwrap();
+    let difference = check(fixture, &text);
+    drain(runtime);
+    difference
+}
+
+/// Vectors of a few numbers around 1.
+fn computes_in_the_stored_type<L: Learner>(backend: &str) {
+    let figure = |what, name, limit| Figure { what, difference: stored::<L>(name) as f32, limit };
+    let found = [figure("f16", "bert_f16", 1e-2), figure("bf16", "bert_bf16", 1e-1)];
+    assert!(found.iter().all(|it| it.difference > 1e-5), "computed in f32 after all");
+    figures(&format!("precision `stored` on {backend}"), &found);
+}
+
+#[cfg(feature = "candle")]
+#[test]
+fn candle_computes_in_the_stored_type() {
+    computes_in_the_stored_type::<skep_tests::backends::Candle>("candle");
+}
+
+#[cfg(feature = "tch")]
+#[test]
+fn tch_computes_in_the_stored_type() {
+    computes_in_the_stored_type::<skep_tests::backends::Tch>("tch");
+}
+
+#[cfg(feature = "candle")]
+#[test]
+fn candle_gives_the_vectors_of_the_cases() {
+    cases::<skep_tests::backends::Candle>();
+}
+
+#[cfg(feature = "candle")]
+#[test]
+fn candle_gives_the_answers_of_pytorch() {
+    agrees::<skep_tests::backends::Candle>();
+}
+
+#[cfg(feature = "tch")]
+#[test]
+fn tch_gives_the_vectors_of_the_cases() {
+    cases::<skep_tests::backends::Tch>();
+}
+
+#[cfg(feature = "tch")]
+#[test]
+fn tch_gives_the_answers_of_pytorch() {
+    agrees::<skep_tests::backends::Tch>();
+}
