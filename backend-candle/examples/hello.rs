@@ -17,7 +17,7 @@ use std::time::Duration;
 fn main() -> Result<(), Box<dyn Error>> {
     // Its parameters are drawn from the seed; `with_weights` reads them from a file instead.
     let ffn = Ffn { input: 4, hidden: 16, output: 2, activation: Activation::Gelu };
-    let block = ffn.block("scorer")?.with_seed(7).inference_only();
+    let block = CandleBlock::of("scorer", ffn)?.with_seed(7).inference_only();
 
     let mut builder = RuntimeBuilder::new(CandleDevice::cpu());
     let scorer = builder.serve(block, ServeOptions::default())?;
@@ -32,10 +32,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let outputs = ticket.wait()?;
 
     let y = device.to_host(&outputs[0])?;
-    let scores = y.to_f32().ok_or("scores are not f32")?;
-    println!("asked with {} rows of 4 numbers, answered with {} scores for each:", y.dims()[0], y.dims()[1]);
-    for (row, scores) in rows.chunks(4).zip(scores.chunks(2)) {
-        println!("  {row:?} -> {scores:.3?}");
+    let answers = y.to_f32().ok_or("scores are not f32")?;
+    println!("asked with {} rows of 4 numbers, answered with {} answers for each:", y.dims()[0], y.dims()[1]);
+    for (row, answers) in rows.chunks(4).zip(answers.chunks(2)) {
+        println!("  {row:?} -> {answers:.3?}");
     }
 
     // Dropping the runtime would also end it, but without running what still waits.

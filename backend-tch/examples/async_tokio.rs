@@ -20,7 +20,7 @@ async fn main() -> Result<(), BoxError> {
     let stats = Stats::new();
     let mut builder = RuntimeBuilder::new(TchDevice::cpu()).observer(stats.observer());
     let ffn = Ffn { input: 8, hidden: 32, output: 1, activation: Activation::Relu };
-    let scorer = builder.serve(ffn.block("scorer")?.inference_only(), ServeOptions::default())?;
+    let scorer = builder.serve(TchBlock::of("scorer", ffn)?.inference_only(), ServeOptions::default())?;
     let runtime = builder.start()?;
 
     let mut requests = JoinSet::new();

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 
 fn main() -> Result<(), Box<dyn Error>> {
     // A device that hangs, here because its block sleeps. The limit should be far above the slowest batch.
-    let hangs = NopDelay { size: 1, delay: Duration::from_millis(600) }.block("echo")?.inference_only();
+    let nop = NopDelay { size: 1, delay: Duration::from_millis(600) };
+    let hangs = TchBlock::of("echo", nop)?.inference_only();
     let mut builder = RuntimeBuilder::new(TchDevice::cpu()).batch_limit(Duration::from_millis(100));
     let echo = builder.serve(hangs, ServeOptions::default())?;
     let first = builder.start()?;
@@ -37,7 +38,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Health::Lost(_) = first.handle().health() {
         let mut builder = RuntimeBuilder::new(TchDevice::cpu());
         // A new block: a real one would load its weights, or restore the last checkpoint.
-        let works = NopDelay { size: 1, delay: Duration::ZERO }.block("echo")?.inference_only();
+        let nop = NopDelay { size: 1, delay: Duration::ZERO };
+        let works = TchBlock::of("echo", nop)?.inference_only();
         builder.take_over(works, &echo)?;
         let second = builder.start()?;
         println!("another runtime has taken the pool over, which answers {:?}", ask()?);

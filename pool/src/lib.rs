@@ -38,3 +38,8 @@ mod task_pool;
 pub use options::PoolOptions;
 pub use serve::{Serve, ServeOptions, Served};
 pub use task_pool::TaskPool;
+
+/// The README's example, compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -4,8 +4,9 @@ use crate::queue::Taken;
 use crate::queue::item::Item;
 use crate::shared::{Inner, State};
 use crate::task::{Task, into_batch};
-use skep_runtime_core::pool::{Batch, Cancel, Doorbell, Look, Outlook, Pool, Settled, TaskKey};
+use skep_runtime_core::pool::{Batch, Cancel, Doorbell, Expired, Look, Outlook, Pool, Settled, TaskKey};
 use skep_runtime_core::sync::atomic::Ordering;
+use skep_runtime_core::sync::discard_all;
 use skep_runtime_core::{Counts, DeviceLoss, FailureRules, Meter, RuntimeId, Shutdown, TaskError, TensorOps};
 use std::time::Instant;
 
@@ -73,19 +74,20 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
         }
     }
 
-    fn expire(&self, now: Instant) -> Option<Instant> {
+    fn expire(&self, now: Instant) -> Expired<O::Tensor> {
         let mut state = self.state.lock();
         let (expired, next) = state.queue.expire(now);
         state.armed = next;
+        // Callers who wait for room have deadlines of their own: `after_cut` tells them all.
+        state.freed = usize::MAX;
         let bell = if expired.is_empty() { None } else { state.ring() };
+        let (settled, inputs) = settle_expired(&mut state.counts, expired, now);
         drop(state);
         if let Some(bell) = bell {
             bell.ring();
         }
-        Settled::deliver_all(&mut self.settle_expired(expired, now));
-        // Callers who wait for room have deadlines of their own.
-        self.room.notify(usize::MAX);
-        next
+        discard_all(inputs);
+        Expired { settled, next }
     }
 
     fn close(&self, how: Shutdown) {
@@ -95,9 +97,11 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
             state.closed = Some(how);
         }
         let waiting = if how == Shutdown::Abort { state.queue.clear() } else { Vec::new() };
+        let (mut settled, inputs) = give_up(&mut state.counts, waiting, now, &TaskError::ShutDown);
         drop(state);
-        Settled::deliver_all(&mut self.give_up(waiting, now, &TaskError::ShutDown));
+        Settled::deliver_all(&mut settled);
         self.room.notify(usize::MAX);
+        discard_all(inputs);
     }
 
     fn lose(&self, loss: &DeviceLoss) -> Vec<Settled<O::Tensor>> {
@@ -105,9 +109,11 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
         let mut state = self.state.lock();
         state.loss = Some(loss.clone());
         let waiting = state.queue.clear();
+        let error = TaskError::DeviceLost(loss.clone());
+        let (settled, inputs) = give_up(&mut state.counts, waiting, now, &error);
         drop(state);
-        let settled = self.give_up(waiting, now, &TaskError::DeviceLost(loss.clone()));
         self.room.notify(usize::MAX);
+        discard_all(inputs);
         settled
     }
 }
@@ -117,14 +123,16 @@ impl<O: TensorOps> Cancel for Inner<O> {
         let mut state = self.state.lock();
         let (cancelled, news) = state.queue.cancel(task);
         let bell = if news { state.ring() } else { None };
+        let freed = cancelled.iter().filter(|item| item.is_last()).count();
+        let (mut settled, inputs) = settle(cancelled, |_| TaskError::Cancelled);
+        state.counts.cancelled += settled.len() as u64;
         drop(state);
         if let Some(bell) = bell {
             bell.ring();
         }
-        let freed = cancelled.iter().filter(|item| item.is_last()).count();
-        let mut settled = self.settle(cancelled, |_| TaskError::Cancelled, |counts| &mut counts.cancelled);
         Settled::deliver_all(&mut settled);
         self.room.notify_additional(freed);
+        discard_all(inputs);
     }
 
     fn runtime(&self) -> Option<RuntimeId> {
@@ -149,7 +157,7 @@ impl<O: TensorOps> Inner<O> {
         // More than the batch holds: what need not run any more has left as well.
         let freed = before - state.queue.tasks();
         if self.crowded.load(Ordering::SeqCst) {
-            state.freed += freed;
+            state.freed = state.freed.saturating_add(freed);
         }
         if taken.is_none() && freed > 0 {
             // No batch, so nobody says when the locks are released. The timer looks at the pool in a moment.
@@ -165,45 +173,36 @@ impl<O: TensorOps> Inner<O> {
         }
         Some(batch)
     }
+}
 
-    /// Settles tasks that waited when the pool was closed.
-    fn give_up(
-        &self,
-        waiting: Vec<Task<O::Tensor>>,
-        now: Instant,
-        error: &TaskError,
-    ) -> Vec<Settled<O::Tensor>> {
-        // What the timer has not come to yet had expired all the same.
-        let (expired, given_up) = waiting.into_iter().partition(|item| item.header.is_expired(now));
-        let mut settled = self.settle_expired(expired, now);
-        settled.extend(self.settle(given_up, |_| error.clone(), |counts| &mut counts.shut_down));
-        settled
-    }
+/// The fixed answers of tasks that were taken out of the queue, and their inputs, to be freed outside of the lock. They
+/// are counted under it: whoever reads the counts finds each task in one place.
+type Answers<T> = (Vec<Settled<T>>, Vec<Vec<T>>);
 
-    fn settle_expired(&self, items: Vec<Task<O::Tensor>>, now: Instant) -> Vec<Settled<O::Tensor>> {
-        let error = |item: &Task<_>| TaskError::Expired { waited: item.header.waited(now) };
-        self.settle(items, error, |counts| &mut counts.expired)
+fn settle<T>(items: Vec<Task<T>>, error: impl Fn(&Task<T>) -> TaskError) -> Answers<T> {
+    let (mut settled, mut inputs) = (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));
+    for item in items {
+        let error = error(&item);
+        inputs.push(item.inputs);
+        settled.extend(item.reply.settle(Err(error)));
     }
+    (settled, inputs)
+}
 
-    /// Fixes the answers of tasks that were taken out of the queue. They are counted before they are delivered:
-    /// who has an answer finds it counted.
-    fn settle(
-        &self,
-        items: Vec<Task<O::Tensor>>,
-        error: impl Fn(&Task<O::Tensor>) -> TaskError,
-        count: impl FnOnce(&mut Counts) -> &mut u64,
-    ) -> Vec<Settled<O::Tensor>> {
-        if items.is_empty() {
-            return Vec::new();
-        }
-        let settled: Vec<_> = items
-            .into_iter()
-            .filter_map(|item| {
-                let error = error(&item);
-                item.reply.settle(Err(error))
-            })
-            .collect();
-        *count(&mut self.state.lock().counts) += settled.len() as u64;
-        settled
-    }
+fn settle_expired<T>(counts: &mut Counts, items: Vec<Task<T>>, now: Instant) -> Answers<T> {
+    let (settled, inputs) = settle(items, |item| TaskError::Expired { waited: item.header.waited(now) });
+    counts.expired += settled.len() as u64;
+    (settled, inputs)
+}
+
+/// Settles tasks that waited when the pool was closed.
+fn give_up<T>(counts: &mut Counts, waiting: Vec<Task<T>>, now: Instant, error: &TaskError) -> Answers<T> {
+    // What the timer has not come to yet had expired all the same.
+    let (expired, given_up) = waiting.into_iter().partition(|item: &Task<T>| item.header.is_expired(now));
+    let (mut settled, mut inputs) = settle_expired(counts, expired, now);
+    let (shut_down, of_them) = settle(given_up, |_| error.clone());
+    counts.shut_down += shut_down.len() as u64;
+    settled.extend(shut_down);
+    inputs.extend(of_them);
+    (settled, inputs)
 }

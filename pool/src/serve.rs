@@ -83,7 +83,7 @@ pub trait Serve<D: Device> {
     ///
     /// let mut builder = RuntimeBuilder::new(FakeDevice::new());
     /// let dying = FnBlock::rows("double", 1, |_: &[FakeTensor]| {
-    ///     Err(DeviceError::Fatal { device: "gpu:0".into(), message: "fell off the bus".into() }.into())
+    ///     Err(DeviceError::Fatal { device: "fake".into(), message: "fell off the bus".into() }.into())
     /// });
     /// let served = builder.serve(dying, ServeOptions::default())?;
     /// let mut runtime = builder.start()?;

@@ -4,6 +4,7 @@
 
 use proptest::prelude::*;
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
+use skep_runtime_core::pool::Settled;
 use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock, ManualClock};
 use skep_runtime_core::{
     Clock, DType, FailureRules, Priority, Request, RuntimeBuilder, Schema, Shutdown, StartError, TaskError,
@@ -96,15 +97,18 @@ proptest! {
                         cut += u64::from(task.reply.settle(Ok(outputs)).is_some());
                     }
                 }
-                Step::Expire => drop(contract.expire(clock.now())),
+                Step::Expire => {
+                    contract.expire(clock.now()).settled.into_iter().for_each(Settled::deliver);
+                    contract.after_cut();
+                }
             }
         }
         contract.close(Shutdown::Abort);
-        for mut ticket in tickets {
+        for ticket in tickets {
             let answer = ticket.wait_timeout(Duration::ZERO);
             prop_assert!(matches!(
                 answer,
-                Some(Ok(_) | Err(TaskError::ShutDown | TaskError::Expired { .. }))
+                Ok(Ok(_) | Err(TaskError::ShutDown | TaskError::Expired { .. }))
             ), "{answer:?}");
         }
         let counts = pool.counts();

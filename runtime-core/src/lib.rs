@@ -54,7 +54,7 @@ pub mod pool {
     pub use crate::contract::answer::reply::{Reply, Settled, Unqueued};
     pub use crate::contract::batch::{Batch, BatchTask};
     pub use crate::contract::doorbell::{Doorbell, Ring};
-    pub use crate::contract::pool::{Look, Outlook, Pool};
+    pub use crate::contract::pool::{Expired, Look, Outlook, Pool};
     pub use crate::policy::oldest_first::OldestFirst;
     pub use crate::policy::rank::Rank;
 }
@@ -88,3 +88,8 @@ pub use runtime::builder::RuntimeBuilder;
 pub use runtime::handle::Handle;
 pub use runtime::running::{RunningRuntime, Runtime};
 pub use runtime::status::{Health, Ready};
+
+/// The README's example, compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

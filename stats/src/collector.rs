@@ -3,7 +3,7 @@
 use crate::snapshot::Snapshot;
 use crate::tally::{Reading, Tally};
 use skep_runtime_core::sync::Mutex;
-use skep_runtime_core::{BatchEvent, Counts, DeviceLoss, Meter, Observer, PoolId, Unrun};
+use skep_runtime_core::{BatchEvent, Meter, Observer, PoolId, Unrun};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -43,13 +43,12 @@ impl Stats {
 
     /// Reads the numbers of each pool.
     pub(crate) fn pools(&self) -> impl Iterator<Item = Reading> {
-        let lost = self.0.lost.get();
         let pools = self.0.pools.lock().clone();
-        pools.into_iter().flatten().enumerate().map(move |(i, pool)| {
+        pools.into_iter().flatten().map(|pool| {
             // In this order: a task that ends in between counts as in flight. The other way round, it could
             // end without having been submitted.
             let tally = pool.tally.as_ref().map(|tally| tally.lock().clone());
-            let counts = lost.and_then(|lost| lost.get(i).copied()).unwrap_or_else(|| pool.meter.counts());
+            let counts = pool.meter.counts();
             Reading { meter: pool.meter, tally, counts }
         })
     }
@@ -61,8 +60,6 @@ struct Collector {
     stopped: OnceLock<Instant>,
     /// At the places of their ids.
     pools: Mutex<Vec<Option<PoolSlot>>>,
-    /// The counts of the pools when the device was lost. Since then they may count for another runtime.
-    lost: OnceLock<Box<[Counts]>>,
 }
 
 struct Run {
@@ -119,14 +116,8 @@ impl Observer for Collector {
         self.with_tally(event.pool, |tally| tally.batch(event));
     }
 
-    fn unrun(&self, pool: PoolId, why: Unrun, tasks: usize) {
-        self.with_tally(pool, |tally| tally.unrun(why, tasks));
-    }
-
-    fn lost(&self, _loss: &DeviceLoss) {
-        let pools = self.pools.lock().clone();
-        self.lost.set(pools.iter().flatten().map(|pool| pool.meter.counts()).collect()).ok();
-    }
+    /// Counted by the meter.
+    fn unrun(&self, _pool: PoolId, _why: Unrun, _tasks: usize) {}
 
     fn stopped(&self, at: Instant) {
         // The first one counts, as with `started`.

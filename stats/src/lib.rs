@@ -57,3 +57,8 @@ pub use report::{PoolReport, Report};
 pub use reporter::Reporter;
 pub use snapshot::{PoolSnapshot, Snapshot};
 pub use summary::Summary;
+
+/// The README's example, compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

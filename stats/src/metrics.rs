@@ -138,8 +138,8 @@ impl Published {
         count(&handles.submitted, counts.submitted, was.submitted);
         count(&handles.cancelled, counts.cancelled, was.cancelled);
         count(&handles.refused, counts.refused, was.refused);
-        count(&handles.expired, counts.expired + tally.expired, was.expired + before.expired);
-        count(&handles.shut_down, counts.shut_down + tally.shut_down, was.shut_down + before.shut_down);
+        count(&handles.expired, counts.expired, was.expired);
+        count(&handles.shut_down, counts.shut_down, was.shut_down);
         count(&handles.succeeded, tally.succeeded, before.succeeded);
         count(&handles.failed, tally.failed, before.failed);
         count(&handles.batches, tally.batches, before.batches);

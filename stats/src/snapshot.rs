@@ -110,8 +110,6 @@ impl PoolSnapshot {
         if let Some(tally) = tally {
             pool.succeeded = tally.succeeded;
             pool.failed = tally.failed;
-            pool.shut_down += tally.shut_down;
-            pool.expired += tally.expired;
             pool.batches = tally.batches;
             pool.failed_batches = tally.failed_batches;
             pool.taken_apart = tally.taken_apart;

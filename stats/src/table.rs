@@ -48,6 +48,7 @@ impl fmt::Display for Snapshot {
 }
 
 /// Names to the left, everything else to the right.
+// By hand: a library for these ten lines would bring three crates into every application.
 fn write_table(f: &mut fmt::Formatter<'_>, pools: &[&PoolSnapshot], total: &PoolSnapshot) -> fmt::Result {
     let shown: Vec<(&str, Count)> = COUNTS.into_iter().filter(|(_, count)| count(total) > 0).collect();
     let titles = shown.iter().map(|(title, _)| *title).chain(WORK.map(|(title, _)| title));

@@ -1,7 +1,7 @@
 //! The tally of one pool. Made at the pool's first event, because it takes tens to hundreds of kilobytes.
 
 use crate::summary::Distribution;
-use skep_runtime_core::{BatchEvent, Counts, Meter, Unrun};
+use skep_runtime_core::{BatchEvent, Counts, Meter};
 use std::sync::Arc;
 
 #[derive(Clone, Default)]
@@ -12,10 +12,6 @@ pub(crate) struct Tally {
     pub(crate) batch_rows: Distribution,
     pub(crate) succeeded: u64,
     pub(crate) failed: u64,
-    /// Tasks that expired after they had been cut.
-    pub(crate) expired: u64,
-    /// Tasks that were given up at shutdown after they had been cut.
-    pub(crate) shut_down: u64,
     pub(crate) queue_wait: Distribution,
     pub(crate) gather: Distribution,
     pub(crate) device: Distribution,
@@ -42,14 +38,6 @@ impl Tally {
         }
     }
 
-    pub(crate) fn unrun(&mut self, why: Unrun, tasks: usize) {
-        match why {
-            Unrun::Expired => self.expired += tasks as u64,
-            // A reason that is not known here still ended the tasks without their outputs.
-            _ => self.shut_down += tasks as u64,
-        }
-    }
-
     pub(crate) fn add(&mut self, other: &Self) {
         self.batches += other.batches;
         self.failed_batches += other.failed_batches;
@@ -57,8 +45,6 @@ impl Tally {
         self.batch_rows.add(&other.batch_rows);
         self.succeeded += other.succeeded;
         self.failed += other.failed;
-        self.expired += other.expired;
-        self.shut_down += other.shut_down;
         self.queue_wait.add(&other.queue_wait);
         self.gather.add(&other.gather);
         self.device.add(&other.device);

@@ -7,7 +7,7 @@
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use skep_runtime_core::{Backend, BlockState, Device, TensorOps};
+use skep_runtime_core::{Backend, BlockState, Device};
 use skep_tests::Learner;
 use skep_tests::backends::{Candle, Tch};
 use skep_tests::kit::{Columns, Figure, figures};

@@ -29,7 +29,7 @@ fn picky(wrong: Wrong) -> TchBlock {
     block.with_outputs(schema("y"))
 }
 
-fn serve(block: TchBlock) -> (RunningRuntime<TchDevice>, Block<TchDevice>) {
+fn serve(block: TchBlock) -> (RunningRuntime<TchDevice>, Served<TchDevice>) {
     let mut builder = RuntimeBuilder::new(Tch::device());
     let block = builder.serve(block, ServeOptions::both(PoolOptions::default())).unwrap();
     (builder.start().unwrap(), block)
@@ -108,7 +108,7 @@ fn out_of_memory_fails_its_task_only_and_is_typed() {
         let wrong: Wrong = |x| Tensor::f_zeros([1 << 50], (Kind::Float, x.device()));
         for error in only_the_bad_task_fails(picky(wrong)) {
             let error = error.batch_error().unwrap();
-            let is_typed = error.is_out_of_memory();
+            let is_typed = error.is_out_of_memory("cpu");
             assert!(is_typed, "{error}");
         }
     });

@@ -30,7 +30,19 @@ impl VarBuilder<'_> {
     ///
     /// Returns an error if it has other dims, the weights file lacks it, or it does not fit onto the device.
     pub fn get(&self, dims: &[usize], name: &str, init: Init) -> Result<Tensor, BoxError> {
-        self.parameters.get(self.full(name), dims, init)
+        self.parameters.get(self.full(name), dims, init, Kind::Float)
+    }
+
+    /// Returns the same of another kind of number than f32.
+    #[cfg(feature = "models")]
+    pub(crate) fn get_as(
+        &self,
+        dims: &[usize],
+        name: &str,
+        init: Init,
+        kind: Kind,
+    ) -> Result<Tensor, BoxError> {
+        self.parameters.get(self.full(name), dims, init, kind)
     }
 
     /// Returns true if the weights file, or a layer before, has a tensor of this name.
@@ -82,7 +94,7 @@ impl Parameters {
         self.found.into_inner()
     }
 
-    fn get(&self, name: String, dims: &[usize], init: Init) -> Result<Tensor, BoxError> {
+    fn get(&self, name: String, dims: &[usize], init: Init, kind: Kind) -> Result<Tensor, BoxError> {
         if let Some(known) = self.found.borrow().variables.get(&name) {
             check_dims(&name, dims, &self.device.describe(known)?.dims)?;
             return Ok(known.shallow_clone());
@@ -90,7 +102,7 @@ impl Parameters {
         let admit = |bytes| self.device.admit(bytes);
         let value = self.source.value(&name, Some(dims), init, admit)?;
         let placed = self.device.from_host(&value)?.f_to(self.device.place())?;
-        let variable = placed.f_to_kind(Kind::Float)?.f_set_requires_grad(true)?;
+        let variable = placed.f_to_kind(kind)?.f_set_requires_grad(true)?;
         self.found.borrow_mut().variables.insert(name, variable.shallow_clone());
         Ok(variable)
     }

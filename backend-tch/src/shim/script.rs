@@ -1,7 +1,8 @@
 //! `TorchScript` modules: tch's own give their parameters but not their buffers, and panic on results of unusual
 //! types.
 
-use super::{C_tensor, checked, ffi, index_or_host, pointers};
+use super::calls::{checked, index_or_host, pointers};
+use super::ffi::{self, C_tensor};
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::Path;
 use std::ptr::{self, NonNull};

@@ -39,16 +39,32 @@ pub enum Look {
     Idle,
 }
 
+/// The answers of waiting tasks whose deadline has passed.
+pub struct Expired<T> {
+    /// The answers, to be delivered.
+    pub settled: Vec<Settled<T>>,
+    /// The time at which the next deadline passes.
+    pub next: Option<Instant>,
+}
+
+impl<T> Expired<T> {
+    /// Creates the answer of a pool in which no task has a deadline.
+    pub const fn none() -> Self {
+        Self { settled: Vec::new(), next: None }
+    }
+}
+
 /// The runtime's rules for batches of a pool that fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailureRules {
     /// Runs a forward batch that failed again in halves, and these in halves again, until the
     /// tasks that make it fail are alone: only they get the error. A batch of `n` tasks one of which fails
-    /// costs at most `2 log2(n)` further runs. A backward pass is never run again, because it may have
-    /// changed the block.
+    /// costs at most `2 log2(n)` further runs, and one of any number of them at most `2n - 1` runs in all. A backward
+    /// pass is never run again, because it may have changed the block.
     ///
-    /// When eight tasks of a batch have failed alone and no half of it has succeeded, the block is taken to
-    /// be broken, and the rest of the batch gets its error.
+    /// If each of eight or more tasks of a batch has failed alone, the block may be broken: until something
+    /// succeeds again, a batch that fails is tried with eight tasks alone, spread over it, and once with the rest,
+    /// which gets the error if all of these fail.
     pub rerun: bool,
     /// Counts outputs that are not finite as a failure of the batch. Costs a look at each element.
     pub check_finite: bool,
@@ -116,11 +132,13 @@ pub trait Pool<T>: Meter {
         }
     }
 
-    /// Called after each cut, outside of all locks: the place to wake callers who wait for room.
+    /// Called after each cut and each [`expire`](Self::expire), outside of all locks and on a thread that may wait: the
+    /// place to wake callers who wait for room.
     fn after_cut(&self) {}
 
-    /// Answers the waiting tasks whose deadline has passed, and returns the time at which the next one passes.
-    fn expire(&self, now: Instant) -> Option<Instant>;
+    /// Settles the waiting tasks whose deadline has passed, and counts them; the runtime delivers the answers. Called
+    /// by the thread that keeps the deadlines of all pools, so it must wake nobody whose waker is code of others.
+    fn expire(&self, now: Instant) -> Expired<T>;
 
     /// Takes no more tasks from now on. Called again with [`Shutdown::Abort`] when a drain is cut short, and
     /// when one of the other methods panicked: then its tasks must not wait for what will not come.

@@ -80,33 +80,84 @@ impl<T> CutBatch<T> {
     }
 
     /// Makes two batches of this one, each with half of the tasks that nobody has answered yet; the second
-    /// is left out if there is only one. They count as started: none of their tasks expires any more.
+    /// is left out if there is only one.
     pub(crate) fn halves(mut self: Box<Self>) -> impl Iterator<Item = Box<Self>> {
+        self.forget_answered();
+        let middle = self.headers.len().div_ceil(2);
+        let rest = self.split_off(|at| at >= middle);
+        [self, rest].into_iter().filter(|half| !half.headers.is_empty())
+    }
+
+    /// Makes batches of one task each of at most `most` tasks that nobody has answered yet, evenly spread, and one of the
+    /// rest, which comes first.
+    #[expect(clippy::vec_box, reason = "they come boxed and go boxed")]
+    pub(crate) fn probes(mut self: Box<Self>, most: usize) -> Vec<Box<Self>> {
+        self.forget_answered();
+        let tasks = self.headers.len();
+        let probes = most.min(tasks);
+        let mut of_one = Vec::new();
+        // From the last one on, so that those before it keep their places.
+        for probe in (0..probes).rev() {
+            let place = probe * tasks / probes.max(1);
+            of_one.push(self.split_off(|at| at == place));
+        }
+        let rest = Some(self).filter(|rest| !rest.headers.is_empty());
+        rest.into_iter().chain(of_one).collect()
+    }
+
+    fn forget_answered(&mut self) {
         let tasks = self.flight.take_tasks();
         // A batch that has started holds the tasks that are still to run, and no others.
         if tasks.len() == self.headers.len() {
             self.keep(&tasks.iter().map(Option::is_some).collect::<Vec<_>>());
         }
-        let mut first: Vec<_> = tasks.into_iter().flatten().collect();
-        let middle = first.len().div_ceil(2);
-        let second = first.split_off(middle);
-        let rest = Box::new(Self {
+        let started = self.device.is_some() || self.flight.is_started();
+        self.flight = Flight::of(self.station.id, tasks.into_iter().flatten().collect(), started);
+        self.gather = Duration::ZERO;
+        self.device = None;
+    }
+
+    /// Takes out the tasks at the places that `is_off` names.
+    fn split_off(&mut self, is_off: impl Fn(usize) -> bool) -> Box<Self> {
+        fn divide<V>(all: impl IntoIterator<Item = V>, is_off: &impl Fn(usize) -> bool) -> [Vec<V>; 2] {
+            let mut divided = [Vec::new(), Vec::new()];
+            for (at, value) in all.into_iter().enumerate() {
+                divided[usize::from(is_off(at))].push(value);
+            }
+            divided
+        }
+        let started = self.flight.is_started();
+        let [left, off] = divide(self.flight.take_tasks().into_iter().flatten(), &is_off);
+        let flight = |tasks| Flight::of(self.station.id, tasks, started);
+        let flights = (flight(left), flight(off));
+        let mut columns = Vec::with_capacity(self.columns.len());
+        for column in &mut self.columns {
+            let [left, off] = divide(std::mem::take(column), &is_off);
+            *column = left;
+            columns.push(off);
+        }
+        let [left, vectors] = if self.vectors.len() == self.headers.len() {
+            divide(std::mem::take(&mut self.vectors), &is_off)
+        } else {
+            [Vec::new(), Vec::new()]
+        };
+        self.vectors = left;
+        let [left, headers] = divide(std::mem::take(&mut self.headers), &is_off);
+        self.headers = left.into();
+        self.flight = flights.0;
+        Box::new(Self {
             station: Arc::clone(&self.station),
-            flight: Flight::started(self.station.id, second),
+            flight: flights.1,
             rank: self.rank,
-            columns: self.columns.iter_mut().map(|column| column.split_off(middle)).collect(),
-            vectors: self.vectors.split_off(middle.min(self.vectors.len())),
-            headers: self.headers.drain(middle..).collect(),
+            columns,
+            headers: headers.into(),
+            vectors,
             left_queue: self.left_queue,
             chosen: self.chosen,
             gather: Duration::ZERO,
             device: None,
             trial: self.trial.clone(),
-        });
-        self.flight = Flight::started(self.station.id, first);
-        self.gather = Duration::ZERO;
-        self.device = None;
-        [self, rest].into_iter().filter(|half| !half.headers.is_empty())
+        })
     }
 }
 
@@ -129,6 +180,7 @@ pub(crate) struct DoneBatch<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::directory::UnrunCounts;
     use super::*;
     use crate::contract::answer::reply::Reply;
     use crate::contract::backend::{BlockInfo, Pass};
@@ -136,7 +188,7 @@ mod tests {
     use crate::contract::doorbell::Doorbell;
     use crate::contract::id::{BlockId, PoolId, Slot};
     use crate::contract::meter::{Counts, Meter};
-    use crate::contract::pool::{FailureRules, Look, Outlook, Pool, Shutdown};
+    use crate::contract::pool::{Expired, FailureRules, Look, Outlook, Pool, Shutdown};
     use crate::contract::priority::Priority;
     use crate::contract::schema::{Schema, TensorSpec};
     use crate::contract::tensor::DType;
@@ -161,8 +213,8 @@ mod tests {
         fn cut(&self, _: Instant, _: usize) -> Option<Batch<u64>> {
             None
         }
-        fn expire(&self, _: Instant) -> Option<Instant> {
-            None
+        fn expire(&self, _: Instant) -> Expired<u64> {
+            Expired::none()
         }
         fn close(&self, _: Shutdown) {}
     }
@@ -187,6 +239,7 @@ mod tests {
             info: Arc::new(info),
             pass: Pass::Forward,
             rules: FailureRules::default(),
+            unrun: UnrunCounts::default(),
         };
         let rank = OldestFirst.rank(&Outlook::new(Priority::NORMAL, now));
         CutBatch::new(Arc::new(station), rank, batch, now)
@@ -209,5 +262,14 @@ mod tests {
         assert_eq!(batch.flight.expire(batch.chosen).0.len(), 1);
         let halves: Vec<_> = batch.halves().map(|half| half.columns[0].clone()).collect();
         assert_eq!(halves, [vec![0, 2], vec![3]]);
+    }
+
+    #[test]
+    fn probes_are_spread_and_the_rest_comes_first() {
+        let probed = batch(8, &[]).probes(4);
+        let columns: Vec<_> = probed.iter().map(|batch| batch.columns[0].clone()).collect();
+        assert_eq!(columns, [vec![1, 3, 5, 7], vec![6], vec![4], vec![2], vec![0]]);
+        assert!(probed.iter().all(|batch| batch.flight.take().count() == batch.headers.len()));
+        assert_eq!(batch(2, &[]).probes(8).len(), 2, "there is no rest");
     }
 }

@@ -19,8 +19,6 @@ pub(crate) enum TimerEvent {
     Arm(PoolId, Instant),
     /// See then whether the device is stuck.
     Watch(Instant),
-    /// This pool panicked, under a lock under which nobody may be answered: close it.
-    Close(PoolId),
     /// The clock was moved by hand.
     Tick,
     /// The runtime has stopped.

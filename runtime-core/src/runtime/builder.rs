@@ -9,12 +9,13 @@ use super::settings::Settings;
 use super::shared::Shared;
 use super::stage::Stage;
 use super::status::Status;
+use super::teller::Teller;
 use super::watch::Watch;
 use super::work::Work;
-use crate::contract::backend::{Backend, BlockInfo, Pass};
+use crate::contract::backend::{Backend, BlockInfo, BlockState, Pass};
 use crate::contract::clock::{Clock, SystemClock};
 use crate::contract::device::Device;
-use crate::contract::error::control::StartError;
+use crate::contract::error::control::{ControlError, StartError};
 use crate::contract::event::Observer;
 use crate::contract::id::{BlockId, PoolId};
 use crate::contract::pool::{Pool, Shutdown};
@@ -159,6 +160,25 @@ impl<D: Device> RuntimeBuilder<D> {
         drop(self.blocks.remove(block.0));
     }
 
+    /// Replaces a registered block's state, before its first batch. Returns the names of the tensors that the state did
+    /// not hold, which keep their values.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ControlError::UnknownBlock`] if no block of this name is registered, and [`ControlError::Block`] or
+    /// [`ControlError::Panic`] if it cannot take the state.
+    pub fn restore(&mut self, block: &str, state: &BlockState) -> Result<Vec<String>, ControlError> {
+        let unknown = || ControlError::UnknownBlock { name: block.to_owned() };
+        let id = self.directory.block_of(block).ok_or_else(unknown)?;
+        let body = self.blocks.get_mut(id.0).ok_or_else(unknown)?;
+        match guarded(|| body.restore(state)) {
+            Ok(restored) => {
+                restored.map_err(|source| ControlError::Block { block: block.to_owned(), source })
+            }
+            Err(message) => Err(ControlError::Panic { block: block.to_owned(), message }),
+        }
+    }
+
     /// Returns the name and schemas of a registered block, or `None` if it is not one of this builder's. Its outputs
     /// are known.
     pub fn info(&self, block: BlockId) -> Option<&BlockInfo> {
@@ -195,6 +215,7 @@ impl<D: Device> RuntimeBuilder<D> {
         let shared = Shared {
             settings: self.settings,
             outside: Outside {
+                name: guarded(|| self.device.name()).unwrap_or_default(),
                 device: Arc::clone(&self.device),
                 clock: Arc::clone(&self.clock),
                 observer: self.observer.take(),
@@ -204,6 +225,7 @@ impl<D: Device> RuntimeBuilder<D> {
             work: Work::new(),
             watch: Watch::default(),
             status: Arc::new(Status::new()),
+            teller: Arc::new(Teller::new()),
         };
         let blocks = std::mem::replace(&mut self.blocks, Blocks::new());
         Ok(Runtime::new(Arc::new(shared), blocks, timer_events))

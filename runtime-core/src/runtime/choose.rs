@@ -26,9 +26,9 @@ fn entry(look: Look) -> Entry {
 }
 
 impl<D: Device> Shared<D> {
-    fn look(&self, station: &Station<D::Tensor>, now: Instant) -> Entry {
+    fn look(&self, station: &Arc<Station<D::Tensor>>, now: Instant) -> Entry {
         let look = guarded(|| station.pool.look(now)).unwrap_or_else(|message| {
-            self.broke(station, "look", &message);
+            self.broke(station, "look", message);
             Look::Idle
         });
         entry(look)
@@ -80,7 +80,7 @@ impl<D: Device> Shared<D> {
             let wanted = |outlook: &_| OldestFirst.rank(outlook) == rank;
             let cut = guarded(|| station.pool.cut_if(&wanted, now, most_rows));
             let (batch, look) = cut.unwrap_or_else(|message| {
-                self.broke(station, "cut", &message);
+                self.broke(station, "cut", message);
                 (None, Look::Idle)
             });
             let batch = batch

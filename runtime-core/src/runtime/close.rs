@@ -1,6 +1,5 @@
 //! Closing: pools that take no more tasks, and batches that are given up.
 
-use super::bells::TimerEvent;
 use super::directory::Station;
 use super::flight::Flight;
 use super::shared::Shared;
@@ -8,9 +7,8 @@ use crate::contract::answer::reply::Settled;
 use crate::contract::device::Device;
 use crate::contract::error::task::TaskError;
 use crate::contract::event::Unrun;
-use crate::contract::id::PoolId;
 use crate::contract::pool::{Pool, Shutdown};
-use crate::sync::guarded;
+use crate::sync::{guarded, log};
 use std::sync::Arc;
 
 impl<D: Device> Shared<D> {
@@ -20,6 +18,7 @@ impl<D: Device> Shared<D> {
             // They are closed, and may be another runtime's by now.
             return self.bells.wake_all();
         }
+        self.status.close();
         let stations = {
             let mut stage = self.stage.lock();
             if stage.stop != Some(Shutdown::Abort) {
@@ -66,6 +65,8 @@ impl<D: Device> Shared<D> {
         let lost = self.status.loss().map(|loss| TaskError::DeviceLost(loss.clone()));
         let mut settled = self.settle_unrun(flight, &lost.unwrap_or(TaskError::ShutDown));
         self.status.gave_up(settled.len());
+        // An observer that hangs has the answers of this batch behind it.
+        settled.extend(flight.take_held_back());
         self.land(flight, None);
         Settled::deliver_all(&mut settled);
     }
@@ -78,28 +79,32 @@ impl<D: Device> Shared<D> {
     ) -> Vec<Settled<D::Tensor>> {
         let settled: Vec<_> = flight.take().filter_map(|reply| reply.settle(Err(error.clone()))).collect();
         if !settled.is_empty() {
-            self.outside.observe(|observer| observer.unrun(flight.pool, Unrun::ShutDown, settled.len()));
+            let (pool, tasks) = (flight.pool, settled.len());
+            if let Some(station) = self.stage.lock().directory.station(pool) {
+                station.unrun.count(Unrun::ShutDown, tasks);
+            }
+            if let Some(observer) = self.outside.observer.clone() {
+                self.teller.tell(move || observer.unrun(pool, Unrun::ShutDown, tasks));
+            }
         }
         settled
     }
 
-    /// Notes that a pool panicked: the timer closes it, so that its tasks are answered.
-    pub(crate) fn broke(&self, station: &Station<D::Tensor>, doing: &'static str, message: &str) {
-        tracing::error!(pool = %station.id, message, "pool panicked in `{doing}`, closing it");
-        self.bells.tell_timer(TimerEvent::Close(station.id));
-    }
-
-    /// Closes the pool of this id, if it is still one of the runtime's.
-    pub(crate) fn close_broken(&self, pool: PoolId) {
-        let station = self.stage.lock().directory.station(pool).map(Arc::clone);
-        if let Some(station) = station {
-            close_pool(&*station.pool, Shutdown::Abort);
-        }
+    /// Has a pool that panicked closed, so that its tasks are answered. Called under locks, too.
+    pub(crate) fn broke(&self, station: &Arc<Station<D::Tensor>>, doing: &'static str, message: String) {
+        let (station, status) = (Arc::clone(station), Arc::clone(&self.status));
+        self.teller.tell(move || {
+            // A pool that was lost may be another runtime's by now.
+            if status.loss().is_none() {
+                close_pool(&*station.pool, Shutdown::Abort);
+            }
+            log(|| tracing::error!(pool = %station.id, message, "pool panicked in `{doing}`, closed it"));
+        });
     }
 }
 
 fn close_pool<T>(pool: &dyn Pool<T>, how: Shutdown) {
     if let Err(message) = guarded(|| pool.close(how)) {
-        tracing::error!(pool = pool.name(), message, "pool panicked while it was closed");
+        log(|| tracing::error!(pool = pool.name(), message, "pool panicked while it was closed"));
     }
 }

@@ -8,6 +8,7 @@ use super::loader::loader_loop;
 use super::sender::sender_loop;
 use super::shared::Shared;
 use super::status::Phase;
+use super::teller::teller_loop;
 use super::timer::timer_loop;
 use crate::contract::device::Device;
 use crate::contract::error::control::StartError;
@@ -27,6 +28,8 @@ pub(crate) struct Crew<D: Device> {
     _mark: ThreadMark,
     outputs: Option<flume::Sender<DoneBatch<D::Tensor>>>,
     threads: Vec<JoinHandle<()>>,
+    /// It ends after all others, which may have errands for it.
+    teller: Option<JoinHandle<()>>,
 }
 
 impl<D: Device> Crew<D> {
@@ -39,7 +42,8 @@ impl<D: Device> Crew<D> {
         shared.bells.set_device(thread::current());
         let (send, receive) = flume::bounded(2 * shared.settings.senders);
         let outputs = Some(send.clone());
-        let mut crew = Self { shared: Arc::clone(shared), _mark: mark, outputs, threads: Vec::new() };
+        let mut crew =
+            Self { shared: Arc::clone(shared), _mark: mark, outputs, threads: Vec::new(), teller: None };
         guarded(|| shared.outside.device.bind_thread())
             .unwrap_or_else(|message| Err(DeviceError::operation(message)))
             .map_err(StartError::Device)?;
@@ -55,6 +59,9 @@ impl<D: Device> Crew<D> {
             let loader = crew.start("skep-loader".to_owned(), move |shared| loader_loop(shared, &send))?;
             shared.bells.set_loader(loader);
         }
+        let teller = crew.start("skep-teller".to_owned(), |shared| teller_loop(&shared.teller))?;
+        shared.teller.set_thread(teller);
+        crew.teller = crew.threads.pop();
         crew.start("skep-timer".to_owned(), move |shared| timer_loop(shared, &timer))?;
 
         let bells = Arc::downgrade(&shared.bells);
@@ -64,15 +71,15 @@ impl<D: Device> Crew<D> {
             bells.wake_all();
             true
         }));
-        shared.outside.observe(|observer| observer.started(&shared.outside.device.name(), shared.now()));
+        shared.outside.observe(|observer| observer.started(&shared.outside.name, shared.now()));
         let stations = shared.stage.lock().directory.stations();
         for station in &stations {
-            let meter = || Arc::clone(&station.pool) as Arc<dyn Meter>;
+            let meter = || Arc::clone(station) as Arc<dyn Meter>;
             shared.outside.observe(|observer| observer.pool_added(station.id, meter()));
         }
         for station in stations {
             if let Err(message) = guarded(|| station.pool.attach(shared.bells.doorbell(station.id))) {
-                shared.broke(&station, "attach", &message);
+                shared.broke(&station, "attach", message);
             }
             shared.bells.leave_ring(station.id);
         }
@@ -102,6 +109,25 @@ impl<D: Device> Crew<D> {
     }
 }
 
+impl<D: Device> Crew<D> {
+    /// Gives up what is left, if this thread panicked with a batch in hand, and waits for other threads that are giving
+    /// batches up: nothing comes after the end.
+    fn land_all(&self) {
+        let shared = &self.shared;
+        let left = shared.stage.lock().flights.clone();
+        for flight in left.iter().filter(|flight| flight.is_open()) {
+            shared.give_up(flight);
+        }
+        // A device that was lost, and this thread if it panicked, have left their batches where they are.
+        if shared.status.loss().is_some() || std::thread::panicking() {
+            return;
+        }
+        while !shared.stage.lock().flights.is_empty() {
+            thread::park();
+        }
+    }
+}
+
 impl<D: Device> Drop for Crew<D> {
     fn drop(&mut self) {
         let shared = &self.shared;
@@ -113,10 +139,10 @@ impl<D: Device> Drop for Crew<D> {
         for thread in self.threads.drain(..) {
             thread.join().ok();
         }
-        // None, unless this thread panicked with a batch in hand.
-        let left = shared.stage.lock().flights.clone();
-        for flight in left {
-            shared.give_up(&flight);
+        self.land_all();
+        shared.teller.close();
+        if let Some(teller) = self.teller.take() {
+            teller.join().ok();
         }
         shared.outside.observe(|observer| observer.stopped(shared.now()));
         shared.status.set(Phase::Stopped);

@@ -9,7 +9,7 @@ use super::batch::{CutBatch, DoneBatch, GatheredBatch};
 use super::choose::Now;
 use super::directory::{Blocks, Station};
 use super::gather::Outcome;
-use super::park::sleep;
+use super::park::Nap;
 use super::sender::{answer, hand_off};
 use super::shared::Shared;
 use crate::contract::backend::{Backend, Pass};
@@ -20,7 +20,7 @@ use crate::contract::pool::Shutdown;
 use crate::policy::cost::Costs;
 use crate::policy::overlap::{answer_here, overlap_pays};
 use crate::sync::spin::Spin;
-use crate::sync::{flume, guarded};
+use crate::sync::{discard_all, flume, guarded, thread};
 use std::time::Instant;
 
 /// The device thread's next step.
@@ -31,8 +31,12 @@ enum Next<T> {
     Gather(Box<CutBatch<T>>),
     /// There is nothing to do until a pool rings that has not been heard yet. So many have.
     Idle(usize),
-    /// Sleep until woken, or until a pool wants to be looked at.
-    Sleep(Option<Instant>),
+    /// Sleep until woken.
+    Sleep,
+    /// Sleep until woken, or until a pool wants to be looked at. So many rings have been heard.
+    SleepUntil(Instant, usize),
+    /// Decide again: code of others has run since, and may have eaten a wake-up.
+    Again,
     /// Everything is done.
     Stop,
 }
@@ -47,9 +51,11 @@ pub(crate) fn device_loop<D: Device>(
     let mut spin = Spin::new();
     // The rings that had been heard when there was nothing to do the last time.
     let mut idle = None;
+    let mut nap = Nap::default();
     loop {
-        while let Some(job) = shared.work.pop() {
-            job(blocks);
+        // One at most between two batches, so that work with blocks holds up none of them for long.
+        if let Some(job) = shared.work.pop() {
+            shared.at_work_with_blocks(|| guarded(|| job(blocks)).ok());
         }
         let (next, more) = next(shared);
         let (gathered, now) = match next {
@@ -69,14 +75,23 @@ pub(crate) fn device_loop<D: Device>(
                 let news = || shared.bells.rung() != heard || shared.work.are_waiting();
                 // A ring that is counted and not sent yet looks like news, again and again.
                 if idle.replace(heard) == Some(heard) || !spin.until(shared.settings.spin, news) {
-                    sleep(&*shared.outside.clock, None);
+                    thread::park();
                 }
                 continue;
             }
-            Next::Sleep(until) => {
-                sleep(&*shared.outside.clock, until);
+            Next::Sleep => {
+                thread::park();
                 continue;
             }
+            Next::SleepUntil(until, heard) => {
+                // A pool or a clock may have eaten the wake-up of a ring that has come since; one that is counted and
+                // not sent yet brings its own.
+                if shared.bells.rung() == heard || idle.replace(heard) == Some(heard) {
+                    nap.sleep(&*shared.outside.clock, until);
+                }
+                continue;
+            }
+            Next::Again => continue,
             Next::Stop => return,
         };
 
@@ -105,20 +120,37 @@ pub(crate) fn device_loop<D: Device>(
 
 /// Decides on the next step, and returns true beside it if there would be something to do after that.
 fn next<D: Device>(shared: &Shared<D>) -> (Next<D::Tensor>, bool) {
+    let (mut useless, mut aborted) = (Vec::new(), Vec::new());
+    let (next, more) = decide(shared, &mut useless, &mut aborted);
+    if useless.is_empty() && aborted.is_empty() {
+        return (next, more);
+    }
+    discard_all(useless);
+    for gathered in aborted {
+        shared.give_up(&gathered.batch.flight);
+        discard_all(gathered.inputs);
+        gathered.batch.columns.into_iter().for_each(discard_all);
+    }
+    match next {
+        Next::Idle(_) | Next::Sleep | Next::SleepUntil(..) => (Next::Again, false),
+        next => (next, more),
+    }
+}
+
+/// Decides under the stage's lock. What is to be given up and freed once it is released goes to `aborted` and `useless`.
+fn decide<D: Device>(
+    shared: &Shared<D>,
+    useless: &mut Vec<D::Tensor>,
+    aborted: &mut Vec<GatheredBatch<D::Tensor>>,
+) -> (Next<D::Tensor>, bool) {
     let now = Now::new(|| shared.now());
-    // Declared before the lock, so freed after it.
-    let mut useless = Vec::new();
     let mut stage = shared.stage.lock();
     if stage.stop == Some(Shutdown::Abort) {
-        let aborted = stage.take_unstarted();
+        aborted.extend(stage.take_unstarted());
         let ended = stage.closed && stage.gathering == 0;
-        drop(stage);
-        for gathered in aborted {
-            shared.give_up(&gathered.batch.flight);
-        }
-        return (if ended { Next::Stop } else { Next::Sleep(None) }, false);
+        return (if ended { Next::Stop } else { Next::Sleep }, false);
     }
-    if let Some(gathered) = stage.take_gathered(&mut useless) {
+    if let Some(gathered) = stage.take_gathered(useless) {
         // Something may have become ready while nobody was asked to choose.
         shared.refresh(&mut stage, &now);
         return (Next::Run(gathered), stage.has_work());
@@ -126,7 +158,7 @@ fn next<D: Device>(shared: &Shared<D>) -> (Next<D::Tensor>, bool) {
     if stage.gathering > 0 {
         // The loader has the more urgent batch in hand and wakes this thread with it. Cutting another one
         // meanwhile would let it overtake.
-        return (Next::Sleep(None), false);
+        return (Next::Sleep, false);
     }
     if let Some(cut) = shared.cut(&mut stage, &now) {
         return (Next::Gather(cut), stage.has_work());
@@ -135,8 +167,11 @@ fn next<D: Device>(shared: &Shared<D>) -> (Next<D::Tensor>, bool) {
     if stage.closed && stage.flights.is_empty() {
         return (Next::Stop, false);
     }
+    if shared.work.are_waiting() {
+        return (Next::Again, false);
+    }
     match stage.index.next_look() {
-        Some((time, _)) => (Next::Sleep(Some(time)), false),
+        Some((time, _)) => (Next::SleepUntil(time, stage.heard), false),
         None => (Next::Idle(stage.heard), false),
     }
 }
@@ -161,34 +196,43 @@ fn run<D: Device>(
     let GatheredBatch { mut batch, mut inputs } = gathered;
     let (expired, keep) = batch.flight.start(batch.headers.len(), started);
     if let Some(keep) = keep {
-        shared.answer_expired(batch.station.id, expired, started);
+        shared.answer_expired(&batch.station, expired, started);
         batch.keep(&keep);
         if batch.headers.is_empty() {
             shared.land(&batch.flight, None);
             return None;
         }
         match shared.at_work(&batch.flight, || shared.gather_inputs(&batch)) {
-            Ok(rest) => inputs = rest,
+            Ok(rest) => discard_all(std::mem::replace(&mut inputs, rest)),
             Err(error) => return shared.failed(batch, error).map(|done| (done, shared.now())),
         }
         started = shared.now();
     }
     let station = &*batch.station;
-    let outputs = shared.at_work(&batch.flight, || {
+    let run = || {
         let outputs = match blocks.get_mut(station.block.0) {
             Some(block) => call(station, block.as_mut(), &inputs),
             None => Err(block_error(station, "block is missing".into())),
         }?;
-        shared.outside.on_device("synchronize", Device::synchronize)?;
-        Ok(outputs)
-    });
+        match shared.outside.on_device("synchronize", Device::synchronize) {
+            Ok(()) => Ok(outputs),
+            Err(error) => {
+                discard_all(outputs);
+                Err(error)
+            }
+        }
+    };
+    let outputs = shared.at_work(&batch.flight, run);
     let ended = shared.now();
     let device = ended.saturating_duration_since(started);
     costs.note(station.id, device);
     batch.device = Some(device);
     let done = match outputs {
         Ok(outputs) => Some(DoneBatch { batch, inputs, outputs: Ok(outputs) }),
-        Err(error) => shared.failed(batch, error),
+        Err(error) => {
+            discard_all(inputs);
+            shared.failed(batch, error)
+        }
     };
     done.map(|done| (done, ended))
 }

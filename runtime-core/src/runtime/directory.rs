@@ -3,10 +3,13 @@
 use super::slots::Slots;
 use crate::contract::backend::{Backend, BlockInfo, Pass};
 use crate::contract::error::control::StartError;
+use crate::contract::event::Unrun;
 use crate::contract::id::{BlockId, PoolId};
+use crate::contract::meter::{Counts, Meter};
 use crate::contract::pool::{FailureRules, Pool};
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// A pool with the block that it feeds. A batch that was cut keeps its station, whatever becomes of the directory.
 pub(crate) struct Station<T> {
@@ -16,6 +19,45 @@ pub(crate) struct Station<T> {
     pub(crate) info: Arc<BlockInfo>,
     pub(crate) pass: Pass,
     pub(crate) rules: FailureRules,
+    pub(crate) unrun: UnrunCounts,
+}
+
+/// Tasks that had been cut and were answered without being run. Counted here, before their answers, and not by an
+/// observer, which is code of others and may hang.
+#[derive(Default)]
+pub(crate) struct UnrunCounts {
+    expired: AtomicU64,
+    shut_down: AtomicU64,
+    /// The pool's counts when the device was lost. Since then it may count for another runtime.
+    frozen: OnceLock<Counts>,
+}
+
+impl UnrunCounts {
+    pub(crate) fn count(&self, why: Unrun, tasks: usize) {
+        let counter = if why == Unrun::Expired { &self.expired } else { &self.shut_down };
+        counter.fetch_add(tasks as u64, Ordering::SeqCst);
+    }
+
+    pub(crate) fn freeze(&self, counts: Counts) {
+        self.frozen.set(counts).ok();
+    }
+}
+
+/// The pool's counts, and those of its tasks that were cut and never ran.
+impl<T> Meter for Station<T> {
+    fn name(&self) -> &str {
+        self.pool.name()
+    }
+
+    fn counts(&self) -> Counts {
+        // In this order, so that no task has ended that was not submitted.
+        let (expired, shut_down) =
+            (self.unrun.expired.load(Ordering::SeqCst), self.unrun.shut_down.load(Ordering::SeqCst));
+        let mut counts = self.unrun.frozen.get().copied().unwrap_or_else(|| self.pool.counts());
+        counts.expired += expired;
+        counts.shut_down += shut_down;
+        counts
+    }
 }
 
 /// The blocks themselves, which only the device thread touches.
@@ -78,7 +120,15 @@ impl<T> Directory<T> {
         })?;
         let id = PoolId(self.stations.next().ok_or_else(|| too_many("pools"))?);
         self.names.insert((POOL, pool.name().to_owned()));
-        self.stations.insert(Arc::new(Station { id, pool, block, info, pass, rules }));
+        self.stations.insert(Arc::new(Station {
+            id,
+            pool,
+            block,
+            info,
+            pass,
+            rules,
+            unrun: UnrunCounts::default(),
+        }));
         Ok(id)
     }
 

@@ -1,13 +1,16 @@
 //! The fate of a batch that failed.
 
 use super::batch::{CutBatch, DoneBatch, Joined};
+use super::outside::Verdict;
 use super::shared::Shared;
+use super::trial::Trial;
 use crate::contract::backend::Pass;
 use crate::contract::device::Device;
 use crate::contract::error::batch::BatchError;
 use crate::contract::error::device_loss::DeviceLoss;
 use crate::contract::event::BatchEvent;
 use crate::contract::pool::Shutdown;
+use crate::sync::discard;
 use std::sync::Arc;
 
 impl<D: Device> Shared<D> {
@@ -19,7 +22,8 @@ impl<D: Device> Shared<D> {
         mut batch: Box<CutBatch<D::Tensor>>,
         error: BatchError,
     ) -> Option<DoneBatch<D::Tensor>> {
-        if error.is_fatal() {
+        let verdict = self.outside.verdict(&error);
+        if verdict == Verdict::DeviceLost {
             let error = Arc::new(error);
             self.lose(&DeviceLoss::Fatal(Arc::clone(&error)));
             return Some(DoneBatch { batch, inputs: Joined::new(), outputs: Err(error) });
@@ -36,16 +40,17 @@ impl<D: Device> Shared<D> {
             taken_apart: true,
             ..BatchEvent::new(pool, station.pass, &[], batch.left_queue)
         };
-        let trial = batch.trial.get_or_insert_default();
-        if tasks == 1 {
-            trial.failed_alone();
-        }
-        let hopeless = trial.is_hopeless();
         let mut stage = self.stage.lock();
-        if tasks > 1 && error.is_out_of_memory() {
+        if tasks > 1 && verdict == Verdict::OutOfMemory {
             stage.too_large(pool, rows);
         }
-        if tasks == 1 || hopeless || !harmless {
+        let is_first = batch.trial.is_none();
+        let in_doubt = stage.is_in_doubt(pool);
+        let trial = batch.trial.get_or_insert_with(|| Arc::new(Trial::new(tasks, in_doubt)));
+        if tasks == 1 && trial.failed_alone() {
+            stage.doubt(pool);
+        }
+        if tasks == 1 || !harmless || trial.is_hopeless() {
             return Some(DoneBatch { batch, inputs: Joined::new(), outputs: Err(Arc::new(error)) });
         }
         if stage.stop == Some(Shutdown::Abort) {
@@ -53,10 +58,15 @@ impl<D: Device> Shared<D> {
             // Whose fault it was nobody finds out any more, so it is nobody's.
             self.give_up(&batch.flight);
         } else {
-            stage.halve(batch);
+            if in_doubt && is_first && verdict == Verdict::Failed && tasks > Trial::PROBES {
+                stage.probe(batch);
+            } else {
+                stage.halve(batch);
+            }
             drop(stage);
             self.bells.wake_chooser();
         }
+        discard(error);
         self.outside.observe(|observer| observer.batch(&BatchEvent { done: self.now(), ..event }));
         None
     }

@@ -3,10 +3,11 @@
 //! Others may reach them: the timer, to answer tasks whose deadline passes before their batch has started, and a
 //! shutdown whose time is up. Whoever takes a reply out answers it; nobody else can.
 
-use crate::contract::answer::reply::Reply;
+use crate::contract::answer::reply::{Reply, Settled};
 use crate::contract::batch::BatchTask;
 use crate::contract::id::PoolId;
 use crate::sync::Mutex;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,6 +24,8 @@ struct State<T> {
     /// Since when the device works on it, while it does and somebody watches that.
     at_work: Option<Instant>,
     tasks: Vec<Option<BatchTask<T>>>,
+    /// Answers that wait for the observer to be told of the batch.
+    held_back: SmallVec<[Settled<T>; 1]>,
 }
 
 impl<T> State<T> {
@@ -36,15 +39,15 @@ impl<T> Flight<T> {
         Self::of(pool, tasks, false)
     }
 
-    /// The replies of a batch whose tasks count as started: none of them expires any more.
-    pub(crate) fn started(pool: PoolId, tasks: Vec<BatchTask<T>>) -> Arc<Self> {
-        Self::of(pool, tasks, true)
-    }
-
-    fn of(pool: PoolId, tasks: Vec<BatchTask<T>>, started: bool) -> Arc<Self> {
+    /// The replies of a batch. If its tasks have `started`, none of them expires any more.
+    pub(crate) fn of(pool: PoolId, tasks: Vec<BatchTask<T>>, started: bool) -> Arc<Self> {
         let has_deadline = !started && tasks.iter().any(|task| task.header.deadline.is_some());
         let tasks = tasks.into_iter().map(Some).collect();
-        Arc::new(Self { pool, has_deadline, state: Mutex::new(State { started, at_work: None, tasks }) })
+        Arc::new(Self {
+            pool,
+            has_deadline,
+            state: Mutex::new(State { started, at_work: None, tasks, held_back: SmallVec::new() }),
+        })
     }
 
     /// Takes out the tasks that have expired, unless the batch has started, and returns the time at which the next
@@ -77,6 +80,20 @@ impl<T> Flight<T> {
         (expired, keep.contains(&false).then_some(keep))
     }
 
+    /// Returns true if its tasks cannot expire any more.
+    pub(crate) fn is_started(&self) -> bool {
+        self.state.lock().started
+    }
+
+    /// Keeps answers where others can reach them, while an observer, which may hang, is told of the batch.
+    pub(crate) fn hold_back(&self, settled: SmallVec<[Settled<T>; 1]>) {
+        self.state.lock().held_back = settled;
+    }
+
+    pub(crate) fn take_held_back(&self) -> SmallVec<[Settled<T>; 1]> {
+        std::mem::take(&mut self.state.lock().held_back)
+    }
+
     /// Notes since when the device works on this batch; `None` when it has come back from it.
     pub(crate) fn set_at_work(&self, since: Option<Instant>) {
         self.state.lock().at_work = since;
@@ -84,6 +101,11 @@ impl<T> Flight<T> {
 
     pub(crate) fn at_work(&self) -> Option<Instant> {
         self.state.lock().at_work
+    }
+
+    /// Returns true if there is a reply that nobody has taken.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state.lock().tasks.iter().any(Option::is_some)
     }
 
     /// Takes all tasks, `None` for those that somebody has taken already.

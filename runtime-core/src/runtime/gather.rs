@@ -20,7 +20,7 @@ impl<D: Device> Shared<D> {
     /// Joins the inputs of a batch and places them on the device.
     pub(crate) fn gather(&self, mut batch: Box<CutBatch<D::Tensor>>) -> Outcome<D::Tensor> {
         if let Err(message) = guarded(|| batch.station.pool.after_cut()) {
-            self.broke(&batch.station, "after_cut", &message);
+            self.broke(&batch.station, "after_cut", message);
         }
         let inputs = self.at_work(&batch.flight, || self.gather_inputs(&batch));
         batch.gather = self.now().saturating_duration_since(batch.chosen);

@@ -46,7 +46,7 @@ impl<D: Device> Handle<D> {
     /// Returns the names and counts of all pools, in the order of their places.
     pub fn pools(&self) -> Vec<Arc<dyn Meter>> {
         let stations = self.shared.stage.lock().directory.stations();
-        stations.into_iter().map(|station| Arc::clone(&station.pool) as Arc<dyn Meter>).collect()
+        stations.into_iter().map(|station| station as Arc<dyn Meter>).collect()
     }
 
     /// Waits, or awaits, until the runtime takes batches.
@@ -104,9 +104,11 @@ impl<D: Device> Handle<D> {
     ///
     /// # Errors
     ///
-    /// Returns [`ControlError::UnknownBlock`] if there is no such block, [`ControlError::Panic`] if the work panics, and
+    /// Returns [`ControlError::UnknownBlock`] if there is no such block, [`ControlError::NotStarted`] before the start
+    /// (a builder [restores](crate::RuntimeBuilder::restore) by itself), [`ControlError::Panic`] if the work panics, and
     /// [`ControlError::ShutDown`] or [`ControlError::DeviceLost`] if the runtime stops or loses its device first. The
-    /// work itself has no limit.
+    /// work counts for [`RuntimeBuilder::batch_limit`](crate::RuntimeBuilder::batch_limit), and at most one piece of work
+    /// is done between two batches.
     pub fn with_block<R: Send + 'static>(
         &self,
         name: &str,
@@ -116,6 +118,9 @@ impl<D: Device> Handle<D> {
         let block = self.shared.stage.lock().directory.block_of(name).ok_or_else(unknown)?;
         if on_thread_of(|| Some(self.shared.bells.runtime)) {
             return Err(ControlError::WouldDeadlock);
+        }
+        if self.shared.status.phase() == Phase::Built {
+            return Err(ControlError::NotStarted);
         }
         let (reply, result) = flume::bounded(1);
         self.shared.work.push(Box::new(move |blocks| {

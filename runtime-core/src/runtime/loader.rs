@@ -3,30 +3,40 @@
 use super::batch::DoneBatch;
 use super::choose::Now;
 use super::gather::Outcome;
-use super::park::sleep;
+use super::park::Nap;
 use super::sender::hand_off;
 use super::shared::Shared;
 use crate::contract::device::Device;
 use crate::contract::pool::Shutdown;
-use crate::sync::flume;
+use crate::sync::{discard_all, flume, thread};
 
 /// Runs until the device thread has ended.
 pub(crate) fn loader_loop<D: Device>(shared: &Shared<D>, outputs: &flume::Sender<DoneBatch<D::Tensor>>) {
+    let mut nap = Nap::default();
+    // What had been heard when a wake-up may have been eaten.
+    let mut doubted = None;
     loop {
         let mut stage = shared.stage.lock();
         if stage.ended {
             return;
         }
         let choosing = shared.bells.loader_chooses() && stage.stop != Some(Shutdown::Abort);
-        let cut = if choosing && stage.gathered.len() < shared.settings.prefetch {
-            shared.cut(&mut stage, &Now::new(|| shared.now()))
-        } else {
-            None
-        };
+        let room = stage.gathered.len() < shared.settings.prefetch;
+        let cut = if choosing && room { shared.cut(&mut stage, &Now::new(|| shared.now())) } else { None };
         let Some(cut) = cut else {
             let until = if choosing { stage.index.next_look().map(|(time, _)| time) } else { None };
+            let heard = stage.heard;
             drop(stage);
-            sleep(&*shared.outside.clock, until);
+            match until {
+                // A pool or a clock may have eaten the wake-up of a ring that has come since; one that is counted and
+                // not sent yet brings its own.
+                _ if choosing
+                    && room
+                    && shared.bells.rung() != heard
+                    && doubted.replace(heard) != Some(heard) => {}
+                Some(until) => nap.sleep(&*shared.outside.clock, until),
+                None => thread::park(),
+            }
             continue;
         };
         stage.gathering += 1;
@@ -41,6 +51,7 @@ pub(crate) fn loader_loop<D: Device>(shared: &Shared<D>, outputs: &flume::Sender
             Outcome::Gathered(gathered) if stage.ended => {
                 drop(stage);
                 shared.give_up(&gathered.batch.flight);
+                discard_all(gathered.inputs);
             }
             Outcome::Gathered(gathered) => stage.gathered.push_back(gathered),
             Outcome::Failed(failed) => {

@@ -5,6 +5,7 @@
 //! memory of a device that hangs may hang too.
 
 use super::bells::TimerEvent;
+use super::expire::wake;
 use super::flight::Flight;
 use super::shared::Shared;
 use crate::contract::answer::reply::Settled;
@@ -14,9 +15,9 @@ use crate::contract::error::device_loss::DeviceLoss;
 use crate::contract::error::task::TaskError;
 use crate::contract::pool::Shutdown;
 use crate::sync::atomic::Ordering;
-use crate::sync::guarded;
+use crate::sync::{guarded, log};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl<D: Device> Shared<D> {
     /// Lets the device work on a batch, under the eyes of the timer where batches have a limit.
@@ -28,14 +29,29 @@ impl<D: Device> Shared<D> {
         let Some(limit) = self.settings.batch_limit else { return work() };
         let now = self.now();
         flight.set_at_work(Some(now));
+        self.watch_until(now, limit);
+        let result = work();
+        flight.set_at_work(None);
+        result
+    }
+
+    /// Lets the device thread work with a block, under the same eyes.
+    pub(crate) fn at_work_with_blocks<R>(&self, work: impl FnOnce() -> R) -> R {
+        let Some(limit) = self.settings.batch_limit else { return work() };
+        let now = self.now();
+        *self.watch.work.lock() = Some(now);
+        self.watch_until(now, limit);
+        let result = work();
+        *self.watch.work.lock() = None;
+        result
+    }
+
+    fn watch_until(&self, now: Instant, limit: Duration) {
         if !self.watch.on.swap(true, Ordering::SeqCst)
             && let Some(end) = now.checked_add(limit)
         {
             self.bells.tell_timer(TimerEvent::Watch(end));
         }
-        let result = work();
-        flight.set_at_work(None);
-        result
     }
 
     /// Gives the device up when it has worked on a batch for too long. Returns the time to look again, if anything is
@@ -44,28 +60,33 @@ impl<D: Device> Shared<D> {
         let limit = self.settings.batch_limit?;
         self.watch.on.store(false, Ordering::SeqCst);
         let flights = self.stage.lock().flights.clone();
-        let at_work = flights.iter().filter_map(|flight| Some((flight.at_work()?, flight.pool)));
-        let (since, pool) = at_work.min_by_key(|(since, _)| *since)?;
+        let at_work = flights.iter().filter_map(|flight| Some((flight.at_work()?, Some(flight.pool))));
+        let with_blocks = (*self.watch.work.lock()).map(|since| (since, None));
+        let (since, pool) = at_work.chain(with_blocks).min_by_key(|(since, _)| *since)?;
         let end = since.checked_add(limit)?;
         if end <= now {
-            let station = self.stage.lock().directory.station(pool).map(Arc::clone);
-            let pool = station.as_ref().map_or("", |station| station.pool.name());
-            self.lose(&DeviceLoss::Stuck { pool: pool.into(), limit });
+            let station = pool.and_then(|pool| self.stage.lock().directory.station(pool).map(Arc::clone));
+            let work = station.map_or_else(
+                || "work with a block".to_owned(),
+                |station| format!("a batch of pool `{}`", station.pool.name()),
+            );
+            self.lose(&DeviceLoss::Stuck { work: work.into(), limit });
             return None;
         }
         self.watch.on.store(true, Ordering::SeqCst);
         Some(end)
     }
 
-    /// Answers every task with the loss, and takes no more.
+    /// Answers every task with the loss, and takes no more. Called by the timer, too: what is code of others, the
+    /// teller does.
     pub(crate) fn lose(&self, loss: &DeviceLoss) {
         if matches!(loss, DeviceLoss::Stuck { .. }) {
             self.status.abandon();
         }
+        let status = Arc::clone(&self.status);
         if !self.status.lose(loss.clone()) {
-            return self.status.notify();
+            return self.teller.tell(move || status.notify());
         }
-        tracing::error!(loss = %Chain(loss), "answering all tasks, and taking no more");
         let (flights, stations) = {
             let mut stage = self.stage.lock();
             stage.stop = Some(Shutdown::Abort);
@@ -73,23 +94,33 @@ impl<D: Device> Shared<D> {
             (stage.flights.clone(), stage.directory.stations())
         };
         // Who has an answer finds everything counted, and may replace this runtime at once.
-        let mut settled = Vec::new();
+        let (mut settled, mut panics) = (Vec::new(), Vec::new());
         for station in stations {
             match guarded(|| station.pool.lose(loss)) {
                 Ok(answers) => settled.extend(answers),
-                Err(message) => {
-                    tracing::error!(pool = station.pool.name(), message, "pool panicked in `lose`");
-                }
+                Err(message) => panics.push((station.id, message)),
             }
+            station.unrun.freeze(guarded(|| station.pool.counts()).unwrap_or_default());
         }
         // The device thread may never come back to them.
         self.work.close();
         for flight in flights {
             settled.extend(self.settle_unrun(&flight, &TaskError::DeviceLost(loss.clone())));
+            settled.extend(flight.take_held_back());
         }
-        self.outside.observe(|observer| observer.lost(loss));
-        Settled::deliver_all(&mut settled);
-        self.status.notify();
+        let wakers = Settled::complete_all(&mut settled);
         self.bells.wake_all();
+        let (loss, observer) = (loss.clone(), self.outside.observer.clone());
+        self.teller.tell(move || {
+            wakers.into_iter().for_each(wake);
+            status.notify();
+            if let Some(observer) = observer {
+                guarded(|| observer.lost(&loss)).ok();
+            }
+            for (pool, message) in panics {
+                log(|| tracing::error!(%pool, message, "pool panicked in `lose`"));
+            }
+            log(|| tracing::error!(loss = %Chain(&loss), "answered all tasks, and takes no more"));
+        });
     }
 }

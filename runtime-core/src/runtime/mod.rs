@@ -25,6 +25,7 @@ mod outside;
 mod park;
 mod sender;
 mod shared;
+mod teller;
 mod timer;
 mod watch;
 mod work;

@@ -5,14 +5,27 @@ use crate::contract::device::Device;
 use crate::contract::error::batch::BatchError;
 use crate::contract::error::device::DeviceError;
 use crate::contract::event::Observer;
-use crate::sync::guarded;
+use crate::sync::{guarded, log};
 use std::sync::Arc;
 use std::time::Instant;
 
 pub(crate) struct Outside<D> {
     pub(crate) device: Arc<D>,
+    /// The device's name, asked for once.
+    pub(crate) name: String,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
+}
+
+/// The meaning of a batch's error for the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing.
+    Failed,
+    /// It had no room.
+    OutOfMemory,
+    /// It is lost.
+    DeviceLost,
 }
 
 impl<D: Device> Outside<D> {
@@ -33,11 +46,21 @@ impl<D: Device> Outside<D> {
         }
     }
 
+    /// Reads a batch's error: its causes are code of others.
+    pub(crate) fn verdict(&self, error: &BatchError) -> Verdict {
+        let read = || match error.device_error(&self.name) {
+            Some(DeviceError::Fatal { .. }) => Verdict::DeviceLost,
+            Some(DeviceError::OutOfMemory { .. }) => Verdict::OutOfMemory,
+            _ => Verdict::Failed,
+        };
+        guarded(read).unwrap_or(Verdict::Failed)
+    }
+
     /// Tells the observer, if there is one.
     pub(crate) fn observe(&self, tell: impl FnOnce(&dyn Observer)) {
         let Some(observer) = &self.observer else { return };
         if let Err(message) = guarded(|| tell(&**observer)) {
-            tracing::error!(message, "observer panicked");
+            log(|| tracing::error!(message, "observer panicked"));
         }
     }
 }

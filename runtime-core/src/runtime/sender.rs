@@ -2,6 +2,7 @@
 
 use super::batch::{CutBatch, DoneBatch};
 use super::directory::Station;
+use super::outside::Verdict;
 use super::shared::Shared;
 use crate::contract::answer::cell::TaskResult;
 use crate::contract::answer::reply::Settled;
@@ -12,8 +13,9 @@ use crate::contract::error::cause::Chain;
 use crate::contract::error::device::DeviceError;
 use crate::contract::error::task::TaskError;
 use crate::contract::event::BatchEvent;
-use crate::sync::flume;
+use crate::sync::{discard, discard_all, flume, guarded, log};
 use smallvec::SmallVec;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Runs until every other holder of the channel's sending end is gone and the channel is empty.
@@ -37,36 +39,57 @@ pub(crate) fn hand_off<D: Device>(
     }
 }
 
-/// Answers every task of a batch that is over.
+/// Answers every task of a batch that is over. What is code of others comes after the answers: the log, and the `Drop`
+/// of tensors and errors.
 pub(crate) fn answer<D: Device>(shared: &Shared<D>, done: DoneBatch<D::Tensor>, begun: Instant) {
     let DoneBatch { mut batch, inputs, outputs } = done;
-    drop(inputs);
     let (batch, error) = match outputs {
-        Err(error) => (batch, error),
+        Err(error) => (batch, Some(error)),
         Ok(outputs) => {
             let vectors = std::mem::take(&mut batch.vectors);
-            match shared.at_work(&batch.flight, || scatter(shared, &batch, outputs, vectors)) {
+            let scattered = shared.at_work(&batch.flight, || {
+                guarded(|| scatter(shared, &batch, outputs, vectors)).unwrap_or_else(|message| {
+                    Err(BatchError::Panic { during: "scatter".to_owned(), message })
+                })
+            });
+            match scattered {
                 Ok(tasks) => {
                     if let Some(trial) = &batch.trial {
                         trial.succeeded();
                     }
-                    return settle(shared, &batch, begun, tasks.into_iter().map(Ok));
+                    settle(shared, &batch, begun, true, tasks.into_iter().map(Ok));
+                    (batch, None)
                 }
                 Err(error) => match shared.failed(batch, error) {
-                    Some(DoneBatch { batch, outputs: Err(error), .. }) => (batch, error),
-                    _ => return,
+                    Some(DoneBatch { batch, outputs: Err(error), .. }) => (batch, Some(error)),
+                    _ => return discard_all(inputs),
                 },
             }
         }
     };
-    let (pool, tasks, rows) = (batch.station.pool.name(), batch.headers.len(), batch.rows());
-    tracing::warn!(pool, rows, tasks, error = %Chain(&*error), "batch failed, going on with the next");
+    if let Some(error) = error {
+        fail(shared, &batch, begun, error);
+    }
+    discard_all(inputs);
+    batch.columns.into_iter().for_each(discard_all);
+}
+
+/// Answers every task of a batch with its error.
+fn fail<D: Device>(shared: &Shared<D>, batch: &CutBatch<D::Tensor>, begun: Instant, error: Arc<BatchError>) {
+    let tasks = batch.headers.len();
     // A second batch may have met the loss before it has been told to all.
-    let error = match shared.status.loss() {
-        Some(loss) if error.is_fatal() => TaskError::DeviceLost(loss.clone()),
-        _ => TaskError::Failed(error),
+    let answer = match shared.status.loss() {
+        Some(loss) if shared.outside.verdict(&error) == Verdict::DeviceLost => {
+            TaskError::DeviceLost(loss.clone())
+        }
+        _ => TaskError::Failed(Arc::clone(&error)),
     };
-    settle(shared, &batch, begun, std::iter::repeat_n(error, tasks).map(Err));
+    settle(shared, batch, begun, false, std::iter::repeat_n(answer, tasks).map(Err));
+    log(|| {
+        let (pool, rows) = (batch.station.pool.name(), batch.rows());
+        tracing::warn!(pool, rows, tasks, error = %Chain(&*error), "batch failed, going on with the next");
+    });
+    discard(error);
 }
 
 /// Gives each task of a batch its result.
@@ -74,32 +97,36 @@ fn settle<D: Device>(
     shared: &Shared<D>,
     batch: &CutBatch<D::Tensor>,
     begun: Instant,
+    succeeded: bool,
     results: impl Iterator<Item = TaskResult<D::Tensor>>,
 ) {
-    let mut failed = false;
     let mut settled: SmallVec<[_; 1]> = SmallVec::with_capacity(batch.headers.len());
     for (reply, result) in batch.flight.take().zip(results) {
-        failed |= result.is_err();
         settled.extend(reply.settle(result));
     }
-    shared.land(&batch.flight, (!failed).then(|| batch.rows()));
-
-    let done = shared.now();
-    shared.outside.observe(|observer| {
-        let succeeded = settled.iter().filter(|settled| settled.is_ok()).count();
-        observer.batch(&BatchEvent {
-            rows: batch.rows(),
-            gather: batch.gather,
-            device: batch.device.unwrap_or_default(),
-            scatter: done.saturating_duration_since(begun),
-            done,
-            failed,
-            tasks_succeeded: succeeded,
-            tasks_failed: settled.len() - succeeded,
-            ..BatchEvent::new(batch.station.id, batch.station.pass, &batch.headers, batch.left_queue)
+    if shared.outside.observer.is_some() {
+        let tasks_succeeded = settled.iter().filter(|settled| settled.is_ok()).count();
+        let tasks_failed = settled.len() - tasks_succeeded;
+        // Who has an answer finds it counted; but an observer may hang.
+        batch.flight.hold_back(settled);
+        let done = shared.now();
+        shared.outside.observe(|observer| {
+            observer.batch(&BatchEvent {
+                rows: batch.rows(),
+                gather: batch.gather,
+                device: batch.device.unwrap_or_default(),
+                scatter: done.saturating_duration_since(begun),
+                done,
+                failed: !succeeded,
+                tasks_succeeded,
+                tasks_failed,
+                ..BatchEvent::new(batch.station.id, batch.station.pass, &batch.headers, batch.left_queue)
+            });
         });
-    });
+        settled = batch.flight.take_held_back();
+    }
     Settled::deliver_all(&mut settled);
+    shared.land(&batch.flight, succeeded.then(|| batch.rows()));
 }
 
 /// Cuts the outputs of a batch into the outputs of its tasks, and puts them into the tasks' vectors.

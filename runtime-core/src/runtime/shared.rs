@@ -6,6 +6,7 @@ use super::outside::Outside;
 use super::settings::Settings;
 use super::stage::Stage;
 use super::status::Status;
+use super::teller::Teller;
 use super::watch::Watch;
 use super::work::Work;
 use crate::contract::device::Device;
@@ -21,6 +22,7 @@ pub(crate) struct Shared<D: Device> {
     pub(crate) work: Work<D>,
     pub(crate) watch: Watch,
     pub(crate) status: Arc<Status>,
+    pub(crate) teller: Arc<Teller>,
 }
 
 impl<D: Device> Shared<D> {

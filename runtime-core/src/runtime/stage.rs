@@ -5,13 +5,14 @@
 use super::batch::{CutBatch, GatheredBatch, Joined};
 use super::directory::Directory;
 use super::flight::Flight;
+use super::trial::Trial;
 use crate::contract::id::PoolId;
 use crate::contract::pool::Shutdown;
 use crate::policy::ceiling::Ceiling;
 use crate::policy::index::Index;
 use crate::policy::rank::Rank;
 use crate::sync::flume;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 pub(crate) struct Stage<T> {
@@ -37,6 +38,8 @@ pub(crate) struct Stage<T> {
     halves: Vec<Box<CutBatch<T>>>,
     /// Pools of which a batch was too large for the device.
     ceilings: HashMap<PoolId, Ceiling>,
+    /// Pools whose last batch failed task by task: their block may be broken.
+    in_doubt: HashSet<PoolId>,
 }
 
 impl<T> Stage<T> {
@@ -54,6 +57,7 @@ impl<T> Stage<T> {
             ended: false,
             halves: Vec::new(),
             ceilings: HashMap::new(),
+            in_doubt: HashSet::new(),
         }
     }
 
@@ -72,8 +76,20 @@ impl<T> Stage<T> {
         self.ceilings.entry(pool).or_insert_with(Ceiling::new).failed(rows);
     }
 
-    /// Notes that a batch of this many rows had room.
+    pub(crate) fn is_in_doubt(&self, pool: PoolId) -> bool {
+        self.in_doubt.contains(&pool)
+    }
+
+    /// Notes that the block behind a pool may be broken.
+    pub(crate) fn doubt(&mut self, pool: PoolId) {
+        self.in_doubt.insert(pool);
+    }
+
+    /// Notes that a batch of this many rows succeeded, so it had room and the block is not broken.
     pub(crate) fn fitted(&mut self, pool: PoolId, rows: usize) {
+        if !self.in_doubt.is_empty() {
+            self.in_doubt.remove(&pool);
+        }
         if self.ceilings.get_mut(&pool).is_some_and(|ceiling| ceiling.fitted(rows)) {
             self.ceilings.remove(&pool);
         }
@@ -119,10 +135,22 @@ impl<T> Stage<T> {
         self.forget(&batch.flight);
         let from = self.halves.len();
         for half in batch.halves() {
-            self.flights.push(Arc::clone(&half.flight));
-            self.halves.push(half);
+            self.file(half);
         }
         self.halves[from..].reverse();
+    }
+
+    /// Files a batch to run in probes, and then the rest of it.
+    pub(crate) fn probe(&mut self, batch: Box<CutBatch<T>>) {
+        self.forget(&batch.flight);
+        for piece in batch.probes(Trial::PROBES) {
+            self.file(piece);
+        }
+    }
+
+    fn file(&mut self, half: Box<CutBatch<T>>) {
+        self.flights.push(Arc::clone(&half.flight));
+        self.halves.push(half);
     }
 
     /// Takes out every batch that has been cut and is not running.

@@ -24,8 +24,12 @@ pub(crate) enum Phase {
 pub enum Health {
     /// Not started yet.
     NotStarted,
-    /// It takes batches.
+    /// It takes tasks and runs batches.
     Running,
+    /// It is being shut down: it takes no more tasks, and still runs batches.
+    Draining,
+    /// Its shutdown has passed its limit: every task is answered, and a block has not returned yet.
+    Stuck,
     /// It takes no more work: the device is lost. Another runtime can take its pools over.
     Lost(DeviceLoss),
     /// It was shut down.
@@ -37,6 +41,8 @@ pub(crate) struct Status {
     loss: OnceLock<DeviceLoss>,
     /// The device thread may never end, so nobody waits for it any more.
     abandoned: AtomicBool,
+    /// The pools take no more tasks.
+    closing: AtomicBool,
     /// Tasks that a shutdown gave up, for its report.
     given_up: AtomicUsize,
     changed: Event,
@@ -48,6 +54,7 @@ impl Status {
             phase: Mutex::new(Phase::Built),
             loss: OnceLock::new(),
             abandoned: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             given_up: AtomicUsize::new(0),
             changed: Event::new(),
         }
@@ -80,6 +87,11 @@ impl Status {
         self.abandoned.load(Ordering::SeqCst)
     }
 
+    /// Notes that the pools take no more tasks.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+    }
+
     /// Counts tasks that a shutdown gave up.
     pub(crate) fn gave_up(&self, tasks: usize) {
         self.given_up.fetch_add(tasks, Ordering::Relaxed);
@@ -103,6 +115,8 @@ impl Status {
         match (self.loss(), self.phase()) {
             (Some(loss), _) => Health::Lost(loss.clone()),
             (None, Phase::Built) => Health::NotStarted,
+            (None, Phase::Running) if self.is_abandoned() => Health::Stuck,
+            (None, Phase::Running) if self.closing.load(Ordering::SeqCst) => Health::Draining,
             (None, Phase::Running) => Health::Running,
             (None, Phase::Stopped) => Health::Stopped,
         }
@@ -150,7 +164,7 @@ impl Ready {
             Health::NotStarted => None,
             Health::Running => Some(Ok(())),
             Health::Lost(loss) => Some(Err(StartError::DeviceLost(loss))),
-            Health::Stopped => Some(Err(StartError::ShutDown)),
+            Health::Draining | Health::Stuck | Health::Stopped => Some(Err(StartError::ShutDown)),
         }
     }
 

@@ -21,7 +21,6 @@ pub(crate) fn timer_loop<D: Device>(shared: &Shared<D>, events: &flume::Receiver
         match event {
             Ok(TimerEvent::Arm(pool, time)) => drop(armed.insert((time, pool))),
             Ok(TimerEvent::Watch(time)) => watch = watch.into_iter().chain([time]).min(),
-            Ok(TimerEvent::Close(pool)) => shared.close_broken(pool),
             Ok(TimerEvent::Tick) | Err(flume::RecvTimeoutError::Timeout) => {}
             Ok(TimerEvent::Stop) | Err(flume::RecvTimeoutError::Disconnected) => return,
         }

@@ -56,10 +56,39 @@ impl<T> Mutex<T> {
 ///
 /// # Errors
 ///
-/// What a panic said.
+/// Returns the message of a panic.
 #[inline]
 pub fn guarded<R>(call: impl FnOnce() -> R) -> Result<R, String> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|payload| panic_message(&*payload))
+    catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
+        let message = panic_message(&*payload);
+        discard(payload);
+        message
+    })
+}
+
+/// Writes to the log: subscribers, and the values that are printed, are code of others.
+pub fn log(write: impl FnOnce()) {
+    // Nobody is left to tell if that fails.
+    guarded(write).ok();
+}
+
+/// Drops what others have made. A panic while it is dropped goes no further; its payload is leaked, because dropping
+/// that may panic as well.
+#[inline]
+pub fn discard<T>(value: T) {
+    if std::mem::needs_drop::<T>()
+        && let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
+    {
+        std::mem::forget(payload);
+    }
+}
+
+/// Drops each of many. Together they would end the process if two of them panicked.
+#[inline]
+pub fn discard_all<T>(values: impl IntoIterator<Item = T>) {
+    if std::mem::needs_drop::<T>() {
+        values.into_iter().for_each(discard);
+    }
 }
 
 fn panic_message(payload: &(dyn Any + Send)) -> String {

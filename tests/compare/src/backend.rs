@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::work::{Work, block_of};
-use skep_runtime_core::{DType, Device, Dim, HostTensor, TensorOps, TensorSpec};
+use skep_runtime_core::{DType, Dim, HostTensor, TensorOps, TensorSpec};
 use std::path::Path;
 
 #[cfg(all(feature = "candle", not(feature = "tch")))]
@@ -33,13 +33,13 @@ pub(crate) fn transformer(tokens: usize) -> Result<Work<BackendDevice>> {
 
 /// all-MiniLM-L6-v2.
 pub(crate) fn minilm(folder: &Path, tokens: usize) -> Result<Work<BackendDevice>> {
-    work("bert", &format!("directory={}", folder.display()), tokens)
+    work("text_model", &format!("directory={}", folder.display()), tokens)
 }
 
 /// A kind of the registry, with tasks whose free dims are `tokens`.
 fn work(kind: &'static str, config: &str, tokens: usize) -> Result<Work<BackendDevice>> {
     let mut config: backend::Config = config.parse()?;
-    if kind != "bert" {
+    if kind != "text_model" {
         config = config.with("seed", SEED);
     }
     let block =

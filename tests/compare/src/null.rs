@@ -5,7 +5,10 @@
 
 use crate::Result;
 use crate::work::{Work, block_of};
-use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, DType, Device, DeviceError, Dims, HostTensor, Schema, TensorInfo, TensorOps, TensorSpec};
+use skep_runtime_core::{
+    Backend, BlockInfo, BlockState, BoxError, DType, Device, DeviceError, Dims, HostTensor, Schema,
+    TensorInfo, TensorOps, TensorSpec,
+};
 use smallvec::SmallVec;
 
 /// One column of numbers.

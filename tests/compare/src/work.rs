@@ -1,7 +1,7 @@
 //! What all systems are given to do: a block on a device, and callers' tasks of one row each.
 
 use crate::Result;
-use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, Device, TensorOps};
+use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, Device};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One system runs at a time, so one pair of counters serves all.

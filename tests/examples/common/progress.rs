@@ -1,4 +1,5 @@
-//! How far the run is, on standard error: a bar on a terminal, a line now and then elsewhere.
+//! How far the run is, on standard error: indicatif's bar on a terminal, and a line of ours now and then elsewhere,
+//! where indicatif shows nothing.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::time::{Duration, Instant};

@@ -59,6 +59,9 @@ struct Unpark(shuttle::thread::Thread);
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
+        // Whoever calls it may find that its own wake-up is gone.
+        shuttle::thread::current().unpark();
+        shuttle::thread::park();
         self.0.unpark();
     }
 }

@@ -13,6 +13,7 @@ mod programs {
     use shuttle::sync::atomic::{AtomicBool, Ordering};
     use shuttle::thread::spawn;
     use skep_pool::{PoolOptions, TaskPool};
+    use skep_runtime_core::pool::Settled;
     use skep_runtime_core::testing::{FakeDevice, FakeTensor, ManualClock};
     use skep_runtime_core::{
         Clock, DType, Request, Schema, Shutdown, SubmitError, TaskError, TaskResult, TensorSpec,
@@ -74,7 +75,9 @@ mod programs {
         }
 
         fn expire(&self) {
-            self.pool.as_pool().expire(self.clock.now());
+            let pool = self.pool.as_pool();
+            pool.expire(self.clock.now()).settled.into_iter().for_each(Settled::deliver);
+            pool.after_cut();
         }
     }
 

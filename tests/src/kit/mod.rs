@@ -12,7 +12,6 @@ mod numbers;
 mod overheard;
 mod process;
 mod rig;
-pub mod small_bert;
 mod specs;
 mod waits;
 

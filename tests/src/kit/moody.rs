@@ -1,7 +1,7 @@
 //! A pool that does what another does, and panics if a case wants it to.
 
 use skep_pool::TaskPool;
-use skep_runtime_core::pool::{Batch, Doorbell, Look, Pool};
+use skep_runtime_core::pool::{Batch, Doorbell, Expired, Look, Pool};
 use skep_runtime_core::{Counts, Device, Meter, Shutdown};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,7 +71,7 @@ impl<D: Device> Pool<D::Tensor> for Moody<D> {
         self.enter(Method::AfterCut).after_cut();
     }
 
-    fn expire(&self, now: Instant) -> Option<Instant> {
+    fn expire(&self, now: Instant) -> Expired<D::Tensor> {
         self.enter(Method::Expire).expire(now)
     }
 

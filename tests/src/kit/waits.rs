@@ -36,8 +36,8 @@ pub fn limited(name: &str, case: fn()) {
 ///
 /// # Errors
 ///
-/// Returns the [`TaskError`](skep_runtime_core::TaskError) of a task that has no outputs.
-pub fn answer<T>(mut ticket: Ticket<T>) -> TaskResult<T> {
+/// Returns the reason why the task has no outputs.
+pub fn answer<T>(ticket: Ticket<T>) -> TaskResult<T> {
     ticket.wait_timeout(LIMIT).expect("ticket should have been answered")
 }
 

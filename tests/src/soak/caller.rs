@@ -222,12 +222,15 @@ impl<D: Device> Caller<D> {
                 let waker = Waker::from(Arc::new(PanickingWaker));
                 match Pin::new(&mut open.ticket).poll(&mut Context::from_waker(&waker)) {
                     Poll::Ready(result) => Some(result),
-                    Poll::Pending => open.ticket.wait_timeout(LIMIT),
+                    Poll::Pending => open.ticket.wait_timeout(LIMIT).ok(),
                 }
             }
-            2..5 => open.ticket.wait_timeout(Duration::ZERO).or_else(|| open.ticket.wait_timeout(LIMIT)),
+            2..5 => match open.ticket.wait_timeout(Duration::ZERO) {
+                Err(ticket) => ticket.wait_timeout(LIMIT).ok(),
+                answer => answer.ok(),
+            },
             5..10 => Some(block_on(&mut open.ticket)),
-            _ => open.ticket.wait_timeout(LIMIT),
+            _ => open.ticket.wait_timeout(LIMIT).ok(),
         };
         match result {
             Some(result) => self.count(&open.task, result),

@@ -13,7 +13,7 @@ use skep_runtime_core::{
     TaskError, TensorOps, Ticket,
 };
 use skep_stats::Stats;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -168,13 +168,55 @@ pub fn several_culprits_are_found<S: Subject>() {
     }
 }
 
-/// A block that fails whatever it is given is not run twice for each task.
+/// Many culprits, and before any good task: the first nine of 64, and two where halves begin. Only they fail.
+pub fn many_culprits_harm_nobody_else<S: Subject>() {
+    for prefetch in [0, 1] {
+        let bad = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 17.0, 33.0];
+        let is_bad = move |row: &f32| bad.contains(row);
+        let trial = trial(S::device(), prefetch, 64, RULES, move |rows| {
+            if rows.iter().any(is_bad) { Err("bad row".into()) } else { double(rows) }
+        });
+        let tickets = trial.submit(numbers(64));
+        let (_, results) = trial.finish(tickets);
+        for (row, result) in numbers(64).zip(results) {
+            assert_eq!(result.is_err(), is_bad(&row), "row {row}: {result:?}");
+        }
+    }
+}
+
+/// A block that fails whatever it is given: each task of one batch is tried, and of the next ones a few.
 pub fn a_broken_block_is_given_up_soon<S: Subject>() {
-    let trial = trial(S::device(), 0, 64, RULES, |_| Err("broken".into()));
-    let tickets = trial.submit(numbers(64));
-    let (ran, results) = trial.finish(tickets);
-    assert!(results.iter().all(|result| *result == Err("block `picky` failed: broken".to_owned())));
-    assert!(ran.len() < 32, "{} runs", ran.len());
+    let broken = Arc::new(AtomicBool::new(true));
+    let (is_broken, log) = (Arc::clone(&broken), Log::new());
+    let ran = Log::clone(&log);
+    let (mut builder, _) = new_builder(S::device(), 0);
+    let device = Arc::clone(builder.device());
+    let block = rows_block(&device, "picky", move |rows| {
+        ran.push(rows.len());
+        if is_broken.load(Ordering::SeqCst) { Err("broken".into()) } else { double(&rows) }
+    });
+    let options =
+        PoolOptions { max_rows: 64, min_rows: 64, max_delay: Some(LIMIT), ..PoolOptions::default() };
+    let pool = pool_of(&mut builder, block, options);
+    let runtime = builder.start().unwrap();
+    let all = |pool: &TaskPool<S::Device>| -> Vec<_> {
+        let tickets: Vec<_> =
+            numbers(64).map(|row| pool.try_submit(columns(&*device, &[row])).unwrap()).collect();
+        tickets.into_iter().map(|ticket| answer(ticket).is_ok()).collect()
+    };
+    assert!(!all(&pool).contains(&true));
+    assert_eq!(log.take().len(), 127);
+    for _ in 0..3 {
+        assert!(!all(&pool).contains(&true));
+        assert_eq!(log.take(), [64, 1, 1, 1, 1, 1, 1, 1, 1, 56]);
+    }
+    broken.store(false, Ordering::SeqCst);
+    assert!(!all(&pool).contains(&false));
+    broken.store(true, Ordering::SeqCst);
+    log.take();
+    assert!(!all(&pool).contains(&true));
+    assert_eq!(log.take().len(), 127, "it has worked since");
+    drain(runtime);
 }
 
 /// Where a pool does not want it, nothing runs twice.

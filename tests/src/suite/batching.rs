@@ -6,7 +6,7 @@ use crate::kit::{
     schema, values_of,
 };
 use skep_pool::PoolOptions;
-use skep_runtime_core::pool::{Batch, BatchTask, Doorbell, Look, Outlook, Pool, Reply};
+use skep_runtime_core::pool::{Batch, BatchTask, Doorbell, Expired, Look, Outlook, Pool, Reply};
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
@@ -211,8 +211,8 @@ impl<D: Device> Pool<D::Tensor> for Shy<D> {
         }
         if now < self.wait_until { None } else { self.batch.lock().take() }
     }
-    fn expire(&self, _: Instant) -> Option<Instant> {
-        None
+    fn expire(&self, _: Instant) -> Expired<D::Tensor> {
+        Expired::none()
     }
     fn close(&self, _: Shutdown) {
         self.batch.lock().take();

@@ -75,8 +75,8 @@ impl<D: Device> Guarded<D> {
 
 fn assert_stuck<T>(result: TaskResult<T>) {
     match result.map(|_| ()) {
-        Err(TaskError::DeviceLost(DeviceLoss::Stuck { pool, limit })) => {
-            assert_eq!((&*pool, limit), ("gated_forward", MOST));
+        Err(TaskError::DeviceLost(DeviceLoss::Stuck { work, limit })) => {
+            assert_eq!((&*work, limit), ("a batch of pool `gated_forward`", MOST));
         }
         other => panic!("expected a stuck device, got {other:?}"),
     }
@@ -264,10 +264,12 @@ pub fn a_device_that_dies_fails_what_is_in_flight<S: Subject>() {
         for prefetch in [0, 1] {
             let dead = Arc::new(AtomicBool::new(false));
             let dies = Arc::clone(&dead);
-            let fatal = || DeviceError::Fatal { device: "gpu".to_owned(), message: "poisoned".to_owned() };
+            let name = S::device().name();
+            let fatal = move || DeviceError::Fatal { device: name.clone(), message: "poisoned".to_owned() };
+            let of_device = fatal.clone();
             let device: On<S> = Hooked::new(S::device()).remote().hook(move |at| {
                 let fails = Some(at) == operation && dies.load(Ordering::SeqCst);
-                if fails { Err(fatal()) } else { Ok(()) }
+                if fails { Err(of_device()) } else { Ok(()) }
             });
             let (mut builder, _) = new_builder(device, prefetch);
             let device = Arc::clone(builder.device());
@@ -300,7 +302,7 @@ pub fn a_device_that_dies_fails_what_is_in_flight<S: Subject>() {
                     },
                 };
                 assert!(matches!(loss, DeviceLoss::Fatal(_)), "{loss}");
-                assert!(Chain(&loss).to_string().ends_with("gpu is lost: poisoned"), "{loss}");
+                assert!(Chain(&loss).to_string().ends_with(" is lost: poisoned"), "{loss}");
             }
             assert!(matches!(submit(6.0).unwrap_err().error, SubmitError::DeviceLost(_)));
             assert!(matches!(runtime.handle().health(), Health::Lost(DeviceLoss::Fatal(_))));

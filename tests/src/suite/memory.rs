@@ -3,27 +3,29 @@
 use super::accounts::assert_reconciled;
 use crate::Subject;
 use crate::kit::{
-    Hooked, LIMIT, Log, On, Operation, answer, columns, drain, new_builder, pool_of, rows_block, schema,
-    values_of,
+    Hooked, LIMIT, Log, On, Operation, answer, columns, drain, new_builder, pool_of, receive, rows_block,
+    schema, values_of,
 };
 use skep_pool::{PoolOptions, Serve, ServeOptions};
 use skep_runtime_core::testing::FnBlock;
-use skep_runtime_core::{BoxError, Device, DeviceError, TensorOps};
+use skep_runtime_core::{BoxError, Device, DeviceError, Request, TaskError, TensorOps};
 use skep_stats::Stats;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
-fn no_room() -> DeviceError {
-    DeviceError::OutOfMemory { device: "test".to_owned(), message: "no room".to_owned() }
+fn no_room(device: &str) -> DeviceError {
+    DeviceError::OutOfMemory { device: device.to_owned(), message: "no room".to_owned() }
 }
 
 /// A block with room for `room` rows, that writes down the rows of each run.
 fn small<D: Device>(device: &Arc<D>, room: usize, ran: &Log<usize>) -> FnBlock<D> {
-    let ran = Log::clone(ran);
+    let (ran, name) = (Log::clone(ran), device.name());
     rows_block(device, "small", move |rows| {
         ran.push(rows.len());
         if rows.len() > room {
-            return Err(no_room().into());
+            return Err(no_room(&name).into());
         }
         Ok(rows.iter().map(|v| 2.0 * v).collect())
     })
@@ -110,11 +112,12 @@ pub fn what_was_gathered_too_large_is_not_run<S: Subject>() {
 pub fn a_gather_that_does_not_fit_is_halved<S: Subject>() {
     for prefetch in [0, 1] {
         let full = AtomicUsize::new(2);
+        let name = S::device().name();
         let device: On<S> = Hooked::new(S::device()).hook(move |at| {
             let next = |left: usize| left.checked_sub(1);
             let fails = at == Operation::Gather
                 && full.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).is_ok();
-            if fails { Err(no_room()) } else { Ok(()) }
+            if fails { Err(no_room(&name)) } else { Ok(()) }
         });
         let (mut builder, _) = new_builder(device, prefetch);
         let device = Arc::clone(builder.device());
@@ -136,6 +139,39 @@ pub fn a_gather_that_does_not_fit_is_halved<S: Subject>() {
     }
 }
 
+/// Halves of a batch that was never run have not started: their deadlines hold while the device is busy.
+pub fn halves_that_never_ran_expire<S: Subject>() {
+    const SHORT: Duration = Duration::from_millis(50);
+    let gathers = AtomicUsize::new(0);
+    let name = S::device().name();
+    let (tell, told) = channel();
+    let tell = skep_runtime_core::sync::Mutex::new(tell);
+    let device: On<S> = Hooked::new(S::device()).hook(move |at| {
+        if at != Operation::Gather {
+            return Ok(());
+        }
+        // The second one, while the first batch is at the gate.
+        match gathers.fetch_add(1, Ordering::SeqCst) {
+            1 => Err(no_room(&name)),
+            gather => {
+                tell.lock().send(gather).ok();
+                Ok(())
+            }
+        }
+    });
+    let rig = crate::kit::rig(device, 1, PoolOptions::default());
+    let held = rig.hold();
+    let request = |row: f32| Request::new(columns(&*rig.device, &[row])).deadline(SHORT);
+    let tickets: Vec<_> = [1.0, 2.0].map(|row| rig.pool.try_submit(request(row)).unwrap()).into();
+    // The loader has failed with both, and gathered the first half.
+    assert_eq!((receive(&told), receive(&told)), (0, 2));
+    rig.clock.advance(SHORT);
+    for ticket in tickets {
+        assert!(matches!(answer(ticket).map(drop), Err(TaskError::Expired { .. })));
+    }
+    assert!(rig.finish(held).is_empty());
+}
+
 /// A single task that does not fit gets its error, which says so, and lowers nobody's ceiling.
 pub fn a_task_that_does_not_fit_gets_its_error<S: Subject>() {
     let (mut builder, _) = new_builder(S::device(), 1);
@@ -145,7 +181,7 @@ pub fn a_task_that_does_not_fit_gets_its_error<S: Subject>() {
     let runtime = builder.start().unwrap();
     let large = pool.submit(columns(&*device, &[0.0; 25])).unwrap();
     let error = answer(large).map(drop).unwrap_err();
-    assert!(error.batch_error().is_some_and(skep_runtime_core::BatchError::is_out_of_memory), "{error}");
+    assert!(error.batch_error().is_some_and(|error| error.is_out_of_memory(&device.name())), "{error}");
     let others: Vec<_> = (0..24).map(|_| pool.submit(columns(&*device, &[1.0])).unwrap()).collect();
     for other in others {
         assert_eq!(values_of(&*device, other), [2.0]);
@@ -160,12 +196,12 @@ pub fn a_backward_pass_that_does_not_fit_fails_once<S: Subject>() {
     let device = Arc::clone(builder.device());
     let ran = Log::new();
     let seen = Log::clone(&ran);
-    let on = Arc::clone(&device);
+    let (on, name) = (Arc::clone(&device), device.name());
     let step = move |inputs: &[_], _: &[_]| -> Result<Vec<_>, BoxError> {
         let rows = on.to_host(&inputs[0])?;
         seen.push(rows.dims()[0]);
         if rows.dims()[0] > 4 {
-            return Err(no_room().into());
+            return Err(no_room(&name).into());
         }
         Ok(vec![on.gather(&[on.from_host(&rows)?])?])
     };

@@ -5,12 +5,12 @@ pub mod any_bytes;
 pub mod apart;
 pub mod back_pressure;
 pub mod batching;
-pub mod bert;
 pub mod block_state;
 pub mod cancel;
 pub mod checkpoint;
 pub mod deadline;
 pub mod failing;
+pub mod foreign;
 pub mod gradients;
 pub mod isolation;
 pub mod kinds;
@@ -68,6 +68,13 @@ macro_rules! conformance {
             an_urgent_task_that_ran_lends_no_urgency,
             pools_have_a_priority,
         }
+        $crate::cases! { $subject, foreign:
+            a_slow_waker_delays_no_deadline,
+            hostile_errors_harm_their_batch_only,
+            an_observer_that_hangs_keeps_no_answer,
+            an_observer_that_parks_keeps_nobody_asleep,
+            work_with_blocks_starves_nobody,
+        }
         $crate::cases! { $subject, isolation:
             bad_tasks_harm_nobody,
             rows_and_indices_are_checked,
@@ -109,6 +116,7 @@ macro_rules! conformance {
             only_the_culprit_fails,
             a_culprit_is_found_in_a_large_batch,
             several_culprits_are_found,
+            many_culprits_harm_nobody_else,
             a_broken_block_is_given_up_soon,
             running_again_can_be_switched_off,
             a_backward_pass_is_never_run_again,
@@ -125,6 +133,7 @@ macro_rules! conformance {
             tasks_of_several_rows_find_their_ceiling,
             what_was_gathered_too_large_is_not_run,
             a_gather_that_does_not_fit_is_halved,
+            halves_that_never_ran_expire,
             a_task_that_does_not_fit_gets_its_error,
             a_backward_pass_that_does_not_fit_fails_once,
         }
@@ -143,6 +152,7 @@ macro_rules! conformance {
             a_runtime_stopped_before_its_start_does_not_start,
             what_never_starts_answers_its_tasks,
             a_limit_that_passes_answers_everybody,
+            a_drain_shows_in_the_health,
             a_block_cannot_wait_for_its_runtime,
             callers_who_wait_for_room_are_let_go,
             a_drop_answers_and_joins,
@@ -171,6 +181,7 @@ macro_rules! conformance {
         }
         $crate::cases! { $subject, state:
             a_state_is_one_between_two_batches,
+            a_state_is_restored_before_the_start,
             state_goes_in_and_out,
             work_that_fails_is_told,
         }
@@ -251,22 +262,10 @@ macro_rules! training {
             missing_parts_are_named_and_keep_their_value,
             a_state_that_does_not_fit_replaces_nothing,
         }
-        $crate::cases! { $subject, bert:
-            the_schema_guards_the_token_table_and_the_positions,
-            embeddings_have_length_one_and_do_not_depend_on_the_batch,
-            a_row_of_padding_only_gives_zeros,
-            the_embedding_is_the_models_own_sum,
-            weights_with_the_models_name_before_them_are_found,
-            weights_that_do_not_fit_the_sizes_are_named,
-            torn_weights_are_never_loaded,
-            a_directory_without_a_model_is_refused_when_the_block_is_made,
-        }
         $crate::cases! { $subject, any_bytes:
             a_block_of_any_settings_is_refused_or_loads,
             any_text_is_refused_or_settings,
             weights_that_were_written_over_are_refused_or_load,
-            a_model_with_any_size_is_refused_or_loads,
-            a_model_that_was_written_over_is_refused_or_loads,
         }
     };
 }

@@ -8,8 +8,8 @@ use crate::kit::{
 use skep_pool::PoolOptions;
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::{
-    ControlError, Device, Handle, Request, Shutdown, ShutdownError, StartError, SubmitError, TaskError,
-    TaskResult,
+    ControlError, Device, Handle, Health, Request, Shutdown, ShutdownError, StartError, SubmitError,
+    TaskError, TaskResult,
 };
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -151,6 +151,7 @@ pub fn a_limit_that_passes_answers_everybody<S: Subject>() {
         let limit = Duration::ZERO;
         let error = rig.runtime.shutdown(Shutdown::Drain, limit).unwrap_err();
         assert_eq!(error, ShutdownError::LimitPassed { limit, unfinished: 4 });
+        assert!(matches!(rig.runtime.handle().health(), Health::Stuck));
         for ticket in waiting {
             assert_shut_down(answer(ticket));
         }
@@ -163,6 +164,23 @@ pub fn a_limit_that_passes_answers_everybody<S: Subject>() {
         handle.shutdown(Shutdown::Abort, LIMIT).unwrap();
         assert!(rig.gate.is_gone(), "nothing else ran");
     }
+}
+
+/// A runtime that is drained says so, until it has stopped.
+pub fn a_drain_shows_in_the_health<S: Subject>() {
+    let rig = rig(S::device(), 1, PoolOptions::default());
+    let held = rig.hold();
+    assert!(matches!(rig.runtime.handle().health(), Health::Running));
+    let (handle, other) = (rig.runtime.handle().clone(), rig.runtime.handle().clone());
+    let draining = spawn(move || handle.shutdown(Shutdown::Drain, LIMIT));
+    // The pools are closed after the health says so.
+    while rig.pool.try_submit(columns(&*rig.device, &[1.0])).is_ok() {}
+    assert!(matches!(other.health(), Health::Draining));
+    assert!(!other.is_running());
+    drop(rig.gate.open_for_good());
+    answer(held).unwrap();
+    receive(&draining).unwrap();
+    assert!(matches!(other.health(), Health::Stopped));
 }
 
 /// From inside a block, nothing waits for the runtime itself: not for its end, not for room, not for a task.

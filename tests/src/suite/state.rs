@@ -42,6 +42,23 @@ impl<D: Device> Backend<D> for Twice<D> {
     }
 }
 
+/// Before the start a builder restores a state itself; through a handle nobody would do the work, which is said.
+pub fn a_state_is_restored_before_the_start<S: Subject>() {
+    let (mut builder, _) = new_builder(S::device(), 1);
+    let device = Arc::clone(builder.device());
+    builder.serve(rows_block(&device, "same", Ok), ServeOptions::default()).unwrap();
+    let scalars = [("step".to_owned(), "7".to_owned())].into_iter().collect();
+    let state = BlockState { scalars, ..BlockState::default() };
+    assert!(builder.restore("same", &state).unwrap().is_empty());
+    let unknown = builder.restore("other", &state).unwrap_err();
+    assert!(matches!(unknown, ControlError::UnknownBlock { name } if name == "other"));
+    let runtime = builder.build().unwrap();
+    assert!(matches!(runtime.handle().state("same"), Err(ControlError::NotStarted)));
+    let runtime = runtime.start().unwrap();
+    assert_eq!(runtime.handle().state("same").unwrap(), state);
+    drain(runtime);
+}
+
 /// A state that is asked for in the middle of a batch is the one after it, and comes before the next batch.
 pub fn a_state_is_one_between_two_batches<S: Subject>() {
     let (mut builder, _) = new_builder(S::device(), 1);

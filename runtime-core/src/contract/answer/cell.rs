@@ -5,7 +5,7 @@ use crate::contract::id::RuntimeId;
 use crate::contract::priority::Priority;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::thread::Thread;
-use crate::sync::{Mutex, guarded};
+use crate::sync::{Mutex, guarded, log};
 use std::sync::Weak;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -115,7 +115,7 @@ impl<T> Cell<T> {
                 State::Pending(_) | State::Taken => None,
             },
             // A future polled again after it was ready: there is no second answer.
-            State::Taken => Some(Err(TaskError::Cancelled)),
+            State::Taken => Some(Err(TaskError::Taken)),
         }
     }
 
@@ -139,6 +139,19 @@ impl<T> Cell<T> {
 /// Whoever waits for an answer that has come. Dropping it wakes them.
 pub(super) struct Wake(Waiter);
 
+impl Wake {
+    /// Wakes a thread; a waker, which is code of others, comes back.
+    pub(super) fn into_waker(mut self) -> Option<Waker> {
+        match std::mem::replace(&mut self.0, Waiter::Nobody) {
+            Waiter::Task(waker) => Some(waker),
+            waiter => {
+                drop(Self(waiter));
+                None
+            }
+        }
+    }
+}
+
 impl Drop for Wake {
     #[inline]
     fn drop(&mut self) {
@@ -146,7 +159,7 @@ impl Drop for Wake {
             Waiter::Thread(thread) => thread.unpark(),
             Waiter::Task(waker) => {
                 if let Err(message) = guarded(|| waker.wake()) {
-                    tracing::error!(message, "waker of a ticket panicked");
+                    log(|| tracing::error!(message, "waker of a ticket panicked"));
                 }
             }
             Waiter::Nobody => {}

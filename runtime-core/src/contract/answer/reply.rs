@@ -24,6 +24,7 @@ use crate::contract::error::task::TaskError;
 use crate::contract::priority::Priority;
 use smallvec::SmallVec;
 use std::sync::{Arc, Weak};
+use std::task::Waker;
 use std::time::Duration;
 
 /// The promise of one answer, given by [`answer`](Self::answer). Dropping it, the safety net, answers with
@@ -174,6 +175,15 @@ impl<T> Settled<T> {
                 wakes.extend(settled.cell.complete(result));
             }
         }
+    }
+}
+
+impl<T> Settled<T> {
+    /// Completes all tickets and wakes the threads that wait for them. Wakers, which are code of others, come back, to
+    /// be woken by a thread that may wait.
+    pub(crate) fn complete_all(settled: &mut [Self]) -> Vec<Waker> {
+        let results = settled.iter_mut().filter_map(|settled| Some((&settled.cell, settled.result.take()?)));
+        results.filter_map(|(cell, result)| cell.complete(result)?.into_waker()).collect()
     }
 }
 

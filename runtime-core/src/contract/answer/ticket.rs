@@ -40,22 +40,33 @@ impl<T> Ticket<T> {
         }
     }
 
-    /// Waits for the answer for at most `limit`. Returns `None` if it is not there yet; the ticket stays
-    /// valid. After an answer was returned, further calls return [`TaskError::Cancelled`].
-    pub fn wait_timeout(&mut self, limit: Duration) -> Option<TaskResult<T>> {
+    /// Waits for the answer for at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the ticket if the answer is not there by then.
+    pub fn wait_timeout(self, limit: Duration) -> Result<TaskResult<T>, Self> {
         let until = Instant::now().checked_add(limit);
         self.spin(limit);
         loop {
             if let Some(result) = self.take_or_park() {
-                return Some(result);
+                return Ok(result);
             }
             match until.map(|until| until.saturating_duration_since(Instant::now())) {
-                Some(Duration::ZERO) => return None,
+                Some(Duration::ZERO) => return Err(self),
                 Some(left) => thread::park_timeout(left),
                 None => thread::park(),
             }
         }
     }
+
+    /// Returns true if the answer is there.
+    pub fn is_done(&self) -> bool {
+        self.0.is_done()
+    }
+
+    /// Cancels the task if it has not been cut into a batch yet, as dropping the ticket does.
+    pub fn cancel(self) {}
 
     /// Looks for the answer for at most `limit`, where it may come soon.
     #[inline]

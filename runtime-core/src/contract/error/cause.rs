@@ -24,7 +24,7 @@ pub struct Chain<'a>(pub &'a (dyn StdError + 'static));
 
 impl Chain<'_> {
     /// An error that is, by whatever mistake, its own cause ends here.
-    const MOST: usize = 32;
+    pub(crate) const MOST: usize = 32;
 }
 
 impl fmt::Display for Chain<'_> {

@@ -113,6 +113,9 @@ pub enum ControlError {
         /// The name that was asked for.
         name: String,
     },
+    /// The runtime has not been started: nobody would do the work.
+    #[error("runtime is not started")]
+    NotStarted,
     /// The runtime stopped first.
     #[error("runtime is shut down")]
     ShutDown,

@@ -8,12 +8,12 @@ use std::time::Duration;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceLoss {
-    /// The device worked on one batch for longer than it may
+    /// The device worked on one batch, or with a block between batches, for longer than it may
     /// ([`RuntimeBuilder::batch_limit`](crate::RuntimeBuilder::batch_limit)).
-    #[error("device is stuck: a batch of pool `{pool}` did not end within {limit:?}")]
+    #[error("device is stuck: {work} did not end within {limit:?}")]
     Stuck {
-        /// The pool that the batch was cut from.
-        pool: Arc<str>,
+        /// ``a batch of pool `x` ``, or `work with a block`.
+        work: Arc<str>,
         /// The limit.
         limit: Duration,
     },

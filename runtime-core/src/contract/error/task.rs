@@ -15,6 +15,9 @@ pub enum TaskError {
     /// The task was cancelled before it ran.
     #[error("task was cancelled")]
     Cancelled,
+    /// The answer was given before: a future was polled again after it was ready.
+    #[error("answer was taken before")]
+    Taken,
     /// The task's deadline passed before it ran.
     #[error("task expired: it waited {waited:?} without being run")]
     Expired {

@@ -62,6 +62,12 @@ pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 /// Where messages go in.
 pub struct Sender<T>(Arc<Shared<T>>);
 
+impl<T> std::fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sender")
+    }
+}
+
 /// Where messages come out.
 pub struct Receiver<T>(Arc<Shared<T>>);
 

@@ -45,7 +45,7 @@ pub(crate) fn write(args: &Args, results: &Results) -> Result<()> {
     print!("{table}");
     fs::create_dir_all(&args.out)?;
     fs::write(args.out.join("table.md"), table)?;
-    fs::write(args.out.join("compare.svg"), svg::draw(&results.rows))?;
+    fs::write(args.out.join("compare.svg"), svg::draw(&results.rows)?)?;
     let skipped: Vec<_> =
         results.skipped.iter().map(|(what, why)| json!({ "what": what, "why": why })).collect();
     let all = json!({ "settings": settings, "rows": results.rows, "skipped": skipped });

@@ -1,6 +1,7 @@
 //! The table, as Markdown that is aligned for reading as it is.
 
 use crate::row::Row;
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use std::fmt::Write;
 
 const HEAD: [&str; 11] = [
@@ -17,6 +18,9 @@ const HEAD: [&str; 11] = [
     "CPU ×",
 ];
 
+/// Columns on the left that are words; the others are figures.
+const WORDS: usize = 2;
+
 /// One line for the log.
 pub(crate) fn short(row: &Row) -> String {
     format!(
@@ -27,12 +31,17 @@ pub(crate) fn short(row: &Row) -> String {
 
 /// Settings, table, and what was skipped.
 pub(crate) fn markdown(settings: &str, rows: &[Row], skipped: &[(String, String)]) -> String {
-    let mut lines: Vec<[String; HEAD.len()]> = vec![HEAD.map(str::to_owned)];
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(HEAD);
+    for column in table.column_iter_mut().skip(WORDS) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
     for row in rows {
         let workload = if row.is_baseline() { row.workload.clone() } else { String::new() };
         let outstanding =
             if row.system.starts_with("bare") { "-".to_owned() } else { row.outstanding.to_string() };
-        lines.push([
+        table.add_row([
             workload,
             row.system.clone(),
             outstanding,
@@ -46,23 +55,7 @@ pub(crate) fn markdown(settings: &str, rows: &[Row], skipped: &[(String, String)
             ratio(row.cpu_ratio),
         ]);
     }
-    let widths: Vec<_> = (0..HEAD.len())
-        .map(|i| lines.iter().map(|line| line[i].chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut text = format!("{settings}.\n\n");
-    for (i, line) in lines.iter().enumerate() {
-        let cells = line.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
-            if column < 2 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-        });
-        let mut line = |cells: Vec<_>| text.extend(["| ", &cells.join(" | "), " |\n"]);
-        line(cells.collect());
-        if i == 0 {
-            let rule = widths.iter().enumerate().map(|(column, &width)| {
-                if column < 2 { "-".repeat(width) } else { "-".repeat(width.saturating_sub(1)) + ":" }
-            });
-            line(rule.collect());
-        }
-    }
+    let mut text = format!("{settings}.\n\n{}\n", with_sides(&table.to_string()));
     text += "\nEach task has one row. × is the median of the rounds' ratios to the first system of the same workload.\n";
     for row in rows.iter().filter(|row| row.system == "skep") {
         if let Some(busy) = row.device_busy.filter(|_| !row.workload.starts_with("null")) {
@@ -79,6 +72,24 @@ pub(crate) fn markdown(settings: &str, rows: &[Row], skipped: &[(String, String)
         let _ = writeln!(text, "Skipped: {what}: {why}.");
     }
     text
+}
+
+/// Says in the second line, by a colon, which columns are figures. comfy-table aligns them and leaves that out, and
+/// then a browser aligns them like words.
+fn with_sides(table: &str) -> String {
+    let line = |(at, line): (usize, &str)| {
+        if at != 1 {
+            return line.to_owned();
+        }
+        let cells = line.split('|').enumerate();
+        // Before the first bar there is an empty cell.
+        let cells = cells.map(|(at, cell)| match cell.strip_suffix('-') {
+            Some(rest) if at > WORDS => format!("{rest}:"),
+            _ => cell.to_owned(),
+        });
+        cells.collect::<Vec<_>>().join("|")
+    };
+    table.lines().enumerate().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Three significant digits, with thousands apart.
@@ -107,6 +118,12 @@ fn ratio(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn figures_are_to_the_right_for_browsers_too() {
+        let table = "| a | b | c |\n|---|---|---|\n| - | - | - |";
+        assert_eq!(with_sides(table), "| a | b | c |\n|---|---|--:|\n| - | - | - |");
+    }
 
     #[test]
     fn numbers_can_be_read() {
