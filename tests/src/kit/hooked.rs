@@ -11,11 +11,11 @@ pub enum Operation {
     Gather,
     /// [`Device::scatter`].
     Scatter,
-    /// [`Device::join`].
+    /// [`TensorOps::join`].
     Join,
     /// [`Device::synchronize`].
     Synchronize,
-    /// [`Device::describe`].
+    /// [`TensorOps::describe`].
     Describe,
     /// [`Device::is_host`]; a hook that fails there changes nothing, one that panics does.
     IsHost,
