@@ -81,7 +81,7 @@ def forward(self, x):
     let runtime = builder.start().unwrap();
     let ask = |value: f32| served.forward.submit(vec![tensor(&[1, 1], &[value])]).unwrap().wait();
     assert_eq!(values(&ask(2.0).unwrap()[0]), [2.0]);
-    let error = ask(-1.0).unwrap_err().to_string();
+    let error = skep_backend_tch::runtime::Chain(&ask(-1.0).unwrap_err()).to_string();
     assert!(error.contains("block `picky` failed: ") && error.contains("no negative numbers"), "{error}");
     assert_eq!(values(&ask(3.0).unwrap()[0]), [3.0]);
     runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();

@@ -191,7 +191,7 @@ fn inputs_are_read_from_settings() {
     let read = |inputs: &str| {
         TorchScript::from_config(&Config::new().with("file", "f.pt").with("inputs", inputs))
             .map(|script| script.inputs)
-            .map_err(|error| error.to_string())
+            .map_err(|error| skep_backend_tch::runtime::Chain(&error).to_string())
     };
     let expected = Schema::new(vec![
         TensorSpec::new("ids", DType::I64, [Dim::Batch, Dim::Free { max: 128 }]),
