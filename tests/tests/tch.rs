@@ -96,7 +96,7 @@ fn a_panic_of_an_operator_fails_its_task_only() {
         for error in only_the_bad_task_fails(picky(wrong)) {
             let error = error.batch_error().unwrap();
             assert!(matches!(error, BatchError::Panic { .. }), "{error}");
-            assert!(skep_runtime_core::Chain(&error).to_string().contains("cannot be multiplied"), "{error}");
+            assert!(error.to_string().contains("cannot be multiplied"), "{error}");
         }
     });
 }
