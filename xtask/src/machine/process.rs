@@ -21,7 +21,7 @@ pub(crate) fn cargo(subcommand: &str) -> Command {
 
 /// Whether cargo has this subcommand. Most are programs that may be missing.
 pub(crate) fn has_subcommand(name: &str) -> bool {
-    let asked = cargo(name).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let asked = cargo(name).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
     asked.is_ok_and(|status| status.success())
 }
 

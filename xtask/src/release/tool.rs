@@ -35,9 +35,10 @@ fn bootstrapped(subcommand: &str) -> Command {
     command
 }
 
+/// As documentation is built of it, where nothing of a vendor is installed.
 fn features(package: &str) -> &'static [&'static str] {
     match package {
-        // libtorch is not asked for.
+        "skep-runtime-core" | "skep-stats" => &["--all-features"],
         "skep-backend-tch" => &["--features", "doc-only"],
         _ => &[],
     }
