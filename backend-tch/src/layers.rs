@@ -17,6 +17,12 @@ pub fn number(value: f64) -> Result<Tensor, TchError> {
     Tensor::f_from_slice(&[value])?.f_reshape(no_dims)
 }
 
+/// A tensor that holds one whole number.
+pub(crate) fn whole(value: i64) -> Result<Tensor, TchError> {
+    let no_dims: [i64; 0] = [];
+    Tensor::f_from_slice(&[value])?.f_reshape(no_dims)
+}
+
 /// A linear layer with bias.
 #[derive(Debug)]
 pub struct Linear {

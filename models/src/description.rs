@@ -8,7 +8,7 @@
 pub struct Table {
     /// The parameter, `[rows, size]`.
     pub name: String,
-    /// How many vectors.
+    /// Number of vectors.
     pub rows: usize,
     /// Numbers of each.
     pub size: usize,
@@ -30,7 +30,7 @@ pub struct Linear {
 /// Normalisation over the last dim.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Norm {
-    /// Which one.
+    /// The formula.
     pub kind: NormKind,
     /// The parameter, `[size]`.
     pub weight: String,
@@ -42,7 +42,7 @@ pub struct Norm {
     pub eps: f64,
 }
 
-/// Which normalisation.
+/// The formula of a normalisation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NormKind {
@@ -74,16 +74,16 @@ pub enum Activation {
     Sigmoid,
 }
 
-/// How positions in a text are told apart by a learned table.
+/// A learned table that tells positions in a text apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PositionTable {
     /// The table.
     pub table: Table,
-    /// Which row a token gets.
+    /// The rule for the row that a token gets.
     pub counting: Counting,
 }
 
-/// Which row of the table of positions a token gets.
+/// The rule for the row of the table of positions that a token gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Counting {
@@ -114,7 +114,7 @@ pub struct RelativeBias {
     pub max_distance: usize,
 }
 
-/// Which tokens a token attends to.
+/// The tokens that a token attends to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reach {
@@ -126,7 +126,7 @@ pub enum Reach {
     Before,
 }
 
-/// Where query, key and value come from.
+/// The layers of query, key and value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Projections {
     /// From a layer each.
@@ -153,30 +153,30 @@ pub struct Attention {
     pub kv_heads: usize,
     /// Numbers of a head.
     pub head_size: usize,
-    /// Where query, key and value come from.
+    /// The layers of query, key and value.
     pub projections: Projections,
     /// Of each head's query, before it is turned.
     pub query_norm: Option<Norm>,
     /// Of each head's key, before it is turned.
     pub key_norm: Option<Norm>,
-    /// How queries and keys are turned by their position.
+    /// Turns queries and keys by their position.
     pub rope: Option<Rope>,
-    /// Which tokens see which.
+    /// The tokens that each token sees.
     pub reach: Reach,
     /// From `heads · head_size` back.
     pub output: Linear,
 }
 
-/// How a feed-forward layer becomes wide.
+/// The first half of a feed-forward layer, which makes vectors wide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wide {
     /// `activation(linear(x))`.
     Plain(Linear),
     /// `activation(gate(x)) · up(x)`.
     Gated {
-        /// What the activation is applied to.
+        /// Goes through the activation.
         gate: Linear,
-        /// What it is multiplied with.
+        /// Multiplied with the gate.
         up: Linear,
     },
     /// The same from one layer: its first half of outputs is the gate, the second is multiplied with it.
@@ -186,7 +186,7 @@ pub enum Wide {
 /// The two or three linear layers of each position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FeedForward {
-    /// How it becomes wide.
+    /// From the hidden size to the wide one.
     pub wide: Wide,
     /// In between.
     pub activation: Activation,
@@ -206,13 +206,13 @@ pub struct FeedForward {
 pub struct Layer {
     /// Before the attention.
     pub attention_before: Option<Norm>,
-    /// Which tokens are mixed.
+    /// Mixes tokens.
     pub attention: Attention,
     /// After the attention is added.
     pub attention_after: Option<Norm>,
     /// Before the feed-forward layer.
     pub feed_before: Option<Norm>,
-    /// What is made of each token.
+    /// Applied to each token.
     pub feed_forward: FeedForward,
     /// After the feed-forward layer is added.
     pub feed_after: Option<Norm>,
@@ -223,9 +223,9 @@ pub struct Layer {
 pub struct Encoder {
     /// The vectors of the vocabulary; a token id is below its rows.
     pub words: Table,
-    /// What is added for the position.
+    /// Added for the position.
     pub positions: Option<PositionTable>,
-    /// What is added for the text of a pair that a token is from.
+    /// Added for the text of a pair that a token is from.
     pub types: Option<Table>,
     /// Of the sum of these.
     pub embedding_norm: Option<Norm>,
@@ -243,7 +243,7 @@ pub struct Encoder {
     pub max_tokens: usize,
 }
 
-/// How the vectors of a text's tokens become one.
+/// A way to make one vector of those of a text's tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Pool {
@@ -263,7 +263,7 @@ pub enum Pool {
     WeightedMean,
 }
 
-/// What is done with a vector after the encoder, in order.
+/// A step that a vector takes after the encoder.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Step {
@@ -279,7 +279,7 @@ pub enum Step {
     Truncate(usize),
 }
 
-/// What a model answers.
+/// The kind of answer that a model gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
@@ -296,25 +296,25 @@ pub enum Kind {
 pub struct Description {
     /// The name of the family, as `config.json` calls it.
     pub family: String,
-    /// What comes out.
+    /// The kind of answer.
     pub kind: Kind,
     /// Ids to vectors.
     pub encoder: Encoder,
-    /// How a text's vectors become one: those of several poolings one after the other. Empty for
+    /// Make one vector of a text's: those of several poolings one after the other. Empty for
     /// [`Kind::Token`].
     pub pooling: Vec<Pool>,
-    /// Whether the block takes a third mask, `pooling_mask`: tokens of a prompt are encoded and not pooled.
+    /// Set if the block takes a third mask, `pooling_mask`: tokens of a prompt are encoded and not pooled.
     pub pooling_mask: bool,
-    /// Whether the block takes `token_type_ids`: which text of a pair a token is from.
+    /// Set if the block takes `token_type_ids`, the text of a pair that each token is from.
     pub token_types: bool,
-    /// What is done with the pooled vector, or with each token's.
+    /// Applied to the pooled vector, or to each token's, in order.
     pub steps: Vec<Step>,
     /// Numbers that come out for each text, or token.
     pub output: usize,
 }
 
 impl Description {
-    /// The name of the block's output.
+    /// Returns the name of the block's output.
     pub fn output_name(&self) -> &'static str {
         if self.kind == Kind::Embedding { "embedding" } else { "logits" }
     }

@@ -1,4 +1,4 @@
-//! Why a folder is refused. Each refusal names the file, the key, what stands there, and what is known.
+//! Refusals of folders. Each refusal names the file, the key, what stands there, and what is known.
 
 use serde_json::Value;
 use std::fmt::Display;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// Longer values are cut in messages.
 const SHOWN: usize = 120;
 
-/// Why a folder is not served.
+/// The reasons for which a folder is not served.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
@@ -52,7 +52,7 @@ pub enum ModelError {
         file: PathBuf,
         /// The key, with dots where it is nested; the name of a tensor in a weights file.
         key: String,
-        /// What would be right.
+        /// The right one.
         expected: String,
     },
     /// A key holds what Skep cannot do, or what does not go with the rest of the folder.
@@ -62,9 +62,9 @@ pub enum ModelError {
         file: PathBuf,
         /// The key, with dots where it is nested; the name of a tensor in a weights file.
         key: String,
-        /// What stands there.
+        /// The value that stands there.
         got: String,
-        /// What would be right.
+        /// The right one.
         expected: String,
     },
     /// A key that Skep does not know, and so can neither honour nor leave out.
@@ -78,7 +78,7 @@ pub enum ModelError {
         file: PathBuf,
         /// The key, with dots where it is nested.
         key: String,
-        /// What stands there.
+        /// The value that stands there.
         got: String,
         /// The keys that are known there.
         known: String,

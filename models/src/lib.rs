@@ -53,8 +53,9 @@
 //!
 //! - **Lengths.** `max_seq_length` of sentence-transformers wins over the tokenizer's `model_max_length`, and there are
 //!   never more tokens than the model has positions. Longer texts are cut, and [`TokenCount::left_out`] says by how
-//!   much; [`TooLong`] chooses otherwise; [`TextModel::embed_windows`] and [`TextModel::label_windows`] take them in
-//!   overlapping parts.
+//!   much; [`TooLong`] chooses otherwise. The methods in `…_windows` take long texts in overlapping parts, each behind
+//!   the prompt (or, of a pair, behind the query); how vectors or classes of parts become one is the application's to
+//!   decide, and documents are ranked by their best part.
 //! - **Padding** is always on the right and never seen, whatever side the folder names: a text's answer is the one that
 //!   it has alone. (`transformers` pads on the left if it is told to, and BERT then gives other numbers in a batch.)
 //! - **Without `modules.json`** texts are embedded as sentence-transformers would: by the mean, or by the last token of

@@ -1,8 +1,6 @@
 //! A model as its folder describes it.
 
 use crate::description::{Activation, Description, Kind};
-use crate::error::ModelError;
-use crate::folder;
 use crate::text::tokens::Tokens;
 use crate::weights::Weights;
 use skep_runtime_core::{DType, Dim, TensorSpec};
@@ -10,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// How a folder is read.
+/// The options of reading a folder.
 #[derive(Clone, Debug, Default)]
 pub struct ReadOptions {
     /// Keys of settings that are not known and that the caller takes on himself: they are left out as if they were
@@ -21,7 +19,7 @@ pub struct ReadOptions {
 /// Prompts by name: what is put before a text.
 pub type Prompts = BTreeMap<String, String>;
 
-/// How near two vectors are, as the model's makers measured it.
+/// The measure of how near two vectors are, as the model's makers chose it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Similarity {
@@ -36,7 +34,7 @@ pub enum Similarity {
 }
 
 impl Similarity {
-    /// The larger, the nearer. Vectors of different lengths are compared as far as both go.
+    /// Returns how near two vectors are: the larger, the nearer. Vectors of different lengths are compared as far as both go.
     pub fn of(self, a: &[f32], b: &[f32]) -> f32 {
         let pairs = || a.iter().zip(b);
         let dot = || pairs().map(|(a, b)| a * b).sum::<f32>();
@@ -50,7 +48,7 @@ impl Similarity {
     }
 }
 
-/// What becomes of a classifier's numbers.
+/// The rule by which a classifier's numbers become scores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Scores {
@@ -62,16 +60,16 @@ pub enum Scores {
     Softmax,
 }
 
-/// What a classifier's numbers stand for.
+/// The labels that a classifier's numbers stand for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labels {
     /// In the order of the numbers.
     pub names: Vec<String>,
-    /// What becomes of the numbers when a text, or a token, is classified.
+    /// Applied to the numbers when a text, or a token, is classified.
     pub classify: Scores,
-    /// What becomes of them when pairs are ranked.
+    /// Applied to them when pairs are ranked.
     pub rank: Scores,
-    /// Whether the folder says that it judges pairs of texts: a `CrossEncoder` of sentence-transformers.
+    /// Set if the folder says that it judges pairs of texts: a `CrossEncoder` of sentence-transformers.
     pub pairs: bool,
 }
 
@@ -98,70 +96,47 @@ pub struct Model {
 }
 
 impl Model {
-    /// Reads a folder as `transformers` and sentence-transformers write it: all settings, and the heads of the
-    /// weights files.
-    ///
-    /// Memory: at most 64 times the bytes of the settings and the tokenizer, and 32 times those of the weights files'
-    /// heads, whatever is in them. Tensors are read when a block is loaded, one after the other.
-    ///
-    /// # Errors
-    ///
-    /// The folder is torn, its parts do not go together, or it asks for something that Skep does not compute. The
-    /// error names the file, the key, what stands there and what would be right.
-    pub fn read(folder: impl AsRef<Path>) -> Result<Self, ModelError> {
-        Self::read_with(folder, &ReadOptions::default())
-    }
-
-    /// The same with options.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`read`](Self::read).
-    pub fn read_with(folder: impl AsRef<Path>, options: &ReadOptions) -> Result<Self, ModelError> {
-        folder::read(folder.as_ref(), options)
-    }
-
-    /// The folder that was read.
+    /// Returns the folder that was read.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// What a backend computes.
+    /// Returns what a backend computes.
     pub fn description(&self) -> &Description {
         &self.description
     }
 
-    /// The parameters.
+    /// Returns the parameters.
     pub fn weights(&self) -> &Weights {
         &self.weights
     }
 
-    /// How texts become tokens; `None` where the folder has no `tokenizer.json`.
+    /// Returns what makes tokens of texts; `None` if the folder has no `tokenizer.json`.
     pub fn tokens(&self) -> Option<&Tokens> {
         self.tokens.as_ref()
     }
 
-    /// What the numbers of a classifier stand for; `None` for an embedding model.
+    /// Returns what the numbers of a classifier stand for; `None` for an embedding model.
     pub fn labels(&self) -> Option<&Labels> {
         self.labels.as_ref()
     }
 
-    /// What may be put before a text, by name. An empty one is none.
+    /// Returns what may be put before a text, by name. An empty one is none.
     pub fn prompts(&self) -> &Prompts {
         &self.prompts
     }
 
-    /// The prompt that is used where none is named.
+    /// Returns the prompt that is used if none is named.
     pub fn default_prompt(&self) -> Option<&str> {
         self.default_prompt.as_deref()
     }
 
-    /// How near two vectors are; the cosine where the folder does not say.
+    /// Returns the measure of how near two vectors are; the cosine if the folder does not say.
     pub fn similarity(&self) -> Similarity {
         self.similarity.unwrap_or(Similarity::Cosine)
     }
 
-    /// What the block takes: ids and mask, both u32 `[batch, tokens]`, and more where the description says so.
+    /// Returns what the block takes: ids and mask, both u32 `[batch, tokens]`, and more where the description says so.
     pub fn inputs(&self) -> Vec<TensorSpec> {
         let dims = [Dim::Batch, Dim::Free { max: self.description.encoder.max_tokens }];
         let spec =
@@ -178,7 +153,7 @@ impl Model {
         specs
     }
 
-    /// What the block gives, f32.
+    /// Returns what the block gives, f32.
     pub fn outputs(&self) -> Vec<TensorSpec> {
         let name = self.description.output_name();
         let size = Dim::Fixed(self.description.output);
@@ -189,13 +164,13 @@ impl Model {
         }]
     }
 
-    /// What a reader should know and no error says: assumptions, and parts of the folder that are left out.
+    /// Returns what a reader should know and no error says: assumptions, and parts of the folder that are left out.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 }
 
-/// What a model's weights are computed in.
+/// The precision in which a model's weights are computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Precision {
@@ -208,7 +183,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// The element type that this comes to.
+    /// Returns the element type that this comes to.
     pub fn of(self, model: &Model) -> DType {
         match self {
             Self::F32 => DType::F32,

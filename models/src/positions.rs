@@ -2,7 +2,7 @@
 
 use crate::description::Reach;
 
-/// The bucket of each pair of `tokens` positions by their distance, row by row: Raffel et al., "T5", 2020, for texts
+/// Returns the bucket of each pair of `tokens` positions by their distance, row by row: Raffel et al., "T5", 2020, for texts
 /// that are seen in both directions. The first half of the buckets is for tokens before.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "buckets are few")]
 pub fn buckets(tokens: usize, buckets: usize, max_distance: usize) -> Vec<u32> {
@@ -21,8 +21,8 @@ pub fn buckets(tokens: usize, buckets: usize, max_distance: usize) -> Vec<u32> {
     (0..tokens).flat_map(|from| (0..tokens).map(move |to| bucket(from, to))).collect()
 }
 
-/// 1 where a token sees another, 0 where not, for each pair of `tokens` positions, row by row; `None` where all see
-/// all.
+/// Returns 1 where a token sees another and 0 elsewhere, for each pair of `tokens` positions, row by row; `None` if all
+/// see all.
 pub fn reach(reach: Reach, tokens: usize) -> Option<Vec<f32>> {
     let seen = |from: usize, to: usize| match reach {
         Reach::All => true,
@@ -36,7 +36,7 @@ pub fn reach(reach: Reach, tokens: usize) -> Option<Vec<f32>> {
     Some((0..tokens).flat_map(row).collect())
 }
 
-/// Cosines and sines of a head's turns at each of `tokens` positions, `[tokens, head_size / 2]`: Su et al.,
+/// Returns cosines and sines of a head's turns at each of `tokens` positions, `[tokens, head_size / 2]`: Su et al.,
 /// "`RoFormer`", 2021. In f32 as the models were trained.
 #[expect(clippy::cast_possible_truncation, reason = "as the models were trained")]
 pub fn turns(theta: f64, head_size: usize, tokens: usize) -> [Vec<f32>; 2] {

@@ -179,22 +179,22 @@ impl Weights {
         Ok(())
     }
 
-    /// Whether there is a tensor of this name.
+    /// Reports if there is a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
-    /// The dims of the tensor of this name.
+    /// Returns the dims of the tensor of this name.
     pub fn dims(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|stored| &*stored.dims)
     }
 
-    /// The element type of the tensor of this name.
+    /// Returns the element type of the tensor of this name.
     pub fn dtype(&self, name: &str) -> Option<DType> {
         self.tensors.get(name).map(|stored| stored.dtype)
     }
 
-    /// All names, in order.
+    /// Returns all names, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
@@ -208,8 +208,8 @@ impl Weights {
     ///
     /// # Errors
     ///
-    /// There is none of this name, the file has changed since its head was read, or an element is infinite or not a
-    /// number.
+    /// Returns an error if there is none of this name, if the file has changed since its head was read, or if an
+    /// element is infinite or not a number.
     pub fn tensor(&self, name: &str) -> std::result::Result<HostTensor, ModelError> {
         let stored = self.tensors.get(name).ok_or_else(|| ModelError::NoKey {
             file: PathBuf::from(SINGLE),

@@ -1,6 +1,6 @@
 //! Attention, and what of it is the same in all layers: which tokens are seen, and how positions turn vectors.
 
-use super::layer::{Norm, Parts, unknown};
+use super::parts::{Norm, Parts, unknown};
 use candle_core::{D, DType, Result, Tensor};
 use candle_nn::{Linear, Module};
 use skep_models::description::{self as described, Encoder, Projections, Reach};

@@ -2,13 +2,15 @@
 
 mod attention;
 mod layer;
+mod parts;
 mod pooling;
 
 use crate::block::{CandleBlock, Layers};
 use attention::Positions;
 use candle_core::{DType as CandleDType, Result, Tensor};
 use candle_nn::{Linear, Module, VarBuilder};
-use layer::{EncoderLayer, Parts, activate};
+use layer::EncoderLayer;
+use parts::{Norm, Parts, activate, unknown};
 use pooling::Pooling;
 use skep_models::description::{Counting, Description, Step};
 use skep_models::{Kind, Model, Precision};
@@ -103,11 +105,11 @@ struct Built {
     words: Tensor,
     positions: Option<(Tensor, Counting)>,
     types: Option<Tensor>,
-    embedding_norm: Option<layer::Norm>,
+    embedding_norm: Option<Norm>,
     projection: Option<Linear>,
     relative: Positions,
     layers: Vec<EncoderLayer>,
-    last_norm: Option<layer::Norm>,
+    last_norm: Option<Norm>,
     pooling: Option<Pooling>,
     steps: Vec<BuiltStep>,
     /// Whether `token_type_ids` are given.
@@ -117,7 +119,7 @@ struct Built {
 enum BuiltStep {
     Linear(Linear),
     Activation(skep_models::description::Activation),
-    Norm(layer::Norm),
+    Norm(Norm),
     UnitLength,
     Truncate(usize),
 }
@@ -137,7 +139,7 @@ impl Built {
                 Step::Norm(norm) => BuiltStep::Norm(head.norm(norm)?),
                 Step::UnitLength => BuiltStep::UnitLength,
                 Step::Truncate(size) => BuiltStep::Truncate(*size),
-                other => return Err(layer::unknown(other)),
+                other => return Err(unknown(other)),
             })
         };
         Ok(Self {
@@ -181,7 +183,7 @@ impl Built {
                 let counted = ((there.cumsum(1)? * &there)? + f64::from(*padding))?;
                 x = (x + rows(table, &counted.to_dtype(CandleDType::U32)?)?)?;
             }
-            Some((_, other)) => return Err(layer::unknown(other)),
+            Some((_, other)) => return Err(unknown(other)),
             None => {}
         }
         if let Some(norm) = &self.embedding_norm {

@@ -1,6 +1,6 @@
 //! The vectors of a text's tokens as one.
 
-use super::layer::unknown;
+use super::parts::unknown;
 use candle_core::{D, DType, Result, Tensor};
 use skep_models::description::Pool;
 

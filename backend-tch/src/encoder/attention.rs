@@ -1,6 +1,6 @@
 //! Attention, and what of it is the same in all layers: which tokens are seen, and how positions turn vectors.
 
-use super::layer::{BuiltLinear, Norm, Parts, unknown};
+use super::parts::{BuiltLinear, Norm, Parts, unknown};
 use crate::device::torch_dims;
 use crate::layers::number;
 use skep_models::description::{self as described, Encoder, Projections, Reach};

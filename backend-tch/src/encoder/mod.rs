@@ -2,13 +2,15 @@
 
 mod attention;
 mod layer;
+mod parts;
 mod pooling;
 
 use crate::block::{Layers, TchBlock, VarBuilder};
 use crate::device::torch_dims;
-use crate::layers::number;
+use crate::layers::{number, whole};
 use attention::Positions;
-use layer::{BuiltLinear, EncoderLayer, Parts, activate};
+use layer::EncoderLayer;
+use parts::{BuiltLinear, Norm, Parts, activate, unknown};
 use pooling::Pooling;
 use skep_models::description::{Counting, Description, Step};
 use skep_models::{Model, Precision};
@@ -104,11 +106,11 @@ struct Built {
     words: Tensor,
     positions: Option<(Tensor, Counting)>,
     types: Option<Tensor>,
-    embedding_norm: Option<layer::Norm>,
+    embedding_norm: Option<Norm>,
     projection: Option<BuiltLinear>,
     relative: Positions,
     layers: Vec<EncoderLayer>,
-    last_norm: Option<layer::Norm>,
+    last_norm: Option<Norm>,
     pooling: Option<Pooling>,
     steps: Vec<BuiltStep>,
     /// Whether `token_type_ids` are given.
@@ -118,7 +120,7 @@ struct Built {
 enum BuiltStep {
     Linear(BuiltLinear),
     Activation(skep_models::description::Activation),
-    Norm(layer::Norm),
+    Norm(Norm),
     UnitLength,
     Truncate(i64),
 }
@@ -136,7 +138,7 @@ impl Built {
                 Step::Norm(norm) => BuiltStep::Norm(head.norm(norm)?),
                 Step::UnitLength => BuiltStep::UnitLength,
                 Step::Truncate(size) => BuiltStep::Truncate(torch_dims(&[*size])?[0]),
-                other => return Err(layer::unknown(other).into()),
+                other => return Err(unknown(other).into()),
             })
         };
         Ok(Self {
@@ -182,7 +184,7 @@ impl Built {
                 let counted = there.f_cumsum(1, Kind::Int64)?.f_mul(&there)?.f_add(&padding)?;
                 x = x.f_add(&rows(table, &counted)?)?;
             }
-            Some((_, other)) => return Err(layer::unknown(other)),
+            Some((_, other)) => return Err(unknown(other)),
             None => {}
         }
         if let Some(norm) = &self.embedding_norm {
@@ -198,12 +200,6 @@ impl Built {
 /// Row `ids[i, j]` of a table, for all of them.
 fn rows(table: &Tensor, ids: &Tensor) -> Result<Tensor, TchError> {
     Tensor::f_embedding(table, ids, -1, false, false)
-}
-
-/// A tensor that holds one whole number.
-fn whole(value: i64) -> Result<Tensor, TchError> {
-    let no_dims: [i64; 0] = [];
-    Tensor::f_from_slice(&[value])?.f_reshape(no_dims)
 }
 
 impl Layers for Built {

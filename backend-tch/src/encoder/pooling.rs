@@ -1,8 +1,7 @@
 //! The vectors of a text's tokens as one.
 
-use super::layer::unknown;
-use super::whole;
-use crate::layers::number;
+use super::parts::unknown;
+use crate::layers::{number, whole};
 use skep_models::description::Pool;
 use tch::{Kind, TchError, Tensor};
 

@@ -5,8 +5,9 @@ use crate::description::{
     Step, Wide,
 };
 use crate::error::Result;
-use crate::families::bert::classifier;
-use crate::families::{Family, Head, HeadSizes, common};
+use crate::families::common;
+use crate::families::family::{Family, Head, HeadSizes};
+use crate::families::heads::classifier;
 use crate::folder::parameters::{Bias, Under};
 use crate::folder::settings::Settings;
 

@@ -5,7 +5,8 @@ use crate::description::{
     Attention, Encoder, FeedForward, Layer, Pool, Projections, Reach, Rope, Step, Wide,
 };
 use crate::error::Result;
-use crate::families::{Family, Head, HeadSizes, common};
+use crate::families::common;
+use crate::families::family::{Family, Head, HeadSizes};
 use crate::folder::parameters::{Bias, Under};
 use crate::folder::settings::Settings;
 use serde_json::{Value, json};

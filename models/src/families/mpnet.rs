@@ -6,8 +6,9 @@ use crate::description::{
     RelativeBias, Wide,
 };
 use crate::error::Result;
-use crate::families::bert::{classifier, dense_and_classifier};
-use crate::families::{Family, common};
+use crate::families::common;
+use crate::families::family::Family;
+use crate::families::heads::{classifier, dense_and_classifier};
 use crate::folder::parameters::{Bias, Under};
 use crate::folder::settings::Settings;
 use serde_json::json;

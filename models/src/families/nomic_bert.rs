@@ -8,8 +8,9 @@ use crate::description::{
     Activation, Attention, Encoder, FeedForward, Layer, Pool, Projections, Reach, Rope, Wide,
 };
 use crate::error::Result;
-use crate::families::bert::{classifier, pooler_and_classifier};
-use crate::families::{Family, common};
+use crate::families::common;
+use crate::families::family::Family;
+use crate::families::heads::{classifier, pooler_and_classifier};
 use crate::folder::parameters::{Bias, Under};
 use crate::folder::settings::Settings;
 use serde_json::json;

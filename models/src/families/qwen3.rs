@@ -4,7 +4,8 @@ use crate::description::{
     Attention, Encoder, FeedForward, Layer, Pool, Projections, Reach, Rope, Step, Wide,
 };
 use crate::error::Result;
-use crate::families::{Family, Head, common};
+use crate::families::common;
+use crate::families::family::{Family, Head};
 use crate::folder::parameters::{Bias, Under};
 use crate::folder::settings::Settings;
 use serde_json::{Value, json};

@@ -2,8 +2,9 @@
 //! the padding's id.
 
 use crate::description::{Activation, Counting, Pool};
-use crate::families::Family;
-use crate::families::bert::{Own, classifier, dense_and_classifier, read};
+use crate::families::bert::{Own, read};
+use crate::families::family::Family;
+use crate::families::heads::{classifier, dense_and_classifier};
 
 pub(crate) const ROBERTA: Family = Family {
     names: &["roberta", "xlm-roberta", "camembert"],

@@ -2,8 +2,9 @@
 
 use crate::description::{Activation, Kind};
 use crate::error::Result;
-use crate::folder::modules::{Sentence, torch_activation};
+use crate::folder::sentence::Sentence;
 use crate::folder::settings::Settings;
+use crate::folder::torch::torch_activation;
 use crate::model::{Labels, Scores};
 use serde_json::{Value, json};
 

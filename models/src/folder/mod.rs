@@ -1,32 +1,66 @@
 //! Reading a folder: every file once, every key used or refused.
 
+mod claims;
 pub(crate) mod files;
 mod labels;
-pub(crate) mod modules;
+mod modules;
 pub(crate) mod parameters;
+mod pooling;
 mod precompiled;
+mod sentence;
 pub(crate) mod settings;
-pub(crate) mod tokenizer;
-pub(crate) mod tokenizer_config;
+mod tokenizer;
+mod tokenizer_config;
+mod tokens;
+mod torch;
+mod transformer;
 
-use crate::description::{Description, Encoder, Kind, Pool, Step};
+use crate::description::{Description, Encoder, Kind};
 use crate::error::{ModelError, Result};
 use crate::families::{self, Family, Head, HeadSizes};
 use crate::model::{Model, ReadOptions};
-use crate::text::tokens::{Asked, Tokens};
 use crate::weights::Weights;
 use files::Folder;
 use labels::Labelled;
-use modules::{Modules, Sentence};
+use modules::{Modules, Parts};
 use parameters::Parameters;
+use sentence::Sentence;
 use serde_json::{Value, json};
 use settings::Settings;
 use std::path::Path;
+use tokens::Asked;
 
 const CONFIG: &str = "config.json";
 
-/// Reads a folder.
-pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<Model> {
+impl Model {
+    /// Reads a folder as `transformers` and sentence-transformers write it: all settings, and the heads of the
+    /// weights files.
+    ///
+    /// Memory: at most 64 times the bytes of the settings and the tokenizer, and 32 times those of the weights files'
+    /// heads, whatever is in them. Tensors are read when a block is loaded, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the folder is torn, if its parts do not go together, or if it asks for something that Skep
+    /// does not compute. The error names the file, the key, what stands there and what would be right.
+    pub fn read(folder: impl AsRef<Path>) -> std::result::Result<Self, ModelError> {
+        Self::read_with(folder, &ReadOptions::default())
+    }
+
+    /// Reads a folder with options: [`read`](Self::read).
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of `read`, but for keys that the options ignore.
+    pub fn read_with(
+        folder: impl AsRef<Path>,
+        options: &ReadOptions,
+    ) -> std::result::Result<Self, ModelError> {
+        read(folder.as_ref(), options)
+    }
+}
+
+fn read(path: &Path, options: &ReadOptions) -> Result<Model> {
     let root = Folder::new(path, &options.ignored_keys);
     let mut sentence = Sentence::read(&root)?;
     let modules = Modules::read(&root)?;
@@ -41,7 +75,7 @@ pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<Model> {
     let prefix = parameters.encoder(family.prefixes, family.probe)?;
     let encoder = (family.encoder)(&mut config, &mut parameters.under(prefix.as_str()))?;
     let architecture = families::architecture(&mut config, family)?;
-    let transformer = modules::transformer(&folder, sentence.is_cross_encoder())?;
+    let transformer = transformer::read(&folder, sentence.is_cross_encoder())?;
     let purpose = purpose(&config, &sentence, modules.as_ref(), architecture.as_deref())?;
     let mut notes = Vec::new();
     let labelled = labels::read(&mut config, &sentence, architecture.as_deref(), purpose)?;
@@ -89,7 +123,7 @@ pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<Model> {
     };
     sentence.truncate(&mut description)?;
     let asked = Asked { family, transformer: &transformer, pad };
-    let tokens = Tokens::read(&folder, &asked, &mut description, &mut notes)?;
+    let tokens = tokens::read(&folder, &asked, &mut description, &mut notes)?;
     let Labelled { labels, .. } = labelled;
     let Sentence { prompts, default_prompt, similarity, .. } = sentence;
     Ok(Model {
@@ -103,14 +137,6 @@ pub(crate) fn read(path: &Path, options: &ReadOptions) -> Result<Model> {
         similarity,
         notes,
     })
-}
-
-/// What comes after the encoder.
-pub(crate) struct Parts {
-    pub(crate) pooling: Vec<Pool>,
-    pub(crate) steps: Vec<Step>,
-    pub(crate) output: usize,
-    pub(crate) without_prompt: bool,
 }
 
 /// A folder half read.

@@ -1,150 +1,25 @@
-//! The files of sentence-transformers: `modules.json`, the folders that it names, and
-//! `config_sentence_transformers.json`.
+//! `modules.json` of sentence-transformers, and the folders that it names.
 
-use crate::description::{Activation, Description, Pool, Step};
+use crate::description::{Activation, Pool, Step};
 use crate::error::{ModelError, Result, shown};
-use crate::folder::Parts;
 use crate::folder::files::Folder;
 use crate::folder::parameters::{Bias, Parameters};
+use crate::folder::pooling;
 use crate::folder::settings::Settings;
-use crate::model::{Prompts, Similarity};
+use crate::folder::torch::torch_activation;
 use serde_json::{Value, json};
 use std::path::{Component, Path};
 
 const MODULES: &str = "modules.json";
-const SENTENCE: &str = "config_sentence_transformers.json";
-/// The names that the settings of the first module have had.
-const TRANSFORMER: [&str; 7] = [
-    "sentence_bert_config.json",
-    "sentence_roberta_config.json",
-    "sentence_distilbert_config.json",
-    "sentence_camembert_config.json",
-    "sentence_albert_config.json",
-    "sentence_xlm-roberta_config.json",
-    "sentence_xlnet_config.json",
-];
 /// Of `torch.nn.LayerNorm`, which writes it nowhere.
 const NORM_EPS: f64 = 1e-5;
 
-/// What `config_sentence_transformers.json` says.
-#[derive(Debug, Default)]
-pub(crate) struct Sentence {
-    /// `SentenceTransformer` or `CrossEncoder`; `None` without the file.
-    cross_encoder: bool,
-    pub(crate) prompts: Prompts,
-    pub(crate) default_prompt: Option<String>,
-    pub(crate) similarity: Option<Similarity>,
-    /// What a cross-encoder does with its number.
-    pub(crate) activation: Option<Activation>,
-    truncate: Option<usize>,
-}
-
-impl Sentence {
-    pub(crate) fn read(folder: &Folder) -> Result<Self> {
-        let Some(mut settings) = folder.optional_settings(SENTENCE)? else { return Ok(Self::default()) };
-        settings.skip(&["__version__"]);
-        let kind = settings.optional_text("model_type")?;
-        let cross_encoder = match kind.as_deref() {
-            None | Some("SentenceTransformer") => false,
-            Some("CrossEncoder") => true,
-            Some(other) => {
-                let expected = "SentenceTransformer or CrossEncoder";
-                return Err(settings.invalid("model_type", &json!(other), expected));
-            }
-        };
-        let mut prompts = Prompts::new();
-        if let Some(inner) = settings.optional_inner("prompts")? {
-            for (name, prompt) in inner.rest() {
-                let prompt = match &prompt {
-                    Value::String(prompt) => prompt.clone(),
-                    Value::Null => String::new(),
-                    other => return Err(settings.invalid(&format!("prompts.{name}"), other, "a text")),
-                };
-                prompts.insert(name, prompt);
-            }
-        }
-        let default_prompt = settings.optional_text("default_prompt_name")?;
-        if let Some(name) = default_prompt.as_ref().filter(|name| !prompts.contains_key(*name)) {
-            let known: Vec<&str> = prompts.keys().map(String::as_str).collect();
-            let expected = format!("one of `prompts`: {}", known.join(", "));
-            return Err(settings.invalid("default_prompt_name", &json!(name), expected));
-        }
-        let similarity = match settings.optional_text("similarity_fn_name")?.as_deref() {
-            None => None,
-            Some("cosine") => Some(Similarity::Cosine),
-            Some("dot") => Some(Similarity::Dot),
-            Some("euclidean") => Some(Similarity::Euclidean),
-            Some("manhattan") => Some(Similarity::Manhattan),
-            Some(other) => {
-                let expected = "cosine, dot, euclidean or manhattan";
-                return Err(settings.invalid("similarity_fn_name", &json!(other), expected));
-            }
-        };
-        let activation = torch_activation(&mut settings, "activation_fn")?;
-        let truncate = settings.optional_size("truncate_dim")?;
-        settings.finish()?;
-        Ok(Self { cross_encoder, prompts, default_prompt, similarity, activation, truncate })
-    }
-
-    pub(crate) fn is_cross_encoder(&self) -> bool {
-        self.cross_encoder
-    }
-
-    /// Cuts an embedding to its first numbers, as they are: they are not brought to a unit length again.
-    pub(crate) fn truncate(&mut self, description: &mut Description) -> Result<()> {
-        let Some(size) = self.truncate else { return Ok(()) };
-        if size > description.output {
-            let expected = format!("at most the {} numbers that the model gives", description.output);
-            return Err(ModelError::value(SENTENCE, "truncate_dim", size, expected));
-        }
-        description.steps.push(Step::Truncate(size));
-        description.output = size;
-        Ok(())
-    }
-}
-
-/// What the settings of the first module say about tokens.
-#[derive(Debug, Default)]
-pub(crate) struct Transformer {
-    pub(crate) max_tokens: Option<usize>,
-    pub(crate) lower_case: bool,
-    /// Texts go in as they are, and through no template of a conversation.
-    pub(crate) plain_text: bool,
-}
-
-/// Reads the settings of the first module, if there are any.
-pub(crate) fn transformer(folder: &Folder, cross_encoder: bool) -> Result<Transformer> {
-    let Some(name) = TRANSFORMER.iter().find(|name| folder.has(name)) else {
-        return Ok(Transformer::default());
-    };
-    let mut settings = folder.settings(name, "the settings of the first module")?;
-    let (task, output, method_output) = if cross_encoder {
-        ("sequence-classification", "scores", "logits")
-    } else {
-        ("feature-extraction", "token_embeddings", "last_hidden_state")
-    };
-    settings.only("transformer_task", &[json!(task)])?;
-    settings.only("module_output_name", &[json!(output)])?;
-    let mut plain_text = false;
-    if let Some(mut modalities) = settings.optional_inner("modality_config")? {
-        modalities.only("text", &[json!({"method": "forward", "method_output_name": method_output})])?;
-        modalities.finish()?;
-        plain_text = true;
-    }
-    settings.only("processing_kwargs", &[json!({})])?;
-    for key in
-        ["model_args", "model_kwargs", "tokenizer_args", "processor_kwargs", "config_args", "config_kwargs"]
-    {
-        settings.only(key, &[json!({})])?;
-    }
-    for key in ["query_length", "document_length", "query_expansion", "tokenizer_name_or_path"] {
-        settings.only(key, &[])?;
-    }
-    settings.skip(&["unpad_inputs"]);
-    let max_tokens = settings.optional_size("max_seq_length")?;
-    let lower_case = settings.flag_or("do_lower_case", false)?;
-    settings.finish()?;
-    Ok(Transformer { max_tokens, lower_case, plain_text })
+/// What comes after the encoder.
+pub(crate) struct Parts {
+    pub(crate) pooling: Vec<Pool>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) output: usize,
+    pub(crate) without_prompt: bool,
 }
 
 /// What `modules.json` lists.
@@ -228,15 +103,15 @@ impl Modules {
     /// Reads the modules' own folders.
     pub(crate) fn parts(&self, root: &Folder, parameters: &mut Parameters, hidden: usize) -> Result<Parts> {
         let file = root.file(MODULES);
-        let (Some(pooling), steps) = (self.others.first(), self.others.get(1..).unwrap_or_default()) else {
+        let (Some(first), steps) = (self.others.first(), self.others.get(1..).unwrap_or_default()) else {
             let expected = "a Pooling after the Transformer: without one there is no vector for a text";
             return Err(ModelError::NoKey { file, key: "1.type".to_owned(), expected: expected.to_owned() });
         };
-        if pooling.kind != ModuleKind::Pooling {
-            let got = format!("{:?}", pooling.kind);
+        if first.kind != ModuleKind::Pooling {
+            let got = format!("{:?}", first.kind);
             return Err(ModelError::value(file, "1.type", got, "Pooling, right after the Transformer"));
         }
-        let (pools, without_prompt) = read_pooling(&root.inner(&pooling.path), hidden)?;
+        let (pools, without_prompt) = pooling::read(&root.inner(&first.path), hidden)?;
         let mut parts =
             Parts { output: hidden * pools.len(), pooling: pools, steps: Vec::new(), without_prompt };
         for module in steps {
@@ -299,66 +174,6 @@ fn kind_of(name: &str) -> Option<ModuleKind> {
     })
 }
 
-/// The booleans of before version 6, in the order in which what they ask for is joined.
-const OLD_POOLS: [(&str, Pool); 6] = [
-    ("pooling_mode_cls_token", Pool::First),
-    ("pooling_mode_max_tokens", Pool::Max),
-    ("pooling_mode_mean_tokens", Pool::Mean),
-    ("pooling_mode_mean_sqrt_len_tokens", Pool::MeanSqrt),
-    ("pooling_mode_weightedmean_tokens", Pool::WeightedMean),
-    ("pooling_mode_lasttoken", Pool::Last),
-];
-
-fn read_pooling(folder: &Folder, hidden: usize) -> Result<(Vec<Pool>, bool)> {
-    let mut settings = folder.settings("config.json", "the settings of the pooling")?;
-    for key in ["embedding_dimension", "word_embedding_dimension"] {
-        if let Some(size) = settings.optional_size(key)?
-            && size != hidden
-        {
-            return Err(settings.invalid(key, &json!(size), format!("{hidden}, the model's hidden size")));
-        }
-    }
-    let mut old = Vec::new();
-    for (key, pool) in OLD_POOLS {
-        if settings.flag_or(key, false)? {
-            old.push(pool);
-        }
-    }
-    let pools = match settings.take("pooling_mode") {
-        None if old.is_empty() => vec![Pool::Mean],
-        None => old,
-        Some(value) => {
-            let names = match &value {
-                Value::Array(names) if !names.is_empty() => names.clone(),
-                name => vec![name.clone()],
-            };
-            let pools: Option<Vec<Pool>> = names.iter().map(|name| pool_of(name.as_str()?)).collect();
-            let expected =
-                "cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken, or a list of these";
-            pools.ok_or_else(|| settings.invalid("pooling_mode", &value, expected))?
-        }
-    };
-    // What is joined is as long as all of them together: a list without an end is no model's.
-    if pools.len() > OLD_POOLS.len() {
-        return Err(settings.invalid("pooling_mode", &json!(pools.len()), "at most 6 ways"));
-    }
-    let without_prompt = !settings.flag_or("include_prompt", true)?;
-    settings.finish()?;
-    Ok((pools, without_prompt))
-}
-
-fn pool_of(name: &str) -> Option<Pool> {
-    Some(match name {
-        "cls" => Pool::First,
-        "max" => Pool::Max,
-        "mean" => Pool::Mean,
-        "mean_sqrt_len_tokens" => Pool::MeanSqrt,
-        "weightedmean" => Pool::WeightedMean,
-        "lasttoken" => Pool::Last,
-        _ => return None,
-    })
-}
-
 /// Modules that work on tokens' vectors or on something else are not those that Skep computes.
 fn of_sentence(settings: &mut Settings) -> Result<()> {
     settings.only("module_input_name", &[json!("sentence_embedding")])?;
@@ -399,22 +214,4 @@ fn read_norm(folder: &Folder, path: &str, parameters: &mut Parameters, parts: &m
     let norm = parameters.under(format!("{path}.")).norm("norm", size, NORM_EPS, Bias::Yes)?;
     parts.steps.push(Step::Norm(norm));
     Ok(())
-}
-
-/// An activation by the name of its class in torch. Another one would become the library's default, with a warning.
-pub(crate) fn torch_activation(settings: &mut Settings, key: &str) -> Result<Option<Activation>> {
-    let Some(name) = settings.optional_text(key)? else { return Ok(None) };
-    let class = name.strip_prefix("torch.nn.").map(|rest| rest.rsplit('.').next().unwrap_or(rest));
-    Ok(Some(match class {
-        Some("Identity") => Activation::Identity,
-        Some("Tanh") => Activation::Tanh,
-        Some("Sigmoid") => Activation::Sigmoid,
-        Some("ReLU") => Activation::Relu,
-        Some("GELU") => Activation::Gelu,
-        Some("SiLU") => Activation::Silu,
-        _ => {
-            let expected = "Identity, Tanh, Sigmoid, ReLU, GELU or SiLU of torch.nn";
-            return Err(settings.invalid(key, &json!(name), expected));
-        }
-    }))
 }

@@ -2,8 +2,9 @@
 
 use crate::description::Activation;
 use crate::model::Scores;
+use crate::text::tokens::Encoded;
 
-/// How many tokens of a text were computed, and how many were not.
+/// Numbers of a text's tokens that were computed, and that were not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TokenCount {
     /// Those that the model was given, those around the text included.
@@ -21,18 +22,16 @@ pub struct Embedding {
     pub tokens: TokenCount,
 }
 
-/// The vector of a part of a text.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Window {
-    /// Of this part.
-    pub vector: Vec<f32>,
-    /// The characters of the text, prompt included, at which the part begins and ends.
+/// The answer about a part of a long text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window<T> {
+    /// About this part.
+    pub answer: T,
+    /// The characters (Unicode scalar values) of the text, without its prompt, at which the part begins and ends.
     pub characters: (usize, usize),
-    /// Tokens of the part, those around it included.
-    pub tokens: usize,
 }
 
-/// What a classifier says of a text.
+/// A classifier's scores of a text, or of a pair.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classes {
     /// In the order of the model's labels.
@@ -42,14 +41,14 @@ pub struct Classes {
 }
 
 impl Classes {
-    /// The place of the best label.
+    /// Returns the place of the best label among the model's.
     pub fn best(&self) -> usize {
         let best = self.scores.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
         best.map_or(0, |(place, _)| place)
     }
 }
 
-/// How well a document answers a query.
+/// A document's score, by how well it answers a query.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ranked {
     /// Its place in the list that was given.
@@ -71,7 +70,7 @@ pub struct TokenLabel {
     pub characters: (usize, usize),
 }
 
-/// What a classifier of tokens says of a text.
+/// The labels of a text's tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelledText {
     /// One for each token of the text, in order; none for those around it.
@@ -80,7 +79,12 @@ pub struct LabelledText {
     pub tokens: TokenCount,
 }
 
-/// What becomes of the numbers for labels.
+/// Counts what was computed of a text.
+pub(crate) fn counted(encoded: &Encoded) -> TokenCount {
+    TokenCount { given: encoded.ids.len(), left_out: encoded.left_out }
+}
+
+/// Makes scores of the numbers for labels.
 pub(crate) fn scores(scores: Scores, numbers: &mut [f32]) {
     match scores {
         Scores::AsTheyAre => {}

@@ -1,10 +1,10 @@
-//! What is asked of a model besides the text.
+//! The settings of a question.
 
 use crate::text::tokens::TooLong;
 use skep_runtime_core::Priority;
 use std::time::Duration;
 
-/// What is put before a text.
+/// The words that are put before a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Prompt {
@@ -20,13 +20,13 @@ pub enum Prompt {
 }
 
 impl Prompt {
-    /// The folder's prompt of this name.
+    /// Names one of the folder's prompts.
     pub fn named(name: impl Into<String>) -> Self {
         Self::Named(name.into())
     }
 }
 
-/// How texts are asked about.
+/// The settings of a question: prompt, cutting, urgency.
 ///
 /// ```
 /// use skep_models::{Ask, Prompt, TooLong};
@@ -38,41 +38,41 @@ impl Prompt {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ask {
-    /// What is put before the text; before the first one of a pair.
+    /// Put before the text; before the first one of a pair.
     pub prompt: Prompt,
-    /// What is done with texts of more tokens than the model takes.
+    /// Applied to texts of more tokens than the model takes; texts in parts are never too long.
     pub too_long: TooLong,
-    /// How urgent the texts are; `None` for the pool's default.
+    /// Of all texts; `None` for the pool's default.
     pub priority: Option<Priority>,
-    /// How long a text may wait before it is computed; `None` for as long as it takes.
+    /// The longest that a text may wait before it is computed; `None` for as long as it takes.
     pub deadline: Option<Duration>,
 }
 
 impl Ask {
-    /// The folder's own prompt, cut where it says, as urgent as others.
+    /// Creates a question with the folder's own prompt, cut where the folder says, as urgent as others.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets what is put before the text.
+    /// Sets the words that are put before the text.
     pub fn prompt(mut self, prompt: Prompt) -> Self {
         self.prompt = prompt;
         self
     }
 
-    /// Sets what is done with texts of more tokens than the model takes.
+    /// Sets if texts of more tokens than the model takes are cut, and where, or refused.
     pub fn too_long(mut self, too_long: TooLong) -> Self {
         self.too_long = too_long;
         self
     }
 
-    /// Sets how urgent the texts are.
+    /// Sets the priority of the texts' tasks.
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = Some(priority);
         self
     }
 
-    /// Sets how long a text may wait before it is computed.
+    /// Sets the longest that a text may wait before it is computed.
     pub fn deadline(mut self, from_now: impl Into<Option<Duration>>) -> Self {
         self.deadline = from_now.into();
         self

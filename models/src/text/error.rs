@@ -1,10 +1,10 @@
-//! Why a text gets no answer.
+//! Errors of questions.
 
 use crate::description::Kind;
 use skep_runtime_core::{DeviceError, SubmitError, TaskError};
 use std::path::PathBuf;
 
-/// Why a text gets no answer.
+/// The reasons for which a text gets no answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextError {
@@ -17,25 +17,25 @@ pub enum TextError {
     /// The model answers another question.
     #[error("the model gives {got}, and was asked to {asked}")]
     OtherKind {
-        /// What was asked for.
+        /// The question.
         asked: &'static str,
-        /// What the model gives.
+        /// The kind of answer that the model gives.
         got: &'static str,
     },
-    /// What answers takes other tensors than the model does: another model's block is behind it.
+    /// The pool takes other tensors than the model does: another model's block is behind it.
     #[error("`{name}` takes the inputs {got:?}, expected {expected:?}")]
     OtherInputs {
-        /// What answers.
+        /// The pool.
         name: String,
-        /// The names of what it takes.
+        /// The names of its inputs.
         got: Vec<String>,
-        /// The names of what the model takes.
+        /// The names of the model's inputs.
         expected: Vec<String>,
     },
     /// A cross-encoder that ranks has one number for each pair.
     #[error("the model has {labels} labels, and pairs are ranked by one")]
     SeveralLabels {
-        /// How many it has.
+        /// Labels of the model.
         labels: usize,
     },
     /// A text is longer than the model takes, and may not be cut.
@@ -49,10 +49,20 @@ pub enum TextError {
     /// Windows overlap by as much as they hold.
     #[error("windows overlap by {overlap} tokens, expected less than the {room} that fit")]
     Overlap {
-        /// What was asked for.
+        /// The overlap that was asked for.
         overlap: usize,
         /// Tokens that fit.
         room: usize,
+    },
+    /// The prompt or the query, which stands before every part of a text, fills the model.
+    #[error(
+        "{taken} tokens stand around the text, of at most {limit} that the model takes: none of its own fits"
+    )]
+    NoRoom {
+        /// Tokens of the prompt, the query, and those that are put around texts.
+        taken: usize,
+        /// The most that the model takes.
+        limit: usize,
     },
     /// A prompt of this name is not there.
     #[error("the model has no prompt `{name}`, expected one of {known:?}")]
@@ -83,12 +93,12 @@ pub enum TextError {
     /// The tensors cannot be made or read.
     #[error("the tensors cannot be made or read")]
     Device(#[source] DeviceError),
-    /// What came out is not what the model gives.
+    /// The output is not one that the model gives.
     #[error("the output is {got}, expected {expected}")]
     Output {
-        /// What came.
+        /// The type and dims that came.
         got: String,
-        /// What the description says.
+        /// The type and dims of the description.
         expected: String,
     },
 }

@@ -21,7 +21,6 @@ pub(crate) struct Embedder {
     text: TextModel<DemoDevice>,
     /// What a cross-encoder judges texts by.
     query: String,
-    bucket: usize,
 }
 
 /// What a model says of a text: its vector, or its scores.
@@ -49,7 +48,7 @@ impl Embedder {
         let options = PoolOptions { max_rows: settings.max_rows, ..PoolOptions::default() };
         let served = builder.serve(block, ServeOptions::forward(options))?;
         let text = TextModel::new(model, Arc::clone(builder.device()), Arc::new(served.forward))?;
-        Ok(Self { text: text.with_bucket(settings.bucket), query: query.to_owned(), bucket: settings.bucket })
+        Ok(Self { text: text.with_bucket(settings.bucket), query: query.to_owned() })
     }
 
     /// Asks the model about one text, in whatever batch it meets others of its padded length.
@@ -65,8 +64,7 @@ impl Embedder {
                 (labelled.labels.iter().map(|label| label.score).collect(), labelled.tokens)
             }
             _ if self.judges_pairs() => {
-                let mut classes = self.text.compare_all(&[(self.query.as_str(), text)], &ask)?;
-                let classes = classes.pop().ok_or("model gave no answer")?;
+                let classes = self.text.compare(&self.query, text, &ask)?;
                 (classes.scores, classes.tokens)
             }
             _ => {
@@ -74,7 +72,7 @@ impl Embedder {
                 (classes.scores, classes.tokens)
             }
         };
-        Ok(Embedded { vector, tokens, padded: tokens.given.next_multiple_of(self.bucket) })
+        Ok(Embedded { vector, tokens, padded: self.text.padded(tokens.given) })
     }
 
     pub(crate) fn model(&self) -> &Model {
