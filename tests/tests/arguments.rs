@@ -23,6 +23,7 @@ fn words() -> impl Strategy<Value = Vec<String>> {
         "--model-dir",
         "--text",
         "--query",
+        "--prompt",
         "--top",
         "--bucket",
         "--max-rows",

@@ -21,6 +21,9 @@ pub(crate) struct Arguments {
     /// What to look for
     #[arg(long, value_name = "TEXT", default_value = "How did ships find their way before there were maps?")]
     pub(crate) query: String,
+    /// Which of the folder's prompts to put before each sentence [default: the folder's own choice]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) prompt: Option<String>,
     /// How many of the nearest sentences to print
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_most::<1000>)]
     pub(crate) top: usize,

@@ -2,7 +2,7 @@
 
 use crate::common::{DemoBlock, DemoDevice, Result, skep};
 use skep::blocks::TextModel as Block;
-use skep::models::{Ask, Kind, Model, Precision, ReadOptions, Similarity, TextModel, TokenCount};
+use skep::models::{Ask, Kind, Model, Precision, Prompt, ReadOptions, Similarity, TextModel, TokenCount};
 use skep::pool::{PoolOptions, Serve, ServeOptions};
 use skep::runtime::{Priority, RuntimeBuilder};
 use std::path::Path;
@@ -15,12 +15,16 @@ pub(crate) struct Settings<'a> {
     pub(crate) ignored_keys: &'a [String],
     pub(crate) bucket: usize,
     pub(crate) max_rows: usize,
+    pub(crate) query: &'a str,
+    /// By its name in the folder.
+    pub(crate) prompt: Option<&'a str>,
 }
 
 pub(crate) struct Embedder {
     text: TextModel<DemoDevice>,
     /// What a cross-encoder judges texts by.
     query: String,
+    prompt: Prompt,
 }
 
 /// What a model says of a text: its vector, or its scores.
@@ -33,11 +37,7 @@ pub(crate) struct Embedded {
 
 impl Embedder {
     /// Reads the folder and registers its block.
-    pub(crate) fn serve(
-        builder: &mut RuntimeBuilder<DemoDevice>,
-        settings: &Settings<'_>,
-        query: &str,
-    ) -> Result<Self> {
+    pub(crate) fn serve(builder: &mut RuntimeBuilder<DemoDevice>, settings: &Settings<'_>) -> Result<Self> {
         let options = ReadOptions { ignored_keys: settings.ignored_keys.to_vec() };
         let model = Arc::new(Model::read_with(settings.directory, &options)?);
         for note in model.notes() {
@@ -48,12 +48,15 @@ impl Embedder {
         let options = PoolOptions { max_rows: settings.max_rows, ..PoolOptions::default() };
         let served = builder.serve(block, ServeOptions::forward(options))?;
         let text = TextModel::new(model, Arc::clone(builder.device()), Arc::new(served.forward))?;
-        Ok(Self { text: text.with_bucket(settings.bucket), query: query.to_owned() })
+        let prompt = settings.prompt.map_or(Prompt::Default, Prompt::named);
+        // A prompt that is not there is told before the first sentence.
+        text.count_tokens("", &prompt)?;
+        Ok(Self { text: text.with_bucket(settings.bucket), query: settings.query.to_owned(), prompt })
     }
 
     /// Asks the model about one text, in whatever batch it meets others of its padded length.
     pub(crate) fn embed(&self, text: &str, priority: Priority) -> Result<Embedded> {
-        let ask = Ask::new().priority(priority);
+        let ask = Ask::new().priority(priority).prompt(self.prompt.clone());
         let (vector, tokens) = match self.model().description().kind {
             Kind::Embedding => {
                 let embedded = self.text.embed(text, &ask)?;

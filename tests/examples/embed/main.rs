@@ -19,6 +19,8 @@ mod check;
 mod common;
 mod embedder;
 mod report;
+#[cfg(test)]
+mod tests;
 mod text;
 mod work;
 
@@ -45,16 +47,24 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// How long the runtime may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
+/// Exit code of a run that fails, or whose vectors are not those that others computed.
+const FAILED: u8 = 1;
+
 const NO_MODEL: &str = "--model-dir is missing: name a folder with a published text model, or run \
                         `cargo xtask demo embed`, which gets all-MiniLM-L6-v2";
 
 fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(LevelFilter::WARN).init();
-    let arguments = Arguments::parse();
-    let result = Demo::prepare(&arguments).map_err(|error| (error, ExitCode::from(BAD_INPUT)));
-    let result = result.and_then(|demo| demo.run(&arguments).map_err(|error| (error, ExitCode::FAILURE)));
+    ExitCode::from(run(&Arguments::parse(), &mut std::io::stdout(), &mut std::io::stderr()))
+}
+
+/// Everything but the command line; gives the exit code.
+fn run(arguments: &Arguments, stdout: &mut impl Write, stderr: &mut impl Write) -> u8 {
+    let result = Demo::prepare(arguments).map_err(|error| (error, BAD_INPUT));
+    let result = result.and_then(|demo| demo.run(arguments, stdout, stderr).map_err(|error| (error, FAILED)));
     result.unwrap_or_else(|(error, code)| {
-        eprintln!("error: {}", Chain(&*error));
+        // Without a place to write to there is nobody to tell.
+        writeln!(stderr, "error: {}", Chain(&*error)).ok();
         code
     })
 }
@@ -83,13 +93,15 @@ impl Demo {
             ignored_keys: &arguments.ignore,
             bucket: arguments.bucket,
             max_rows: arguments.max_rows,
+            query: &arguments.query,
+            prompt: arguments.prompt.as_deref(),
         };
-        let embedder = Embedder::serve(&mut builder, &settings, &arguments.query)?;
+        let embedder = Embedder::serve(&mut builder, &settings)?;
         let runtime = builder.start()?;
         Ok(Self { sentences, stats, embedder, runtime })
     }
 
-    fn run(self, arguments: &Arguments) -> Result<ExitCode> {
+    fn run(self, arguments: &Arguments, stdout: &mut impl Write, stderr: &mut impl Write) -> Result<u8> {
         let Self { sentences, stats, embedder, runtime } = self;
         let (count, callers) = (sentences.len(), arguments.callers);
         eprintln!("{callers} callers embed {count} sentences on {}", runtime.handle().device().name());
@@ -99,7 +111,7 @@ impl Demo {
         let cut = outcome.sentences.iter().filter(|it| it.tokens.left_out > 0).count();
         if cut > 0 {
             let limit = embedder.model().tokens().map_or(0, Tokens::limit);
-            eprintln!("warning: {cut} of {count} sentences were cut: the model takes {limit} tokens");
+            writeln!(stderr, "warning: {cut} of {count} sentences were cut: the model takes {limit} tokens")?;
         }
         let check = || largest_difference(arguments.text.as_deref(), &outcome.sentences);
         let report = Report {
@@ -111,13 +123,12 @@ impl Demo {
             cut,
             difference: arguments.check.then(check).transpose()?,
         };
-        let mut stdout = std::io::stdout();
         if arguments.json {
-            eprintln!("{}", report.to_text());
+            writeln!(stderr, "{}", report.to_text())?;
             writeln!(stdout, "{}", report.to_json())?;
         } else {
             writeln!(stdout, "{}", report.to_text())?;
         }
-        Ok(if report.agrees() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if report.agrees() { 0 } else { FAILED })
     }
 }
