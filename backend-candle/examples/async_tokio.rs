@@ -7,9 +7,9 @@
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 
 use skep::blocks::{Activation, Ffn};
-use skep::pool::{Serve, ServeOptions, TaskPool};
+use skep::pool::TaskPool;
 use skep::prelude::*;
-use skep::runtime::{BoxError, RuntimeBuilder, Shutdown, SubmitError};
+use skep::runtime::{BoxError, SubmitError};
 use skep::stats::Stats;
 use skep_backend_candle as skep;
 use std::time::Duration;

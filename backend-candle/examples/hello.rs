@@ -7,9 +7,7 @@
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 
 use skep::blocks::{Activation, Ffn};
-use skep::pool::{Serve, ServeOptions};
 use skep::prelude::*;
-use skep::runtime::{RuntimeBuilder, Shutdown};
 use skep_backend_candle as skep;
 use std::error::Error;
 use std::time::Duration;

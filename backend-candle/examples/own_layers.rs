@@ -7,9 +7,8 @@
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 
 use skep::layers::linear;
-use skep::pool::{Serve, ServeOptions};
 use skep::prelude::*;
-use skep::runtime::{RuntimeBuilder, Shutdown};
+use skep::runtime::DType;
 use skep_backend_candle as skep;
 use std::error::Error;
 use std::time::Duration;

@@ -53,14 +53,18 @@ pub use skep_toolkit::{
     Setting, Sgd, StepError, WeightsError,
 };
 
-/// The names that most applications use.
+/// The names that most applications use; none of them is one of the tensor library's prelude.
 pub mod prelude {
     pub use crate::{
         AdamW, CandleBlock, CandleDevice, Config, CpuOptions, Layers, Optimizer, Registry, Schedule, Sgd,
     };
     pub use candle_core::Tensor;
+    pub use skep_pool::{PoolOptions, Serve, ServeOptions, Served};
+    // Its methods only: a tensor library has a `Device` of its own.
+    pub use skep_runtime_core::Device as _;
     pub use skep_runtime_core::{
-        Backend, BlockState, DType, Device, Dim, HostTensor, Priority, Schema, TensorOps, TensorSpec, Ticket,
+        Backend, BlockState, Dim, HostTensor, Priority, Request, RuntimeBuilder, Schema, Shutdown, TensorOps,
+        TensorSpec, Ticket,
     };
 }
 

@@ -76,13 +76,17 @@ pub use skep_toolkit::{
 };
 pub use tch;
 
-/// The names that most applications use.
+/// The names that most applications use; none of them is one of the tensor library's prelude.
 pub mod prelude {
     pub use crate::{
         AdamW, Config, CpuOptions, Layers, Optimizer, Registry, Schedule, Sgd, TchBlock, TchDevice,
     };
+    pub use skep_pool::{PoolOptions, Serve, ServeOptions, Served};
+    // Its methods only: a tensor library has a `Device` of its own.
+    pub use skep_runtime_core::Device as _;
     pub use skep_runtime_core::{
-        Backend, BlockState, DType, Device, Dim, HostTensor, Priority, Schema, TensorOps, TensorSpec, Ticket,
+        Backend, BlockState, Dim, HostTensor, Priority, Request, RuntimeBuilder, Schema, Shutdown, TensorOps,
+        TensorSpec, Ticket,
     };
     pub use tch::Tensor;
 }

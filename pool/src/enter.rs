@@ -9,11 +9,11 @@ use skep_runtime_core::sync::atomic::Ordering;
 use skep_runtime_core::sync::event_listener::EventListener;
 use skep_runtime_core::sync::guarded;
 use skep_runtime_core::{
-    BatchError, DeviceError, Dims, Inputs, Priority, Refused, Request, Schema, Shape, SubmitError, TaskError,
+    BatchError, DeviceError, Dims, Inputs, Refused, Request, Schema, Shape, SubmitError, TaskError,
     TaskHeader, TensorOps,
 };
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// A checked task on its way into the queue.
 pub(crate) struct Candidate<T> {
@@ -32,14 +32,13 @@ pub(crate) struct Candidate<T> {
 struct Asked {
     /// In the caller's order; empty if it gave no names.
     names: Vec<String>,
-    priority: Option<Priority>,
-    deadline: Option<Duration>,
+    /// All but the tensors.
+    request: Request<()>,
 }
 
 impl Asked {
     fn request<T>(self, schema: &Schema, inputs: Vec<T>) -> Request<T> {
-        let inputs = restored(schema, self.names, inputs);
-        Request { inputs, priority: self.priority, deadline: self.deadline }
+        self.request.replace_inputs(restored(schema, self.names, inputs)).1
     }
 }
 
@@ -54,18 +53,18 @@ impl<O: TensorOps> Inner<O> {
         self: &Arc<Self>,
         request: Request<O::Tensor>,
     ) -> Result<Candidate<O::Tensor>, Refused<O::Tensor>> {
-        let Request { inputs, priority, deadline } = request;
+        let (inputs, request) = request.replace_inputs(Inputs::Positional(Vec::new()));
         let (inputs, names) = match inputs {
             Inputs::Positional(tensors) => (tensors, Vec::new()),
             Inputs::Named(named) => match naming_error(&self.schema, &named) {
                 None => in_order(&self.schema, named),
                 Some(error) => {
-                    let request = Request { inputs: Inputs::Named(named), priority, deadline };
+                    let (_, request) = request.replace_inputs(Inputs::Named(named));
                     return Err(self.count_refused(error, request));
                 }
             },
         };
-        let asked = Asked { names, priority, deadline };
+        let asked = Asked { names, request };
         let (mut shape, mut parts) = (Shape { rows: 0, free: Dims::new() }, Vec::new());
         // What comes out of a call that may panic is copied, so only what is wrong does, and that boxed.
         let checked = guarded(|| {
@@ -92,9 +91,8 @@ impl<O: TensorOps> Inner<O> {
         }
         let Shape { rows, free } = shape;
         let submitted = self.clock.now();
-        // A deadline past all time is none.
-        let deadline = deadline.and_then(|from_now| submitted.checked_add(from_now));
-        let priority = priority.unwrap_or(self.options.priority);
+        let deadline = asked.request.deadline.and_then(|deadline| deadline.after(submitted));
+        let priority = asked.request.priority.unwrap_or(self.options.priority);
         let header = TaskHeader::new(rows, submitted).priority(priority).deadline(deadline);
         let (ticket, reply) = Reply::pair_in(Arc::downgrade(self) as Weak<dyn Cancel>, priority);
         Ok(Candidate { header, ticket, inputs, free, parts, reply: Some(reply), asked })
@@ -104,7 +102,7 @@ impl<O: TensorOps> Inner<O> {
         let counts = &mut self.state.lock().counts;
         counts.submitted += 1;
         counts.refused += 1;
-        Refused { error, request: Box::new(request) }
+        Refused::new(error, request)
     }
 
     /// Gives a task back. Nobody has its ticket, so the reply's answer reaches nobody.

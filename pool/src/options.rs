@@ -48,9 +48,11 @@ impl Default for PoolOptions {
 }
 
 impl PoolOptions {
-    pub(crate) fn check(&self) -> Result<(), StartError> {
+    /// Checks the options of the pool of this name.
+    pub(crate) fn check(&self, pool: &str) -> Result<(), StartError> {
         let wrong = |setting, got: usize, expected| {
-            Err(StartError::Setting { setting, got: got.to_string(), expected })
+            let of = format!("pool `{pool}`");
+            Err(StartError::Setting { of, setting, got: got.to_string(), expected })
         };
         if self.max_rows == 0 {
             return wrong("max_rows", 0, "at least 1");
@@ -73,27 +75,30 @@ mod tests {
     use super::*;
 
     fn message(options: &PoolOptions) -> String {
-        options.check().unwrap_err().to_string()
+        options.check("x").unwrap_err().to_string()
     }
 
     #[test]
     fn options_that_would_never_run_are_refused() {
         let good = PoolOptions::default();
-        assert!(good.check().is_ok());
+        assert!(good.check("x").is_ok());
         assert_eq!(
             message(&PoolOptions { max_rows: 0, ..good.clone() }),
-            "max_rows is 0, expected at least 1"
+            "pool `x`: max_rows is 0, expected at least 1"
         );
         assert_eq!(
             message(&PoolOptions { min_rows: 65, ..good.clone() }),
-            "min_rows is 65, expected 1 to max_rows"
+            "pool `x`: min_rows is 65, expected 1 to max_rows"
         );
         assert_eq!(
             message(&PoolOptions { capacity: 0, ..good.clone() }),
-            "capacity is 0, expected at least 1"
+            "pool `x`: capacity is 0, expected at least 1"
         );
         let alone = PoolOptions { min_rows: 2, ..good };
-        assert_eq!(message(&alone), "min_rows is 2, expected 1 unless max_delay bounds the wait for more");
-        assert!(PoolOptions { max_delay: Some(Duration::ZERO), ..alone }.check().is_ok());
+        assert_eq!(
+            message(&alone),
+            "pool `x`: min_rows is 2, expected 1 unless max_delay bounds the wait for more"
+        );
+        assert!(PoolOptions { max_delay: Some(Duration::ZERO), ..alone }.check("x").is_ok());
     }
 }

@@ -2,9 +2,11 @@
 
 use crate::options::PoolOptions;
 use crate::task_pool::TaskPool;
+use skep_runtime_core::sync::guarded;
 use skep_runtime_core::{
     Backend, BlockId, BlockInfo, Device, Front, Pass, RuntimeBuilder, Schema, SchemaError, StartError,
 };
+use std::fmt;
 use std::iter;
 use std::sync::Arc;
 
@@ -38,6 +40,16 @@ pub struct Served<D: Device> {
     /// Takes the block's inputs and then the gradients of its outputs, gives the gradients of its inputs
     /// and trains the block. Named `{block}_backward`. `None` if the block cannot be called backward.
     pub backward: Option<TaskPool<D>>,
+}
+
+impl<D: Device> fmt::Debug for Served<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Served")
+            .field("info", &self.info)
+            .field("forward", &self.forward)
+            .field("backward", &self.backward)
+            .finish()
+    }
 }
 
 impl<D: Device> Served<D> {
@@ -111,8 +123,11 @@ pub trait Serve<D: Device> {
 
 impl<D: Device> Serve<D> for RuntimeBuilder<D> {
     fn serve(&mut self, block: impl Backend<D>, options: ServeOptions) -> Result<Served<D>, StartError> {
-        options.forward.check()?;
-        options.backward.check()?;
+        // A block that cannot be served is refused before it is loaded, which may take long.
+        if let Ok(info) = guarded(|| block.info()) {
+            options.forward.check(&pool_name(&info, Pass::Forward))?;
+            options.backward.check(&pool_name(&info, Pass::Backward))?;
+        }
         let id = self.block(block)?;
         // Nothing of a block that cannot be served is left behind.
         pools_of(self, id, options).inspect_err(|_| self.remove_block(id))
@@ -136,7 +151,7 @@ fn pools_of<D: Device>(
     let info = info_of(builder, id)?.clone();
     let mut pool = |pass: Pass, schema, options| {
         let (device, clock) = (Arc::clone(builder.device()), builder.clock_handle());
-        let pool = TaskPool::new(format!("{}_{pass}", info.name), device, schema, options, clock)?;
+        let pool = TaskPool::new(pool_name(&info, pass), device, schema, options, clock)?;
         builder.pool(id, pass, pool.as_pool())?;
         Ok::<_, StartError>(pool)
     };
@@ -172,12 +187,12 @@ fn take_over_pools<D: Device>(
     Ok(())
 }
 
+fn pool_name(info: &BlockInfo, pass: Pass) -> String {
+    format!("{}_{pass}", info.name)
+}
+
 fn info_of<D: Device>(builder: &RuntimeBuilder<D>, id: BlockId) -> Result<&BlockInfo, StartError> {
-    builder.info(id).ok_or_else(|| StartError::Setting {
-        setting: "block",
-        got: format!("{id:?}"),
-        expected: "a block of this builder",
-    })
+    builder.info(id).ok_or(StartError::ForeignBlock)
 }
 
 /// The inputs of the backward pass: those of the forward pass, and for each output `x` its gradient `grad.x`.

@@ -9,6 +9,7 @@ use skep_runtime_core::{
     Clock, Counts, DeviceLoss, Front, HostFront, Meter, Refused, Request, Schema, StartError, Submit,
     SubmitError, TensorOps, Ticket,
 };
+use std::fmt;
 use std::sync::Arc;
 
 /// Takes tasks for one pass of one block, and cuts them into batches. Cheap to clone.
@@ -17,6 +18,15 @@ use std::sync::Arc;
 /// [`submit`](Self::submit) blocks until there is room, [`submit_async`](Self::submit_async) awaits it.
 pub struct TaskPool<O: TensorOps> {
     inner: Arc<Inner<O>>,
+}
+
+impl<O: TensorOps> fmt::Debug for TaskPool<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskPool")
+            .field("name", &self.name())
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<O: TensorOps> Clone for TaskPool<O> {
@@ -39,7 +49,7 @@ impl<O: TensorOps> TaskPool<O> {
         options: PoolOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
-        options.check()?;
+        options.check(&name)?;
         Ok(Self { inner: Arc::new(Inner::new(name, ops, schema, options, clock)) })
     }
 

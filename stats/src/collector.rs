@@ -4,6 +4,7 @@ use crate::snapshot::Snapshot;
 use crate::tally::{Reading, Tally};
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::{BatchEvent, Meter, Observer, PoolId, Unrun};
+use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -17,6 +18,12 @@ use std::time::Instant;
 /// the larger the longer its times are. A snapshot copies them, of one pool at a time.
 #[derive(Clone, Default)]
 pub struct Stats(Arc<Collector>);
+
+impl fmt::Debug for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stats").finish_non_exhaustive()
+    }
+}
 
 impl Stats {
     /// Creates stats with nothing counted yet.

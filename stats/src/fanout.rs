@@ -2,11 +2,18 @@
 
 use skep_runtime_core::sync::{guarded, log};
 use skep_runtime_core::{BatchEvent, DeviceLoss, Meter, Observer, PoolId, Unrun};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Passes every event on to each of several observers, in their order.
 pub struct Fanout(pub Vec<Arc<dyn Observer>>);
+
+impl fmt::Debug for Fanout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Fanout").field(&self.0.len()).finish()
+    }
+}
 
 impl Fanout {
     /// Tells each observer, whatever those before it do.

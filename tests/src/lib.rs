@@ -24,6 +24,7 @@
 //! A backend with blocks that learn also implements [`Learner`] and instantiates [`training!`]. Those of this
 //! workspace are in [`backends`], each behind a feature of its name.
 #![forbid(unsafe_code)]
+#![allow(missing_debug_implementations, reason = "nobody prints what tests are made of")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what is not as expected fails the test")]
 
 pub mod backends;

@@ -5,6 +5,7 @@ use crate::block::library::{Computes, Library};
 use crate::blocks::spec::Spec;
 use crate::config::{Config, ConfigError};
 use std::collections::BTreeMap;
+use std::fmt;
 
 type Constructor<L> = Box<dyn Fn(&str, &Config) -> Result<Block<L>, ConfigError> + Send + Sync>;
 
@@ -20,6 +21,12 @@ pub trait Kinds: Library {
 /// safetensors file that all parameters are taken from).
 pub struct Registry<L: Library> {
     kinds: BTreeMap<String, Constructor<L>>,
+}
+
+impl<L: Library> fmt::Debug for Registry<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("kinds", &self.kinds.keys()).finish()
+    }
 }
 
 impl<L: Library> Default for Registry<L> {

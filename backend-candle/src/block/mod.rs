@@ -11,6 +11,7 @@ use parameters::{Given, Parameters};
 use skep_runtime_core::{BoxError, HostTensor, TensorOps};
 use skep_toolkit::{BlockError, Build, Library, Source, Stepper, check_gradients};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// The arithmetic of a block: input tensors to output tensors.
 ///
@@ -43,6 +44,7 @@ where
 /// ```
 /// use candle_nn::Module;
 /// use skep_backend_candle::prelude::*;
+/// use skep_backend_candle::runtime::DType;
 /// use skep_backend_candle::{candle_core, candle_nn};
 ///
 /// let inputs = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[8])])?;
@@ -70,6 +72,12 @@ pub struct Candle {
     inference: Box<dyn Layers>,
     /// None where the block is never called backward.
     training: Option<Box<dyn Layers>>,
+}
+
+impl fmt::Debug for Candle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Candle").field("device", &self.device).finish_non_exhaustive()
+    }
 }
 
 impl Library for Candle {

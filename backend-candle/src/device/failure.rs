@@ -53,12 +53,39 @@ const WORDS: FailureWords = FailureWords {
 };
 
 pub(super) fn sort(device: &str, error: Error) -> DeviceError {
+    let error = without_backtrace(error);
     WORDS.sort(device, &error.to_string()).unwrap_or_else(|| DeviceError::operation(error))
+}
+
+/// The error without the stack that candle adds to its text where `RUST_BACKTRACE` is set: callers, maybe on other
+/// machines, are told what went wrong, and not where in this program.
+fn without_backtrace(error: Error) -> Error {
+    let inner = |inner: Box<Error>| Box::new(without_backtrace(*inner));
+    match error {
+        Error::WithBacktrace { inner: error, .. } => without_backtrace(*error),
+        Error::Context { inner: error, context } => Error::Context { inner: inner(error), context },
+        Error::WithPath { inner: error, path } => Error::WithPath { inner: inner(error), path },
+        other => other,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::backtrace::Backtrace;
+
+    #[test]
+    fn an_answer_has_no_backtrace() {
+        let stack = |error| Error::WithBacktrace {
+            inner: Box::new(error),
+            backtrace: Box::new(Backtrace::force_capture()),
+        };
+        let error = stack(stack(Error::msg("shapes differ")).context("while adding"));
+        assert!(error.to_string().lines().count() > 4, "{error}");
+        let told = sort("cpu", error).to_string();
+        assert!(told.contains("shapes differ") && told.contains("while adding"), "{told}");
+        assert!(told.lines().count() <= 3 && !told.contains("failure.rs"), "{told}");
+    }
 
     #[test]
     fn the_text_of_an_error_decides_what_it_means() {

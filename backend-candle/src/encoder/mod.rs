@@ -28,9 +28,7 @@ use std::sync::Arc;
 /// ```
 /// use skep_backend_candle::blocks;
 /// use skep_backend_candle::models::{Ask, Model, Precision, TextModel};
-/// use skep_backend_candle::pool::{Serve, ServeOptions};
 /// use skep_backend_candle::prelude::*;
-/// use skep_backend_candle::runtime::{RuntimeBuilder, Shutdown};
 /// use std::sync::Arc;
 /// use std::time::Duration;
 ///

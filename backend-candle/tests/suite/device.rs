@@ -1,7 +1,7 @@
 use crate::{counted, values};
 use skep_backend_candle::candle_core::{DType as CandleDType, Device as Place, Storage, Var};
 use skep_backend_candle::prelude::*;
-use skep_backend_candle::runtime::Chain;
+use skep_backend_candle::runtime::{Chain, DType};
 
 #[test]
 fn outputs_share_memory_unless_each_is_to_have_its_own() {

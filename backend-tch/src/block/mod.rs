@@ -8,6 +8,7 @@ use crate::shim::{self, GradMode};
 use parameters::{Found, Parameters};
 use skep_runtime_core::{BoxError, HostTensor, TensorOps};
 use skep_toolkit::{Build, Library, Source, Stepper, check_gradients};
+use std::fmt;
 use tch::{TchError, Tensor};
 
 pub use parameters::VarBuilder;
@@ -52,6 +53,7 @@ where
 /// ```
 /// use skep_backend_tch::layers;
 /// use skep_backend_tch::prelude::*;
+/// use skep_backend_tch::runtime::DType;
 /// use skep_backend_tch::tch::Kind;
 ///
 /// let inputs = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[8])])?;
@@ -77,6 +79,12 @@ pub struct Tch {
     device: TchDevice,
     tensors: Found,
     layers: Box<dyn Layers>,
+}
+
+impl fmt::Debug for Tch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tch").field("device", &self.device).finish_non_exhaustive()
+    }
 }
 
 impl Library for Tch {

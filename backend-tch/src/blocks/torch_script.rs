@@ -22,6 +22,7 @@ use tch::{TchError, Tensor};
 /// ```
 /// use skep_backend_tch::blocks::TorchScript;
 /// use skep_backend_tch::prelude::*;
+/// use skep_backend_tch::runtime::DType;
 ///
 /// # let folder = tempfile::tempdir()?;
 /// # let file = folder.path().join("scale.pt");

@@ -29,9 +29,7 @@ use tch::{Kind, TchError, Tensor};
 /// ```
 /// use skep_backend_tch::blocks;
 /// use skep_backend_tch::models::{Ask, Model, Precision, TextModel};
-/// use skep_backend_tch::pool::{Serve, ServeOptions};
 /// use skep_backend_tch::prelude::*;
-/// use skep_backend_tch::runtime::{RuntimeBuilder, Shutdown};
 /// use std::sync::Arc;
 /// use std::time::Duration;
 ///

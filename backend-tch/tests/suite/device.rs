@@ -1,5 +1,6 @@
 use crate::{noise, values};
 use skep_backend_tch::prelude::*;
+use skep_backend_tch::runtime::DType;
 use skep_backend_tch::runtime::{Chain, DeviceError};
 use skep_backend_tch::tch::{Device as Place, Kind};
 

@@ -3,6 +3,7 @@
 use crate::{loaded, noise, values};
 use skep_backend_tch::blocks::{Activation, Ffn, Nop};
 use skep_backend_tch::prelude::*;
+use skep_backend_tch::runtime::DType;
 use skep_backend_tch::runtime::sync::guarded;
 use skep_backend_tch::tch::{self, TchError};
 

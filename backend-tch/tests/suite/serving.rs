@@ -4,6 +4,7 @@ use crate::{assert_close, loaded, noise, tensor, values};
 use skep_backend_tch::blocks::{Activation, Ffn, TorchScript};
 use skep_backend_tch::pool::{Serve, ServeOptions};
 use skep_backend_tch::prelude::*;
+use skep_backend_tch::runtime::DType;
 use skep_backend_tch::runtime::{RuntimeBuilder, Shutdown};
 use std::slice::from_ref;
 use std::thread;

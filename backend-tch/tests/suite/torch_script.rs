@@ -3,6 +3,7 @@
 use crate::{assert_close, dims, loaded, noise, tensor, values};
 use skep_backend_tch::blocks::{ScriptError, Spec, TorchScript};
 use skep_backend_tch::prelude::*;
+use skep_backend_tch::runtime::DType;
 use skep_backend_tch::runtime::{Chain, RuntimeBuilder};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -54,7 +54,7 @@ impl<O: TensorOps> TextModel<O> {
             let pooled = std::iter::repeat_n(1, count - unpooled);
             inputs.push(row(&mut std::iter::repeat_n(0, unpooled).chain(pooled), 0)?);
         }
-        let request = Request { priority: ask.priority, deadline: ask.deadline, ..Request::new(inputs) };
+        let request = Request::new(inputs).priority(ask.priority).deadline(ask.deadline);
         let ticket =
             self.door.submit_async(request).await.map_err(|refused| TextError::Refused(refused.error))?;
         Ok(Handed { ticket, encoded, padded })

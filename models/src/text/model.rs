@@ -6,6 +6,7 @@ use crate::text::ask::{Ask, Prompt};
 use crate::text::error::{Result, TextError, gives};
 use crate::text::tokens::{Encoded, Question, Tokens};
 use skep_runtime_core::{Submit, TensorOps};
+use std::fmt;
 use std::sync::Arc;
 
 /// Texts are padded to a multiple of so many tokens unless the application says otherwise: a few wasted positions
@@ -33,6 +34,12 @@ pub struct TextModel<O: TensorOps> {
     pub(super) ops: Arc<O>,
     pub(super) door: Arc<dyn Submit<O::Tensor>>,
     pub(super) bucket: usize,
+}
+
+impl<O: TensorOps> fmt::Debug for TextModel<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TextModel").field("pool", &self.door.name()).finish_non_exhaustive()
+    }
 }
 
 impl<O: TensorOps> Clone for TextModel<O> {

@@ -2,6 +2,7 @@
 
 use crate::contract::answer::reply::Reply;
 use crate::contract::task::TaskHeader;
+use std::fmt;
 
 /// One task of a batch.
 pub struct BatchTask<T> {
@@ -9,6 +10,12 @@ pub struct BatchTask<T> {
     pub header: TaskHeader,
     /// The reply that gives the task's outputs to its caller.
     pub reply: Reply<T>,
+}
+
+impl<T> fmt::Debug for BatchTask<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchTask").field("header", &self.header).finish_non_exhaustive()
+    }
 }
 
 /// Tasks that run together. The runtime answers each of them.
@@ -20,4 +27,10 @@ pub struct Batch<T> {
     /// For each task an empty vector for its outputs: the one that its inputs came in, say. That spares an allocation,
     /// and freeing on one thread what another has allocated. None if there are none.
     pub vectors: Vec<Vec<T>>,
+}
+
+impl<T> fmt::Debug for Batch<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("tasks", &self.tasks).finish_non_exhaustive()
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::contract::id::{PoolId, RuntimeId};
 use crate::contract::thread_mark::on_thread_of;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,12 @@ pub struct Doorbell {
     runtime: RuntimeId,
     spin: Duration,
     ring: Arc<dyn Ring>,
+}
+
+impl fmt::Debug for Doorbell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Doorbell").field("pool", &self.pool).finish_non_exhaustive()
+    }
 }
 
 impl Doorbell {

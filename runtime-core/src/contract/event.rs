@@ -80,13 +80,18 @@ pub enum Unrun {
 
 /// An observer of a runtime's work. Called on the runtime's threads, outside its locks: be quick.
 ///
-/// A panic in an observer is caught and logged; it does not touch the tasks.
+/// A panic in an observer is caught and logged; it does not touch the tasks. An observer implements what it wants to hear
+/// of.
 pub trait Observer: Send + Sync + 'static {
     /// Hears that the runtime starts. Its pools follow, one [`pool_added`](Self::pool_added) each.
-    fn started(&self, device: &str, at: Instant);
+    fn started(&self, device: &str, at: Instant) {
+        let _ = (device, at);
+    }
 
     /// Hears that the runtime feeds from a pool, before the first event of that pool.
-    fn pool_added(&self, pool: PoolId, meter: Arc<dyn Meter>);
+    fn pool_added(&self, pool: PoolId, meter: Arc<dyn Meter>) {
+        let _ = (pool, meter);
+    }
 
     /// Hears that the runtime feeds from a pool no more: the last event of that pool has been. Its place, but not its
     /// whole id, may be another pool's later.
@@ -95,10 +100,14 @@ pub trait Observer: Send + Sync + 'static {
     }
 
     /// Hears that a batch is over.
-    fn batch(&self, event: &BatchEvent<'_>);
+    fn batch(&self, event: &BatchEvent<'_>) {
+        let _ = event;
+    }
 
     /// Hears that `tasks` tasks of `pool` that had been cut were answered without being run.
-    fn unrun(&self, pool: PoolId, why: Unrun, tasks: usize);
+    fn unrun(&self, pool: PoolId, why: Unrun, tasks: usize) {
+        let _ = (pool, why, tasks);
+    }
 
     /// Hears that the device is lost, every task is about to get its answer, and the pools will not be the runtime's
     /// any more: this is the time to read their counts for good. Comes before [`stopped`](Self::stopped), which does
@@ -108,5 +117,7 @@ pub trait Observer: Send + Sync + 'static {
     }
 
     /// Hears that the runtime has stopped: nothing more will come.
-    fn stopped(&self, at: Instant);
+    fn stopped(&self, at: Instant) {
+        let _ = at;
+    }
 }

@@ -1,6 +1,7 @@
 //! The door for front ends that know no tensor type: plain host tensors, by name.
 
 use crate::contract::error::device::DeviceError;
+use crate::contract::error::kind::ErrorKind;
 use crate::contract::error::submit::{Refused, SubmitError};
 use crate::contract::error::task::TaskError;
 use crate::contract::request::{Inputs, Request};
@@ -10,6 +11,7 @@ use crate::contract::tensor::HostTensor;
 use crate::contract::tensor_ops::TensorOps;
 use crate::sync::guarded;
 use async_trait::async_trait;
+use std::fmt;
 use std::sync::Arc;
 
 /// Host tensors by name, in a schema's order.
@@ -33,6 +35,17 @@ pub enum FrontError {
         /// The device's error.
         source: DeviceError,
     },
+}
+
+impl FrontError {
+    /// Returns the kind of this error.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Refused(refused) => refused.error.kind(),
+            Self::Task(error) => error.kind(),
+            Self::Output { .. } => ErrorKind::Failed,
+        }
+    }
 }
 
 /// One pass of one block as a network server needs it: object-safe, over plain host tensors, by name.
@@ -73,6 +86,12 @@ pub struct HostFront<O: TensorOps> {
     outputs: Schema,
 }
 
+impl<O: TensorOps> fmt::Debug for HostFront<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostFront").field("pool", &self.pool.name()).finish_non_exhaustive()
+    }
+}
+
 impl<O: TensorOps> HostFront<O> {
     /// Creates the front of a pool that answers with tensors of the schema `outputs`.
     pub fn new(ops: Arc<O>, pool: Arc<dyn Submit<O::Tensor>>, outputs: Schema) -> Self {
@@ -85,8 +104,8 @@ impl<O: TensorOps> HostFront<O> {
             .map_err(|error| SubmitError::Unreadable(Arc::new(error)))
     }
 
-    fn convert_all(&self, request: &Request<HostTensor>) -> Result<Request<O::Tensor>, SubmitError> {
-        let inputs = match &request.inputs {
+    fn convert_all(&self, inputs: &Inputs<HostTensor>) -> Result<Inputs<O::Tensor>, SubmitError> {
+        Ok(match inputs {
             Inputs::Positional(tensors) => Inputs::Positional(
                 tensors.iter().map(|tensor| self.convert(tensor)).collect::<Result<_, _>>()?,
             ),
@@ -94,8 +113,7 @@ impl<O: TensorOps> HostFront<O> {
                 let convert = |(name, tensor): &(String, _)| Ok((name.clone(), self.convert(tensor)?));
                 Inputs::Named(named.iter().map(convert).collect::<Result<_, SubmitError>>()?)
             }
-        };
-        Ok(Request { inputs, priority: request.priority, deadline: request.deadline })
+        })
     }
 
     fn read(&self, outputs: Vec<O::Tensor>) -> Result<NamedTensors, FrontError> {
@@ -124,23 +142,32 @@ impl<O: TensorOps> Front for HostFront<O> {
     }
 
     async fn call(&self, request: Request<HostTensor>) -> Result<NamedTensors, FrontError> {
-        let submitted = match self.convert_all(&request) {
-            Ok(converted) => self.pool.submit_async(converted).await.map_err(|refused| refused.error),
-            Err(error) => Err(error),
+        let converted = match self.convert_all(&request.inputs) {
+            Ok(converted) => converted,
+            Err(error) => return Err(FrontError::Refused(Refused::new(error, request))),
         };
-        match submitted {
+        let (given, request) = request.replace_inputs(converted);
+        match self.pool.submit_async(request).await {
             Ok(ticket) => self.read(ticket.await.map_err(FrontError::Task)?),
-            Err(error) => Err(FrontError::Refused(Refused { error, request: Box::new(request) })),
+            Err(refused) => Err(given_back(given, refused)),
         }
     }
 
     async fn try_call(&self, request: Request<HostTensor>) -> Result<NamedTensors, FrontError> {
-        let submitted = self
-            .convert_all(&request)
-            .and_then(|converted| self.pool.try_submit(converted).map_err(|refused| refused.error));
-        match submitted {
+        let converted = match self.convert_all(&request.inputs) {
+            Ok(converted) => converted,
+            Err(error) => return Err(FrontError::Refused(Refused::new(error, request))),
+        };
+        let (given, request) = request.replace_inputs(converted);
+        match self.pool.try_submit(request) {
             Ok(ticket) => self.read(ticket.await.map_err(FrontError::Task)?),
-            Err(error) => Err(FrontError::Refused(Refused { error, request: Box::new(request) })),
+            Err(refused) => Err(given_back(given, refused)),
         }
     }
+}
+
+/// The refusal of a request with the inputs as they were given.
+fn given_back<T>(given: Inputs<HostTensor>, refused: Refused<T>) -> FrontError {
+    let (error, request) = refused.into_parts();
+    FrontError::Refused(Refused::new(error, request.replace_inputs(given).1))
 }

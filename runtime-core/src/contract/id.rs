@@ -43,9 +43,12 @@ impl fmt::Display for PoolId {
     }
 }
 
-/// Names a block of a runtime.
+/// Names a block of a runtime, or of the builder that it comes from: to others the name means nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct BlockId(pub(crate) Slot);
+pub struct BlockId {
+    pub(crate) of: RuntimeId,
+    pub(crate) slot: Slot,
+}
 
 /// Tells runtimes of one process apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

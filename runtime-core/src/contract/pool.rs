@@ -8,6 +8,7 @@ use crate::contract::doorbell::Doorbell;
 use crate::contract::error::device_loss::DeviceLoss;
 use crate::contract::meter::Meter;
 use crate::contract::priority::Priority;
+use std::fmt;
 use std::time::Instant;
 
 /// The facts of a batch that a pool could have cut now. The runtime's policy makes a rank of them; pools compare
@@ -45,6 +46,15 @@ pub struct Expired<T> {
     pub settled: Vec<Settled<T>>,
     /// The time at which the next deadline passes.
     pub next: Option<Instant>,
+}
+
+impl<T> fmt::Debug for Expired<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Expired")
+            .field("settled", &self.settled.len())
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<T> Expired<T> {

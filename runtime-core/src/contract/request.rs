@@ -1,7 +1,7 @@
 //! Requests: tasks as their callers hand them in.
 
 use crate::contract::priority::Priority;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The tensors of a task.
 #[derive(Debug)]
@@ -31,6 +31,25 @@ impl<T> Inputs<T> {
     }
 }
 
+/// The time until which a task may wait before it starts to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    /// So long after it is handed in.
+    In(Duration),
+    /// Then, by the clock of the pool's runtime: for a task that is one stage of several, which share one deadline.
+    At(Instant),
+}
+
+impl Deadline {
+    /// Returns the time of a task that is handed in at `now`. A time past all time is none.
+    pub fn after(self, now: Instant) -> Option<Instant> {
+        match self {
+            Self::In(from_now) => now.checked_add(from_now),
+            Self::At(at) => Some(at),
+        }
+    }
+}
+
 /// A task as its caller hands it in: tensors, and how it should be treated.
 ///
 /// ```
@@ -44,13 +63,14 @@ impl<T> Inputs<T> {
 /// # let _ = (plain, urgent);
 /// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Request<T> {
     /// The tensors.
     pub inputs: Inputs<T>,
     /// The priority; `None` for the pool's default.
     pub priority: Option<Priority>,
-    /// The time that the task may wait, from now, before it starts to run; `None` for as long as it takes.
-    pub deadline: Option<Duration>,
+    /// The time until which the task may wait before it starts to run; `None` for the pool's default.
+    pub deadline: Option<Deadline>,
 }
 
 impl<T> Request<T> {
@@ -66,8 +86,8 @@ impl<T> Request<T> {
     }
 
     /// Sets the priority.
-    pub fn priority(mut self, priority: Priority) -> Self {
-        self.priority = Some(priority);
+    pub fn priority(mut self, priority: impl Into<Option<Priority>>) -> Self {
+        self.priority = priority.into();
         self
     }
 
@@ -75,15 +95,20 @@ impl<T> Request<T> {
     /// to [`TaskError::Expired`](crate::TaskError::Expired), also while the device is busy, and the task
     /// never runs. A task that has started is not interrupted.
     pub fn deadline(mut self, from_now: impl Into<Option<Duration>>) -> Self {
-        self.deadline = from_now.into();
+        self.deadline = from_now.into().map(Deadline::In);
         self
     }
-}
 
-/// Lets a request that was refused be handed in again.
-impl<T> From<Box<Request<T>>> for Request<T> {
-    fn from(request: Box<Self>) -> Self {
-        *request
+    /// Sets the time, by the clock of the pool's runtime, at which the task's waiting is over, as
+    /// [`deadline`](Self::deadline) does. Of a request in several stages, each stage can be given the same.
+    pub fn deadline_at(mut self, at: impl Into<Option<Instant>>) -> Self {
+        self.deadline = at.into().map(Deadline::At);
+        self
+    }
+
+    /// Returns the inputs, and the same request with others in their place.
+    pub fn replace_inputs<U>(self, inputs: Inputs<U>) -> (Inputs<T>, Request<U>) {
+        (self.inputs, Request { inputs, priority: self.priority, deadline: self.deadline })
     }
 }
 

@@ -21,6 +21,7 @@
 use crate::contract::dims::{Dim, Dims};
 use crate::contract::error::submit::{SchemaError, SubmitError};
 use crate::contract::tensor::{DType, TensorInfo};
+use std::fmt;
 
 /// Name, element type and dims of one tensor that a block takes or gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +76,19 @@ impl TensorSpec {
         Self { name: name.into(), index_below: None, ..self.clone() }
     }
 
+    /// Returns true if a tensor that a block gave is what this promises: element type, number of dims, and each
+    /// [fixed](Dim::Fixed) dim. How large a [free](Dim::Free) dim comes out is the block's to decide.
+    #[inline]
+    pub(crate) fn is_kept_by(&self, info: &TensorInfo) -> bool {
+        info.dtype == self.dtype
+            && info.dims.len() == self.dims.len()
+            && self
+                .dims
+                .iter()
+                .zip(&info.dims)
+                .all(|(dim, size)| !matches!(dim, Dim::Fixed(fixed) if fixed != size))
+    }
+
     #[inline]
     fn admits(&self, info: &TensorInfo) -> bool {
         info.dims.len() == self.dims.len()
@@ -83,6 +97,17 @@ impl TensorSpec {
                 Dim::Fixed(fixed) => size == fixed,
                 Dim::Free { max } => (1..=max).contains(&size),
             })
+    }
+}
+
+/// The element type and the dims: `f32 [batch, 8]`.
+impl fmt::Display for TensorSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [", self.dtype)?;
+        for (i, dim) in self.dims.iter().enumerate() {
+            write!(f, "{}{dim}", if i > 0 { ", " } else { "" })?;
+        }
+        f.write_str("]")
     }
 }
 
@@ -158,7 +183,8 @@ impl Schema {
         describe: impl Fn(&T) -> Result<TensorInfo, SubmitError>,
     ) -> Result<Shape, SubmitError> {
         if inputs.len() != self.tensors.len() {
-            return Err(SubmitError::WrongArity { expected: self.tensors.len(), got: inputs.len() });
+            let expected = self.tensors.iter().map(|spec| spec.name.clone()).collect();
+            return Err(SubmitError::WrongArity { expected, got: inputs.len() });
         }
         let mut shape = Shape { rows: 0, free: Dims::new() };
         for (i, (spec, input)) in self.tensors.iter().zip(inputs).enumerate() {

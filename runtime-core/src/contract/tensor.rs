@@ -82,6 +82,13 @@ impl TensorInfo {
     }
 }
 
+/// The element type and the dims: `f32 [2, 8]`.
+impl fmt::Display for TensorInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.dtype, self.dims)
+    }
+}
+
 /// A tensor as plain bytes on the host: little endian, row major, contiguous.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostTensor {
@@ -123,21 +130,43 @@ impl HostTensor {
         // An exponent of all ones is neither finite nor a number.
         let bits = |exponent: u64| move |bits: u64| bits & exponent != exponent;
         match self.dtype {
-            DType::F16 => self.elements::<2>().all(bits(0x7c00)),
-            DType::BF16 => self.elements::<2>().all(bits(0x7f80)),
-            DType::F32 => self.elements::<4>().all(bits(0x7f80_0000)),
-            DType::F64 => self.elements::<8>().all(bits(0x7ff0_0000_0000_0000)),
+            DType::F16 => self.bits::<2>().all(bits(0x7c00)),
+            DType::BF16 => self.bits::<2>().all(bits(0x7f80)),
+            DType::F32 => self.bits::<4>().all(bits(0x7f80_0000)),
+            DType::F64 => self.bits::<8>().all(bits(0x7ff0_0000_0000_0000)),
             _ => true,
         }
     }
 
     /// The bits of each element of `N` bytes.
-    fn elements<const N: usize>(&self) -> impl Iterator<Item = u64> {
+    fn bits<const N: usize>(&self) -> impl Iterator<Item = u64> {
         self.bytes.as_chunks::<N>().0.iter().map(|bytes| {
             let mut wide = [0; 8];
             wide[..N].copy_from_slice(bytes);
             u64::from_le_bytes(wide)
         })
+    }
+
+    /// Creates a tensor of these elements: numbers of any type but half precision, whose bits go in as `u16` through
+    /// [`new`](Self::new).
+    ///
+    /// ```
+    /// use skep_runtime_core::{DType, HostTensor};
+    ///
+    /// let ids = HostTensor::from_elements(&[1, 3], &[101_i64, 2023, 102])?;
+    /// assert_eq!((ids.dtype(), ids.elements::<i64>()), (DType::I64, Some(vec![101, 2023, 102])));
+    /// # Ok::<(), skep_runtime_core::WrongByteCount>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`WrongByteCount`] if the number of `values` is not the product of `dims`.
+    pub fn from_elements<E: Element>(dims: &[usize], values: &[E]) -> Result<Self, WrongByteCount> {
+        let mut bytes = Vec::with_capacity(size_of_val(values));
+        for value in values {
+            value.write(&mut bytes);
+        }
+        Self::new(E::DTYPE, dims, bytes)
     }
 
     /// Creates an `f32` tensor.
@@ -146,7 +175,7 @@ impl HostTensor {
     ///
     /// Returns [`WrongByteCount`] if the number of `values` is not the product of `dims`.
     pub fn from_f32(dims: &[usize], values: &[f32]) -> Result<Self, WrongByteCount> {
-        Self::new(DType::F32, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        Self::from_elements(dims, values)
     }
 
     /// Creates a `u32` tensor: token ids, say.
@@ -155,7 +184,7 @@ impl HostTensor {
     ///
     /// Returns [`WrongByteCount`] if the number of `values` is not the product of `dims`.
     pub fn from_u32(dims: &[usize], values: &[u32]) -> Result<Self, WrongByteCount> {
-        Self::new(DType::U32, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        Self::from_elements(dims, values)
     }
 
     /// Creates an `i64` tensor: indices as libtorch takes them.
@@ -164,7 +193,7 @@ impl HostTensor {
     ///
     /// Returns [`WrongByteCount`] if the number of `values` is not the product of `dims`.
     pub fn from_i64(dims: &[usize], values: &[i64]) -> Result<Self, WrongByteCount> {
-        Self::new(DType::I64, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        Self::from_elements(dims, values)
     }
 
     /// Creates a tensor full of zeros. Returns `None` if there is no memory for it.
@@ -195,10 +224,68 @@ impl HostTensor {
         self.bytes
     }
 
+    /// Returns the elements, or `None` if the element type is another.
+    pub fn elements<E: Element>(&self) -> Option<Vec<E>> {
+        (self.dtype == E::DTYPE).then(|| self.bytes.chunks_exact(E::DTYPE.size()).map(E::read).collect())
+    }
+
     /// Returns the elements as `f32`, or `None` if the element type is another.
     pub fn to_f32(&self) -> Option<Vec<f32>> {
-        (self.dtype == DType::F32)
-            .then(|| self.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+        self.elements()
+    }
+}
+
+/// A Rust type that is the element type of tensors.
+pub trait Element: Copy + sealed::Sealed {
+    /// The element type.
+    const DTYPE: DType;
+
+    #[doc(hidden)]
+    fn write(self, bytes: &mut Vec<u8>);
+
+    /// Reads one from exactly its bytes.
+    #[doc(hidden)]
+    fn read(bytes: &[u8]) -> Self;
+}
+
+mod sealed {
+    /// Closed: a new element type is a new [`DType`](super::DType).
+    pub trait Sealed {}
+}
+
+macro_rules! elements {
+    ($($number:ident $dtype:ident),*) => {$(
+        impl sealed::Sealed for $number {}
+
+        impl Element for $number {
+            const DTYPE: DType = DType::$dtype;
+
+            fn write(self, bytes: &mut Vec<u8>) {
+                bytes.extend_from_slice(&self.to_le_bytes());
+            }
+
+            fn read(bytes: &[u8]) -> Self {
+                let mut own = [0; size_of::<Self>()];
+                own.copy_from_slice(bytes);
+                Self::from_le_bytes(own)
+            }
+        }
+    )*};
+}
+
+elements!(u8 U8, i8 I8, i16 I16, i32 I32, u32 U32, i64 I64, f32 F32, f64 F64);
+
+impl sealed::Sealed for bool {}
+
+impl Element for bool {
+    const DTYPE: DType = DType::Bool;
+
+    fn write(self, bytes: &mut Vec<u8>) {
+        bytes.push(u8::from(self));
+    }
+
+    fn read(bytes: &[u8]) -> Self {
+        bytes != [0]
     }
 }
 
@@ -258,6 +345,24 @@ mod tests {
                 prop_assert_eq!(zeros.bytes().len(), dims.iter().product::<usize>() * dtype.size());
             }
         }
+    }
+
+    #[test]
+    fn elements_come_back_as_they_went_in() {
+        fn back<E: Element + PartialEq + fmt::Debug>(values: &[E]) {
+            let tensor = HostTensor::from_elements(&[values.len()], values).unwrap();
+            assert_eq!((tensor.dtype(), tensor.elements::<E>().as_deref()), (E::DTYPE, Some(values)));
+        }
+        back(&[0_u8, 255]);
+        back(&[-128_i8, 127]);
+        back(&[i16::MIN, 258]);
+        back(&[i32::MIN, 258]);
+        back(&[u32::MAX, 258]);
+        back(&[i64::MIN, 258]);
+        back(&[-0.5_f32, 1e30]);
+        back(&[-0.5_f64, 1e300]);
+        back(&[true, false]);
+        assert_eq!(HostTensor::from_elements(&[1], &[1_u8]).unwrap().elements::<bool>(), None);
     }
 
     #[test]

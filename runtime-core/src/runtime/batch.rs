@@ -186,7 +186,7 @@ mod tests {
     use crate::contract::backend::{BlockInfo, Pass};
     use crate::contract::batch::BatchTask;
     use crate::contract::doorbell::Doorbell;
-    use crate::contract::id::{BlockId, PoolId, Slot};
+    use crate::contract::id::{BlockId, PoolId, RuntimeId, Slot};
     use crate::contract::meter::{Counts, Meter};
     use crate::contract::pool::{Expired, FailureRules, Look, Outlook, Pool, Shutdown};
     use crate::contract::priority::Priority;
@@ -235,7 +235,7 @@ mod tests {
         let station = Station {
             id: PoolId::new(0),
             pool: Arc::new(NoTasks),
-            block: BlockId(Slot { index: 0, generation: 0 }),
+            block: BlockId { of: RuntimeId::next(), slot: Slot { index: 0, generation: 0 } },
             info: Arc::new(info),
             pass: Pass::Forward,
             rules: FailureRules::default(),

@@ -43,12 +43,13 @@ pub(crate) struct Bells {
 
 impl Bells {
     pub(crate) fn new(
+        runtime: RuntimeId,
         rings: flume::Sender<PoolId>,
         timer: flume::Sender<TimerEvent>,
         spin: Duration,
     ) -> Self {
         Self {
-            runtime: RuntimeId::next(),
+            runtime,
             rings,
             rung: AtomicUsize::new(0),
             timer,

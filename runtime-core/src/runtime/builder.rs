@@ -20,6 +20,7 @@ use crate::contract::event::Observer;
 use crate::contract::id::{BlockId, PoolId};
 use crate::contract::pool::{Pool, Shutdown};
 use crate::sync::{Mutex, flume, guarded};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,12 @@ pub struct RuntimeBuilder<D: Device> {
     observer: Option<Arc<dyn Observer>>,
     blocks: Blocks<D>,
     directory: Directory<D::Tensor>,
+}
+
+impl<D: Device> fmt::Debug for RuntimeBuilder<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RuntimeBuilder").field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 impl<D: Device> RuntimeBuilder<D> {
@@ -152,12 +159,15 @@ impl<D: Device> RuntimeBuilder<D> {
     /// Takes a block out again, with the pools that feed it: their waiting tasks are answered with
     /// [`TaskError::ShutDown`](crate::TaskError::ShutDown), and the names are free.
     pub fn remove_block(&mut self, block: BlockId) {
+        if self.directory.info(block).is_none() {
+            return;
+        }
         for station in self.directory.stations().into_iter().filter(|station| station.block == block) {
             station.pool.close(Shutdown::Abort);
             self.directory.remove_pool(station.id);
         }
         self.directory.remove_block(block);
-        drop(self.blocks.remove(block.0));
+        drop(self.blocks.remove(block.slot));
     }
 
     /// Replaces a registered block's state, before its first batch. Returns the names of the tensors that the state did
@@ -170,7 +180,7 @@ impl<D: Device> RuntimeBuilder<D> {
     pub fn restore(&mut self, block: &str, state: &BlockState) -> Result<Vec<String>, ControlError> {
         let unknown = || ControlError::UnknownBlock { name: block.to_owned() };
         let id = self.directory.block_of(block).ok_or_else(unknown)?;
-        let body = self.blocks.get_mut(id.0).ok_or_else(unknown)?;
+        let body = self.blocks.get_mut(id.slot).ok_or_else(unknown)?;
         match guarded(|| body.restore(state)) {
             Ok(restored) => {
                 restored.map_err(|source| ControlError::Block { block: block.to_owned(), source })
@@ -189,8 +199,8 @@ impl<D: Device> RuntimeBuilder<D> {
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::NameTwice`] if the pool's name is taken, and [`StartError::Setting`] if the block is not
-    /// one of this builder's.
+    /// Returns [`StartError::NameTwice`] if the pool's name is taken, [`StartError::ForeignBlock`] if the block is not
+    /// one of this builder's, and [`StartError::NoSuchPass`] if it does not have the pass.
     pub fn pool(
         &mut self,
         block: BlockId,
@@ -220,7 +230,7 @@ impl<D: Device> RuntimeBuilder<D> {
                 clock: Arc::clone(&self.clock),
                 observer: self.observer.take(),
             },
-            bells: Arc::new(Bells::new(ring, timer, self.settings.spin)),
+            bells: Arc::new(Bells::new(directory.runtime(), ring, timer, self.settings.spin)),
             stage: Mutex::new(Stage::new(directory, rings)),
             work: Work::new(),
             watch: Watch::default(),

@@ -210,7 +210,7 @@ fn run<D: Device>(
     }
     let station = &*batch.station;
     let run = || {
-        let outputs = match blocks.get_mut(station.block.0) {
+        let outputs = match blocks.get_mut(station.block.slot) {
             Some(block) => call(station, block.as_mut(), &inputs),
             None => Err(block_error(station, "block is missing".into())),
         }?;

@@ -4,9 +4,10 @@ use super::slots::Slots;
 use crate::contract::backend::{Backend, BlockInfo, Pass};
 use crate::contract::error::control::StartError;
 use crate::contract::event::Unrun;
-use crate::contract::id::{BlockId, PoolId};
+use crate::contract::id::{BlockId, PoolId, RuntimeId};
 use crate::contract::meter::{Counts, Meter};
 use crate::contract::pool::{FailureRules, Pool};
+use crate::contract::schema::Schema;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -20,6 +21,16 @@ pub(crate) struct Station<T> {
     pub(crate) pass: Pass,
     pub(crate) rules: FailureRules,
     pub(crate) unrun: UnrunCounts,
+}
+
+impl<T> Station<T> {
+    /// The schema of what the block gives, if it is known. A gradient is shaped as its input is.
+    pub(crate) fn gives(&self) -> Option<&Schema> {
+        match self.pass {
+            Pass::Forward => self.info.outputs.as_ref(),
+            Pass::Backward => Some(&self.info.inputs),
+        }
+    }
 }
 
 /// Tasks that had been cut and were answered without being run. Counted here, before their answers, and not by an
@@ -64,6 +75,7 @@ impl<T> Meter for Station<T> {
 pub(crate) type Blocks<D> = Slots<Box<dyn Backend<D>>>;
 
 pub(crate) struct Directory<T> {
+    runtime: RuntimeId,
     stations: Slots<Arc<Station<T>>>,
     /// At the same places as the blocks.
     infos: Slots<Arc<BlockInfo>>,
@@ -75,7 +87,17 @@ const POOL: &str = "pool";
 
 impl<T> Directory<T> {
     pub(crate) fn new() -> Self {
-        Self { stations: Slots::new(), infos: Slots::new(), names: HashSet::new() }
+        Self {
+            runtime: RuntimeId::next(),
+            stations: Slots::new(),
+            infos: Slots::new(),
+            names: HashSet::new(),
+        }
+    }
+
+    /// The runtime that it is, or will be, the directory of.
+    pub(crate) fn runtime(&self) -> RuntimeId {
+        self.runtime
     }
 
     /// Refuses a block's name that is taken.
@@ -93,14 +115,16 @@ impl<T> Directory<T> {
 
     pub(crate) fn add_block(&mut self, info: BlockInfo) -> Result<BlockId, StartError> {
         self.check_block(&info.name)?;
-        let id = self.infos.next().ok_or_else(|| too_many("blocks"))?;
+        let slot = self.infos.next().ok_or_else(|| too_many("blocks"))?;
         self.names.insert((BLOCK, info.name.clone()));
         self.infos.insert(Arc::new(info));
-        Ok(BlockId(id))
+        Ok(BlockId { of: self.runtime, slot })
     }
 
     pub(crate) fn remove_block(&mut self, block: BlockId) {
-        if let Some(info) = self.infos.remove(block.0) {
+        if self.info(block).is_some()
+            && let Some(info) = self.infos.remove(block.slot)
+        {
             self.names.remove(&(BLOCK, info.name.clone()));
         }
     }
@@ -113,11 +137,11 @@ impl<T> Directory<T> {
         rules: FailureRules,
     ) -> Result<PoolId, StartError> {
         self.check(POOL, pool.name())?;
-        let info = self.infos.get(block.0).map(Arc::clone).ok_or_else(|| StartError::Setting {
-            setting: "block",
-            got: format!("{block:?}"),
-            expected: "a block of this builder",
-        })?;
+        let info = Arc::clone(self.info(block).ok_or(StartError::ForeignBlock)?);
+        if pass == Pass::Backward && !info.backward {
+            let (pool, block) = (pool.name().to_owned(), info.name.clone());
+            return Err(StartError::NoSuchPass { pool, block, pass });
+        }
         let id = PoolId(self.stations.next().ok_or_else(|| too_many("pools"))?);
         self.names.insert((POOL, pool.name().to_owned()));
         self.stations.insert(Arc::new(Station {
@@ -149,7 +173,7 @@ impl<T> Directory<T> {
     }
 
     pub(crate) fn info(&self, block: BlockId) -> Option<&Arc<BlockInfo>> {
-        self.infos.get(block.0)
+        self.infos.get(block.slot).filter(|_| block.of == self.runtime)
     }
 
     pub(crate) fn infos(&self) -> Vec<BlockInfo> {
@@ -158,10 +182,18 @@ impl<T> Directory<T> {
 
     pub(crate) fn block_of(&self, name: &str) -> Option<BlockId> {
         // Blocks are few, and asked for by name seldom.
-        self.infos.entries().find(|(_, info)| info.name == name).map(|(slot, _)| BlockId(slot))
+        self.infos
+            .entries()
+            .find(|(_, info)| info.name == name)
+            .map(|(slot, _)| BlockId { of: self.runtime, slot })
     }
 }
 
 fn too_many(setting: &'static str) -> StartError {
-    StartError::Setting { setting, got: "more".to_owned(), expected: "at most 4294967295" }
+    StartError::Setting {
+        of: "runtime".to_owned(),
+        setting,
+        got: "more".to_owned(),
+        expected: "at most 4294967295",
+    }
 }

@@ -10,12 +10,19 @@ use crate::contract::meter::Meter;
 use crate::contract::pool::Shutdown;
 use crate::contract::thread_mark::on_thread_of;
 use crate::sync::{flume, guarded};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A handle to a runtime: cheap to clone, usable from any thread, keeps nothing running.
 pub struct Handle<D: Device> {
     shared: Arc<Shared<D>>,
+}
+
+impl<D: Device> fmt::Debug for Handle<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("health", &self.health()).finish_non_exhaustive()
+    }
 }
 
 impl<D: Device> Clone for Handle<D> {
@@ -47,6 +54,11 @@ impl<D: Device> Handle<D> {
     pub fn pools(&self) -> Vec<Arc<dyn Meter>> {
         let stations = self.shared.stage.lock().directory.stations();
         stations.into_iter().map(|station| station as Arc<dyn Meter>).collect()
+    }
+
+    /// Returns the name and counts of a pool, or `None` if the runtime feeds from none of this name.
+    pub fn pool(&self, name: &str) -> Option<Arc<dyn Meter>> {
+        self.pools().into_iter().find(|pool| pool.name() == name)
     }
 
     /// Waits, or awaits, until the runtime takes batches.
@@ -100,6 +112,27 @@ impl<D: Device> Handle<D> {
         Err(ShutdownError::LimitPassed { limit, unfinished: self.shared.status.given_up() })
     }
 
+    /// Stops the runtime, as [`shutdown`](Self::shutdown) does, at once; the future is over when it has stopped.
+    ///
+    /// It knows no limit, because it needs no executor: give it the executor's own (`tokio::time::timeout`, say). When
+    /// that passes, `shutdown(Shutdown::Abort, Duration::ZERO)` gives up what is still open. Dropping the future does
+    /// not take the shutdown back.
+    ///
+    /// # Errors
+    ///
+    /// Resolves to [`ShutdownError::DeviceStuck`] if the device is stuck: then every task has been answered already.
+    pub fn shutdown_async(
+        &self,
+        how: Shutdown,
+    ) -> impl Future<Output = Result<(), ShutdownError>> + Send + use<D> {
+        let phase = self.shared.status.phase();
+        if phase != Phase::Stopped {
+            self.shared.close(how);
+        }
+        let status = Arc::clone(&self.shared.status);
+        async move { if phase == Phase::Built { Ok(()) } else { status.stopped().await } }
+    }
+
     /// Works with a block on the device thread, between two batches, and waits for the result.
     ///
     /// # Errors
@@ -124,7 +157,7 @@ impl<D: Device> Handle<D> {
         }
         let (reply, result) = flume::bounded(1);
         self.shared.work.push(Box::new(move |blocks| {
-            if let Some(block) = blocks.get_mut(block.0) {
+            if let Some(block) = blocks.get_mut(block.slot) {
                 reply.send(guarded(|| work(block.as_mut()))).ok();
             }
         }));

@@ -12,6 +12,7 @@ use crate::contract::pool::Shutdown;
 use crate::contract::thread_mark::on_thread_of;
 use crate::sync::flume;
 use crate::sync::thread::JoinHandle;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,12 @@ pub struct Runtime<D: Device> {
     /// `None` once started.
     blocks: Option<Blocks<D>>,
     timer: flume::Receiver<TimerEvent>,
+}
+
+impl<D: Device> fmt::Debug for Runtime<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").finish_non_exhaustive()
+    }
 }
 
 impl<D: Device> Runtime<D> {
@@ -108,6 +115,12 @@ fn stop_unstarted<D: Device>(shared: &Shared<D>) {
 pub struct RunningRuntime<D: Device> {
     handle: Handle<D>,
     thread: Option<JoinHandle<()>>,
+}
+
+impl<D: Device> fmt::Debug for RunningRuntime<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningRuntime").field("health", &self.handle.health()).finish_non_exhaustive()
+    }
 }
 
 impl<D: Device> RunningRuntime<D> {

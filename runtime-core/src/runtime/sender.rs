@@ -6,13 +6,13 @@ use super::outside::Verdict;
 use super::shared::Shared;
 use crate::contract::answer::cell::TaskResult;
 use crate::contract::answer::reply::Settled;
-use crate::contract::backend::Pass;
 use crate::contract::device::Device;
 use crate::contract::error::batch::BatchError;
 use crate::contract::error::cause::Chain;
 use crate::contract::error::device::DeviceError;
 use crate::contract::error::task::TaskError;
 use crate::contract::event::BatchEvent;
+use crate::contract::schema::Schema;
 use crate::sync::{discard, discard_all, flume, guarded, log};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -150,7 +150,7 @@ fn scatter<D: Device>(
         if batch.station.rules.check_finite {
             for piece in &pieces {
                 if !shared.outside.on_device("check", |device| device.all_finite(piece))? {
-                    return Err(BatchError::NotFinite { output: at });
+                    return Err(BatchError::NotFinite { output: name_of(batch.station.gives(), at) });
                 }
             }
         }
@@ -161,25 +161,34 @@ fn scatter<D: Device>(
     Ok(tasks)
 }
 
-/// Refuses outputs of another number, or of other rows, than the batch's.
+/// Refuses outputs that are not what the block's schema says: their number, element types, fixed dims, and rows.
 fn check<D: Device>(
     shared: &Shared<D>,
     station: &Station<D::Tensor>,
     rows: usize,
     outputs: &[D::Tensor],
 ) -> Result<(), BatchError> {
-    let expected = match station.pass {
-        Pass::Forward => station.info.outputs.as_ref().map(|outputs| outputs.tensors().len()),
-        Pass::Backward => Some(station.info.inputs.tensors().len()),
-    };
-    if let Some(expected) = expected.filter(|&expected| expected != outputs.len()) {
+    let promised = station.gives();
+    if let Some(expected) = promised.map(|schema| schema.tensors().len()).filter(|&n| n != outputs.len()) {
         return Err(BatchError::WrongOutputs { expected, got: outputs.len() });
     }
-    for (output, tensor) in outputs.iter().enumerate() {
-        let got = shared.outside.on_device("describe", |device| device.describe(tensor))?.rows().unwrap_or(0);
-        if got != rows {
+    for (at, tensor) in outputs.iter().enumerate() {
+        let got = shared.outside.on_device("describe", |device| device.describe(tensor))?;
+        if got.rows() != Some(rows) {
+            let (output, got) = (name_of(promised, at), got.rows().unwrap_or(0));
             return Err(BatchError::WrongRows { output, expected: rows, got });
+        }
+        let spec = promised.and_then(|schema| schema.tensors().get(at));
+        if let Some(spec) = spec.filter(|spec| !spec.is_kept_by(&got)) {
+            let (output, expected, got) = (spec.name().to_owned(), spec.to_string(), got.to_string());
+            return Err(BatchError::WrongOutput { output, expected, got });
         }
     }
     Ok(())
+}
+
+/// The name of an output, or its position if the block's outputs have no names.
+fn name_of(promised: Option<&Schema>, at: usize) -> String {
+    let spec = promised.and_then(|schema| schema.tensors().get(at));
+    spec.map_or_else(|| at.to_string(), |spec| spec.name().to_owned())
 }

@@ -40,7 +40,9 @@ impl Settings {
     ///
     /// Returns [`StartError::Setting`] with the first that is out of range.
     pub(crate) fn check(&self) -> Result<(), StartError> {
-        let wrong = |setting, got: String, expected| Err(StartError::Setting { setting, got, expected });
+        let wrong = |setting, got: String, expected| {
+            Err(StartError::Setting { of: "runtime".to_owned(), setting, got, expected })
+        };
         if self.prefetch > Self::MOST {
             return wrong("prefetch", self.prefetch.to_string(), "0 to 64 batches");
         }

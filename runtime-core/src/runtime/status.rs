@@ -1,10 +1,11 @@
 //! The status of a runtime: ready, without its device, or stopped. For everybody who waits for that.
 
-use crate::contract::error::control::StartError;
+use crate::contract::error::control::{ShutdownError, StartError};
 use crate::contract::error::device_loss::DeviceLoss;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::event_listener::{self, Event, EventListener};
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -143,10 +144,33 @@ impl Status {
     }
 }
 
+impl Status {
+    /// Awaits the end of the runtime.
+    pub(crate) async fn stopped(&self) -> Result<(), ShutdownError> {
+        loop {
+            // Listen first, then look: a change in between is heard.
+            let listener = self.changed.listen();
+            if self.phase() == Phase::Stopped {
+                return Ok(());
+            }
+            if let Some(DeviceLoss::Stuck { limit, .. }) = self.loss() {
+                return Err(ShutdownError::DeviceStuck { limit: *limit });
+            }
+            listener.await;
+        }
+    }
+}
+
 /// Waits until a runtime takes batches: [`wait`](Self::wait) or `.await`.
 pub struct Ready {
     status: Arc<Status>,
     listener: Option<EventListener>,
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ready").field("health", &self.status.health()).finish_non_exhaustive()
+    }
 }
 
 impl Ready {

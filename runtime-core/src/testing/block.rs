@@ -6,6 +6,7 @@ use crate::contract::device::Device;
 use crate::contract::error::cause::BoxError;
 use crate::contract::schema::{Schema, TensorSpec};
 use crate::contract::tensor::DType;
+use std::fmt;
 
 type Forward<T> = Box<dyn FnMut(&[T]) -> Result<Vec<T>, BoxError> + Send>;
 type Backward<T> = Box<dyn FnMut(&[T], &[T]) -> Result<Vec<T>, BoxError> + Send>;
@@ -16,6 +17,12 @@ pub struct FnBlock<D: Device> {
     forward: Forward<D::Tensor>,
     backward: Option<Backward<D::Tensor>>,
     state: BlockState,
+}
+
+impl<D: Device> fmt::Debug for FnBlock<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FnBlock").field("info", &self.info).finish_non_exhaustive()
+    }
 }
 
 impl<D: Device> FnBlock<D> {

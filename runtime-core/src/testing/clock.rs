@@ -2,6 +2,7 @@
 
 use crate::contract::clock::Clock;
 use crate::sync::Mutex;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,12 @@ pub struct ManualClock {
     base: Instant,
     passed: Mutex<Duration>,
     wakes: Mutex<Vec<Wake>>,
+}
+
+impl fmt::Debug for ManualClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManualClock").finish_non_exhaustive()
+    }
 }
 
 impl ManualClock {

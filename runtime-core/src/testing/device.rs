@@ -5,6 +5,7 @@ use crate::contract::dims::Dims;
 use crate::contract::error::device::DeviceError;
 use crate::contract::tensor::{DType, HostTensor, TensorInfo};
 use crate::contract::tensor_ops::TensorOps;
+use std::fmt;
 
 /// A tensor of `f32` values, or of integers that are kept as such.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +59,12 @@ pub struct FakeDevice {
     is_host: bool,
     on_gather: Option<Hook>,
     on_scatter: Option<Hook>,
+}
+
+impl fmt::Debug for FakeDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FakeDevice").field("is_host", &self.is_host).finish_non_exhaustive()
+    }
 }
 
 impl FakeDevice {

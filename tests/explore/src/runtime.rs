@@ -201,7 +201,7 @@ mod programs {
     fn tickets<const N: usize>(rig: &Rig, rows: [f32; N], deadline: Option<Duration>) -> [Tried; N] {
         rows.map(|row| {
             let request = Request::new(vec![FakeTensor::rows(&[[row]])]);
-            let ticket = rig.pools[0].submit(Request { deadline, ..request }).unwrap();
+            let ticket = rig.pools[0].submit(request.deadline(deadline)).unwrap();
             Tried { row, ticket }
         })
     }

@@ -188,7 +188,8 @@ impl<D: Device> Caller<D> {
                 self.report.dropped += 1;
             }
             Ok(ticket) => self.open.push(Open { ticket, task }),
-            Err(Refused { error, request }) => {
+            Err(refused) => {
+                let (error, request) = refused.into_parts();
                 self.report.refused += 1;
                 let stopped = matches!(error, SubmitError::ShutDown | SubmitError::DeviceLost(_));
                 self.turned_away += u32::from(stopped);

@@ -118,7 +118,7 @@ pub fn only_the_culprit_fails<S: Subject>() {
                     let expected = [
                         "block `picky` failed: bad row",
                         "panic in block `picky`: on purpose: bad row",
-                        "output 0 of the block has 2 rows, expected 1",
+                        "output `y` of the block has 2 rows, expected 1",
                     ];
                     assert_eq!(result, Err(expected[kind].to_owned()));
                 } else {
@@ -287,7 +287,7 @@ pub fn outputs_that_are_not_finite_fail_their_tasks<S: Subject>() {
         let (_, results) = trial.finish(tickets);
         let third = results[2].clone();
         if check_finite {
-            assert_eq!(third, Err("output 0 of the block has elements that are not finite".to_owned()));
+            assert_eq!(third, Err("output `y` of the block has elements that are not finite".to_owned()));
         } else {
             assert!(third.unwrap().is_nan());
         }

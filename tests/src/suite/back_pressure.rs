@@ -23,13 +23,14 @@ pub fn a_full_queue_gives_the_task_back<S: Subject>() {
     let (rig, mut tickets) = full(S::device());
     let refused = rig.pool.try_submit(columns(&*rig.device, &[3.0])).unwrap_err();
     assert!(matches!(refused.error, SubmitError::Full { capacity: 2 }), "{refused}");
-    assert_eq!(Columns::read(&*rig.device, refused.request.inputs.tensors().next().unwrap()), [3.0]);
+    let request = refused.into_request();
+    assert_eq!(Columns::read(&*rig.device, request.inputs.tensors().next().unwrap()), [3.0]);
     let counts = rig.pool.counts();
     assert_eq!((counts.submitted, counts.refused, counts.waiting), (4, 1, 2));
     rig.gate.open();
     assert_eq!(rig.gate.entered(), [1.0]);
     // The device has taken one: there is room.
-    let retried = rig.pool.try_submit(refused.request).unwrap();
+    let retried = rig.pool.try_submit(request).unwrap();
     assert_eq!(rig.finish(tickets.remove(0)), [[2.0], [3.0]]);
     answer(retried).unwrap();
 }

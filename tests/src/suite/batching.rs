@@ -151,7 +151,7 @@ pub fn large_tasks_are_refused<S: Subject>() {
     let refused = rig.pool.try_submit(columns(&*rig.device, &[1.0, 2.0, 3.0, 4.0, 5.0])).unwrap_err();
     assert!(matches!(refused.error, SubmitError::TooManyRows { rows: 5, max: 4 }));
     assert_eq!(
-        Columns::read(&*rig.device, refused.request.inputs.tensors().next().unwrap()),
+        Columns::read(&*rig.device, refused.into_request().inputs.tensors().next().unwrap()),
         [1.0, 2.0, 3.0, 4.0, 5.0]
     );
     rig.gate.open();

@@ -7,7 +7,7 @@ use crate::kit::{
 };
 use skep_pool::PoolOptions;
 use skep_runtime_core::testing::ManualClock;
-use skep_runtime_core::{Device, Request, RuntimeBuilder, SubmitError, TaskError, TaskResult, Ticket};
+use skep_runtime_core::{Clock, Device, Request, RuntimeBuilder, SubmitError, TaskError, TaskResult, Ticket};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -126,13 +126,29 @@ pub fn a_task_that_runs_does_not_expire<S: Subject>() {
     drain(rig.runtime);
 }
 
+/// Two stages of one request share a deadline, whenever each is handed in; one that has passed is refused.
+pub fn a_deadline_can_be_a_time<S: Subject>() {
+    let rig = rig(S::device(), 0, PoolOptions::default());
+    let held = rig.hold();
+    let at = rig.clock.now() + SHORT;
+    let stage = |row: f32| Request::new(columns(&*rig.device, &[row])).deadline_at(at);
+    let first = rig.pool.try_submit(stage(1.0)).unwrap();
+    rig.clock.advance(SHORT / 2);
+    let second = rig.pool.try_submit(stage(2.0)).unwrap();
+    rig.clock.advance(SHORT / 2);
+    assert_expired(answer(first), SHORT);
+    assert_expired(answer(second), SHORT / 2);
+    assert!(matches!(rig.pool.try_submit(stage(3.0)).unwrap_err().error, SubmitError::DeadlinePassed));
+    assert!(rig.finish(held).is_empty());
+}
+
 /// No time at all is refused at once; more time than there is means none.
 pub fn extreme_deadlines<S: Subject>() {
     let rig = rig(S::device(), 1, PoolOptions::default());
     let request = Request::new(columns(&*rig.device, &[1.0])).deadline(Duration::ZERO);
     let refused = rig.pool.try_submit(request).unwrap_err();
     assert!(matches!(refused.error, SubmitError::DeadlinePassed));
-    assert_eq!(Columns::read(&*rig.device, refused.request.inputs.tensors().next().unwrap()), [1.0]);
+    assert_eq!(Columns::read(&*rig.device, refused.into_request().inputs.tensors().next().unwrap()), [1.0]);
     let held = rig.hold();
     let ticket = submit(&rig, 1.0, Duration::MAX);
     rig.clock.advance(Duration::from_secs(1 << 20));
@@ -196,7 +212,7 @@ pub fn callers_who_wait_for_room_have_deadlines<S: Subject>() {
     let refused = [block_on(awaiting).map(|_| ()).unwrap_err(), receive(&blocked).unwrap_err()];
     for (refused, row) in refused.into_iter().zip([2.0, 3.0]) {
         assert!(matches!(refused.error, SubmitError::DeadlinePassed), "{refused}");
-        assert_eq!(Columns::read(&*device, refused.request.inputs.tensors().next().unwrap()), [row]);
+        assert_eq!(Columns::read(&*device, refused.into_request().inputs.tensors().next().unwrap()), [row]);
     }
     gate.open();
     gate.open();

@@ -8,7 +8,7 @@ use crate::kit::{
 use skep_pool::{PoolOptions, TaskPool};
 use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
-    BatchEvent, Chain, Device, DeviceError, Meter, Observer, PoolId, Shutdown, TensorOps, Unrun,
+    BatchEvent, Chain, Device, DeviceError, HostTensor, Meter, Observer, PoolId, Shutdown, TensorOps, Unrun,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,8 +49,8 @@ pub fn blocks_that_fail_harm_their_batch_only<S: Subject>() {
         let expected = [
             (10.0, "panic in block `moody`: on purpose: 10"),
             (11.0, "block `moody` failed: no mood for 11"),
-            (12.0, "output 0 of the block has 0 rows, expected 1"),
-            (13.0, "output 0 of the block has 2 rows, expected 1"),
+            (12.0, "output `y` of the block has 0 rows, expected 1"),
+            (13.0, "output `y` of the block has 2 rows, expected 1"),
             (14.0, "panic in block `moody`: panic without a message"),
         ];
         for (row, message) in expected {
@@ -86,6 +86,45 @@ pub fn a_wrong_number_of_outputs_is_an_error<S: Subject>() {
     for (row, message) in
         [(10.0, "block gave 0 outputs, expected 1"), (11.0, "block gave 2 outputs, expected 1")]
     {
+        assert_eq!(failure(&*device, &pool, row), message);
+        succeeds(&*device, &pool);
+    }
+    drain(runtime);
+}
+
+/// A block that returns other dims, another element type or other rows than it said fails its batch, by name, instead of
+/// surprising its callers.
+pub fn outputs_that_break_their_schema_are_errors<S: Subject>() {
+    let (mut builder, _) = new_builder(S::device(), 1);
+    let device = Arc::clone(builder.device());
+    let on = Arc::clone(&device);
+    let block = FnBlock::new(
+        "shapes",
+        crate::kit::schema("x"),
+        Some(crate::kit::schema("y")),
+        move |inputs: &[_]| {
+            let rows = on.to_host(&inputs[0])?.to_f32().ok_or("input should hold f32")?;
+            let count = rows.len();
+            let output = match rows[0] {
+                10.0 => HostTensor::from_f32(&[count, 2], &rows.repeat(2))?,
+                11.0 => HostTensor::from_f32(&[count, 1, 1], &rows)?,
+                12.0 => HostTensor::from_elements(&[count, 1], &vec![7_u32; count])?,
+                13.0 => HostTensor::from_f32(&[2 * count, 1], &rows.repeat(2))?,
+                14.0 => HostTensor::from_f32(&[], &[0.0])?,
+                _ => HostTensor::from_f32(&[count, 1], &rows.iter().map(|v| 2.0 * v).collect::<Vec<_>>())?,
+            };
+            Ok(vec![on.gather(&[on.from_host(&output)?])?])
+        },
+    );
+    let pool = pool_of(&mut builder, block, PoolOptions::default());
+    let runtime = builder.start().unwrap();
+    for (row, message) in [
+        (10.0, "output `y` of the block is f32 [1, 2], expected f32 [batch, 1]"),
+        (11.0, "output `y` of the block is f32 [1, 1, 1], expected f32 [batch, 1]"),
+        (12.0, "output `y` of the block is u32 [1, 1], expected f32 [batch, 1]"),
+        (13.0, "output `y` of the block has 2 rows, expected 1"),
+        (14.0, "output `y` of the block has 0 rows, expected 1"),
+    ] {
         assert_eq!(failure(&*device, &pool, row), message);
         succeeds(&*device, &pool);
     }

@@ -14,8 +14,8 @@ fn submit_bad_tasks<D: Device>(device: &D, pool: &TaskPool<D>) {
     let bad = [
         (vec![zeros(DType::I64, &[1, 1])], "input `x` has dtype i64, expected f32"),
         (vec![zeros(DType::F64, &[1, 1])], "input `x` has dtype f64, expected f32"),
-        (vec![], "task has 0 tensors, expected 1"),
-        (vec![one(), one()], "task has 2 tensors, expected 1"),
+        (vec![], "task has 0 tensors, expected 1: x"),
+        (vec![one(), one()], "task has 2 tensors, expected 1: x"),
         (vec![zeros(DType::F32, &[1, 2])], "input `x` has dims [1, 2], expected [batch, 1]"),
         (vec![zeros(DType::F32, &[1])], "input `x` has dims [1], expected [batch, 1]"),
         (vec![zeros(DType::F32, &[])], "input `x` has dims [], expected [batch, 1]"),
@@ -28,7 +28,7 @@ fn submit_bad_tasks<D: Device>(device: &D, pool: &TaskPool<D>) {
         let given = info(&inputs);
         let refused = pool.submit(inputs).unwrap_err();
         assert_eq!(refused.to_string(), message);
-        assert_eq!(info(&refused.request.inputs.into_tensors()), given, "inputs come back as given");
+        assert_eq!(info(&refused.into_request().inputs.into_tensors()), given, "inputs come back as given");
     }
 }
 
@@ -90,7 +90,7 @@ pub fn rows_and_indices_are_checked<S: Subject>() {
     assert_eq!(differ.to_string(), "input `x` has 2 rows, expected 1 as in the first input");
     let outside = pool.submit(vec![ids([3, 10]), x(&[1.0])]).unwrap_err();
     assert!(matches!(outside.error, SubmitError::IndexOutOfRange { got: 10, below: 10, .. }), "{outside}");
-    assert_eq!(outside.request.inputs.tensors().count(), 2);
+    assert_eq!(outside.into_request().inputs.tensors().count(), 2);
     let ticket = pool.submit(vec![ids([3, 9]), x(&[1.0])]).unwrap();
     assert_eq!(values_of(&*device, ticket), [1.0]);
     drain(runtime);

@@ -8,7 +8,7 @@ use crate::kit::{
 use skep_pool::{PoolOptions, TaskPool};
 use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
-    DType, Device, Dim, FrontError, HostTensor, Inputs, Priority, Refused, Request, RunningRuntime, Schema,
+    DType, Deadline, Device, Dim, FrontError, HostTensor, Inputs, Priority, Request, RunningRuntime, Schema,
     Submit, SubmitError, TaskError, TensorOps, TensorSpec,
 };
 use std::sync::Arc;
@@ -107,9 +107,8 @@ pub fn front_ends_need_no_tensor_type<S: Subject>() {
 
     let wrong = || Request::named([("a", host(1.0)), ("c", host(2.0))]).priority(Priority::URGENT);
     for refused in [block_on(front.call(wrong())), block_on(front.try_call(wrong()))] {
-        let FrontError::Refused(Refused { error, request }) = refused.unwrap_err() else {
-            panic!("expected a refusal");
-        };
+        let FrontError::Refused(refused) = refused.unwrap_err() else { panic!("expected a refusal") };
+        let (error, request) = refused.into_parts();
         assert!(matches!(error, SubmitError::UnknownInput { name, .. } if name == "c"));
         assert_eq!(request.priority, Some(Priority::URGENT));
         let Inputs::Named(inputs) = request.inputs else { panic!("expected named inputs") };
@@ -117,7 +116,7 @@ pub fn front_ends_need_no_tensor_type<S: Subject>() {
     }
     drain(runtime);
     let late = block_on(front.call(named(2.0, 9.0))).unwrap_err();
-    assert!(matches!(late, FrontError::Refused(Refused { error: SubmitError::ShutDown, .. })));
+    assert!(matches!(late, FrontError::Refused(refused) if matches!(refused.error, SubmitError::ShutDown)));
     drop(device);
 }
 
@@ -129,9 +128,10 @@ pub fn a_refused_request_comes_back_whole<S: Subject>() {
     let request = Request::named([("b", column(&[2.0])), ("a", column(&[9.0, 8.0]))])
         .priority(Priority(-7))
         .deadline(Duration::from_secs(5));
-    let Refused { error, request } = pool.try_submit(request).unwrap_err();
+    let (error, request) = pool.try_submit(request).unwrap_err().into_parts();
     assert!(matches!(error, SubmitError::RowsDiffer { .. }), "{error}");
-    assert_eq!((request.priority, request.deadline), (Some(Priority(-7)), Some(Duration::from_secs(5))));
+    let five = Some(Deadline::In(Duration::from_secs(5)));
+    assert_eq!((request.priority, request.deadline), (Some(Priority(-7)), five));
     let Inputs::Named(inputs) = &request.inputs else { panic!("expected named inputs") };
     let read: Vec<_> =
         inputs.iter().map(|(name, tensor)| (name.as_str(), Columns::read(&*device, tensor))).collect();
@@ -184,10 +184,10 @@ pub fn inputs_can_be_named<S: Subject>() {
 
     let refused = |inputs: &[(&'static str, f32)]| {
         let refused = pool.submit(named(inputs)).unwrap_err();
-        let back: Vec<f32> =
-            refused.request.inputs.tensors().flat_map(|x| Columns::read(&*device, x)).collect();
+        let (error, request) = refused.into_parts();
+        let back: Vec<f32> = request.inputs.tensors().flat_map(|x| Columns::read(&*device, x)).collect();
         assert_eq!(back, inputs.iter().map(|&(_, v)| v).collect::<Vec<_>>(), "inputs come back as given");
-        refused.error
+        error
     };
     let unknown = refused(&[("a", 1.0), ("c", 2.0)]);
     assert!(matches!(unknown, SubmitError::UnknownInput { name, .. } if name == "c"));

@@ -316,5 +316,5 @@ pub fn a_device_that_dies_fails_what_is_in_flight<S: Subject>() {
 pub fn a_limit_of_nothing_is_refused<S: Subject>() {
     let (builder, _) = new_builder(S::device(), 1);
     let error = builder.batch_limit(Duration::ZERO).build().map(|_| ()).unwrap_err();
-    assert_eq!(error.to_string(), "batch_limit is 0ns, expected more than no time");
+    assert_eq!(error.to_string(), "runtime: batch_limit is 0ns, expected more than no time");
 }

@@ -93,6 +93,7 @@ macro_rules! conformance {
             the_rest_of_a_prefetched_batch_runs,
             a_task_that_runs_does_not_expire,
             extreme_deadlines,
+            a_deadline_can_be_a_time,
             tasks_that_waited_for_the_start_expire,
             what_had_expired_is_not_called_shut_down,
             callers_who_wait_for_room_have_deadlines,
@@ -101,6 +102,7 @@ macro_rules! conformance {
         $crate::cases! { $subject, failing:
             blocks_that_fail_harm_their_batch_only,
             a_wrong_number_of_outputs_is_an_error,
+            outputs_that_break_their_schema_are_errors,
             devices_that_fail_harm_that_batch_only,
             a_failed_join_harms_that_task_only,
             an_observer_that_panics_harms_nobody,
@@ -153,6 +155,7 @@ macro_rules! conformance {
             what_never_starts_answers_its_tasks,
             a_limit_that_passes_answers_everybody,
             a_drain_shows_in_the_health,
+            a_shutdown_can_be_awaited,
             a_block_cannot_wait_for_its_runtime,
             callers_who_wait_for_room_are_let_go,
             a_drop_answers_and_joins,
@@ -177,6 +180,7 @@ macro_rules! conformance {
             a_device_that_cannot_be_bound_is_told,
             a_block_that_cannot_be_loaded_is_told,
             names_and_settings_are_checked,
+            blocks_and_passes_of_others_are_refused,
             a_block_that_cannot_be_served_leaves_nothing_behind,
         }
         $crate::cases! { $subject, state:

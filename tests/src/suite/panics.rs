@@ -117,7 +117,7 @@ pub fn a_device_that_panics_at_submit_refuses_that_task<S: Subject>() {
     let refused = pool.try_submit(columns(&*device, &[3.0])).unwrap_err();
     assert_eq!(Chain(&refused.error).to_string(), "inputs cannot be read: panic: on purpose");
     armed.store(false, Ordering::SeqCst);
-    assert_eq!(values_of(&*device, pool.submit(refused.request).unwrap()), [6.0]);
+    assert_eq!(values_of(&*device, pool.submit(refused.into_request()).unwrap()), [6.0]);
     drain(runtime);
 }
 

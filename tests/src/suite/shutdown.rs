@@ -3,7 +3,7 @@
 use crate::Subject;
 use crate::kit::{
     Columns, Hooked, LIMIT, On, Operation, Rig, all_succeed, answer, block_on, columns, drain, gated,
-    new_builder, poll_once, pool_of, receive, rig, rows_block, spawn,
+    new_builder, poll_once, poll_pending, pool_of, receive, rig, rows_block, spawn,
 };
 use skep_pool::PoolOptions;
 use skep_runtime_core::sync::Mutex;
@@ -25,8 +25,9 @@ fn assert_shut_down<T>(result: TaskResult<T>) {
 fn assert_refused<D: Device>(rig: &Rig<D>) {
     let refused = rig.pool.try_submit(columns(&*rig.device, &[7.0])).unwrap_err();
     assert!(matches!(refused.error, SubmitError::ShutDown), "{refused}");
-    assert_eq!(Columns::read(&*rig.device, refused.request.inputs.tensors().next().unwrap()), [7.0]);
-    assert!(matches!(rig.pool.submit(refused.request).unwrap_err().error, SubmitError::ShutDown));
+    let request = refused.into_request();
+    assert_eq!(Columns::read(&*rig.device, request.inputs.tensors().next().unwrap()), [7.0]);
+    assert!(matches!(rig.pool.submit(request).unwrap_err().error, SubmitError::ShutDown));
     let awaited = block_on(rig.pool.submit_async(columns(&*rig.device, &[7.0])));
     assert!(matches!(awaited.unwrap_err().error, SubmitError::ShutDown));
 }
@@ -183,6 +184,25 @@ pub fn a_drain_shows_in_the_health<S: Subject>() {
     assert!(matches!(other.health(), Health::Stopped));
 }
 
+/// A shutdown can be awaited, begins at once, and is not taken back.
+pub fn a_shutdown_can_be_awaited<S: Subject>() {
+    let rig = rig(S::device(), 1, PoolOptions::default());
+    let held = rig.hold();
+    let mut stopping = Box::pin(rig.runtime.handle().shutdown_async(Shutdown::Drain));
+    assert!(matches!(
+        rig.pool.try_submit(columns(&*rig.device, &[1.0])).unwrap_err().error,
+        SubmitError::ShutDown
+    ));
+    drop(rig.runtime.handle().shutdown_async(Shutdown::Drain));
+    let told = poll_pending(&mut stopping);
+    drop(rig.gate.open_for_good());
+    answer(held).unwrap();
+    receive(&told);
+    block_on(stopping).unwrap();
+    assert!(matches!(rig.runtime.handle().health(), Health::Stopped));
+    block_on(rig.runtime.handle().shutdown_async(Shutdown::Abort)).unwrap();
+}
+
 /// From inside a block, nothing waits for the runtime itself: not for its end, not for room, not for a task.
 pub fn a_block_cannot_wait_for_its_runtime<S: Subject>() {
     let (mut builder, _) = new_builder(S::device(), 1);
@@ -233,7 +253,10 @@ pub fn callers_who_wait_for_room_are_let_go<S: Subject>() {
         let refused = [block_on(awaiting).map(|_| ()), receive(&blocked)].map(Result::unwrap_err);
         for (refused, row) in refused.into_iter().zip([2.0, 3.0]) {
             assert!(matches!(refused.error, SubmitError::ShutDown), "{refused}");
-            assert_eq!(Columns::read(&*rig.device, refused.request.inputs.tensors().next().unwrap()), [row]);
+            assert_eq!(
+                Columns::read(&*rig.device, refused.into_request().inputs.tensors().next().unwrap()),
+                [row]
+            );
         }
         rig.gate.open();
         rig.gate.open();

@@ -176,6 +176,37 @@ pub fn a_block_that_cannot_be_served_leaves_nothing_behind<S: Subject>() {
     drain(runtime);
 }
 
+/// A pool feeds blocks of its own builder only, and passes that they have.
+pub fn blocks_and_passes_of_others_are_refused<S: Subject>() {
+    let (mut builder, _) = new_builder(S::device(), 1);
+    let (mut other, _) = new_builder(S::device(), 1);
+    let device = Arc::clone(builder.device());
+    let own = builder.block(rows_block(&device, "own", Ok)).unwrap();
+    let foreign = other.block(rows_block(&device, "foreign", Ok)).unwrap();
+    let gone = builder.block(rows_block(&device, "gone", Ok)).unwrap();
+    builder.remove_block(gone);
+    // Not one's own block, at the same place.
+    builder.remove_block(foreign);
+    assert!(builder.info(own).is_some() && builder.info(foreign).is_none());
+    let pool = |name: &str| {
+        let schema = crate::kit::schema("x");
+        let clock = new_builder(S::device(), 1).1;
+        TaskPool::new(name.to_owned(), Arc::clone(&device), schema, PoolOptions::default(), clock)
+            .unwrap()
+            .as_pool()
+    };
+    for block in [foreign, gone] {
+        let error = builder.pool(block, Pass::Forward, pool("p")).unwrap_err();
+        assert_eq!(error.to_string(), "block is not one of this builder's");
+    }
+    let error = builder.pool(own, Pass::Backward, pool("p")).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "pool `p` is to feed the backward pass of block `own`, which does not have it"
+    );
+    builder.pool(own, Pass::Forward, pool("p")).unwrap();
+}
+
 /// A name is given once, and settings are in range.
 pub fn names_and_settings_are_checked<S: Subject>() {
     let (mut builder, _) = new_builder(S::device(), 1);
@@ -191,15 +222,15 @@ pub fn names_and_settings_are_checked<S: Subject>() {
     let twice = serve(&mut builder, "same", PoolOptions::default());
     assert_eq!(twice.unwrap_err(), "block name `same` is given twice");
     let none = serve(&mut builder, "none", PoolOptions { max_rows: 0, ..PoolOptions::default() });
-    assert_eq!(none.unwrap_err(), "max_rows is 0, expected at least 1");
+    assert_eq!(none.unwrap_err(), "pool `none_forward`: max_rows is 0, expected at least 1");
     let (builder, _) = new_builder(S::device(), 65);
     assert_eq!(
         builder.start().map(|_| ()).unwrap_err().to_string(),
-        "prefetch is 65, expected 0 to 64 batches"
+        "runtime: prefetch is 65, expected 0 to 64 batches"
     );
     let builder = new_builder(S::device(), 1).0.senders(0);
     assert_eq!(
         builder.start().map(|_| ()).unwrap_err().to_string(),
-        "senders is 0, expected 1 to 64 threads"
+        "runtime: senders is 0, expected 1 to 64 threads"
     );
 }

@@ -101,13 +101,11 @@ fn caller<D: Device>(device: &D, pools: &[TaskPool<D>], stream: u64, halfway: &S
             }
             Ok(ticket) => open.push((ticket, rows)),
             Err(refused) => {
-                assert_eq!(
-                    Columns::read(device, refused.request.inputs.tensors().next().unwrap()),
-                    rows,
-                    "inputs come back"
-                );
+                let (error, request) = refused.into_parts();
+                let back = Columns::read(device, request.inputs.tensors().next().unwrap());
+                assert_eq!(back, rows, "inputs come back");
                 assert!(matches!(
-                    refused.error,
+                    error,
                     SubmitError::Full { .. } | SubmitError::DeadlinePassed | SubmitError::ShutDown
                 ));
                 seen.refused += 1;

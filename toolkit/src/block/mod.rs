@@ -15,6 +15,7 @@ use library::{Build, Computes, Library, Tensor};
 use skep_runtime_core::{
     Backend, BlockInfo, BlockState, BoxError, Device, DeviceError, HostTensor, Schema, TensorOps,
 };
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -31,6 +32,15 @@ pub struct Block<L: Library> {
     read: Option<Arc<Read>>,
     optimizer: Option<Optimizer>,
     loaded: Option<Loaded<L>>,
+}
+
+impl<L: Library> fmt::Debug for Block<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Block")
+            .field("info", &self.info)
+            .field("is_loaded", &self.loaded.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 struct Loaded<L: Library> {

@@ -23,6 +23,7 @@ use super::ticket::Ticket;
 use crate::contract::error::task::TaskError;
 use crate::contract::priority::Priority;
 use smallvec::SmallVec;
+use std::fmt;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
@@ -32,6 +33,12 @@ use std::time::Duration;
 #[must_use = "dropping the reply answers its ticket with an error"]
 pub struct Reply<T> {
     to: Option<To<T>>,
+}
+
+impl<T> fmt::Debug for Reply<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").finish_non_exhaustive()
+    }
 }
 
 enum To<T> {
@@ -51,6 +58,12 @@ enum To<T> {
 /// ```
 #[must_use = "the caller waits for the ticket"]
 pub struct Unqueued<T>(Ticket<T>);
+
+impl<T> fmt::Debug for Unqueued<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Unqueued").field(&self.0).finish()
+    }
+}
 
 impl<T> Unqueued<T> {
     /// Notes the task's number in its queue, by which dropping the ticket cancels it, and the time that a thread that
@@ -149,6 +162,12 @@ impl<T> Drop for Reply<T> {
 pub struct Settled<T> {
     cell: Arc<Cell<T>>,
     result: Option<TaskResult<T>>,
+}
+
+impl<T> fmt::Debug for Settled<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settled").field("is_ok", &self.is_ok()).finish_non_exhaustive()
+    }
 }
 
 impl<T> Settled<T> {

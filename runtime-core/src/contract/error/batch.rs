@@ -34,20 +34,30 @@ pub enum BatchError {
         got: usize,
     },
     /// An output has another number of rows than the batch.
-    #[error("output {output} of the block has {got} rows, expected {expected}")]
+    #[error("output `{output}` of the block has {got} rows, expected {expected}")]
     WrongRows {
-        /// The position of the output.
-        output: usize,
+        /// The name of the output.
+        output: String,
         /// Rows of the batch.
         expected: usize,
         /// Rows that came; 0 for a scalar.
         got: usize,
     },
+    /// An output has another element type or other dims than the block's schema says.
+    #[error("output `{output}` of the block is {got}, expected {expected}")]
+    WrongOutput {
+        /// The name of the output.
+        output: String,
+        /// The element type and dims of the schema.
+        expected: String,
+        /// The element type and dims that came.
+        got: String,
+    },
     /// An output holds an infinity or no number at all, and the pool checks for that.
-    #[error("output {output} of the block has elements that are not finite")]
+    #[error("output `{output}` of the block has elements that are not finite")]
     NotFinite {
-        /// The position of the output.
-        output: usize,
+        /// The name of the output.
+        output: String,
     },
     /// The device could not take the inputs or give the outputs back.
     #[error("device failed to {operation}")]

@@ -1,8 +1,10 @@
 //! Errors for the application that builds, controls or stops a runtime.
 
+use crate::contract::backend::Pass;
 use crate::contract::error::cause::BoxError;
 use crate::contract::error::device::DeviceError;
 use crate::contract::error::device_loss::DeviceLoss;
+use crate::contract::error::kind::ErrorKind;
 use crate::contract::error::submit::SchemaError;
 use std::time::Duration;
 
@@ -19,14 +21,29 @@ pub enum StartError {
         name: String,
     },
     /// A setting is out of range.
-    #[error("{setting} is {got}, expected {expected}")]
+    #[error("{of}: {setting} is {got}, expected {expected}")]
     Setting {
+        /// Whose setting it is: ``pool `x` ``, or `runtime`.
+        of: String,
         /// The setting's name.
         setting: &'static str,
         /// The value that was given.
         got: String,
         /// The values that would be right.
         expected: &'static str,
+    },
+    /// The block is another builder's, or has been taken out.
+    #[error("block is not one of this builder's")]
+    ForeignBlock,
+    /// A pool is to feed a pass that the block does not have.
+    #[error("pool `{pool}` is to feed the {pass} pass of block `{block}`, which does not have it")]
+    NoSuchPass {
+        /// The pool's name.
+        pool: String,
+        /// The block's name.
+        block: String,
+        /// The pass.
+        pass: Pass,
     },
     /// A block could not be loaded onto the device.
     #[error("block `{block}` cannot be loaded")]
@@ -141,4 +158,16 @@ pub enum ControlError {
         /// Its error.
         source: BoxError,
     },
+}
+
+impl ControlError {
+    /// Returns the kind of this error.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnknownBlock { .. } => ErrorKind::NotFound,
+            Self::NotStarted | Self::ShutDown | Self::DeviceLost(_) => ErrorKind::Unavailable,
+            Self::WouldDeadlock => ErrorKind::Misuse,
+            Self::Panic { .. } | Self::Block { .. } => ErrorKind::Failed,
+        }
+    }
 }

@@ -5,5 +5,6 @@ pub(crate) mod cause;
 pub(crate) mod control;
 pub(crate) mod device;
 pub(crate) mod device_loss;
+pub(crate) mod kind;
 pub(crate) mod submit;
 pub(crate) mod task;

@@ -3,11 +3,12 @@
 use crate::contract::dims::Dim;
 use crate::contract::error::device::DeviceError;
 use crate::contract::error::device_loss::DeviceLoss;
+use crate::contract::error::kind::ErrorKind;
 use crate::contract::request::Request;
 use crate::contract::tensor::DType;
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The reason why a schema cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,10 +36,10 @@ pub enum SchemaError {
 #[non_exhaustive]
 pub enum SubmitError {
     /// Too few or too many tensors.
-    #[error("task has {got} tensors, expected {expected}")]
+    #[error("task has {got} tensors, expected {}: {}", expected.len(), expected.join(", "))]
     WrongArity {
-        /// Tensors that the block takes.
-        expected: usize,
+        /// The names of the tensors that the block takes, in its order.
+        expected: Vec<String>,
         /// Tensors that the task has.
         got: usize,
     },
@@ -130,6 +131,38 @@ pub enum SubmitError {
     WouldDeadlock,
 }
 
+impl SubmitError {
+    /// Returns the kind of this error.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::WrongArity { .. }
+            | Self::UnknownInput { .. }
+            | Self::NotOnce { .. }
+            | Self::WrongDType { .. }
+            | Self::WrongDims { .. }
+            | Self::RowsDiffer { .. }
+            | Self::NoRows
+            | Self::TooManyRows { .. }
+            | Self::IndexOutOfRange { .. }
+            | Self::Unreadable(_) => ErrorKind::InvalidInput,
+            Self::DeadlinePassed => ErrorKind::DeadlineExceeded,
+            Self::Full { .. } => ErrorKind::Overloaded,
+            Self::ShutDown | Self::DeviceLost(_) => ErrorKind::Unavailable,
+            Self::WouldDeadlock => ErrorKind::Misuse,
+        }
+    }
+
+    /// Returns true if there was no room: the same task may be taken later.
+    pub const fn is_overload(&self) -> bool {
+        self.kind().is_overload()
+    }
+
+    /// Returns true if the task is wrong, so that handing it in again is in vain.
+    pub const fn is_callers_fault(&self) -> bool {
+        self.kind().is_callers_fault()
+    }
+}
+
 struct Commas<'a>(&'a [Dim]);
 
 impl fmt::Display for Commas<'_> {
@@ -145,12 +178,38 @@ impl fmt::Display for Commas<'_> {
 }
 
 /// A refused task: the reason, and the whole request as it was handed in.
+///
+/// An application that does not want the request back, and collects errors in a type of its own, writes
+/// `pool.submit(task).map_err(Refused::into_error)?`.
 pub struct Refused<T> {
     /// The reason why the task was refused.
     pub error: SubmitError,
-    /// The request: tensors with their names if it named them, priority and deadline. Boxed, because this is handed
-    /// from call to call; it can be handed in again as it is.
-    pub request: Box<Request<T>>,
+    /// Only to be taken out or borrowed alone: so errors can be shared between threads, whatever their tensors can. Boxed,
+    /// because this is handed from call to call.
+    request: Mutex<Box<Request<T>>>,
+}
+
+impl<T> Refused<T> {
+    /// Creates the refusal of a request.
+    pub fn new(error: SubmitError, request: Request<T>) -> Self {
+        Self { error, request: Mutex::new(Box::new(request)) }
+    }
+
+    /// Returns the request as it was handed in: tensors with their names if it named them, priority and deadline. It
+    /// can be handed in again as it is.
+    pub fn into_request(self) -> Request<T> {
+        self.into_parts().1
+    }
+
+    /// Returns the reason alone.
+    pub fn into_error(self) -> SubmitError {
+        self.error
+    }
+
+    /// Returns the reason and the request.
+    pub fn into_parts(self) -> (SubmitError, Request<T>) {
+        (self.error, *self.request.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl<T> fmt::Debug for Refused<T> {
@@ -171,9 +230,43 @@ impl<T> StdError for Refused<T> {
     }
 }
 
-/// Lets a caller who does not want the request back write `?`, also if tensors are not `Sync`.
+/// Lets a caller who does not want the request back write `?`.
 impl<T> From<Refused<T>> for SubmitError {
     fn from(refused: Refused<T>) -> Self {
         refused.error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::error::cause::BoxError;
+    use std::cell::Cell;
+
+    /// Tensors of some libraries may be sent, and not shared.
+    #[derive(Debug)]
+    struct Unshared(Cell<f32>);
+
+    #[test]
+    fn any_refusal_fits_into_a_boxed_error() {
+        fn application() -> Result<(), BoxError> {
+            Err(Refused::new(SubmitError::NoRows, Request::new(vec![Unshared(Cell::new(1.0))])))?;
+            Ok(())
+        }
+        assert_eq!(application().unwrap_err().to_string(), "task has 0 rows, expected at least 1");
+    }
+
+    #[test]
+    fn the_request_comes_back() {
+        let refused = Refused::new(SubmitError::NoRows, Request::new(vec![Unshared(Cell::new(1.0))]));
+        let (error, request) = refused.into_parts();
+        assert!(error.is_callers_fault() && !error.is_overload());
+        assert_eq!(request.inputs.into_tensors()[0].0.get().to_bits(), 1.0_f32.to_bits());
+    }
+
+    #[test]
+    fn arity_is_told_by_names() {
+        let error = SubmitError::WrongArity { expected: vec!["ids".into(), "mask".into()], got: 1 };
+        assert_eq!(error.to_string(), "task has 1 tensors, expected 2: ids, mask");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::contract::error::batch::BatchError;
 use crate::contract::error::device_loss::DeviceLoss;
+use crate::contract::error::kind::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,17 @@ impl TaskError {
         match self {
             Self::Failed(error) => Some(error),
             _ => None,
+        }
+    }
+
+    /// Returns the kind of this error.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Failed(_) => ErrorKind::Failed,
+            Self::Cancelled => ErrorKind::Cancelled,
+            Self::Expired { .. } => ErrorKind::DeadlineExceeded,
+            Self::ShutDown | Self::DeviceLost(_) => ErrorKind::Unavailable,
+            Self::Taken | Self::WouldDeadlock => ErrorKind::Misuse,
         }
     }
 }
