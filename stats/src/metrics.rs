@@ -30,6 +30,7 @@ use ::metrics::{Unit, gauge, histogram};
 use skep_runtime_core::Counts;
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::sync::every::Every;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,6 +47,12 @@ pub struct Metrics {
     pools: Mutex<Vec<Option<Published>>>,
 }
 
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
 struct Published {
     handles: Handles,
     counts: Counts,
@@ -58,6 +65,12 @@ pub struct Publishing {
     /// `None` only while dropping.
     thread: Option<Every>,
     metrics: Arc<Metrics>,
+}
+
+impl fmt::Debug for Publishing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publishing").finish_non_exhaustive()
+    }
 }
 
 impl Drop for Publishing {

@@ -106,6 +106,15 @@ impl<D: Device> RuntimeBuilder<D> {
         self
     }
 
+    /// Sets the longest time that dropping the running runtime waits for the batch on the device. Default 30 s.
+    ///
+    /// When it passes, every task still open is answered with [`TaskError::ShutDown`](crate::TaskError::ShutDown), and the
+    /// device thread is left behind: it ends when its block returns.
+    pub fn drop_limit(mut self, limit: Duration) -> Self {
+        self.settings.drop_limit = limit;
+        self
+    }
+
     /// Sets the clock. Default: the system's.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;

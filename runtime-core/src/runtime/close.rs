@@ -42,6 +42,31 @@ impl<D: Device> Shared<D> {
         self.bells.wake_all();
     }
 
+    /// Has every pool take no more tasks and run what it has. The threads stay.
+    pub(crate) fn drain(&self) {
+        if self.status.loss().is_some() {
+            return;
+        }
+        self.status.close();
+        let stations = self.stage.lock().directory.stations();
+        for station in stations {
+            close_pool(&*station.pool, Shutdown::Drain);
+            // What was waiting for company need not wait any more.
+            self.bells.leave_ring(station.id);
+        }
+        self.bells.wake_all();
+    }
+
+    /// Returns true if no task is open: none waits, and none is in a batch.
+    pub(crate) fn is_drained(&self) -> bool {
+        // A batch is cut and filed under this lock, so a task is found in its queue or among the flights.
+        let stage = self.stage.lock();
+        let waiting = |station: &Arc<Station<D::Tensor>>| {
+            guarded(|| station.pool.counts().waiting).is_ok_and(|waiting| waiting > 0)
+        };
+        stage.flights.is_empty() && !stage.directory.stations().iter().any(waiting)
+    }
+
     /// Closes every pool at once, and gives up every batch that has been cut and all work with blocks.
     pub(crate) fn abandon(&self) {
         self.status.abandon();

@@ -122,6 +122,10 @@ pub(crate) fn device_loop<D: Device>(
 fn next<D: Device>(shared: &Shared<D>) -> (Next<D::Tensor>, bool) {
     let (mut useless, mut aborted) = (Vec::new(), Vec::new());
     let (next, more) = decide(shared, &mut useless, &mut aborted);
+    if matches!(next, Next::Idle(_) | Next::SleepUntil(..)) {
+        // A task that was cancelled may have been the last of a drain.
+        shared.stir();
+    }
     if useless.is_empty() && aborted.is_empty() {
         return (next, more);
     }

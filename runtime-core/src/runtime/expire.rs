@@ -41,6 +41,7 @@ impl<D: Device> Shared<D> {
             wakers.extend(Settled::complete_all(&mut settled));
         }
         let observer = self.outside.observer.clone().filter(|_| unrun > 0);
+        self.stir();
         self.teller.tell(move || {
             wakers.into_iter().for_each(wake);
             guarded(|| station.pool.after_cut()).ok();

@@ -112,6 +112,48 @@ impl<D: Device> Handle<D> {
         Err(ShutdownError::LimitPassed { limit, unfinished: self.shared.status.given_up() })
     }
 
+    /// Runs every task that was accepted, for at most `limit`, and takes no new ones, from now on and for good. The runtime
+    /// stays: this is the time to save the last [state](Self::state) of trained blocks. Then shut it down.
+    ///
+    /// ```
+    /// # use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
+    /// # use skep_runtime_core::{RuntimeBuilder, Shutdown};
+    /// # use std::time::Duration;
+    /// # let mut builder = RuntimeBuilder::new(FakeDevice::new());
+    /// # builder.block(FnBlock::rows("expert", 1, |x: &[FakeTensor]| Ok(x.to_vec())))?;
+    /// # let runtime = builder.start()?;
+    /// let limit = Duration::from_secs(10);
+    /// runtime.handle().drain(limit)?;
+    /// let last = runtime.handle().state("expert")?;
+    /// runtime.shutdown(Shutdown::Drain, limit)?;
+    /// # assert!(last.parameters.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`ShutdownError::NotDrained`] if `limit` passes first: nothing is given up, and the pools stay closed.
+    /// Returns [`ShutdownError::NotStarted`] before the start, [`ShutdownError::DeviceStuck`] if the device is stuck, and
+    /// [`ShutdownError::WouldDeadlock`] on one of the runtime's own threads, where the drain begins all the same.
+    pub fn drain(&self, limit: Duration) -> Result<(), ShutdownError> {
+        match self.shared.status.phase() {
+            Phase::Built => return Err(ShutdownError::NotStarted),
+            Phase::Stopped => return Ok(()),
+            Phase::Running => self.shared.drain(),
+        }
+        if on_thread_of(|| Some(self.shared.bells.runtime)) {
+            return Err(ShutdownError::WouldDeadlock);
+        }
+        let status = &self.shared.status;
+        let over = || status.loss().is_some() || status.phase() == Phase::Stopped || status.is_abandoned();
+        let drained = status.wait(limit, || over() || self.shared.is_drained());
+        match status.loss() {
+            Some(DeviceLoss::Stuck { limit, .. }) => Err(ShutdownError::DeviceStuck { limit: *limit }),
+            _ if drained => Ok(()),
+            _ => Err(ShutdownError::NotDrained { limit }),
+        }
+    }
+
     /// Stops the runtime, as [`shutdown`](Self::shutdown) does, at once; the future is over when it has stopped.
     ///
     /// It knows no limit, because it needs no executor: give it the executor's own (`tokio::time::timeout`, say). When

@@ -109,7 +109,8 @@ fn stop_unstarted<D: Device>(shared: &Shared<D>) {
 /// A runtime at work, and the owner of its threads.
 ///
 /// Dropping it aborts: waiting tasks are answered with [`TaskError::ShutDown`](crate::TaskError::ShutDown),
-/// the batch on the device is finished, and all threads are joined. To finish the waiting tasks first, call
+/// the batch on the device is finished, and all threads are joined; a block that does not return is waited for no longer
+/// than [`RuntimeBuilder::drop_limit`](crate::RuntimeBuilder::drop_limit). To finish the waiting tasks first, call
 /// [`shutdown`](Self::shutdown).
 #[must_use = "dropping the runtime stops it"]
 pub struct RunningRuntime<D: Device> {
@@ -147,11 +148,11 @@ impl<D: Device> Drop for RunningRuntime<D> {
         }
         // A thread cannot join itself, and one that a shutdown has given up on may never end.
         let own = on_thread_of(|| Some(shared.bells.runtime));
-        if let Some(thread) = self.thread.take()
-            && !own
-            && shared.status.wait_stopped(Duration::MAX, Status::is_abandoned)
-        {
+        let Some(thread) = self.thread.take().filter(|_| !own) else { return };
+        if shared.status.wait_stopped(shared.settings.drop_limit, Status::is_abandoned) {
             thread.join().ok();
+        } else if !shared.status.is_abandoned() {
+            shared.abandon();
         }
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Settings {
     pub(crate) spin: Duration,
     /// The longest that the device may work on one batch at a stretch.
     pub(crate) batch_limit: Option<Duration>,
+    /// The longest that dropping the runtime waits for the batch on the device.
+    pub(crate) drop_limit: Duration,
 }
 
 impl Default for Settings {
@@ -25,6 +27,7 @@ impl Default for Settings {
             hand_over: Duration::from_micros(50),
             spin: Duration::from_micros(50),
             batch_limit: None,
+            drop_limit: Duration::from_secs(30),
         }
     }
 }

@@ -43,5 +43,14 @@ impl<D: Device> Shared<D> {
             // The device thread waits for batches that may come back to it in halves.
             self.bells.wake_device();
         }
+        self.stir();
+    }
+
+    /// Lets those look again who wait for the last task of a drain, if anybody does. Their wakers are code of others.
+    pub(crate) fn stir(&self) {
+        if self.status.is_closing() {
+            let status = Arc::clone(&self.status);
+            self.teller.tell(move || status.notify());
+        }
     }
 }

@@ -93,6 +93,10 @@ impl Status {
         self.closing.store(true, Ordering::SeqCst);
     }
 
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
     /// Counts tasks that a shutdown gave up.
     pub(crate) fn gave_up(&self, tasks: usize) {
         self.given_up.fetch_add(tasks, Ordering::Relaxed);
@@ -117,7 +121,7 @@ impl Status {
             (Some(loss), _) => Health::Lost(loss.clone()),
             (None, Phase::Built) => Health::NotStarted,
             (None, Phase::Running) if self.is_abandoned() => Health::Stuck,
-            (None, Phase::Running) if self.closing.load(Ordering::SeqCst) => Health::Draining,
+            (None, Phase::Running) if self.is_closing() => Health::Draining,
             (None, Phase::Running) => Health::Running,
             (None, Phase::Stopped) => Health::Stopped,
         }
@@ -125,17 +129,24 @@ impl Status {
 
     /// Waits until the runtime has stopped; false when `limit` passes first, or waiting any longer is `in_vain`.
     pub(crate) fn wait_stopped(&self, limit: Duration, in_vain: impl Fn(&Self) -> bool) -> bool {
+        let stopped = || self.phase() == Phase::Stopped;
+        self.wait(limit, || stopped() || in_vain(self));
+        stopped()
+    }
+
+    /// Waits until `enough`, which is asked again at each change; false when `limit` passes first.
+    pub(crate) fn wait(&self, limit: Duration, enough: impl Fn() -> bool) -> bool {
         let until = Instant::now().checked_add(limit);
         loop {
+            // Listen first, then look: a change in between is heard.
             let listener = self.changed.listen();
-            let stopped = self.phase() == Phase::Stopped;
-            if stopped || in_vain(self) {
-                return stopped;
+            if enough() {
+                return true;
             }
             match until {
                 Some(until) => {
                     if event_listener::Listener::wait_deadline(listener, until).is_none() {
-                        return self.phase() == Phase::Stopped;
+                        return enough();
                     }
                 }
                 None => event_listener::Listener::wait(listener),

@@ -184,6 +184,71 @@ pub fn a_drain_shows_in_the_health<S: Subject>() {
     assert!(matches!(other.health(), Health::Stopped));
 }
 
+/// A drain runs what was accepted and leaves the runtime, so that the last state can be saved; then it stops as ever.
+pub fn a_drain_leaves_the_blocks_to_be_saved<S: Subject>() {
+    let rig = rig(S::device(), 1, PoolOptions::default());
+    let held = rig.hold();
+    let waiting = rig.submit(&[1.0]);
+    let (handle, late) = (rig.runtime.handle().clone(), rig.runtime.handle().clone());
+    assert_eq!(handle.drain(Duration::ZERO), Err(ShutdownError::NotDrained { limit: Duration::ZERO }));
+    assert!(!waiting.is_done(), "nothing is given up");
+    let draining = spawn(move || handle.drain(LIMIT));
+    assert!(matches!(
+        rig.pool.try_submit(columns(&*rig.device, &[2.0])).unwrap_err().error,
+        SubmitError::ShutDown
+    ));
+    drop(rig.gate.open_for_good());
+    receive(&draining).unwrap();
+    assert!(held.is_done() && waiting.is_done());
+    assert!(matches!(late.health(), Health::Draining));
+    late.state("gated").unwrap();
+    late.drain(LIMIT).unwrap();
+    drain(rig.runtime);
+    late.drain(LIMIT).unwrap();
+}
+
+/// A drain is over when its last task is cancelled, or expires, as well as when it ran.
+pub fn a_drain_ends_with_the_last_task_however_it_ends<S: Subject>() {
+    let rig = rig(S::device(), 0, PoolOptions::default());
+    let held = rig.hold();
+    let cancelled = rig.submit(&[1.0]);
+    let request = Request::new(columns(&*rig.device, &[2.0])).deadline(Duration::from_millis(5));
+    let expired = rig.pool.try_submit(request).unwrap();
+    let handle = rig.runtime.handle().clone();
+    let draining = spawn(move || handle.drain(LIMIT));
+    while rig.pool.try_submit(columns(&*rig.device, &[3.0])).is_ok_and(|ticket| {
+        ticket.cancel();
+        true
+    }) {}
+    cancelled.cancel();
+    rig.clock.advance(Duration::from_millis(5));
+    assert!(matches!(answer(expired), Err(TaskError::Expired { .. })));
+    drop(rig.gate.open_for_good());
+    answer(held).unwrap();
+    receive(&draining).unwrap();
+    drain(rig.runtime);
+}
+
+/// A runtime whose block does not return is dropped within its limit: everybody is answered, and the thread left behind.
+pub fn a_drop_gives_a_block_that_hangs_up<S: Subject>() {
+    let (builder, _) = new_builder(S::device(), 1);
+    let mut builder = builder.drop_limit(Duration::from_millis(1));
+    let device = Arc::clone(builder.device());
+    let (block, gate) = gated(&device, "gated");
+    let pool = pool_of(&mut builder, block, PoolOptions::default());
+    let runtime = builder.start().unwrap();
+    let held = pool.try_submit(columns(&*device, &[-1.0])).unwrap();
+    assert_eq!(gate.entered(), [-1.0]);
+    let waiting = pool.try_submit(columns(&*device, &[1.0])).unwrap();
+    let handle = runtime.handle().clone();
+    drop(runtime);
+    assert_shut_down(answer(held));
+    assert_shut_down(answer(waiting));
+    assert!(matches!(handle.health(), Health::Stuck));
+    assert!(matches!(handle.state("gated"), Err(ControlError::ShutDown)));
+    drop(gate.open_for_good());
+}
+
 /// A shutdown can be awaited, begins at once, and is not taken back.
 pub fn a_shutdown_can_be_awaited<S: Subject>() {
     let rig = rig(S::device(), 1, PoolOptions::default());

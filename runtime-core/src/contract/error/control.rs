@@ -109,6 +109,15 @@ pub enum ShutdownError {
         /// Tasks that got an error because of it.
         unfinished: usize,
     },
+    /// The time was up before the last accepted task was answered. Nothing was given up: wait again, or shut down.
+    #[error("tasks are still open after {limit:?}")]
+    NotDrained {
+        /// The limit.
+        limit: Duration,
+    },
+    /// The runtime has not been started, so what waits cannot run.
+    #[error("runtime is not started")]
+    NotStarted,
     /// The device is stuck, so its thread may never end. Every task has been answered.
     #[error("device is stuck for longer than {limit:?}: its thread cannot be waited for")]
     DeviceStuck {
