@@ -33,6 +33,7 @@ pub mod blocks;
 mod device;
 #[cfg(feature = "models")]
 mod encoder;
+mod kernels;
 pub mod layers;
 mod optim;
 mod registry;

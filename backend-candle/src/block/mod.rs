@@ -1,5 +1,6 @@
 //! A block made of candle layers: the arithmetic of both passes, and where the parameters are.
 
+mod changes;
 mod init;
 mod parameters;
 
@@ -12,6 +13,8 @@ use skep_runtime_core::{BoxError, HostTensor, TensorOps};
 use skep_toolkit::{BlockError, Build, Library, Source, Stepper, check_gradients};
 use std::collections::BTreeMap;
 use std::fmt;
+
+pub(crate) use changes::Changes;
 
 /// The arithmetic of a block: input tensors to output tensors.
 ///
@@ -69,6 +72,7 @@ pub type CandleBlock = skep_toolkit::Block<Candle>;
 pub struct Candle {
     device: CandleDevice,
     variables: BTreeMap<String, Var>,
+    changes: Changes,
     inference: Box<dyn Layers>,
     /// None where the block is never called backward.
     training: Option<Box<dyn Layers>>,
@@ -93,9 +97,11 @@ impl Library for Candle {
         build: &Build<Self>,
     ) -> Result<Self, BoxError> {
         let parameters = Parameters::new(device, source);
-        let inference = build(&parameters.builder(Given::Constants))?;
+        let changes = Changes::default();
+        let inference = changes.while_making(|| build(&parameters.builder(Given::Constants)))?;
         let training = backward.then(|| build(&parameters.builder(Given::Variables))).transpose()?;
-        Ok(Self { device: device.clone(), variables: parameters.into_variables(), inference, training })
+        let variables = parameters.into_variables();
+        Ok(Self { device: device.clone(), variables, changes, inference, training })
     }
 
     fn place(device: &CandleDevice, value: &HostTensor) -> Result<Tensor, BoxError> {
@@ -107,7 +113,12 @@ impl Library for Candle {
     }
 
     fn set(&mut self, name: &str, value: Tensor) -> Result<(), BoxError> {
-        Ok(self.variables.get(name).map_or(Ok(()), |variable| variable.set(&value))?)
+        if let Some(variable) = self.variables.get(name) {
+            // Counted also if it fails: then part of it may be there.
+            self.changes.replaced();
+            variable.set(&value)?;
+        }
+        Ok(())
     }
 
     fn forward(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, BoxError> {
@@ -145,6 +156,7 @@ impl Library for Candle {
             })
             .collect::<candle_core::Result<Vec<_>>>()?;
         if let (Some(stepper), Some(found)) = (stepper, &found) {
+            self.changes.trained();
             optim::step(stepper, &self.variables, found)?;
         }
         Ok(of_inputs)

@@ -1,6 +1,8 @@
 //! Published text models: whatever `skep_models` describes, built of candle's operations.
 
 mod attention;
+mod fused;
+mod inference;
 mod layer;
 mod parts;
 mod pooling;
@@ -9,6 +11,7 @@ use crate::block::{CandleBlock, Layers};
 use attention::Positions;
 use candle_core::{DType as CandleDType, Result, Tensor};
 use candle_nn::{Linear, Module, VarBuilder};
+use inference::Inference;
 use layer::EncoderLayer;
 use parts::{Norm, Parts, activate, unknown};
 use pooling::Pooling;
@@ -108,6 +111,8 @@ struct Built {
     relative: Positions,
     layers: Vec<EncoderLayer>,
     last_norm: Option<Norm>,
+    /// Layers and last norm once more, where they need not be trained.
+    inference: Option<Inference>,
     pooling: Option<Pooling>,
     steps: Vec<BuiltStep>,
     /// Whether `token_type_ids` are given.
@@ -156,11 +161,30 @@ impl Built {
                 .map(|layer| EncoderLayer::new(layer, &parts))
                 .collect::<Result<_>>()?,
             last_norm: parts.optional_norm(encoder.last_norm.as_ref())?,
+            inference: Inference::new(encoder, &parts)?,
             pooling: (description.kind != Kind::Token)
                 .then(|| Pooling { pools: description.pooling.clone(), masked: description.pooling_mask }),
             steps: description.steps.iter().map(step).collect::<Result<_>>()?,
             takes_types: description.token_types,
         })
+    }
+
+    /// The vectors of tokens after the layers.
+    fn encode(&self, x: &Tensor, mask: &Tensor) -> Result<Tensor> {
+        if let Some(inference) = &self.inference
+            && let Some(x) = inference.forward(x, mask)?
+        {
+            return Ok(x);
+        }
+        let seen = self.relative.seen(mask, x.dtype())?;
+        let mut x = x.clone();
+        for layer in &self.layers {
+            x = layer.forward(&x, &seen)?;
+        }
+        match &self.last_norm {
+            Some(norm) => norm.forward(&x),
+            None => Ok(x),
+        }
     }
 
     /// The vectors of tokens, before the layers.
@@ -207,14 +231,7 @@ impl Layers for Built {
         let types = if self.takes_types { rest.next() } else { None };
         let pooling_mask = rest.next().unwrap_or(mask);
 
-        let mut x = self.embed(ids, types)?;
-        let seen = self.relative.seen(mask, x.dtype())?;
-        for layer in &self.layers {
-            x = layer.forward(&x, &seen)?;
-        }
-        if let Some(norm) = &self.last_norm {
-            x = norm.forward(&x)?;
-        }
+        let mut x = self.encode(&self.embed(ids, types)?, mask)?;
         if matches!(x.dtype(), CandleDType::F16 | CandleDType::BF16) {
             x = x.to_dtype(CandleDType::F32)?;
         }

@@ -1,6 +1,6 @@
 //! What layers are made of: linear layers, norms and activations, from a model's parameters.
 
-use candle_core::{DType, Error, Result, Tensor};
+use candle_core::{DType, Device as Place, Error, Result, Tensor};
 use candle_nn::{Init, Linear, VarBuilder};
 use skep_models::description::{self as described, Activation, NormKind};
 
@@ -19,7 +19,12 @@ impl<'a> Parts<'a> {
         Self { vb: vb.clone() }
     }
 
-    fn get(&self, dims: &[usize], name: &str) -> Result<Tensor> {
+    /// Whether the parameters are of this type and at this place.
+    pub(super) fn are(&self, dtype: DType, place: &Place) -> bool {
+        self.vb.dtype() == dtype && self.vb.device().same_device(place)
+    }
+
+    pub(super) fn get(&self, dims: &[usize], name: &str) -> Result<Tensor> {
         // Never drawn: the model's weights are read by name.
         self.vb.get_with_hints(dims, name, Init::Const(0.0))
     }

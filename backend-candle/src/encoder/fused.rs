@@ -1,0 +1,358 @@
+//! The encoder in f32 on the processor, for inference: the layers of a [`description`](skep_models::description) over
+//! plain numbers, with the backend's own arithmetic.
+//!
+//! The texts of a batch are shared among the threads once, not at every operation; with fewer texts than threads, the
+//! threads left over share each product of one.
+
+use super::parts::unknown;
+use crate::kernels::attention::{AttentionScratch, Heads, attend};
+use crate::kernels::linear::{Linear, Parts};
+use crate::kernels::pointwise::{Function, Norm, Normalise, add, apply, multiply, turn};
+use crate::kernels::processor::Processor;
+use candle_core::Result;
+use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
+use skep_models::description::{self as described, Activation, Encoder, NormKind, Projections, Reach, Wide};
+use skep_models::positions;
+
+/// Far below any score, and far from what has no number.
+const FAR: f32 = -1e30;
+
+/// The layers with their weights laid out.
+pub(super) struct Fused {
+    processor: Processor,
+    layers: Vec<Layer>,
+    last_norm: Option<Norm>,
+    /// `[buckets, heads]`, the number of buckets, and from which distance all are in the last.
+    bias: Option<(Vec<f32>, usize, usize)>,
+    hidden: usize,
+}
+
+struct Layer {
+    attention_before: Option<Norm>,
+    heads: Heads,
+    projection: Linear,
+    query_norm: Option<Norm>,
+    key_norm: Option<Norm>,
+    theta: Option<f64>,
+    reach: Reach,
+    output: Linear,
+    attention_after: Option<Norm>,
+    feed_before: Option<Norm>,
+    /// To the numbers that the function is applied to.
+    gate: Linear,
+    /// To those that they are multiplied with.
+    up: Option<Linear>,
+    function: Function,
+    narrow: Linear,
+    feed_after: Option<Norm>,
+}
+
+/// Memory of one thread, kept from batch to batch.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    normed: Vec<f32>,
+    projected: Vec<f32>,
+    mixed: Vec<f32>,
+    back: Vec<f32>,
+    wide: Vec<f32>,
+    up: Vec<f32>,
+    attention: AttentionScratch,
+    parts: Parts,
+}
+
+/// What all texts of a batch share.
+struct Shared {
+    tokens: usize,
+    /// Added to the scores of a pair, by reach: for all heads, or for each.
+    added: Vec<(Reach, Option<Vec<f32>>)>,
+    /// Cosines and sines, `[tokens, head_size / 2]`, by base.
+    turns: Vec<(f64, [Vec<f32>; 2])>,
+}
+
+impl Fused {
+    /// Lays out the encoder's parameters, of which `get` gives those of a name and dims.
+    pub(super) fn new(
+        encoder: &Encoder,
+        processor: Processor,
+        get: &dyn Fn(&str, &[usize]) -> Result<Vec<f32>>,
+    ) -> Result<Self> {
+        let parts = Reader { processor, get };
+        let bias = match &encoder.relative_bias {
+            Some(bias) => {
+                let table = &bias.table;
+                Some((get(&table.name, &[table.rows, table.size])?, table.rows, bias.max_distance))
+            }
+            None => None,
+        };
+        Ok(Self {
+            processor,
+            layers: encoder.layers.iter().map(|layer| parts.layer(layer)).collect::<Result<_>>()?,
+            last_norm: parts.norm(encoder.last_norm.as_ref())?,
+            bias,
+            hidden: encoder.hidden,
+        })
+    }
+
+    /// The vectors of `[texts, tokens]` tokens after all layers, in place. `mask` is 1 for each token that is there.
+    pub(super) fn forward(
+        &self,
+        x: &mut [f32],
+        mask: &[u32],
+        tokens: usize,
+        kept: &mut Vec<Scratch>,
+    ) -> Result<()> {
+        let texts = mask.len() / tokens.max(1);
+        if texts == 0 {
+            return Ok(());
+        }
+        let shared = self.shared(tokens);
+        let mask: Vec<f32> = mask.iter().map(|&seen| if seen == 0 { FAR } else { 0.0 }).collect();
+        let threads = rayon::current_num_threads();
+        let groups = texts.min(threads);
+        kept.resize_with(groups.max(kept.len()), Scratch::default);
+        let mut jobs = Vec::with_capacity(groups);
+        let (mut rest, mut masks) = (x, &*mask);
+        for (group, scratch) in kept.iter_mut().take(groups).enumerate() {
+            let count = (group + 1) * texts / groups - group * texts / groups;
+            let (of_group, others) = rest.split_at_mut(count * tokens * self.hidden);
+            let (mask, other_masks) = masks.split_at(count * tokens);
+            (rest, masks) = (others, other_masks);
+            scratch.parts.resize_with(threads / groups, Vec::new);
+            jobs.push((of_group, mask, scratch));
+        }
+        if groups == 1 {
+            return jobs.into_iter().try_for_each(|(x, mask, scratch)| self.texts(x, mask, &shared, scratch));
+        }
+        jobs.into_par_iter().with_max_len(1).try_for_each(|(x, mask, scratch)| self.texts(x, mask, &shared, scratch))
+    }
+
+    fn shared(&self, tokens: usize) -> Shared {
+        let (mut added, mut turns) = (Vec::new(), Vec::new());
+        for layer in &self.layers {
+            if !added.iter().any(|(reach, _)| *reach == layer.reach) {
+                added.push((layer.reach, self.added(layer, tokens)));
+            }
+            if let Some(theta) = layer.theta
+                && !turns.iter().any(|(known, _): &(f64, _)| known.to_bits() == theta.to_bits())
+            {
+                turns.push((theta, positions::turns(theta, layer.heads.size, tokens)));
+            }
+        }
+        Shared { tokens, added, turns }
+    }
+
+    /// What is added to the scores of each pair of tokens.
+    fn added(&self, layer: &Layer, tokens: usize) -> Option<Vec<f32>> {
+        let open = positions::reach(layer.reach, tokens);
+        let far = open.map(|open| open.into_iter().map(|open| (1.0 - open) * FAR).collect::<Vec<f32>>());
+        let Some((table, buckets, max_distance)) = &self.bias else { return far };
+        let places = positions::buckets(tokens, *buckets, *max_distance);
+        let heads = layer.heads.queries;
+        let mut added = Vec::with_capacity(heads * places.len());
+        for head in 0..heads {
+            added.extend(places.iter().enumerate().map(|(pair, &bucket)| {
+                let far = far.as_ref().map_or(0.0, |far| far[pair]);
+                table[bucket as usize * heads + head] + far
+            }));
+        }
+        Some(added)
+    }
+
+    /// The layers for the texts of one thread.
+    fn texts(&self, x: &mut [f32], mask: &[f32], shared: &Shared, scratch: &mut Scratch) -> Result<()> {
+        for layer in &self.layers {
+            layer.forward(self.processor, x, mask, shared, scratch)?;
+        }
+        if let Some(norm) = &self.last_norm {
+            norm.apply(self.processor, x);
+        }
+        Ok(())
+    }
+}
+
+impl Layer {
+    fn forward(
+        &self,
+        processor: Processor,
+        x: &mut [f32],
+        mask: &[f32],
+        shared: &Shared,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let Scratch { normed, projected, mixed, back, wide, up, attention, parts } = scratch;
+        let count = mask.len();
+        let input = begin(processor, self.attention_before.as_ref(), x, normed);
+        self.projection.apply(processor, input, count, projected, parts);
+        self.place(processor, projected, shared)?;
+
+        let known = shared.added.iter().find(|(reach, _)| *reach == self.reach);
+        let (_, added) = known.ok_or_else(|| unknown(&self.reach))?;
+        mixed.resize(count * self.heads.mixed(), 0.0);
+        let of_text = shared.tokens * self.heads.projected();
+        let to_text = shared.tokens * self.heads.mixed();
+        let texts = projected.chunks_exact(of_text).zip(mixed.chunks_exact_mut(to_text));
+        for ((projected, mixed), mask) in texts.zip(mask.chunks_exact(shared.tokens)) {
+            attend(processor, self.heads, projected, mask, added.as_deref(), mixed, attention);
+        }
+        self.output.apply(processor, mixed, count, back, parts);
+        added_and_normed(processor, x, back, self.attention_after.as_ref());
+
+        let input = begin(processor, self.feed_before.as_ref(), x, normed);
+        self.gate.apply(processor, input, count, wide, parts);
+        apply(processor, self.function, wide);
+        if let Some(linear) = &self.up {
+            linear.apply(processor, input, count, up, parts);
+            multiply(processor, wide, up);
+        }
+        self.narrow.apply(processor, wide, count, back, parts);
+        added_and_normed(processor, x, back, self.feed_after.as_ref());
+        Ok(())
+    }
+
+    /// Norms queries and keys, and turns them by their positions.
+    fn place(&self, processor: Processor, projected: &mut [f32], shared: &Shared) -> Result<()> {
+        if self.query_norm.is_none() && self.key_norm.is_none() && self.theta.is_none() {
+            return Ok(());
+        }
+        let turns = match self.theta {
+            Some(theta) => {
+                let known = shared.turns.iter().find(|(known, _)| known.to_bits() == theta.to_bits());
+                Some(&known.ok_or_else(|| unknown(&theta))?.1)
+            }
+            None => None,
+        };
+        let Heads { queries, keys, size } = self.heads;
+        let half = size / 2;
+        for (row, projected) in projected.chunks_exact_mut(self.heads.projected()).enumerate() {
+            let at = row % shared.tokens * half;
+            for (head, vector) in projected.chunks_exact_mut(size).take(queries + keys).enumerate() {
+                let norm = if head < queries { &self.query_norm } else { &self.key_norm };
+                if let Some(norm) = norm {
+                    norm.apply(processor, vector);
+                }
+                if let Some([cos, sin]) = turns {
+                    turn(processor, vector, &cos[at..at + half], &sin[at..at + half]);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a layer's half begins with: `x`, or its norm.
+fn begin<'a>(processor: Processor, norm: Option<&Norm>, x: &'a [f32], normed: &'a mut Vec<f32>) -> &'a [f32] {
+    match norm {
+        Some(norm) => {
+            normed.clear();
+            normed.extend_from_slice(x);
+            norm.apply(processor, normed);
+            normed
+        }
+        None => x,
+    }
+}
+
+fn added_and_normed(processor: Processor, x: &mut [f32], other: &[f32], norm: Option<&Norm>) {
+    add(processor, x, other);
+    if let Some(norm) = norm {
+        norm.apply(processor, x);
+    }
+}
+
+/// Lays parameters out.
+struct Reader<'a> {
+    processor: Processor,
+    get: &'a dyn Fn(&str, &[usize]) -> Result<Vec<f32>>,
+}
+
+impl Reader<'_> {
+    fn layer(&self, layer: &described::Layer) -> Result<Layer> {
+        let attention = &layer.attention;
+        let projection = match &attention.projections {
+            Projections::Separate { query, key, value } => self.joined(&[query, key, value])?,
+            Projections::Joined(linear) => self.linear(linear)?,
+        };
+        let feed = &layer.feed_forward;
+        let (gate, up) = match &feed.wide {
+            Wide::Plain(linear) => (self.linear(linear)?, None),
+            Wide::Gated { gate, up } => (self.linear(gate)?, Some(self.linear(up)?)),
+            Wide::Joined(linear) => {
+                let (weight, bias) = self.numbers(linear)?;
+                let half = linear.output / 2;
+                let (gate, up) = weight.split_at(half * linear.input);
+                let part = |range: std::ops::Range<usize>| bias.as_ref().map(|bias| bias[range].to_vec());
+                let gate = Linear::new(self.processor, gate, linear.input, part(0..half));
+                (gate, Some(Linear::new(self.processor, up, linear.input, part(half..2 * half))))
+            }
+        };
+        Ok(Layer {
+            attention_before: self.norm(layer.attention_before.as_ref())?,
+            heads: Heads { queries: attention.heads, keys: attention.kv_heads, size: attention.head_size },
+            projection,
+            query_norm: self.norm(attention.query_norm.as_ref())?,
+            key_norm: self.norm(attention.key_norm.as_ref())?,
+            theta: attention.rope.map(|rope| rope.theta),
+            reach: attention.reach,
+            output: self.linear(&attention.output)?,
+            attention_after: self.norm(layer.attention_after.as_ref())?,
+            feed_before: self.norm(layer.feed_before.as_ref())?,
+            gate,
+            up,
+            function: function(feed.activation)?,
+            narrow: self.linear(&feed.narrow)?,
+            feed_after: self.norm(layer.feed_after.as_ref())?,
+        })
+    }
+
+    fn numbers(&self, linear: &described::Linear) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
+        let weight = (self.get)(&linear.weight, &[linear.output, linear.input])?;
+        let bias = linear.bias.as_ref().map(|bias| (self.get)(bias, &[linear.output])).transpose()?;
+        Ok((weight, bias))
+    }
+
+    fn linear(&self, linear: &described::Linear) -> Result<Linear> {
+        self.joined(&[linear])
+    }
+
+    /// Several layers of the same input as one.
+    fn joined(&self, linears: &[&described::Linear]) -> Result<Linear> {
+        let (mut weight, mut bias, mut biased) = (Vec::new(), Vec::new(), false);
+        for linear in linears {
+            let (numbers, of_layer) = self.numbers(linear)?;
+            weight.extend(numbers);
+            biased |= of_layer.is_some();
+            bias.extend(of_layer.unwrap_or_else(|| vec![0.0; linear.output]));
+        }
+        Ok(Linear::new(self.processor, &weight, linears[0].input, biased.then_some(bias)))
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "computed in f32")]
+    fn norm(&self, norm: Option<&described::Norm>) -> Result<Option<Norm>> {
+        let Some(norm) = norm else { return Ok(None) };
+        let kind = match norm.kind {
+            NormKind::Layer => Normalise::Layer,
+            NormKind::RootMeanSquare => Normalise::RootMeanSquare,
+            other => return Err(unknown(&other)),
+        };
+        let weight = (self.get)(&norm.weight, &[norm.size])?;
+        let bias = match &norm.bias {
+            Some(bias) => (self.get)(bias, &[norm.size])?,
+            None => vec![0.0; norm.size],
+        };
+        Ok(Some(Norm { kind, weight, bias, eps: norm.eps as f32 }))
+    }
+}
+
+fn function(activation: Activation) -> Result<Function> {
+    Ok(match activation {
+        Activation::Identity => Function::Identity,
+        Activation::Gelu => Function::Gelu,
+        Activation::GeluTanh => Function::GeluTanh,
+        Activation::QuickGelu => Function::QuickGelu,
+        Activation::Relu => Function::Relu,
+        Activation::Silu => Function::Silu,
+        Activation::Tanh => Function::Tanh,
+        Activation::Sigmoid => Function::Sigmoid,
+        other => return Err(unknown(&other)),
+    })
+}
