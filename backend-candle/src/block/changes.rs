@@ -42,7 +42,7 @@ impl Changes {
     pub(super) fn replaced(&self) {
         // The block is called from one thread; the count stays below what stands for training.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-            (count < TRAINED - 1).then_some(count + 1)
+            (count < TRAINED - 1).then(|| count + 1)
         });
     }
 

@@ -1,4 +1,3 @@
-use super::activate;
 use crate::block::{Candle, Layers};
 use crate::layers::linear;
 use candle_core::{Result, Tensor};
@@ -14,7 +13,7 @@ impl Computes<Ffn> for Candle {
         let fc1 = linear(input, hidden, &vb.pp("fc1"))?;
         let fc2 = linear(hidden, output, &vb.pp("fc2"))?;
         Ok(Box::new(move |inputs: &[Tensor]| {
-            Ok(vec![fc2.forward(&activate(activation, &fc1.forward(&inputs[0])?)?)?])
+            Ok(vec![fc2.forward(&fc1.forward_then(activation, &inputs[0])?)?])
         }))
     }
 }

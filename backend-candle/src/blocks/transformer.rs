@@ -1,4 +1,3 @@
-use super::activate;
 use crate::block::{Candle, Layers};
 use crate::layers::{LayerNorm, SelfAttention, linear};
 use candle_core::{Result, Tensor};
@@ -17,7 +16,7 @@ impl Computes<Transformer> for Candle {
         Ok(Box::new(move |inputs: &[Tensor]| {
             let x = &inputs[0];
             let h = norm1.forward(&(x + attention.forward(x)?)?)?;
-            let wide = activate(activation, &linear1.forward(&h)?)?;
+            let wide = linear1.forward_then(activation, &h)?;
             Ok(vec![norm2.forward(&(h + linear2.forward(&wide)?)?)?])
         }))
     }

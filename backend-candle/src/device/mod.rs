@@ -10,9 +10,10 @@ use skep_toolkit::memory;
 
 /// Options of the processor.
 ///
-/// **Set `RAYON_NUM_THREADS` before the process starts**, to any number: candle asks for it at each matrix
-/// product, and where it is not set, candle counts the machine's cores anew each time by reading
-/// `/proc/cpuinfo`. That costs about 50 µs, where a small product takes 1 µs.
+/// Inference in f32 by text models and by this crate's [`layers`](crate::layers) takes its threads from here alone.
+/// **For all else (training, f16 and bf16, an application's own layers) set `RAYON_NUM_THREADS` before the process
+/// starts**, to any number: candle asks for it at each matrix product, and where it is not set, candle counts the
+/// machine's cores anew each time by reading `/proc/cpuinfo`. That costs about 50 µs, where a small product takes 1 µs.
 ///
 /// ```
 /// use skep_backend_candle::{CandleDevice, CpuOptions};
@@ -22,14 +23,15 @@ use skep_toolkit::memory;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CpuOptions {
-    /// The number of threads that a matrix product may use, the device thread included; `None` leaves it to candle:
-    /// `RAYON_NUM_THREADS`, or as many as there are physical cores.
+    /// The number of threads that a batch may use, the device thread included; `None` takes `RAYON_NUM_THREADS`, or as
+    /// many as there are cores. Text models share the texts of a batch among them, so that threads meet once a batch;
+    /// with fewer texts than threads, and in candle's own products, they meet at each product.
     ///
     /// Each runtime gets its own threads when it starts, so this is never too late, and two runtimes of
     /// one process may differ. One thread per core is right for a machine that does nothing else; where
     /// other processes are busy, one thread in all is often faster.
     ///
-    /// This does not reach candle's work on single elements of large tensors (65,536 elements and
+    /// This does not reach candle's own work on single elements of large tensors (65,536 elements and
     /// more), which runs on threads of one pool for the whole process. Their number is read from the environment
     /// (`CANDLE_NUM_THREADS`, else `RAYON_NUM_THREADS`) at the first such operation; a later change has no
     /// effect. Set it before the process starts.

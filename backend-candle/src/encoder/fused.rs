@@ -17,6 +17,9 @@ use skep_models::positions;
 /// Far below any score, and far from what has no number.
 const FAR: f32 = -1e30;
 
+/// Gives the parameter of a name and dims.
+pub(super) type Get<'a> = dyn Fn(&str, &[usize]) -> Result<Vec<f32>> + 'a;
+
 /// The layers with their weights laid out.
 pub(super) struct Fused {
     processor: Processor,
@@ -71,11 +74,7 @@ struct Shared {
 
 impl Fused {
     /// Lays out the encoder's parameters, of which `get` gives those of a name and dims.
-    pub(super) fn new(
-        encoder: &Encoder,
-        processor: Processor,
-        get: &dyn Fn(&str, &[usize]) -> Result<Vec<f32>>,
-    ) -> Result<Self> {
+    pub(super) fn new(encoder: &Encoder, processor: Processor, get: &Get<'_>) -> Result<Self> {
         let parts = Reader { processor, get };
         let bias = match &encoder.relative_bias {
             Some(bias) => {
@@ -123,7 +122,9 @@ impl Fused {
         if groups == 1 {
             return jobs.into_iter().try_for_each(|(x, mask, scratch)| self.texts(x, mask, &shared, scratch));
         }
-        jobs.into_par_iter().with_max_len(1).try_for_each(|(x, mask, scratch)| self.texts(x, mask, &shared, scratch))
+        jobs.into_par_iter()
+            .with_max_len(1)
+            .try_for_each(|(x, mask, scratch)| self.texts(x, mask, &shared, scratch))
     }
 
     fn shared(&self, tokens: usize) -> Shared {
@@ -262,7 +263,7 @@ fn added_and_normed(processor: Processor, x: &mut [f32], other: &[f32], norm: Op
 /// Lays parameters out.
 struct Reader<'a> {
     processor: Processor,
-    get: &'a dyn Fn(&str, &[usize]) -> Result<Vec<f32>>,
+    get: &'a Get<'a>,
 }
 
 impl Reader<'_> {

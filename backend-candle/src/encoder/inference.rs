@@ -59,7 +59,8 @@ impl Inference {
         let mut state = self.state.borrow_mut();
         if state.count != count {
             state.fused = Fused::new(&self.encoder, self.processor, &|name, _| {
-                let missing = || Error::Msg(format!("parameter `{name}` was not there when the block was loaded"));
+                let missing =
+                    || Error::Msg(format!("parameter `{name}` was not there when the block was loaded"));
                 numbers(self.parameters.get(name).ok_or_else(missing)?)
             })?;
             state.count = count;

@@ -58,7 +58,8 @@ pub(crate) fn attend(
         for head in shared * sharing..(shared + 1) * sharing {
             product(processor, rows(head), keys, 0..keys.count(), None, scores, tokens);
             let pairs = tokens * tokens;
-            let added = added.map(|added| if added.len() == pairs { added } else { &added[head * pairs..][..pairs] });
+            let added =
+                added.map(|added| if added.len() == pairs { added } else { &added[head * pairs..][..pairs] });
             shares(processor, scores, scale, mask, added);
             let left = Rows { numbers: scores, stride: tokens, count: tokens };
             let to = &mut out[head * size..];

@@ -3,8 +3,8 @@
 //! Plain loops, which the compiler turns into the processor's instructions; sums are kept in several places, because
 //! the order of one sum is not the compiler's to change.
 
-
 use super::processor::Processor;
+use pulp::{Simd, WithSimd};
 
 /// Sums that are kept apart.
 const LANES: usize = 16;
@@ -22,67 +22,73 @@ pub(crate) enum Function {
     Sigmoid,
 }
 
+/// Defines a loop that is compiled for the processor's instructions. Not a closure: those are called through a function
+/// of their own, which is compiled for any processor.
+macro_rules! instructions {
+    ($name:ident { $($field:ident: $type:ty),* } $body:block) => {{
+        struct $name<'a> { $($field: $type),* }
+        impl WithSimd for $name<'_> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, _: S) {
+                let Self { $($field),* } = self;
+                $body
+            }
+        }
+        $name { $($field),* }
+    }};
+}
+
 /// Applies the function in place.
 pub(crate) fn apply(processor: Processor, function: Function, numbers: &mut [f32]) {
     macro_rules! each {
-        ($f:expr) => {
-            processor.run(
-                #[inline(always)]
-                || {
-                    for number in numbers {
-                        *number = $f(*number);
-                    }
-                },
-            )
+        ($x:ident => $y:expr) => {
+            processor.run(instructions!(Each { numbers: &'a mut [f32] } {
+                for number in numbers {
+                    let $x = *number;
+                    *number = $y;
+                }
+            }))
         };
     }
     match function {
         Function::Identity => {}
-        Function::Gelu => each!(gelu),
-        Function::GeluTanh => each!(gelu_tanh),
-        Function::QuickGelu => each!(|x: f32| x * sigmoid(1.702 * x)),
-        Function::Relu => each!(|x: f32| if x < 0.0 { 0.0 } else { x }),
-        Function::Silu => each!(|x: f32| x * sigmoid(x)),
-        Function::Tanh => each!(tanh),
-        Function::Sigmoid => each!(sigmoid),
+        Function::Gelu => each!(x => gelu(x)),
+        Function::GeluTanh => each!(x => gelu_tanh(x)),
+        Function::QuickGelu => each!(x => x * sigmoid(1.702 * x)),
+        Function::Relu => each!(x => if x < 0.0 { 0.0 } else { x }),
+        Function::Silu => each!(x => x * sigmoid(x)),
+        Function::Tanh => each!(x => tanh(x)),
+        Function::Sigmoid => each!(x => sigmoid(x)),
     }
 }
 
 /// Adds to each number another.
 pub(crate) fn add(processor: Processor, to: &mut [f32], other: &[f32]) {
-    processor.run(
-        #[inline(always)]
-        || {
-            for (to, other) in to.iter_mut().zip(other) {
-                *to += other;
-            }
-        },
-    );
+    processor.run(instructions!(Add { to: &'a mut [f32], other: &'a [f32] } {
+        for (to, other) in to.iter_mut().zip(other) {
+            *to += other;
+        }
+    }));
 }
 
 /// Multiplies each number with another.
 pub(crate) fn multiply(processor: Processor, to: &mut [f32], other: &[f32]) {
-    processor.run(
-        #[inline(always)]
-        || {
-            for (to, other) in to.iter_mut().zip(other) {
-                *to *= other;
-            }
-        },
-    );
+    processor.run(instructions!(Multiply { to: &'a mut [f32], other: &'a [f32] } {
+        for (to, other) in to.iter_mut().zip(other) {
+            *to *= other;
+        }
+    }));
 }
 
 /// Turns the halves of a vector against each other.
 pub(crate) fn turn(processor: Processor, vector: &mut [f32], cos: &[f32], sin: &[f32]) {
-    processor.run(
-        #[inline(always)]
-        || {
-            let (first, second) = vector.split_at_mut(cos.len());
-            for (((first, second), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
-                (*first, *second) = (*first * cos - *second * sin, *second * cos + *first * sin);
-            }
-        },
-    );
+    processor.run(instructions!(Turn { vector: &'a mut [f32], cos: &'a [f32], sin: &'a [f32] } {
+        let (first, second) = vector.split_at_mut(cos.len());
+        for (((first, second), cos), sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+            (*first, *second) = (*first * cos - *second * sin, *second * cos + *first * sin);
+        }
+    }));
 }
 
 /// Which normalisation.
@@ -105,23 +111,21 @@ pub(crate) struct Norm {
 impl Norm {
     /// Normalises rows of the weight's size, in place.
     pub(crate) fn apply(&self, processor: Processor, rows: &mut [f32]) {
-        processor.run(
-            #[inline(always)]
-            || {
-                for row in rows.chunks_exact_mut(self.weight.len()) {
-                    let size = row.len() as f32;
-                    let mean = match self.kind {
-                        Normalise::Layer => sum(row, |x| x) / size,
-                        Normalise::RootMeanSquare => 0.0,
-                    };
-                    let squares = sum(row, |x| (x - mean) * (x - mean));
-                    let scale = 1.0 / (squares / size + self.eps).sqrt();
-                    for ((x, weight), bias) in row.iter_mut().zip(&self.weight).zip(&self.bias) {
-                        *x = ((*x - mean) * scale).mul_add(*weight, *bias);
-                    }
+        let norm = self;
+        processor.run(instructions!(Normed { norm: &'a Norm, rows: &'a mut [f32] } {
+            for row in rows.chunks_exact_mut(norm.weight.len()) {
+                let size = row.len() as f32;
+                let mean = match norm.kind {
+                    Normalise::Layer => sum(row, |x| x) / size,
+                    Normalise::RootMeanSquare => 0.0,
+                };
+                let squares = sum(row, |x| (x - mean) * (x - mean));
+                let scale = 1.0 / (squares / size + norm.eps).sqrt();
+                for ((x, weight), bias) in row.iter_mut().zip(&norm.weight).zip(&norm.bias) {
+                    *x = ((*x - mean) * scale).mul_add(*weight, *bias);
                 }
-            },
-        );
+            }
+        }));
     }
 }
 
@@ -133,9 +137,8 @@ pub(super) fn shares(
     mask: &[f32],
     added: Option<&[f32]>,
 ) {
-    processor.run(
-        #[inline(always)]
-        || {
+    processor.run(instructions!(
+        Shares { scores: &'a mut [f32], scale: f32, mask: &'a [f32], added: Option<&'a [f32]> } {
             let size = mask.len();
             for (i, row) in scores.chunks_exact_mut(size).enumerate() {
                 for (score, mask) in row.iter_mut().zip(mask) {
@@ -155,8 +158,8 @@ pub(super) fn shares(
                     *score *= scale;
                 }
             }
-        },
-    );
+        }
+    ));
 }
 
 #[inline(always)]
@@ -200,16 +203,10 @@ fn exp(x: f32) -> f32 {
     const HIGH: f32 = 88.0;
     // Adding it leaves a whole number in the last bits.
     const ROUND: f32 = 12_582_912.0;
-    let x = if x < LOW {
-        LOW
-    } else if x > HIGH {
-        HIGH
-    } else {
-        x
-    };
+    let x = x.clamp(LOW, HIGH);
     let rounded = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let power = rounded - ROUND;
-    let rest = power.mul_add(-0.693_359_375, x);
+    let rest = power.mul_add(-0.693_359_4, x);
     let rest = power.mul_add(2.121_944_4e-4, rest);
     let mut sum = 1.987_569_1e-4_f32;
     for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
@@ -266,10 +263,15 @@ fn tanh(x: f32) -> f32 {
 mod tests {
     use super::*;
 
-    /// Where `f64` has no function of its own, the series of `erf` (Abramowitz and Stegun, 7.1.5).
+    type Exact<'a> = &'a dyn Fn(f64) -> f64;
+
+    /// The series of `erf` (Abramowitz and Stegun, 7.1.5), and far out the continued fraction of what is missing
+    /// to 1 (7.1.14).
     fn exact_erf(x: f64) -> f64 {
-        if x.abs() > 5.0 {
-            return x.signum();
+        if x.abs() > 3.0 {
+            let below = (1..60).rev().fold(x.abs(), |below, n| x.abs() + f64::from(n) / 2.0 / below);
+            let missing = (-x * x).exp() / below / std::f64::consts::PI.sqrt();
+            return (1.0 - missing).copysign(x);
         }
         let (mut term, mut sum) = (x, x);
         for n in 1..200 {
@@ -287,7 +289,6 @@ mod tests {
         };
         let xs: Vec<f32> = (-4000..=4000).map(|i| i as f32 / 400.0).collect();
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-        type Exact<'a> = &'a dyn Fn(f64) -> f64;
         let functions: [(Function, Exact<'_>); 7] = [
             (Function::Gelu, &|x| 0.5 * x * (1.0 + exact_erf(x / 2f64.sqrt()))),
             (Function::GeluTanh, &|x| {

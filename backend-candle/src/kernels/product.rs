@@ -94,8 +94,7 @@ fn sums<S: Simd, const ROWS: usize>(
     panel: &[[S::f32s; WIDTH]],
     begin: [S::f32s; WIDTH],
 ) -> [[S::f32s; WIDTH]; ROWS] {
-    let rows: [&[f32]; ROWS] =
-        array::from_fn(|i| &left.numbers[(row + i) * left.stride..][..panel.len()]);
+    let rows: [&[f32]; ROWS] = array::from_fn(|i| &left.numbers[(row + i) * left.stride..][..panel.len()]);
     let mut sums = [begin; ROWS];
     for (depth, right) in panel.iter().enumerate() {
         for (sums, row) in sums.iter_mut().zip(&rows) {
@@ -151,8 +150,10 @@ mod tests {
             let mut from_columns = Panels::default();
             let given = Rows { numbers: &weight, stride: depth, count: columns };
             from_columns.fill_from_columns(processor, given, depth);
-            let transposed: Vec<f32> =
-                (0..depth).flat_map(|d| (0..columns).map(move |c| (c, d))).map(|(c, d)| weight[c * depth + d]).collect();
+            let transposed: Vec<f32> = (0..depth)
+                .flat_map(|d| (0..columns).map(move |c| (c, d)))
+                .map(|(c, d)| weight[c * depth + d])
+                .collect();
             let mut from_rows = Panels::default();
             let given = Rows { numbers: &transposed, stride: columns, count: depth };
             from_rows.fill_from_rows(processor, given, columns);

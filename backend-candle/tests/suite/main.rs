@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod device;
+#[cfg(feature = "models")]
+mod encoder;
 mod graph;
 
 use skep_backend_candle::candle_core::Device as Place;

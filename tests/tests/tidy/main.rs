@@ -49,7 +49,8 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
 ];
 
 /// Dependencies that no source names, and what they are there for.
-const UNNAMED: &[(&str, &str)] = &[];
+const UNNAMED: &[(&str, &str)] =
+    &[("gemm", "its feature x86-v4, without which candle's products leave AVX-512 unused")];
 
 /// Arrows between files. A `/` makes it a file or folder, `::` a path outside of this workspace, and anything else is
 /// the name of an item.

@@ -1,21 +1,11 @@
 //! Layers that can be trained, with the names and first values that `PyTorch` gives them.
 
-use candle_core::{D, Result, Tensor};
-use candle_nn::{Init, Linear, Module, VarBuilder};
+mod linear;
 
-/// Creates a linear layer with bias: `weight` is `[output, input]`, `bias` is `[output]`, both drawn uniformly from
-/// `±1/sqrt(input)`.
-///
-/// # Errors
-///
-/// Returns an error if the parameters cannot be had.
-pub fn linear(input: usize, output: usize, vb: &VarBuilder<'_>) -> Result<Linear> {
-    let bound = 1.0 / (input as f64).sqrt();
-    let init = Init::Uniform { lo: -bound, up: bound };
-    let weight = vb.get_with_hints((output, input), "weight", init)?;
-    let bias = vb.get_with_hints(output, "bias", init)?;
-    Ok(Linear::new(weight, Some(bias)))
-}
+pub use linear::{Linear, linear};
+
+use candle_core::{D, Result, Tensor};
+use candle_nn::{Init, Module, VarBuilder};
 
 /// Layer norm over the last dim: Ba, Kiros and Hinton, "Layer normalization", 2016.
 ///
@@ -95,7 +85,12 @@ impl Module for SelfAttention {
         let value = self.split(&self.value.forward(x)?)?;
         let scale = 1.0 / (query.dim(D::Minus1)? as f64).sqrt();
         let scores = (query.matmul(&key.transpose(2, 3)?.contiguous()?)? * scale)?;
-        let weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
+        // The fused one has no backward pass.
+        let weights = if scores.track_op() {
+            candle_nn::ops::softmax(&scores, D::Minus1)?
+        } else {
+            candle_nn::ops::softmax_last_dim(&scores)?
+        };
         let joined = weights.matmul(&value)?.transpose(1, 2)?.contiguous()?.reshape(x.shape())?;
         self.output.forward(&joined)
     }
