@@ -104,6 +104,11 @@ impl Library for Candle {
         Ok(Self { device: device.clone(), variables, changes, inference, training })
     }
 
+    fn trained(&mut self) -> Result<(), BoxError> {
+        self.changes.trained();
+        Ok(())
+    }
+
     fn place(device: &CandleDevice, value: &HostTensor) -> Result<Tensor, BoxError> {
         Ok(device.from_host(value)?.to_device(device.place())?)
     }
@@ -156,7 +161,6 @@ impl Library for Candle {
             })
             .collect::<candle_core::Result<Vec<_>>>()?;
         if let (Some(stepper), Some(found)) = (stepper, &found) {
-            self.changes.trained();
             optim::step(stepper, &self.variables, found)?;
         }
         Ok(of_inputs)

@@ -17,7 +17,8 @@ pub(super) struct Inference {
     changes: Changes,
     /// As the block has them.
     parameters: BTreeMap<String, Tensor>,
-    state: RefCell<State>,
+    /// None once the parameters are trained.
+    state: RefCell<Option<State>>,
 }
 
 struct State {
@@ -48,15 +49,18 @@ impl Inference {
             processor,
             changes,
             parameters: parameters.into_inner(),
-            state: RefCell::new(State { fused, count, scratch: Vec::new() }),
+            state: RefCell::new(Some(State { fused, count, scratch: Vec::new() })),
         }))
     }
 
     /// `[batch, tokens, hidden]` after all layers, for a mask `[batch, tokens]`; `None` where candle's operations
     /// compute it.
     pub(super) fn forward(&self, x: &Tensor, mask: &Tensor) -> Result<Option<Tensor>> {
-        let Some(count) = self.changes.count() else { return Ok(None) };
         let mut state = self.state.borrow_mut();
+        let (Some(count), Some(state)) = (self.changes.count(), &mut *state) else {
+            *state = None;
+            return Ok(None);
+        };
         if state.count != count {
             state.fused = Fused::new(&self.encoder, self.processor, &|name, _| {
                 let missing =
@@ -65,7 +69,7 @@ impl Inference {
             })?;
             state.count = count;
         }
-        let State { fused, scratch, .. } = &mut *state;
+        let State { fused, scratch, .. } = state;
         let mut vectors = numbers(x)?;
         let mask = mask.to_dtype(DType::U32)?.flatten_all()?.to_vec1::<u32>()?;
         fused.forward(&mut vectors, &mask, x.dim(1)?, scratch)?;

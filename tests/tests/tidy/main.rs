@@ -48,9 +48,11 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("xtask", &[]),
 ];
 
-/// Dependencies that no source names, and what they are there for.
-const UNNAMED: &[(&str, &str)] =
-    &[("gemm", "its feature x86-v4, without which candle's products leave AVX-512 unused")];
+/// Dependencies that no source names, by folder, and that stand there for something else.
+const UNNAMED: &[(&str, &str)] = &[
+    // For its feature x86-v4: without it candle's products leave AVX-512 unused.
+    ("backend-candle", "gemm"),
+];
 
 /// Arrows between files. A `/` makes it a file or folder, `::` a path outside of this workspace, and anything else is
 /// the name of an item.

@@ -27,6 +27,9 @@ pub trait Library: Sized + Send + 'static {
     /// The error of layers that cannot be made.
     type Error;
 
+    /// False if no block of the library can be called backward.
+    const BACKWARD: bool = true;
+
     /// Makes the layers with their parameters on the device. A block that is not called `backward` needs none for
     /// training.
     ///
@@ -39,6 +42,25 @@ pub trait Library: Sized + Send + 'static {
         backward: bool,
         build: &Build<Self>,
     ) -> Result<Self, BoxError>;
+
+    /// Called after [`load`](Self::load) if an optimizer will step the parameters, so that nothing is prepared of them
+    /// that a step makes worthless.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the library fails.
+    fn trained(&mut self) -> Result<(), BoxError> {
+        Ok(())
+    }
+
+    /// Called when [`set`](Self::set) has been called for all parameters that are replaced together.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if what was prepared of the parameters cannot be made again.
+    fn replaced(&mut self) -> Result<(), BoxError> {
+        Ok(())
+    }
 
     /// Places a tensor on the device, to be compared with parameters or to become one.
     ///

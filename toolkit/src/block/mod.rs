@@ -58,7 +58,7 @@ impl<L: Library> Block<L> {
         B: Fn(&L::Builder<'_>) -> Result<Box<L::Layers>, L::Error> + Send + 'static,
     {
         Self {
-            info: BlockInfo { name: name.into(), inputs, outputs: None, backward: true },
+            info: BlockInfo { name: name.into(), inputs, outputs: None, backward: L::BACKWARD },
             build: Box::new(build),
             seed: 0,
             weights: None,
@@ -80,7 +80,7 @@ impl<L: Library> Block<L> {
         let Signature { inputs, outputs, weights, backward } = spec.signature()?;
         let mut block = Self::new(name, inputs, move |builder| L::layers(&spec, builder));
         block.info.outputs = outputs;
-        block.info.backward = backward;
+        block.info.backward = backward && L::BACKWARD;
         block.weights = weights;
         Ok(block)
     }
@@ -154,7 +154,7 @@ impl<L: Library> Backend<L::Device> for Block<L> {
             (None, None) => Source::Seed(self.seed),
         };
         let sorted = |error| L::sorted(device, error);
-        let library = L::load(device, source, self.info.backward, &*self.build).map_err(sorted)?;
+        let mut library = L::load(device, source, self.info.backward, &*self.build).map_err(sorted)?;
         let zeros = |like: &Tensor<L>| {
             let info = device.describe(like)?;
             let no_room = || DeviceError::OutOfMemory {
@@ -165,6 +165,9 @@ impl<L: Library> Backend<L::Device> for Block<L> {
         };
         let begin = |optimizer| Stepper::new(optimizer, library.variables(), zeros);
         let stepper = self.optimizer.map(begin).transpose().map_err(sorted)?;
+        if stepper.is_some() {
+            library.trained().map_err(sorted)?;
+        }
         self.loaded = Some(Loaded { device: device.clone(), library, stepper });
         Ok(())
     }
@@ -199,9 +202,11 @@ impl<L: Library> Backend<L::Device> for Block<L> {
         let read = state::read(&loaded.device, loaded.parameters(), loaded.stepper.as_ref(), state, place);
         let Loaded { device, library, stepper } = loaded;
         let mut saved = read.map_err(|error| L::sorted(device, error))?;
-        for (name, value) in std::mem::take(&mut saved.parameters) {
-            library.set(&name, value).map_err(|error| L::sorted(device, error))?;
-        }
+        let parameters = std::mem::take(&mut saved.parameters);
+        let set = parameters.into_iter().try_for_each(|(name, value)| library.set(&name, value));
+        // Also after a failure: then some have been replaced.
+        let replaced = library.replaced();
+        set.and(replaced).map_err(|error| L::sorted(device, error))?;
         Ok(saved.resume(stepper.as_mut()))
     }
 }
