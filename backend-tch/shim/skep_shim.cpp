@@ -1,6 +1,6 @@
 // What libtorch has and tch 0.24 has not: 32-bit unsigned tensors, undefined tensors and foreign devices looked
 // at without a panic, pinned copies on streams of their own, memory figures, gradients for given output
-// gradients, and TorchScript made of source text.
+// gradients, TorchScript made of source text, and products with weights that oneDNN has laid out.
 //
 // Every function that can fail answers 0, or 1 for a failure. After a 1, skep_last_error() is what went wrong,
 // for this thread and until its next call. No C++ exception leaves this file. The declarations stand in src/shim/ffi.rs.
@@ -9,6 +9,7 @@
 // compiles with a libtorch that has CUDA and with one that has not.
 
 #include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/StreamGuard.h>
@@ -191,6 +192,39 @@ int skep_cuda_count(int *count) {
 }
 
 // Sets whether this thread records graphs, and tells whether it did.
+// Has this thread take numbers below the smallest normal one for 0, where the processor can.
+void skep_flush_denormals() { at::globalContext().setFlushDenormal(true); }
+
+bool skep_grad_mode() { return c10::GradMode::is_enabled(); }
+
+// Lays a weight [output, input] on the host out for oneDNN; null where this libtorch has no oneDNN.
+int skep_pack_linear(const Tensor *weight, Tensor **out) {
+  return guarded([&] {
+    *out = nullptr;
+    auto pack = c10::Dispatcher::singleton().findSchema({"mkldnn::_reorder_linear_weight", ""});
+    if (!pack || !at::globalContext().hasMKLDNN()) return;
+    at::NoGradGuard no_grad;
+    torch::jit::Stack stack{weight->detach().contiguous(), c10::IValue()};
+    pack->callBoxed(stack);
+    *out = given(stack.at(0).toTensor());
+  });
+}
+
+// x · weightᵀ + bias, and a function of it, with a weight that was laid out. `function` is oneDNN's name for it.
+int skep_packed_linear(const Tensor *x, const Tensor *packed, const Tensor *bias, const char *function, Tensor **out) {
+  return guarded([&] {
+    at::NoGradGuard no_grad;
+    static const c10::OperatorHandle linear =
+        c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_linear_pointwise", "");
+    std::string name(function);
+    c10::IValue algorithm = name == "gelu" ? c10::IValue("none") : c10::IValue("");
+    torch::jit::Stack stack{*x, *packed, bias ? c10::IValue(*bias) : c10::IValue(), name,
+                            c10::List<std::optional<at::Scalar>>(), algorithm};
+    linear.callBoxed(stack);
+    *out = given(stack.at(0).toTensor());
+  });
+}
+
 bool skep_set_grad_mode(bool on) {
   bool before = c10::GradMode::is_enabled();
   c10::GradMode::set_enabled(on);

@@ -65,7 +65,8 @@
 //! # Precision
 //!
 //! [`Precision::F32`] agrees with `PyTorch` in f64 to 1e-5 (the suite holds both backends to that on 63 folders).
-//! [`Precision::Stored`] computes in the type of the file, sums and norms in f32. The largest difference from f32 of an
+//! [`Precision::BF16`] and [`Precision::F16`] compute in these, [`Precision::Stored`] in the type of the file; sums and norms in
+//! f32. The largest difference from f32 of an
 //! element, on the suite's folders, is in the crate's README.
 //!
 //! # Files from anybody

@@ -298,12 +298,12 @@ fn backends_train_alike() {
     }
 }
 
-/// The largest difference that computing in the stored type makes, on any of these.
-fn stored<L: Learner>(name: &str) -> f64 {
+/// The largest difference that computing in this precision makes.
+fn in_precision<L: Learner>(name: &str, precision: &str) -> f64 {
     let fixtures = fixtures();
     let fixture = fixtures.iter().find(|fixture| fixture.name == name).unwrap();
     let mut builder = RuntimeBuilder::new(L::device());
-    let config = Config::new().with("directory", fixture.folder.display()).with("precision", "stored");
+    let config = Config::new().with("directory", fixture.folder.display()).with("precision", precision);
     let block = L::block("text_model", name, &config, None);
     assert!(!block.info().backward, "a step of an optimizer is too small for it");
     let served = builder.serve(block, ServeOptions::default()).unwrap();
@@ -317,7 +317,8 @@ fn stored<L: Learner>(name: &str) -> f64 {
 
 /// Vectors of a few numbers around 1.
 fn computes_in_the_stored_type<L: Learner>(backend: &str) {
-    let figure = |what, name, limit| Figure { what, difference: stored::<L>(name) as f32, limit };
+    let figure =
+        |what, name, limit| Figure { what, difference: in_precision::<L>(name, "stored") as f32, limit };
     let found = [figure("f16", "bert_f16", 1e-2), figure("bf16", "bert_bf16", 1e-1)];
     assert!(found.iter().all(|it| it.difference > 1e-5), "computed in f32 after all");
     figures(&format!("precision `stored` on {backend}"), &found);
@@ -327,6 +328,24 @@ fn computes_in_the_stored_type<L: Learner>(backend: &str) {
 #[test]
 fn candle_computes_in_the_stored_type() {
     computes_in_the_stored_type::<skep_tests::backends::Candle>("candle");
+}
+
+/// By weights that oneDNN has laid out, where the processor has instructions for it; elsewhere it is refused.
+#[cfg(feature = "tch")]
+#[test]
+fn tch_computes_in_bf16_by_name() {
+    use skep_tests::{Subject, backends::Tch};
+    let folder = data().join("fixtures").join("bert_mean");
+    let config = Config::new().with("directory", folder.display()).with("precision", "bf16");
+    if let Err(error) = Tch::block("text_model", "bf16", &config, None).load(&Tch::device()) {
+        let told = skep_runtime_core::Chain(&*error).to_string();
+        assert!(told.contains("precision is `bf16`, for which this processor has no instructions"), "{told}");
+        println!("skipped: {told}");
+        return;
+    }
+    let difference = in_precision::<Tch>("bert_mean", "bf16") as f32;
+    assert!(difference > 1e-5, "computed in f32 after all");
+    figures("precision `bf16` on tch", &[Figure { what: "bf16", difference, limit: 1e-1 }]);
 }
 
 #[cfg(feature = "tch")]
@@ -345,6 +364,18 @@ fn candle_gives_the_vectors_of_the_cases() {
 #[test]
 fn candle_gives_the_answers_of_pytorch() {
     agrees::<skep_tests::backends::Candle>();
+}
+
+#[cfg(feature = "ort")]
+#[test]
+fn ort_gives_the_vectors_of_the_cases() {
+    cases::<skep_tests::backends::Ort>();
+}
+
+#[cfg(feature = "ort")]
+#[test]
+fn ort_gives_the_answers_of_pytorch() {
+    agrees::<skep_tests::backends::Ort>();
 }
 
 #[cfg(feature = "tch")]

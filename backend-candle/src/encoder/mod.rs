@@ -57,7 +57,7 @@ pub struct TextModel {
 }
 
 impl TextModel {
-    /// Reads `directory`, and `precision`: `f32` (unless given) or `stored`.
+    /// Reads `directory`, and `precision`: `f32` (unless given), `f16`, `bf16` or `stored`.
     ///
     /// # Errors
     ///
@@ -66,9 +66,9 @@ impl TextModel {
         config.only(&["directory", "precision"])?;
         let directory: String = config.required("directory")?;
         let precision = config.or("precision", "f32".to_owned())?;
-        let precision = precision
-            .parse()
-            .map_err(|error| ConfigError::caused("precision", &precision, "`f32` or `stored`", error))?;
+        let precision = precision.parse().map_err(|error| {
+            ConfigError::caused("precision", &precision, "`f32`, `f16`, `bf16` or `stored`", error)
+        })?;
         let model = Model::read(&directory).map_err(|error| {
             ConfigError::caused("directory", &directory, "a model that Skep serves", error)
         })?;

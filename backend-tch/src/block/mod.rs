@@ -37,6 +37,18 @@ pub trait Layers: Send + 'static {
         let _ = on;
         Ok(())
     }
+
+    /// Called when the block has been loaded, and each time that its parameters were replaced: true if they stay as
+    /// they are until the next call, so that layers may keep them in a layout of their own; false if they are
+    /// trained. Layers that keep nothing ignore it.
+    ///
+    /// # Errors
+    ///
+    /// Returns libtorch's errors; the block is then not loaded, or not restored.
+    fn prepare(&self, steady: bool) -> Result<(), TchError> {
+        let _ = steady;
+        Ok(())
+    }
 }
 
 impl<F> Layers for F
@@ -79,6 +91,7 @@ pub struct Tch {
     device: TchDevice,
     tensors: Found,
     layers: Box<dyn Layers>,
+    trained: bool,
 }
 
 impl fmt::Debug for Tch {
@@ -96,7 +109,17 @@ impl Library for Tch {
     fn load(device: &TchDevice, source: Source, _: bool, build: &Build<Self>) -> Result<Self, BoxError> {
         let parameters = Parameters::new(device, source);
         let layers = build(&parameters.builder())?;
-        Ok(Self { device: device.clone(), tensors: parameters.into_found(), layers })
+        layers.prepare(true)?;
+        Ok(Self { device: device.clone(), tensors: parameters.into_found(), layers, trained: false })
+    }
+
+    fn trained(&mut self) -> Result<(), BoxError> {
+        self.trained = true;
+        Ok(self.layers.prepare(false)?)
+    }
+
+    fn replaced(&mut self) -> Result<(), BoxError> {
+        Ok(self.layers.prepare(!self.trained)?)
     }
 
     fn place(device: &TchDevice, value: &HostTensor) -> Result<Tensor, BoxError> {

@@ -244,11 +244,14 @@ impl Device for TchDevice {
         self.cuda.is_none()
     }
 
+    /// Sets the threads of one operation where the device is the host, and has numbers below the smallest normal one
+    /// taken for 0: they cost a hundred times as much as others.
     fn bind_thread(&self) -> Result<(), DeviceError> {
-        match self.options.threads {
-            Some(count) if self.is_host() => threads::bind(count).map_err(DeviceError::operation),
-            _ => Ok(()),
+        if !self.is_host() {
+            return Ok(());
         }
+        shim::flush_denormals();
+        self.options.threads.map_or(Ok(()), threads::bind).map_err(DeviceError::operation)
     }
 
     /// Waits for what blocks have started. Copies wait for themselves.

@@ -3,9 +3,11 @@
 use super::parts::{BuiltLinear, Norm, Parts, unknown};
 use crate::device::torch_dims;
 use crate::layers::number;
+use crate::shim;
 use skep_models::description::{self as described, Encoder, Projections, Reach};
 use skep_models::positions;
 use skep_runtime_core::BoxError;
+use std::cell::RefCell;
 use tch::{Kind, TchError, Tensor};
 
 /// What all layers share, for any batch.
@@ -103,6 +105,8 @@ pub(super) struct Attention {
     kv_heads: i64,
     head_size: i64,
     projections: Built,
+    /// Query, key and value as one layer, for inference, while the weights stay as they are.
+    joined: RefCell<Option<BuiltLinear>>,
     query_norm: Option<Norm>,
     key_norm: Option<Norm>,
     theta: Option<f64>,
@@ -129,12 +133,35 @@ impl Attention {
             kv_heads: sizes[1],
             head_size: sizes[2],
             projections,
+            joined: RefCell::default(),
             query_norm: parts.optional_norm(attention.query_norm.as_ref())?,
             key_norm: parts.optional_norm(attention.key_norm.as_ref())?,
             theta: attention.rope.map(|rope| rope.theta),
             reach: attention.reach,
             output: parts.linear(&attention.output)?,
         })
+    }
+
+    /// Lays weights out for inference, if they are `steady`.
+    pub(super) fn prepare(&self, steady: bool) -> Result<(), TchError> {
+        self.joined.replace(None);
+        match &self.projections {
+            Built::Separate(layers) if steady => {
+                let weights = layers.each_ref().map(|layer| layer.weight.detach());
+                let biases: Vec<_> =
+                    layers.iter().filter_map(|layer| layer.bias.as_ref()).map(Tensor::detach).collect();
+                // All of them have one in every model that is known.
+                if biases.is_empty() || biases.len() == layers.len() {
+                    let bias = if biases.is_empty() { None } else { Some(Tensor::f_cat(&biases, 0)?) };
+                    let joined = BuiltLinear::new(Tensor::f_cat(&weights, 0)?, bias);
+                    joined.prepare(true)?;
+                    self.joined.replace(Some(joined));
+                }
+            }
+            Built::Separate(_) => {}
+            Built::Joined(layer) => layer.prepare(steady)?,
+        }
+        self.output.prepare(steady)
     }
 
     /// `[batch, tokens, hidden]` to the same.
@@ -168,17 +195,16 @@ impl Attention {
     }
 
     fn project(&self, x: &Tensor) -> Result<[Tensor; 3], TchError> {
-        match &self.projections {
-            Built::Separate([query, key, value]) => {
-                Ok([query.forward(x)?, key.forward(x)?, value.forward(x)?])
+        let joined = self.joined.borrow();
+        let all = match (&self.projections, joined.as_ref().filter(|_| !shim::records_graph())) {
+            (Built::Joined(layer), _) | (_, Some(layer)) => layer.forward(x)?,
+            (Built::Separate([query, key, value]), None) => {
+                return Ok([query.forward(x)?, key.forward(x)?, value.forward(x)?]);
             }
-            Built::Joined(linear) => {
-                let all = linear.forward(x)?;
-                let (own, shared) = (self.heads * self.head_size, self.kv_heads * self.head_size);
-                let part = |start, size| all.f_narrow(-1, start, size);
-                Ok([part(0, own)?, part(own, shared)?, part(own + shared, shared)?])
-            }
-        }
+        };
+        let (own, shared) = (self.heads * self.head_size, self.kv_heads * self.head_size);
+        let part = |start, size| all.f_narrow(-1, start, size);
+        Ok([part(0, own)?, part(own, shared)?, part(own + shared, shared)?])
     }
 
     /// `[batch, tokens, heads · head_size]` to `[batch, heads, tokens, head_size]`.

@@ -48,6 +48,19 @@ impl EncoderLayer {
         })
     }
 
+    /// Lays weights out for inference, if they are `steady`.
+    pub(super) fn prepare(&self, steady: bool) -> Result<(), TchError> {
+        self.attention.prepare(steady)?;
+        match &self.wide {
+            BuiltWide::Plain(linear) | BuiltWide::Joined { linear, .. } => linear.prepare(steady)?,
+            BuiltWide::Gated { gate, up } => {
+                gate.prepare(steady)?;
+                up.prepare(steady)?;
+            }
+        }
+        self.narrow.prepare(steady)
+    }
+
     /// `[batch, tokens, hidden]` to the same.
     pub(super) fn forward(&self, x: &Tensor, seen: &Seen) -> Result<Tensor, TchError> {
         let before = normed(self.attention_before.as_ref(), x)?;
@@ -60,10 +73,8 @@ impl EncoderLayer {
 
     fn wide(&self, x: &Tensor) -> Result<Tensor, TchError> {
         match &self.wide {
-            BuiltWide::Plain(linear) => activate(self.activation, &linear.forward(x)?),
-            BuiltWide::Gated { gate, up } => {
-                activate(self.activation, &gate.forward(x)?)?.f_mul(&up.forward(x)?)
-            }
+            BuiltWide::Plain(linear) => linear.forward_then(self.activation, x),
+            BuiltWide::Gated { gate, up } => gate.forward_then(self.activation, x)?.f_mul(&up.forward(x)?),
             BuiltWide::Joined { linear, half } => {
                 let both = linear.forward(x)?;
                 let gate = activate(self.activation, &both.f_narrow(-1, 0, *half)?)?;

@@ -6,7 +6,7 @@ mod parts;
 mod pooling;
 
 use crate::block::{Layers, TchBlock, VarBuilder};
-use crate::device::torch_dims;
+use crate::device::{TchDevice, torch_dims};
 use crate::layers::{number, whole};
 use attention::Positions;
 use layer::EncoderLayer;
@@ -14,7 +14,7 @@ use parts::{BuiltLinear, Norm, Parts, activate, unknown};
 use pooling::Pooling;
 use skep_models::description::{Counting, Description, Step};
 use skep_models::{Model, Precision};
-use skep_runtime_core::{BoxError, DType, Schema};
+use skep_runtime_core::{BoxError, DType, Device, Schema};
 use skep_toolkit::{Config, ConfigError};
 use std::sync::Arc;
 use tch::{Kind, TchError, Tensor};
@@ -55,7 +55,7 @@ pub struct TextModel {
 }
 
 impl TextModel {
-    /// Reads `directory`, and `precision`: `f32` (unless given) or `stored`.
+    /// Reads `directory`, and `precision`: `f32` (unless given), `f16`, `bf16` or `stored`.
     ///
     /// # Errors
     ///
@@ -64,9 +64,9 @@ impl TextModel {
         config.only(&["directory", "precision"])?;
         let directory: String = config.required("directory")?;
         let precision = config.or("precision", "f32".to_owned())?;
-        let precision = precision
-            .parse()
-            .map_err(|error| ConfigError::caused("precision", &precision, "`f32` or `stored`", error))?;
+        let precision = precision.parse().map_err(|error| {
+            ConfigError::caused("precision", &precision, "`f32`, `f16`, `bf16` or `stored`", error)
+        })?;
         let model = Model::read(&directory).map_err(|error| {
             ConfigError::caused("directory", &directory, "a model that Skep serves", error)
         })?;
@@ -90,6 +90,7 @@ impl TextModel {
             _ => Kind::Float,
         };
         let block = TchBlock::new(name, inputs, move |vb| {
+            check_instructions(precision, vb.device())?;
             Ok(Box::new(Built::new(described.description(), vb, kind)?))
         });
         let block =
@@ -97,6 +98,39 @@ impl TextModel {
         // Steps of an optimizer are too small for fewer bits.
         Ok(if kind == Kind::Float { block } else { block.inference_only() })
     }
+}
+
+/// A precision that the processor would compute in a hundredth of its speed, by other instructions.
+#[derive(Debug, thiserror::Error)]
+#[error("precision is `{got}`, for which this processor has no instructions, expected `f32`")]
+struct NoInstructions {
+    got: &'static str,
+}
+
+/// Refuses a precision that was asked for by name and that the processor has no instructions for. A folder's own is
+/// computed in anyway: it is what the folder's makers chose.
+fn check_instructions(precision: Precision, device: &TchDevice) -> Result<(), NoInstructions> {
+    let [f16, bf16] = half_instructions();
+    match precision {
+        Precision::F16 if device.is_host() && !f16 => Err(NoInstructions { got: "f16" }),
+        Precision::BF16 if device.is_host() && !bf16 => Err(NoInstructions { got: "bf16" }),
+        _ => Ok(()),
+    }
+}
+
+/// Whether this processor computes in f16, and in bf16.
+fn half_instructions() -> [bool; 2] {
+    #[cfg(target_arch = "x86_64")]
+    let found = [
+        std::arch::is_x86_feature_detected!("avx512fp16"),
+        std::arch::is_x86_feature_detected!("avx512bf16"),
+    ];
+    #[cfg(target_arch = "aarch64")]
+    let found =
+        [std::arch::is_aarch64_feature_detected!("fp16"), std::arch::is_aarch64_feature_detected!("bf16")];
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let found = [false; 2];
+    found
 }
 
 /// A model's layers.
@@ -225,6 +259,10 @@ impl Layers for Built {
             x = step.forward(&x)?;
         }
         Ok(vec![x.f_to_kind(Kind::Float)?])
+    }
+
+    fn prepare(&self, steady: bool) -> Result<(), TchError> {
+        self.layers.iter().try_for_each(|layer| layer.prepare(steady))
     }
 }
 

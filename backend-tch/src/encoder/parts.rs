@@ -3,10 +3,13 @@
 use crate::block::VarBuilder;
 use crate::device::torch_dims;
 use crate::layers::number;
+use crate::shim;
 use skep_models::description::{self as described, Activation, NormKind};
 use skep_runtime_core::BoxError;
 use skep_toolkit::Init;
-use tch::{Kind, TchError, Tensor};
+use std::cell::RefCell;
+use std::ffi::CStr;
+use tch::{Device, Kind, TchError, Tensor};
 
 /// A part of a description that was added to it after this was written.
 pub(super) fn unknown(part: &dyn std::fmt::Debug) -> TchError {
@@ -32,7 +35,7 @@ impl Parts<'_> {
     pub(super) fn linear(&self, linear: &described::Linear) -> Result<BuiltLinear, BoxError> {
         let weight = self.get(&[linear.output, linear.input], &linear.weight)?;
         let bias = linear.bias.as_ref().map(|bias| self.get(&[linear.output], bias)).transpose()?;
-        Ok(BuiltLinear { weight, bias })
+        Ok(BuiltLinear::new(weight, bias))
     }
 
     pub(super) fn norm(&self, norm: &described::Norm) -> Result<Norm, BoxError> {
@@ -48,13 +51,57 @@ impl Parts<'_> {
 
 /// A linear layer whose bias may be missing.
 pub(super) struct BuiltLinear {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    pub(super) weight: Tensor,
+    pub(super) bias: Option<Tensor>,
+    /// The weight laid out for inference, while it stays as it is.
+    packed: RefCell<Option<Tensor>>,
 }
 
+/// Fewer rows are faster in f32 without a layout of their own.
+const FEWEST_ROWS: i64 = 64;
+
 impl BuiltLinear {
+    pub(super) fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
+        Self { weight, bias, packed: RefCell::default() }
+    }
+
+    /// Lays the weight out, if it is `steady`, and forgets what was laid out if not.
+    pub(super) fn prepare(&self, steady: bool) -> Result<(), TchError> {
+        let fits = matches!(self.weight.kind(), Kind::Float | Kind::BFloat16);
+        let packs = steady && fits && self.weight.device() == Device::Cpu;
+        self.packed.replace(if packs { shim::pack_linear(&self.weight)? } else { None });
+        Ok(())
+    }
+
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        x.f_linear(&self.weight, self.bias.as_ref())
+        match self.infer(x, c"none")? {
+            Some(y) => Ok(y),
+            None => x.f_linear(&self.weight, self.bias.as_ref()),
+        }
+    }
+
+    /// The same and a function of it.
+    pub(super) fn forward_then(&self, activation: Activation, x: &Tensor) -> Result<Tensor, TchError> {
+        let inferred = match activation {
+            Activation::Gelu => self.infer(x, c"gelu")?,
+            Activation::Relu => self.infer(x, c"relu")?,
+            _ => None,
+        };
+        match inferred {
+            Some(y) => Ok(y),
+            None => activate(activation, &self.forward(x)?),
+        }
+    }
+
+    /// By the weight that was laid out; `None` where it is none, or a graph is recorded.
+    fn infer(&self, x: &Tensor, function: &CStr) -> Result<Option<Tensor>, TchError> {
+        let packed = self.packed.borrow();
+        let Some(packed) = packed.as_ref().filter(|_| !shim::records_graph()) else { return Ok(None) };
+        let rows: i64 = x.size().iter().rev().skip(1).product();
+        if rows == 0 || x.kind() == Kind::Float && rows < FEWEST_ROWS {
+            return Ok(None);
+        }
+        shim::packed_linear(x, packed, self.bias.as_ref(), function).map(Some)
     }
 }
 

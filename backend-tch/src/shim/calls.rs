@@ -155,6 +155,42 @@ impl Drop for GradMode {
     }
 }
 
+/// Has this thread take numbers below the smallest normal one for 0, where the processor can.
+pub(crate) fn flush_denormals() {
+    // SAFETY: takes no pointer.
+    unsafe { ffi::skep_flush_denormals() };
+}
+
+/// Whether this thread records a graph.
+#[cfg(feature = "models")]
+pub(crate) fn records_graph() -> bool {
+    // SAFETY: takes no pointer.
+    unsafe { ffi::skep_grad_mode() }
+}
+
+/// A weight `[output, input]` on the host, laid out for oneDNN; `None` where this libtorch has no oneDNN.
+#[cfg(feature = "models")]
+pub(crate) fn pack_linear(weight: &Tensor) -> Result<Option<Tensor>, TchError> {
+    let mut out = ptr::null_mut();
+    // SAFETY: the tensor is borrowed.
+    checked(unsafe { ffi::skep_pack_linear(weight.as_ptr(), &mut out) })?;
+    // SAFETY: after a 0, what is not null is a tensor that is now ours.
+    Ok((!out.is_null()).then(|| unsafe { Tensor::from_ptr(out) }))
+}
+
+/// `function` of `x · weightᵀ + bias`, with a weight that [`pack_linear`] has laid out. No graph is recorded.
+#[cfg(feature = "models")]
+pub(crate) fn packed_linear(
+    x: &Tensor,
+    packed: &Tensor,
+    bias: Option<&Tensor>,
+    function: &CStr,
+) -> Result<Tensor, TchError> {
+    let bias = bias.map_or(ptr::null(), Tensor::as_ptr);
+    // SAFETY: the tensors are borrowed, and the text ends in NUL.
+    given(|out| unsafe { ffi::skep_packed_linear(x.as_ptr(), packed.as_ptr(), bias, function.as_ptr(), out) })
+}
+
 /// The gradients of `sum(outputs * gradients)` by `leaves`, `None` where none flows.
 pub(crate) fn gradients(
     outputs: &[&Tensor],

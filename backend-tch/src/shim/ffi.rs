@@ -39,6 +39,16 @@ unsafe extern "C" {
     ) -> c_int;
     pub(super) fn skep_to_host(tensor: *const C_tensor, out: &mut *mut C_tensor) -> c_int;
     pub(super) fn skep_cuda_count(count: &mut c_int) -> c_int;
+    pub(super) fn skep_flush_denormals();
+    pub(super) fn skep_grad_mode() -> bool;
+    pub(super) fn skep_pack_linear(weight: *const C_tensor, out: &mut *mut C_tensor) -> c_int;
+    pub(super) fn skep_packed_linear(
+        x: *const C_tensor,
+        packed: *const C_tensor,
+        bias: *const C_tensor,
+        function: *const c_char,
+        out: &mut *mut C_tensor,
+    ) -> c_int;
     pub(super) fn skep_set_grad_mode(on: bool) -> bool;
     pub(super) fn skep_synchronize(index: c_int) -> c_int;
     pub(super) fn skep_memory(index: c_int, free: &mut u64, total: &mut u64) -> c_int;
