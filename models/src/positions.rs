@@ -2,23 +2,32 @@
 
 use crate::description::Reach;
 
-/// Returns the bucket of each pair of `tokens` positions by their distance, row by row: Raffel et al., "T5", 2020, for texts
-/// that are seen in both directions. The first half of the buckets is for tokens before.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "buckets are few")]
+/// Returns the bucket of each pair of `tokens` positions by their distance, row by row: Raffel et al., "T5", 2020, for
+/// texts that are seen in both directions. The first half of the buckets is for tokens before.
 pub fn buckets(tokens: usize, buckets: usize, max_distance: usize) -> Vec<u32> {
+    let row = |from| (0..tokens).map(move |to| bucket(from, to, buckets, max_distance));
+    (0..tokens).flat_map(row).collect()
+}
+
+/// Returns the same by distance alone: from the farthest token before, `tokens - 1` positions away, to the farthest
+/// after.
+pub fn buckets_by_distance(tokens: usize, buckets: usize, max_distance: usize) -> Vec<u32> {
+    let before = (1..tokens).rev().map(|distance| bucket(distance, 0, buckets, max_distance));
+    before.chain((0..tokens).map(|distance| bucket(0, distance, buckets, max_distance))).collect()
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "buckets are few")]
+fn bucket(from: usize, to: usize, buckets: usize, max_distance: usize) -> u32 {
     let half = buckets / 2;
     let exact = (half / 2).max(1);
-    let bucket = |from: usize, to: usize| {
-        let distance = from.abs_diff(to);
-        let side = if to > from { half } else { 0 };
-        if distance < exact {
-            return (side + distance) as u32;
-        }
-        let far = (distance as f32 / exact as f32).ln() / (max_distance as f64 / exact as f64).ln() as f32;
-        let far = exact + (far * (half - exact) as f32) as usize;
-        (side + far.min(half.saturating_sub(1))) as u32
-    };
-    (0..tokens).flat_map(|from| (0..tokens).map(move |to| bucket(from, to))).collect()
+    let distance = from.abs_diff(to);
+    let side = if to > from { half } else { 0 };
+    if distance < exact {
+        return (side + distance) as u32;
+    }
+    let far = (distance as f32 / exact as f32).ln() / (max_distance as f64 / exact as f64).ln() as f32;
+    let far = exact + (far * (half - exact) as f32) as usize;
+    (side + far.min(half.saturating_sub(1))) as u32
 }
 
 /// Returns 1 where a token sees another and 0 elsewhere, for each pair of `tokens` positions, row by row; `None` if all

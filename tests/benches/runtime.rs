@@ -236,7 +236,7 @@ fn gather_scatter(c: &mut Criterion) {
 
     let mut group = c.benchmark_group(format!("gather_scatter_{BACKEND}_cpu"));
     group.throughput(Throughput::Bytes(64 * 1024 * 4));
-    let device = backend::DemoDevice::cpu();
+    let device = backend::cpu(None).expect("the processor");
     let row = HostTensor::from_f32(&[1, 1024], &[0.5; 1024]).expect("1,024 values");
     let parts: Vec<_> = (0..64).map(|_| device.from_host(&row).expect("a tensor")).collect();
     group.bench_function("gather", |b| b.iter(|| device.gather(black_box(&parts)).expect("room")));

@@ -80,6 +80,8 @@ fn idle_runtimes_sleep() {
     sleeps_through::<Fake>();
     #[cfg(feature = "candle")]
     sleeps_through::<skep_tests::backends::Candle>();
+    #[cfg(feature = "ort")]
+    sleeps_through::<skep_tests::backends::Ort>();
     #[cfg(feature = "tch")]
     sleeps_through::<skep_tests::backends::Tch>();
 }

@@ -71,3 +71,9 @@ fn candle_gives_the_vectors_of_python() {
 fn tch_gives_the_vectors_of_python() {
     gives_the_vectors_of_python::<skep_tests::backends::Tch>("tch");
 }
+
+#[cfg(feature = "ort")]
+#[test]
+fn ort_gives_the_vectors_of_python() {
+    gives_the_vectors_of_python::<skep_tests::backends::Ort>("ort");
+}

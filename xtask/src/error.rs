@@ -53,6 +53,15 @@ pub(crate) enum Error {
     )]
     NoTorch { version: &'static str },
 
+    #[error("cannot get ONNX Runtime ({remedy})")]
+    OnnxRuntime { source: Box<Error>, remedy: String },
+
+    #[error(
+        "ONNX Runtime is not there, and can be fetched on Linux on x86-64 only: set ORT_DYLIB_PATH to the library of \
+         ONNX Runtime {version}"
+    )]
+    NoOnnxRuntime { version: &'static str },
+
     #[error("cannot get CUDA's compiler ({remedy})")]
     Toolkit { source: Box<Error>, remedy: String },
 
@@ -113,7 +122,13 @@ impl Error {
 
     /// Whether something is missing that this machine cannot get, as opposed to something that went wrong.
     pub(crate) fn is_lack(&self) -> bool {
-        matches!(self, Self::Libtorch { .. } | Self::NoLibtorch { .. })
+        matches!(
+            self,
+            Self::Libtorch { .. }
+                | Self::NoLibtorch { .. }
+                | Self::OnnxRuntime { .. }
+                | Self::NoOnnxRuntime { .. }
+        )
     }
 
     /// An I/O error, with what was done to which file: `map_err(Error::file("read", path))`.

@@ -18,7 +18,7 @@ impl Subject for Candle {
 
     fn device() -> CandleDevice {
         chosen(
-            cfg!(not(feature = "tch")),
+            cfg!(not(any(feature = "tch", feature = "ort"))),
             &[
                 ("cpu", || Ok(CandleDevice::cpu())),
                 ("cuda", || CandleDevice::cuda(0)),

@@ -277,6 +277,80 @@ macro_rules! training {
     };
 }
 
+/// Makes a test of each case about blocks that needs no backward pass, for one [`Learner`](crate::Learner) whose blocks have
+/// none. The others of [`training!`] print why they are skipped.
+#[macro_export]
+macro_rules! inference {
+    ($subject:ty, $reason:literal) => {
+        $crate::skipped! { $reason, training:
+            gradients_are_those_of_finite_differences,
+            batched_equals_single,
+            a_batch_is_one_step,
+            only_an_optimizer_changes_parameters,
+            training_continues_from_a_state,
+            states_that_do_not_fit_are_told,
+        }
+        $crate::skipped! { $reason, checkpoint:
+            a_restart_goes_on_from_the_newest_whole_file,
+            a_checkpoint_that_does_not_fit_changes_nothing,
+            the_checkpointer_ends_with_its_owner,
+        }
+        $crate::cases! { $subject, tensors:
+            scatter_gives_back_what_was_gathered,
+            split_and_join_are_each_others_inverse,
+            a_tensor_beyond_the_limit_is_refused_with_a_typed_error,
+            a_block_beyond_the_limit_is_not_loaded,
+            plain_bytes_survive_the_way_there_and_back,
+            the_first_index_out_of_range_is_found,
+            compute_threads_are_checked_when_the_device_thread_starts,
+            a_block_gives_the_same_with_one_compute_thread_and_with_several,
+        }
+        $crate::cases! { $subject, kinds:
+            every_kind_runs_and_gives_what_its_schema_says,
+            settings_that_do_not_fit_are_named,
+            an_unknown_kind_is_named_beside_the_known_ones,
+            a_kind_is_registered_once,
+        }
+        $crate::skipped! { $reason, files:
+            parameters_come_from_a_file_where_one_is_given,
+        }
+        $crate::skipped! { $reason, gradients:
+            of_an_ffn,
+            of_a_transformer,
+            of_det_dropout,
+            nop_passes_inputs_and_gradients_on,
+            dropped_features_do_not_reach_the_output,
+            a_batch_gives_the_gradients_of_its_rows_alone,
+            without_an_optimizer_nothing_changes,
+            inputs_without_a_gradient_get_zeros,
+            wrong_gradients_are_refused,
+            a_gradient_that_is_not_a_number_does_not_touch_the_parameters,
+            a_block_that_is_not_loaded_says_so,
+            a_block_for_inference_refuses_a_backward_pass,
+        }
+        $crate::skipped! { $reason, optimizer:
+            adamw_follows_the_published_formula,
+            sgd_follows_its_formula,
+            the_schedule_scales_each_step,
+            a_large_gradient_is_scaled_down_to_the_norm,
+            the_norm_goes_over_all_parameters,
+            training_goes_on_after_a_restart_as_if_there_had_been_none,
+        }
+        $crate::skipped! { $reason, block_state:
+            the_parts_of_a_state_have_plain_names,
+            the_seed_decides_the_first_parameters,
+            inference_sees_restored_and_trained_parameters,
+            missing_parts_are_named_and_keep_their_value,
+            a_state_that_does_not_fit_replaces_nothing,
+        }
+        $crate::cases! { $subject, any_bytes:
+            a_block_of_any_settings_is_refused_or_loads,
+            any_text_is_refused_or_settings,
+            weights_that_were_written_over_are_refused_or_load,
+        }
+    };
+}
+
 /// Makes a module of tests for one topic.
 #[doc(hidden)]
 #[macro_export]
@@ -288,6 +362,22 @@ macro_rules! cases {
                 #[test]
                 fn $case() {
                     $crate::kit::limited(stringify!($case), $crate::suite::$topic::$case::<$subject>);
+                }
+            )*
+        }
+    };
+}
+
+/// Makes a module of tests for one topic that print why they are skipped.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! skipped {
+    ($reason:literal, $topic:ident: $($case:ident,)*) => {
+        mod $topic {
+            $(
+                #[test]
+                fn $case() {
+                    println!("skipped: {}", $reason);
                 }
             )*
         }

@@ -240,6 +240,12 @@ fn any_bytes_are_refused_or_served() {
     any_bytes::<skep_tests::backends::Candle>();
 }
 
+#[cfg(all(feature = "ort", not(any(feature = "candle", feature = "tch"))))]
+#[test]
+fn any_bytes_are_refused_or_served() {
+    any_bytes::<skep_tests::backends::Ort>();
+}
+
 #[cfg(all(feature = "tch", not(feature = "candle")))]
 #[test]
 fn any_bytes_are_refused_or_served() {

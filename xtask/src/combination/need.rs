@@ -1,6 +1,6 @@
 //! What a combination may need of a machine, and what to say where it is missing.
 
-use crate::fetch::{cuda, libtorch};
+use crate::fetch::{cuda, libtorch, onnxruntime};
 use crate::machine::gpu;
 
 /// Something that a machine may lack.
@@ -12,6 +12,9 @@ pub(crate) enum Need {
     /// libtorch, or what it takes to get it.
     Libtorch,
     CudaLibtorch,
+    /// ONNX Runtime, or what it takes to get it.
+    OnnxRuntime,
+    CudaOnnxRuntime,
 }
 
 impl Need {
@@ -23,6 +26,8 @@ impl Need {
             Self::MacOs => cfg!(target_os = "macos"),
             Self::Libtorch => libtorch::available(),
             Self::CudaLibtorch => libtorch::has_cuda(),
+            Self::OnnxRuntime => onnxruntime::available(),
+            Self::CudaOnnxRuntime => onnxruntime::has_cuda(),
         }
     }
 
@@ -36,6 +41,12 @@ impl Need {
                 "libtorch is missing, and only Linux on x86-64 with Python and pip can fetch it"
             }
             Self::CudaLibtorch => "there is no libtorch with CUDA: cargo xtask libtorch --from-python",
+            Self::OnnxRuntime => {
+                "ONNX Runtime is missing, and only Linux on x86-64 with Python and pip can fetch it"
+            }
+            Self::CudaOnnxRuntime => {
+                "there is no ONNX Runtime with CUDA: set ORT_DYLIB_PATH to that of Python's onnxruntime-gpu"
+            }
         }
     }
 }

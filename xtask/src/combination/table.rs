@@ -4,7 +4,7 @@
 use crate::combination::choice::{Choice, name};
 use crate::combination::need::Need;
 use crate::error::Error;
-use crate::fetch::{cuda, libtorch};
+use crate::fetch::{cuda, libtorch, onnxruntime};
 use clap::ValueEnum;
 use std::fmt;
 use std::process::Command;
@@ -14,6 +14,7 @@ use std::process::Command;
 pub(crate) enum Backend {
     Candle,
     Tch,
+    Ort,
 }
 
 /// A kind of device.
@@ -61,7 +62,7 @@ pub(crate) enum Use {
 }
 
 /// Every combination there is.
-pub(crate) const COMBINATIONS: [Combination; 6] = [
+pub(crate) const COMBINATIONS: [Combination; 9] = [
     Combination {
         backend: Backend::Candle,
         device: Device::Cpu,
@@ -113,6 +114,32 @@ pub(crate) const COMBINATIONS: [Combination; 6] = [
         device: Device::Metal,
         support: Support::Absent("backend tch has no metal device"),
     },
+    Combination {
+        backend: Backend::Ort,
+        device: Device::Cpu,
+        support: Support::Available {
+            features: &["skep-tests/ort"],
+            // ONNX Runtime is loaded when a device is made.
+            check: &[],
+            build: &[],
+            run: &[Need::OnnxRuntime],
+        },
+    },
+    Combination {
+        backend: Backend::Ort,
+        device: Device::Cuda,
+        support: Support::Available {
+            features: &["skep-tests/ort", "skep-backend-ort/cuda"],
+            check: &[],
+            build: &[],
+            run: &[Need::CudaOnnxRuntime, Need::NvidiaGpu],
+        },
+    },
+    Combination {
+        backend: Backend::Ort,
+        device: Device::Metal,
+        support: Support::Absent("backend ort has no metal device"),
+    },
 ];
 
 /// The rows that match, in the table's order.
@@ -138,27 +165,34 @@ impl Combination {
         match (self.backend, self.device, usage) {
             (Backend::Tch, _, Use::Build | Use::Run) => libtorch::get().map(|_| ()),
             (Backend::Candle, Device::Cuda, _) => cuda::get().map(|_| ()),
+            (Backend::Ort, _, Use::Run) => onnxruntime::get().map(|_| ()),
             _ => Ok(()),
         }
     }
 
-    /// Tells cargo's build scripts what they cannot find by themselves.
+    /// Tells cargo's build scripts, and programs, what they cannot find by themselves.
     pub(crate) fn tell(&self, command: &mut Command) {
         if let (Backend::Candle, Device::Cuda, Some(toolkit)) = (self.backend, self.device, cuda::found()) {
             toolkit.tell(command);
+        }
+        if self.backend == Backend::Ort {
+            onnxruntime::tell(command);
         }
     }
 
     /// Which packages cargo is to work on, and how.
     ///
     /// The workspace's default members are all that can be built without libtorch. backend tch adds itself and the
-    /// suite, in which both backends are then compared. Where libtorch is missing, it can be checked and documented,
+    /// suite, in which the backends are then compared. Where libtorch is missing, it can be checked and documented,
     /// and no more.
     pub(crate) fn packages(&self) -> &'static [&'static str] {
         const TCH: [&str; 3] =
             ["--package=skep-backend-tch", "--package=skep-tests", "--features=skep-backend-tch/doc-only"];
+        const ORT: [&str; 2] = ["--package=skep-backend-ort", "--package=skep-tests"];
         match self.backend {
             Backend::Candle => &[],
+            // The others have been built and tested with candle.
+            Backend::Ort => &ORT,
             Backend::Tch if libtorch::is_there() => &TCH[..2],
             Backend::Tch => &TCH,
         }

@@ -31,6 +31,7 @@ impl Demo {
         let program = example(name, Some(combination))?;
         let mut command = Command::new(program);
         command.args(arguments).env("SKEP_DEVICE", choice::name(&device));
+        combination.tell(&mut command);
         replace(tell_cores(&mut command))
     }
 }

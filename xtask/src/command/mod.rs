@@ -13,6 +13,7 @@ mod libtorch;
 mod lint;
 mod matrix;
 mod model;
+mod onnxruntime;
 mod packed;
 mod release_check;
 mod selection;
@@ -87,6 +88,9 @@ enum Command {
     ///
     /// Where `LIBTORCH` names one, that one is used. Steps of backend tch do this by themselves.
     Libtorch(libtorch::Libtorch),
+    /// Gets ONNX Runtime for the processor, which backend ort loads, and prints the path of its library
+    #[command(name = "onnxruntime")]
+    OnnxRuntime,
     /// Gets the compiler with which candle is built for CUDA, and prints its folder
     ///
     /// Where CUDA is installed (`CUDA_HOME`, `CUDA_PATH`, or nvcc on `PATH`), that one is used. Building takes no
@@ -114,6 +118,7 @@ impl CommandLine {
             Command::ReleaseCheck(check) => check.run(),
             Command::Model => model::run(),
             Command::Libtorch(libtorch) => libtorch.run(),
+            Command::OnnxRuntime => onnxruntime::run(),
             Command::CudaToolkit => cuda_toolkit::run(),
         }
     }
