@@ -1,5 +1,6 @@
 //! The arguments.
 
+use crate::scenarios::PROCESSOR;
 use clap::Parser;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,7 +39,8 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn wants(&self, scenario: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|word| scenario.contains(word.as_str()))
+        let by_default = self.only.is_empty() && scenario != PROCESSOR;
+        by_default || self.only.iter().any(|word| scenario.contains(word.as_str()))
     }
 
     /// One round of one system with the null block.

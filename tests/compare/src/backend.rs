@@ -57,7 +57,7 @@ fn work(kind: &'static str, config: &str, tokens: usize) -> Result<Work<BackendD
 }
 
 /// One row of what an input takes: numbers between -1 and 1, indices in their range, masks of ones.
-fn host_tensor(spec: &TensorSpec, free: usize) -> Result<HostTensor> {
+pub(crate) fn host_tensor(spec: &TensorSpec, free: usize) -> Result<HostTensor> {
     let dims: Vec<usize> = spec
         .dims()
         .iter()

@@ -11,11 +11,19 @@ pub(crate) struct Contest<'a> {
     workload: &'a str,
     outstanding: usize,
     entries: Vec<(String, usize, Round<'a>)>,
+    /// Seconds that a row would take if nothing but arithmetic took time.
+    limit: Option<f64>,
 }
 
 impl<'a> Contest<'a> {
     pub(crate) fn new(workload: &'a str, outstanding: usize) -> Self {
-        Self { workload, outstanding, entries: Vec::new() }
+        Self { workload, outstanding, entries: Vec::new(), limit: None }
+    }
+
+    /// Has the share of the machine's arithmetic reported, of which a row takes so many seconds.
+    pub(crate) fn with_limit(mut self, seconds: f64) -> Self {
+        self.limit = Some(seconds);
+        self
     }
 
     /// The first one to enter is the baseline.
@@ -45,7 +53,8 @@ impl<'a> Contest<'a> {
         }
         if let (Some((name, ..)), Some(baseline)) = (self.entries.first(), samples.first()) {
             for ((system, outstanding, _), samples) in self.entries.iter().zip(&samples) {
-                results.push(Row::new((system, self.workload, *outstanding), samples, (name, baseline)));
+                let row = Row::new((system, self.workload, *outstanding), samples, (name, baseline));
+                results.push(row.with_limit(self.limit));
             }
         }
         Ok(())

@@ -13,6 +13,7 @@ mod contest;
 mod drive;
 mod machine;
 mod null;
+mod processor;
 mod python;
 mod report;
 mod row;

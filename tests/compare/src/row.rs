@@ -40,6 +40,8 @@ pub(crate) struct Row {
     /// The same for processor time per task.
     pub(crate) cpu_ratio: f64,
     pub(crate) device_busy: Option<f64>,
+    /// The part of the machine's arithmetic that was made use of, where it was measured.
+    pub(crate) arithmetic: Option<f64>,
     pub(crate) rounds: usize,
 }
 
@@ -84,12 +86,18 @@ impl Row {
             p50_ratio: ratio(&Sample::p50),
             cpu_ratio: ratio(&Sample::cpu_us),
             device_busy: (!busy.is_empty()).then(|| median(busy)),
+            arithmetic: None,
             rounds: samples.len(),
         }
     }
 }
 
 impl Row {
+    /// `limit` is the seconds that the arithmetic of a row takes at least.
+    pub(crate) fn with_limit(self, limit: Option<f64>) -> Self {
+        Self { arithmetic: limit.map(|limit| limit * self.rows_per_s), ..self }
+    }
+
     /// Each contest begins with the baseline's row.
     pub(crate) fn is_baseline(&self) -> bool {
         self.system == self.baseline

@@ -6,6 +6,7 @@ use crate::backend;
 use crate::contest::Contest;
 use crate::drive::{CALLERS, Load, awaited, bare, blocking};
 use crate::null;
+use crate::processor;
 use crate::python::Hivemind;
 use crate::report::Results;
 use crate::systems::amate::Amate;
@@ -23,7 +24,10 @@ pub(crate) struct Scenario {
     pub(crate) run: fn(&Args, &mut Results) -> Result<()>,
 }
 
-pub(crate) fn all() -> [Scenario; 7] {
+/// Runs only where it is asked for by name: it takes all backends, which the others do not.
+pub(crate) const PROCESSOR: &str = "processor";
+
+pub(crate) fn all() -> [Scenario; 8] {
     let scenario = |name, what, run| Scenario { name, what, run };
     [
         scenario("null", "a block that does nothing: what the systems cost", null),
@@ -33,6 +37,7 @@ pub(crate) fn all() -> [Scenario; 7] {
         scenario("ffn", "ffn 1024-4096-1024 behind 1 and 16 pools", ffn),
         scenario("transformer", "an encoder layer of MiniLM's size", transformer),
         scenario("minilm", "all-MiniLM-L6-v2", minilm),
+        scenario(PROCESSOR, "every backend on the processor, beside Python's libraries", processor::run),
     ]
 }
 

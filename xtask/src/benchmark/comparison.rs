@@ -4,10 +4,11 @@
 use crate::error::Error;
 use crate::machine::process::{cargo, root, run};
 use std::env;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// Builds one of them, optimised, and returns its path.
-pub(crate) fn build(target: &Path, name: &str, features: &[&str]) -> Result<PathBuf, Error> {
+pub(crate) fn build(target: &Path, name: &str, features: &[impl AsRef<OsStr>]) -> Result<PathBuf, Error> {
     let manifest = root().join("tests").join("compare").join("Cargo.toml");
     let mut command = cargo("build");
     command.args(["--release", "--locked", "--bin", name, "--manifest-path"]).arg(manifest);

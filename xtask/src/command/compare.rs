@@ -4,7 +4,7 @@ use crate::benchmark::comparison::build;
 use crate::combination::choice::{self, Choice};
 use crate::combination::table::{self, Backend, Device, Use};
 use crate::error::Error;
-use crate::fetch::{hivemind, libtorch, sentence_model};
+use crate::fetch::{environment, libtorch, onnxruntime, sentence_model};
 use crate::machine::libraries;
 use crate::machine::process::{root, run, target};
 use clap::Args;
@@ -15,13 +15,13 @@ use std::process::{Command, ExitCode};
 
 #[derive(Args, Debug)]
 pub(crate) struct Compare {
-    /// Which backend runs the models: candle or tch
+    /// Which backend runs the models: candle or tch; the scenario `processor` takes all
     #[arg(long, default_value = "candle", value_parser = choice::one::<Backend>)]
     backend: Backend,
     /// Threads that one product of matrices may use, in every system
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     threads: u32,
-    /// Leave hivemind out, which takes a Python environment of 5 GB
+    /// Leave out what runs in Python, which takes an environment of 5 GB
     #[arg(long)]
     no_python: bool,
     /// Write the results into docs/benchmarks.md
@@ -35,26 +35,28 @@ pub(crate) struct Compare {
 impl Compare {
     /// Builds and runs the comparison.
     pub(crate) fn run(&self) -> Result<ExitCode, Error> {
-        let target = target()?.join("compare");
-        let mut features: Vec<&str> = Vec::new();
-        let mut library = None;
-        if self.backend == Backend::Tch {
-            features.extend(["--no-default-features", "--features", "tch"]);
-            let combination = table::select(Choice::One(Backend::Tch), Choice::One(Device::Cpu))[0];
-            combination.prepare(Use::Run)?;
-            library = Some(libtorch::get()?.join("lib"));
+        if self.backend == Backend::Ort && !self.is_about_processors() {
+            let usage = format!("backend ort is compared in the scenario `{PROCESSOR}`");
+            return Err(Error::Usage(usage));
         }
-        let program = build(&target, "skep-compare", &features)?;
-        let backend = choice::name(&self.backend);
-        let out = target.join(format!("results-{backend}"));
-        let mut command = Command::new(program);
+        let target = target()?.join("compare");
+        let backends = self.backends();
+        let mut command = Command::new(build(&target, "skep-compare", &features(&backends))?);
+        let name =
+            if self.is_about_processors() { PROCESSOR.to_owned() } else { choice::name(&self.backend) };
+        let out = target.join(format!("results-{name}"));
         command.arg("--out").arg(&out);
         match sentence_model::folder() {
             Ok(folder) => drop(command.arg("--minilm").arg(folder)),
             Err(error) => eprintln!("without MiniLM: {}", error.told()),
         }
-        let python =
-            if self.no_python { Err("--no-python".to_owned()) } else { hivemind::environment(&target) };
+        let wanted =
+            if self.is_about_processors() { &environment::LIBRARIES } else { &environment::HIVEMIND };
+        let python = if self.no_python {
+            Err("--no-python".to_owned())
+        } else {
+            environment::environment(wanted, &target)
+        };
         match python {
             Ok(python) => command.arg("--python").arg(python),
             // In one word: the reason may begin with a hyphen.
@@ -62,18 +64,56 @@ impl Compare {
         };
         let threads = self.threads.to_string();
         for variable in ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS", "OMP_NUM_THREADS"] {
-            command.env(variable, &threads);
+            // Who compares one thread with two sets them for each.
+            if self.is_about_processors() {
+                command.env_remove(variable);
+            } else {
+                command.env(variable, &threads);
+            }
         }
-        if let Some(library) = library {
-            command.env(libraries::VARIABLE, library);
+        for backend in backends {
+            let combination = table::select(Choice::One(backend), Choice::One(Device::Cpu))[0];
+            combination.prepare(Use::Run)?;
+            combination.tell(&mut command);
+            if backend == Backend::Tch {
+                command.env(libraries::VARIABLE, libtorch::get()?.join("lib"));
+            }
         }
         run(command.args(&self.arguments))?;
         println!("\nresults: {}", out.display());
         if self.publish {
-            publish(&out, &backend)?;
+            publish(&out, &name)?;
         }
         Ok(ExitCode::SUCCESS)
     }
+
+    fn is_about_processors(&self) -> bool {
+        self.arguments.iter().any(|argument| argument == PROCESSOR)
+    }
+
+    /// The one that was asked for, or all that this machine can run.
+    fn backends(&self) -> Vec<Backend> {
+        if !self.is_about_processors() {
+            return vec![self.backend];
+        }
+        let mut backends = vec![Backend::Candle];
+        if libtorch::available() {
+            backends.push(Backend::Tch);
+        }
+        if onnxruntime::available() {
+            backends.push(Backend::Ort);
+        }
+        backends
+    }
+}
+
+/// The scenario that takes all backends: its name in `tests/compare`.
+const PROCESSOR: &str = "processor";
+
+/// cargo's arguments.
+fn features(backends: &[Backend]) -> Vec<String> {
+    let names: Vec<_> = backends.iter().map(choice::name).collect();
+    vec!["--no-default-features".to_owned(), "--features".to_owned(), names.join(",")]
 }
 
 /// Puts the table between the marks of its backend in docs/benchmarks.md, and the picture and the rows beside it.
@@ -120,7 +160,7 @@ mod tests {
     #[test]
     fn the_page_has_the_marks() {
         let page = fs::read_to_string(root().join("docs").join("benchmarks.md")).unwrap();
-        for backend in ["candle", "tch"] {
+        for backend in ["candle", "tch", PROCESSOR] {
             let marks =
                 [format!("<!-- compare {backend}: begin -->"), format!("<!-- compare {backend}: end -->")];
             assert!(replace_between(&page, [&marks[0], &marks[1]], "").is_some(), "{backend}");

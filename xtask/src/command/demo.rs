@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn errors_list_what_is_possible() {
         assert_eq!(error(&["digit"]), "there is no demo `digit`: it is one of digits, embed");
-        assert_eq!(error(&["--backend", "all"]), "--backend `all` of a demo: not one of candle, tch");
+        assert_eq!(error(&["--backend", "all"]), "--backend `all` of a demo: not one of candle, tch, ort");
         assert_eq!(error(&["embed", "--device"]), "--device `` of a demo: not one of cpu, cuda, metal");
     }
 

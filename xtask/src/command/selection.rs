@@ -7,7 +7,7 @@ use clap::Args;
 /// Which combinations, and what a skipped one means.
 #[derive(Args, Debug)]
 pub(crate) struct Selection {
-    /// candle, tch or all
+    /// candle, tch, ort or all
     #[arg(long, default_value = "all", value_parser = choice::choice::<Backend>)]
     backend: Choice<Backend>,
     /// cpu, cuda, metal or all

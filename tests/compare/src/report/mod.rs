@@ -14,12 +14,18 @@ use std::fs;
 pub(crate) struct Results {
     rows: Vec<Row>,
     skipped: Vec<(String, String)>,
+    notes: Vec<String>,
 }
 
 impl Results {
     pub(crate) fn push(&mut self, row: Row) {
         eprintln!("  {}", table::short(&row));
         self.rows.push(row);
+    }
+
+    pub(crate) fn note(&mut self, note: String) {
+        eprintln!("  {note}");
+        self.notes.push(note);
     }
 
     pub(crate) fn skip(&mut self, what: &str, why: &str) {
@@ -41,14 +47,14 @@ pub(crate) fn write(args: &Args, results: &Results) -> Result<()> {
         args.short().as_secs_f64(),
         args.long().as_secs_f64(),
     );
-    let table = table::markdown(&settings, &results.rows, &results.skipped);
+    let table = table::markdown(&settings, &results.rows, &results.notes, &results.skipped);
     print!("{table}");
     fs::create_dir_all(&args.out)?;
     fs::write(args.out.join("table.md"), table)?;
     fs::write(args.out.join("compare.svg"), svg::draw(&results.rows)?)?;
     let skipped: Vec<_> =
         results.skipped.iter().map(|(what, why)| json!({ "what": what, "why": why })).collect();
-    let all = json!({ "settings": settings, "rows": results.rows, "skipped": skipped });
+    let all = json!({ "settings": settings, "rows": results.rows, "notes": results.notes, "skipped": skipped });
     fs::write(args.out.join("rows.json"), serde_json::to_string_pretty(&all)? + "\n")?;
     Ok(())
 }

@@ -30,18 +30,24 @@ pub(crate) fn short(row: &Row) -> String {
 }
 
 /// Settings, table, and what was skipped.
-pub(crate) fn markdown(settings: &str, rows: &[Row], skipped: &[(String, String)]) -> String {
+pub(crate) fn markdown(
+    settings: &str,
+    rows: &[Row],
+    notes: &[String],
+    skipped: &[(String, String)],
+) -> String {
+    let arithmetic = rows.iter().any(|row| row.arithmetic.is_some());
     let mut table = Table::new();
     table.load_preset(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(HEAD);
+    table.set_header(HEAD.iter().copied().chain(arithmetic.then_some("arithmetic")));
     for column in table.column_iter_mut().skip(WORDS) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     for row in rows {
         let workload = if row.is_baseline() { row.workload.clone() } else { String::new() };
         let outstanding =
-            if row.system.starts_with("bare") { "-".to_owned() } else { row.outstanding.to_string() };
-        table.add_row([
+            if row.system.contains("bare") || row.system.ends_with("Python") { "-".to_owned() } else { row.outstanding.to_string() };
+        let mut cells = vec![
             workload,
             row.system.clone(),
             outstanding,
@@ -53,7 +59,11 @@ pub(crate) fn markdown(settings: &str, rows: &[Row], skipped: &[(String, String)
             ratio(row.throughput_ratio),
             ratio(row.p50_ratio),
             ratio(row.cpu_ratio),
-        ]);
+        ];
+        if arithmetic {
+            cells.push(row.arithmetic.map_or_else(|| "-".to_owned(), |part| format!("{:.0} %", part * 100.0)));
+        }
+        table.add_row(cells);
     }
     let mut text = format!("{settings}.\n\n{}\n", with_sides(&table.to_string()));
     text += "\nEach task has one row. × is the median of the rounds' ratios to the first system of the same workload.\n";
@@ -67,6 +77,9 @@ pub(crate) fn markdown(settings: &str, rows: &[Row], skipped: &[(String, String)
                 row.outstanding
             );
         }
+    }
+    for note in notes {
+        let _ = writeln!(text, "{note}");
     }
     for (what, why) in skipped {
         let _ = writeln!(text, "Skipped: {what}: {why}.");

@@ -1,0 +1,74 @@
+//! The backends that this program was built with.
+
+use crate::Result;
+use crate::work::block_of;
+use skep_runtime_core::{Backend, Device};
+
+/// A backend on the processor.
+pub(super) trait Engine: 'static {
+    type Device: Device + Clone;
+
+    const NAME: &'static str;
+
+    fn device(threads: usize) -> Result<Self::Device>;
+
+    /// The block of a kind of the registry.
+    fn block(kind: &str, name: &str, config: &str) -> Result<Box<dyn Backend<Self::Device>>>;
+}
+
+#[cfg(feature = "candle")]
+pub(super) struct Candle;
+
+#[cfg(feature = "candle")]
+impl Engine for Candle {
+    type Device = skep_backend_candle::CandleDevice;
+
+    const NAME: &'static str = "candle";
+
+    fn device(threads: usize) -> Result<Self::Device> {
+        use skep_backend_candle::{CandleDevice, CpuOptions};
+        Ok(CandleDevice::cpu_with(CpuOptions { threads: Some(threads), ..CpuOptions::default() }))
+    }
+
+    fn block(kind: &str, name: &str, config: &str) -> Result<Box<dyn Backend<Self::Device>>> {
+        Ok(block_of(skep_backend_candle::Registry::with_defaults().build(kind, name, &config.parse()?)?))
+    }
+}
+
+#[cfg(feature = "tch")]
+pub(super) struct Tch;
+
+#[cfg(feature = "tch")]
+impl Engine for Tch {
+    type Device = skep_backend_tch::TchDevice;
+
+    const NAME: &'static str = "tch";
+
+    fn device(threads: usize) -> Result<Self::Device> {
+        use skep_backend_tch::{CpuOptions, TchDevice};
+        Ok(TchDevice::cpu_with(CpuOptions { threads: Some(threads), ..CpuOptions::default() }))
+    }
+
+    fn block(kind: &str, name: &str, config: &str) -> Result<Box<dyn Backend<Self::Device>>> {
+        Ok(block_of(skep_backend_tch::Registry::with_defaults().build(kind, name, &config.parse()?)?))
+    }
+}
+
+#[cfg(feature = "ort")]
+pub(super) struct Ort;
+
+#[cfg(feature = "ort")]
+impl Engine for Ort {
+    type Device = skep_backend_ort::OrtDevice;
+
+    const NAME: &'static str = "ort";
+
+    fn device(threads: usize) -> Result<Self::Device> {
+        use skep_backend_ort::{CpuOptions, OrtDevice};
+        Ok(OrtDevice::cpu_with(CpuOptions { threads: Some(threads), ..CpuOptions::default() })?)
+    }
+
+    fn block(kind: &str, name: &str, config: &str) -> Result<Box<dyn Backend<Self::Device>>> {
+        Ok(block_of(skep_backend_ort::Registry::with_defaults().build(kind, name, &config.parse()?)?))
+    }
+}

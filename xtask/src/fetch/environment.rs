@@ -1,0 +1,59 @@
+//! Python environments with what Skep is measured beside.
+
+use crate::fetch::cache;
+use crate::machine::process::run;
+use crate::machine::python;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Packages that one comparison needs, as they were when the figures were taken.
+#[derive(Debug)]
+pub(crate) struct Environment {
+    /// The folder's name in the cache.
+    folder: &'static str,
+    packages: &'static [&'static str],
+    /// What can be imported when it is whole.
+    imports: &'static str,
+}
+
+/// hivemind, and the torch that it runs on.
+pub(crate) const HIVEMIND: Environment = Environment {
+    folder: "hivemind-1.1.12",
+    packages: &["hivemind==1.1.12", "torch==2.11.0"],
+    imports: "hivemind",
+};
+
+/// The libraries that backends tch and ort run on, and what writes a graph for the latter.
+pub(crate) const LIBRARIES: Environment = Environment {
+    folder: "torch-2.11.0-onnxruntime-1.32.0",
+    packages: &["torch==2.11.0", "onnxruntime==1.32.0", "onnx==1.19.1", "safetensors==0.8.0", "numpy==2.4.6"],
+    imports: "torch, onnxruntime, onnx, safetensors",
+};
+
+/// The Python of the environment, made where it is not there yet; or why there is none.
+pub(crate) fn environment(wanted: &Environment, target: &Path) -> Result<PathBuf, String> {
+    if !cfg!(target_os = "linux") {
+        return Err("the comparison with Python is made on Linux only".to_owned());
+    }
+    let folder = cache::folder(|name| env::var_os(name), target);
+    let python = |folder: &Path| folder.join("bin").join("python");
+    let is_whole = |folder: &Path| {
+        let import = Command::new(python(folder))
+            .args(["-c", &format!("import {}", wanted.imports)])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        import.is_ok_and(|status| status.success())
+    };
+    let made = cache::whole(&folder, wanted.folder, is_whole, |work| {
+        let base = python::with_pip()?;
+        eprintln!("making a Python environment, {}: about 2.5 GB to download", wanted.folder);
+        let folder = work.join("environment");
+        run(Command::new(base).args(["-m", "venv"]).arg(&folder))?;
+        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+        run(Command::new(python(&folder)).args(install).args(wanted.packages))?;
+        Ok(folder)
+    });
+    made.map(|folder| python(&folder)).map_err(|error| error.told())
+}
