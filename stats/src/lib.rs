@@ -42,6 +42,7 @@ mod collector;
 mod fanout;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+mod numbers;
 mod report;
 mod reporter;
 mod snapshot;

@@ -1,11 +1,8 @@
 //! Many durations: a histogram while they are recorded, a few figures when they are read.
 
-use hdrhistogram::Histogram;
+use crate::numbers::Numbers;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-
-/// The significant decimal digits that the histograms keep: percentiles are off by less than 1 %.
-const DIGITS: u8 = 2;
 
 /// The longest time that percentiles tell apart from longer ones, one day, so that a histogram stays below
 /// 50 KB for any times. Mean and maximum have no such limit.
@@ -38,19 +35,12 @@ pub struct Summary {
 }
 
 /// Records times, in nanoseconds, or other numbers, and gives their [`Summary`].
-#[derive(Clone)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Distribution {
-    histogram: Histogram<u64>,
+    numbers: Numbers,
+    count: u64,
     total: u64,
     max: u64,
-}
-
-impl Default for Distribution {
-    #[expect(clippy::expect_used, reason = "the digits are a constant in the range that the histogram takes")]
-    fn default() -> Self {
-        let histogram = Histogram::new(DIGITS).expect("a histogram of 0 to 5 digits");
-        Self { histogram, total: 0, max: 0 }
-    }
 }
 
 impl Distribution {
@@ -59,8 +49,8 @@ impl Distribution {
     }
 
     pub(crate) fn record_number(&mut self, number: u64) {
-        // Fails only when the histogram would need more buckets than a usize can count.
-        self.histogram.record(number.min(LONGEST_NS)).ok();
+        self.numbers.add(number.min(LONGEST_NS), 1);
+        self.count += 1;
         self.total = self.total.saturating_add(number);
         self.max = self.max.max(number);
     }
@@ -74,32 +64,30 @@ impl Distribution {
     /// number of times that each came.
     #[cfg(feature = "metrics")]
     pub(crate) fn since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (u64, u64)> + 'a {
-        // Side by side, both in the order of their numbers: the earlier one may not reach as far, and what it says of
-        // a number beyond its end is the count of its last bucket.
-        let mut old = before.histogram.iter_recorded().peekable();
-        self.histogram.iter_recorded().filter_map(move |bucket| {
-            let number = bucket.value_iterated_to();
-            let was = old.next_if(|old| old.value_iterated_to() == number);
-            let new = bucket.count_at_value() - was.map_or(0, |was| was.count_at_value());
-            (new > 0).then(|| (self.histogram.median_equivalent(number).min(self.max), new))
+        // Side by side, both in the order of their numbers: the earlier one may lack some.
+        let mut old = before.numbers.iter().peekable();
+        self.numbers.iter().filter_map(move |(bucket, times)| {
+            let was = old.next_if(|(old, _)| *old == bucket).map_or(0, |(_, times)| times);
+            (times > was).then(|| (bucket.middle().min(self.max), times - was))
         })
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
-        // Fails only for histograms that may not grow, and these may.
-        self.histogram.add(&other.histogram).ok();
+        for (bucket, times) in other.numbers.iter() {
+            self.numbers.add(bucket.lowest(), times);
+        }
+        self.count += other.count;
         self.total = self.total.saturating_add(other.total);
         self.max = self.max.max(other.max);
     }
 
     pub(crate) fn summary(&self) -> Summary {
         // A bucket is known by its upper end, which may be above everything that was recorded.
-        let quantile = |q| Duration::from_nanos(self.histogram.value_at_quantile(q).min(self.max));
-        let count = self.histogram.len();
+        let quantile = |q| Duration::from_nanos(self.numbers.at_quantile(q, self.count).min(self.max));
         Summary {
-            count,
+            count: self.count,
             total: Duration::from_nanos(self.total),
-            mean: Duration::from_nanos(self.total.checked_div(count).unwrap_or(0)),
+            mean: Duration::from_nanos(self.total.checked_div(self.count).unwrap_or(0)),
             p50: quantile(0.5),
             p90: quantile(0.9),
             p99: quantile(0.99),

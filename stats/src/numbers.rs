@@ -1,0 +1,191 @@
+//! Many numbers, rounded: as a list while few differ, as a histogram from then on.
+//!
+//! Most pools see few different numbers until they are busy, and a histogram takes tens of kilobytes however few.
+
+use hdrhistogram::Histogram;
+use std::fmt;
+
+/// The significant decimal digits that are kept: percentiles are off by less than 1 %.
+const DIGITS: u8 = 2;
+
+/// The bits that histograms of so many digits keep of a number.
+const BITS: u32 = 8;
+
+/// The most different numbers in a list, which takes a kilobyte then.
+const FEW: usize = 128;
+
+/// Numbers that are not told apart: those that agree in their first [`BITS`] bits, as in the histogram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Bucket(u16);
+
+impl Bucket {
+    #[expect(clippy::cast_possible_truncation, reason = "64 times 256 at most")]
+    fn of(number: u64) -> Self {
+        let shift = (u64::BITS - number.leading_zeros()).saturating_sub(BITS);
+        Self(((shift as u16) << BITS) | ((number >> shift) as u16))
+    }
+
+    fn parts(self) -> (u16, u64) {
+        (self.0 >> BITS, u64::from(self.0 & 0xff))
+    }
+
+    /// The lowest number of it.
+    pub(crate) fn lowest(self) -> u64 {
+        let (shift, number) = self.parts();
+        number << shift
+    }
+
+    /// The highest number of it.
+    fn highest(self) -> u64 {
+        let (shift, number) = self.parts();
+        (number << shift) | ((1 << shift) - 1)
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(crate) fn middle(self) -> u64 {
+        let (shift, _) = self.parts();
+        self.lowest() + ((1 << shift) >> 1)
+    }
+}
+
+#[derive(Clone)]
+pub(crate) enum Numbers {
+    /// In order, with the times that each came.
+    Few(Vec<(Bucket, u32)>),
+    Many(Box<Histogram<u64>>),
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
+impl fmt::Debug for Numbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl Numbers {
+    pub(crate) fn add(&mut self, number: u64, times: u64) {
+        let few = match self {
+            Self::Few(few) => few,
+            Self::Many(histogram) => return record(histogram, number, times),
+        };
+        let bucket = Bucket::of(number);
+        let at = few.partition_point(|(other, _)| *other < bucket);
+        let known = few.get(at).filter(|(other, _)| *other == bucket).map_or(0, |(_, times)| *times);
+        match u32::try_from(u64::from(known).saturating_add(times)) {
+            Ok(times) if known > 0 => few[at].1 = times,
+            Ok(times) if few.len() < FEW => {
+                if few.len() == few.capacity() {
+                    few.reserve_exact(few.len().max(4));
+                }
+                few.insert(at, (bucket, times));
+            }
+            _ => {
+                self.spread();
+                self.add(number, times);
+            }
+        }
+    }
+
+    /// Makes a histogram of the list.
+    #[expect(clippy::expect_used, reason = "the digits are a constant in the range that the histogram takes")]
+    fn spread(&mut self) {
+        let mut histogram = Histogram::new(DIGITS).expect("a histogram of 0 to 5 digits");
+        for (bucket, times) in self.iter() {
+            record(&mut histogram, bucket.lowest(), times);
+        }
+        *self = Self::Many(Box::new(histogram));
+    }
+
+    /// The buckets in order, with the times that numbers of each came.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Bucket, u64)> + '_ {
+        let (few, many) = match self {
+            Self::Few(few) => (&few[..], None),
+            Self::Many(histogram) => (&[][..], Some(histogram.iter_recorded())),
+        };
+        let many = many.into_iter().flatten();
+        let many = many.map(|bucket| (Bucket::of(bucket.value_iterated_to()), bucket.count_at_value()));
+        few.iter().map(|(bucket, times)| (*bucket, u64::from(*times))).chain(many)
+    }
+
+    /// The highest number of the bucket in which the quantile of `count` numbers lies; 0 if there are none.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
+    pub(crate) fn at_quantile(&self, quantile: f64, count: u64) -> u64 {
+        match self {
+            Self::Many(histogram) => histogram.value_at_quantile(quantile),
+            Self::Few(few) => {
+                let mut left = ((quantile * count as f64).ceil() as u64).max(1);
+                let found = few.iter().find(|(_, times)| {
+                    let times = u64::from(*times);
+                    let is_here = left <= times;
+                    left -= left.min(times);
+                    is_here
+                });
+                found.or(few.last()).map_or(0, |(bucket, _)| bucket.highest())
+            }
+        }
+    }
+}
+
+fn record(histogram: &mut Histogram<u64>, number: u64, times: u64) {
+    // Fails only when the histogram would need more buckets than a usize can count.
+    histogram.record_n(number, times).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_list_agrees_with_a_histogram(
+            numbers in prop::collection::vec((0u32..48, any::<u64>(), 1u64..1000), 0..FEW),
+        ) {
+            let (mut few, mut many) = (Numbers::default(), Numbers::default());
+            many.spread();
+            let mut count = 0;
+            for (bits, number, times) in numbers {
+                let number = number & ((1 << bits) - 1);
+                few.add(number, times);
+                many.add(number, times);
+                count += times;
+            }
+            prop_assert!(matches!(few, Numbers::Few(_)) && matches!(many, Numbers::Many(_)));
+            prop_assert!(few.iter().eq(many.iter()), "{few:?}\n{many:?}");
+            for quantile in [0.01, 0.5, 0.9, 0.99, 1.0] {
+                prop_assert_eq!(few.at_quantile(quantile, count), many.at_quantile(quantile, count));
+            }
+        }
+    }
+
+    #[test]
+    fn a_bucket_holds_its_numbers() {
+        for number in (0..60).flat_map(|bits| [(1_u64 << bits) - 1, 1 << bits, (1 << bits) + (1 << bits) / 3])
+        {
+            let bucket = Bucket::of(number);
+            assert!((bucket.lowest()..=bucket.highest()).contains(&number), "{number}: {bucket:?}");
+            assert!(bucket.highest() - bucket.lowest() <= number / 100, "{number}: {bucket:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_ends_where_it_would_be_long_or_its_counts_large() {
+        let mut numbers = Numbers::default();
+        (0..FEW as u64).for_each(|number| numbers.add(number, 1));
+        let Numbers::Few(few) = &numbers else { panic!("{FEW} numbers are few") };
+        assert_eq!((few.len(), few.capacity(), size_of::<(Bucket, u32)>()), (FEW, FEW, 8));
+        numbers.add(1, 1);
+        assert!(matches!(numbers, Numbers::Few(_)), "it is no other number");
+        numbers.add(FEW as u64, 1);
+        assert!(matches!(numbers, Numbers::Many(_)));
+        let mut often = Numbers::default();
+        often.add(7, u64::from(u32::MAX));
+        often.add(7, 1);
+        assert_eq!(often.iter().collect::<Vec<_>>(), [(Bucket::of(7), 1 << 32)]);
+    }
+}
