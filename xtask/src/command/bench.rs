@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: the benchmarks' times in one table, or the instructions of a task beside the stored ones.
 
 use crate::benchmark::results::Results;
-use crate::benchmark::{history, instructions, measure};
+use crate::benchmark::{growth, history, instructions, measure};
 use crate::command::selection::{Quick, Selection};
 use crate::error::Error;
 use crate::machine::process::target;
@@ -25,7 +25,8 @@ pub(crate) struct Bench {
     /// Instead, draw how the stored counts went, as far as git knows: docs/benchmarks/instructions.svg
     #[arg(long, conflicts_with_all = ["quick", "filter", "check", "store"])]
     history: bool,
-    /// Only benchmarks whose name matches this regular expression
+    /// Only benchmarks whose name matches this regular expression; `growth` prints how the cost of one operation grows
+    /// with what waits
     filter: Option<String>,
 }
 
@@ -34,6 +35,8 @@ impl Bench {
         let mut summary = Summary::default();
         if self.check || self.store {
             instructions::check(self.store, &mut summary);
+        } else if self.filter.as_deref() == Some("growth") {
+            summary.run(WORKSPACE, "growth", growth::measure);
         } else if !self.history {
             self.measure(&mut summary)?;
         }
