@@ -35,16 +35,21 @@ pub(crate) fn naming_error<T>(schema: &Schema, named: &[(String, T)]) -> Option<
     Some(SubmitError::NotOnce { name: wrong.name().to_owned() })
 }
 
-/// Checks tensors against the schema, down to the range of indices.
+/// Checks tensors against the schema and `most_rows`, down to the range of indices.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "a call copies the task, which costs more than the rest: measured")]
 pub(crate) fn check<O: TensorOps>(
     ops: &O,
     schema: &Schema,
     inputs: &[O::Tensor],
+    most_rows: usize,
 ) -> Result<Shape, SubmitError> {
     let unreadable = |error| SubmitError::Unreadable(Arc::new(error));
     let shape = schema.check_each(inputs, |input| ops.describe(input).map_err(unreadable))?;
+    // Before anything is done row by row.
+    if shape.rows > most_rows {
+        return Err(SubmitError::TooManyRows { rows: shape.rows, max: most_rows });
+    }
     for (spec, input) in schema.tensors().iter().zip(inputs) {
         let Some(below) = spec.index_below() else { continue };
         if let Some(got) = ops.index_outside(input, below).map_err(unreadable)? {
@@ -54,32 +59,7 @@ pub(crate) fn check<O: TensorOps>(
     Ok(shape)
 }
 
-/// One part of a task: its tensors and its rows.
-pub(crate) struct Part<T> {
-    pub(crate) inputs: Vec<T>,
-    pub(crate) rows: usize,
-}
-
-/// Cuts the tensors of a large task into parts that fit a batch each.
-pub(crate) fn split<O: TensorOps>(
-    ops: &O,
-    inputs: &[O::Tensor],
-    rows: usize,
-    max_rows: usize,
-) -> Result<Vec<Part<O::Tensor>>, SubmitError> {
-    let sizes: Vec<usize> = (0..rows).step_by(max_rows).map(|start| max_rows.min(rows - start)).collect();
-    let mut parts: Vec<Part<O::Tensor>> =
-        sizes.iter().map(|&rows| Part { inputs: Vec::with_capacity(inputs.len()), rows }).collect();
-    for input in inputs {
-        let pieces = ops.split(input, &sizes).map_err(|error| SubmitError::Unreadable(Arc::new(error)))?;
-        for (part, piece) in parts.iter_mut().zip(pieces) {
-            part.inputs.push(piece);
-        }
-    }
-    Ok(parts)
-}
-
-/// Joins the outputs of a large task's parts: the reverse of [`split`].
+/// Joins the outputs of a large task's parts, in the order of the parts.
 pub(crate) fn join_parts<O: TensorOps>(
     ops: &O,
     parts: Vec<Vec<O::Tensor>>,

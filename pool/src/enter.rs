@@ -1,29 +1,26 @@
 //! A task's way into the queue.
 
-use crate::admission::{Part, check, in_order, join_parts, naming_error, restored, split};
-use crate::queue::item::PartOf;
-use crate::shared::Inner;
-use crate::task::Task;
-use skep_runtime_core::pool::{Cancel, Doorbell, JoinParts, Reply, Unqueued};
-use skep_runtime_core::sync::atomic::Ordering;
-use skep_runtime_core::sync::event_listener::EventListener;
-use skep_runtime_core::sync::guarded;
+use crate::admission::{check, in_order, join_parts, naming_error, restored};
+use crate::line::{Entrant, Entry};
+use crate::shared::{Inner, State};
+use crate::task::{Slice, Split, Task};
+use skep_runtime_core::pool::{Cancel, Doorbell, JoinParts, Reply, Settled};
+use skep_runtime_core::sync::{Mutex, discard_all, guarded};
 use skep_runtime_core::{
-    BatchError, DeviceError, Dims, Inputs, Refused, Request, Schema, Shape, SubmitError, TaskError,
-    TaskHeader, TensorOps,
+    BatchError, DeviceError, Dims, Inputs, Pass, Priority, Refused, Request, Schema, Shape, SubmitError,
+    TaskError, TaskHeader, TensorOps, Ticket,
 };
+use std::ops::Range;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 /// A checked task on its way into the queue.
 pub(crate) struct Candidate<T> {
     pub(crate) header: TaskHeader,
-    pub(crate) ticket: Unqueued<T>,
-    inputs: Vec<T>,
+    pub(crate) ticket: Ticket<T>,
+    pub(crate) inputs: Vec<T>,
     free: Dims,
-    /// The same tensors cut to fit a batch each, if they are too large for one; else empty.
-    parts: Vec<Part<T>>,
-    /// `None` once the task is in the queue.
+    /// `None` once the task is in the queue, or in the line.
     reply: Option<Reply<T>>,
     asked: Asked,
 }
@@ -39,6 +36,15 @@ struct Asked {
 impl Asked {
     fn request<T>(self, schema: &Schema, inputs: Vec<T>) -> Request<T> {
         self.request.replace_inputs(restored(schema, self.names, inputs)).1
+    }
+}
+
+impl<T> Candidate<T> {
+    /// Takes out what waits in the line.
+    pub(crate) fn entrant(&mut self, news: Reply<Entry<T>>) -> Option<Entrant<T>> {
+        let (header, reply) = (self.header, self.reply.take()?);
+        let (free, inputs) = (std::mem::take(&mut self.free), std::mem::take(&mut self.inputs));
+        Some(Entrant { header, free, inputs, reply, news })
     }
 }
 
@@ -65,37 +71,42 @@ impl<O: TensorOps> Inner<O> {
             },
         };
         let asked = Asked { names, request };
-        let (mut shape, mut parts) = (Shape { rows: 0, free: Dims::new() }, Vec::new());
+        let priority = asked.request.priority.unwrap_or(self.options.priority);
+        let most_rows = self.most_rows(priority);
+        let mut shape = Shape { rows: 0, free: Dims::new() };
         // What comes out of a call that may panic is copied, so only what is wrong does, and that boxed.
         let checked = guarded(|| {
-            shape = check(&*self.ops, &self.schema, &inputs)?;
-            let (rows, max) = (shape.rows, self.options.max_rows);
-            if rows > max {
-                if !self.options.split_large_tasks {
-                    return Err(Box::new(SubmitError::TooManyRows { rows, max }));
-                }
-                parts = split(&*self.ops, &inputs, rows, max)?;
-            }
+            shape = check(&*self.ops, &self.schema, &inputs, most_rows)?;
             Ok(())
         });
-        let error = match checked {
+        let error: Option<Box<SubmitError>> = match checked {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(*error),
+            Ok(Err(error)) => Some(error),
             Err(message) => {
                 let panic = DeviceError::operation(format!("panic: {message}"));
-                Some(SubmitError::Unreadable(Arc::new(panic)))
+                Some(Box::new(SubmitError::Unreadable(Arc::new(panic))))
             }
         };
         if let Some(error) = error {
-            return Err(self.count_refused(error, asked.request(&self.schema, inputs)));
+            return Err(self.count_refused(*error, asked.request(&self.schema, inputs)));
         }
         let Shape { rows, free } = shape;
-        let submitted = self.clock.now();
+        let submitted = self.now();
         let deadline = asked.request.deadline.and_then(|deadline| deadline.after(submitted));
-        let priority = asked.request.priority.unwrap_or(self.options.priority);
         let header = TaskHeader::new(rows, submitted).priority(priority).deadline(deadline);
         let (ticket, reply) = Reply::pair_in(Arc::downgrade(self) as Weak<dyn Cancel>, priority);
-        Ok(Candidate { header, ticket, inputs, free, parts, reply: Some(reply), asked })
+        Ok(Candidate { header, ticket, inputs, free, reply: Some(reply), asked })
+    }
+
+    /// The most rows that a task of this priority may have.
+    #[inline]
+    fn most_rows(&self, priority: Priority) -> usize {
+        let options = &self.options;
+        if !options.split_large_tasks || (self.pass == Pass::Backward && !options.split_backward) {
+            return options.max_rows;
+        }
+        // Parts are counted in 32 bits.
+        options.room(priority).rows.min(u32::MAX as usize).max(options.max_rows)
     }
 
     fn count_refused(&self, error: SubmitError, request: Request<O::Tensor>) -> Refused<O::Tensor> {
@@ -118,65 +129,66 @@ impl<O: TensorOps> Inner<O> {
     ) -> Result<(), SubmitError> {
         let mut state = self.state.lock();
         let header = candidate.header;
-        state.admits(header.deadline, now, &self.options)?;
+        state.admits(header.deadline, now)?;
+        let mut evicted = None;
+        if !state.has_room(&header, &self.options) {
+            evicted = Some(self.evict(&mut state, &header, now)?);
+        }
         let Some(reply) = candidate.reply.take() else { return Ok(()) };
-        let alone = state.queue.tasks() == 0;
-        let spin = if alone { state.doorbell.as_ref().map(Doorbell::spin) } else { None };
-        let seq = state.queue.next_seq();
-        let mut news = false;
-        if candidate.parts.is_empty() {
-            let inputs = std::mem::take(&mut candidate.inputs);
-            let task = Task { header, inputs, reply, part: PartOf::WHOLE };
-            news = state.queue.push(&candidate.free, task, &self.options);
-        } else {
-            let parts = std::mem::take(&mut candidate.parts);
-            let of = u32::try_from(parts.len()).unwrap_or(u32::MAX);
-            let replies = reply.split(parts.len(), self.join());
-            for ((at, Part { inputs, rows }), reply) in (0..).zip(parts).zip(replies) {
-                let mut header = header;
-                header.rows = rows;
-                let task = Task { header, inputs, reply, part: PartOf { at, of } };
-                news |= state.queue.push(&candidate.free, task, &self.options);
-            }
-        }
-        state.counts.submitted += 1;
-        if let Some(deadline) = header.deadline {
-            state.arm(deadline);
-        }
-        let bell = if news { state.ring() } else { None };
+        let inputs = std::mem::take(&mut candidate.inputs);
+        let bell = self.put(&mut state, header, &candidate.free, inputs, reply);
         drop(state);
-        candidate.ticket.queued(seq, spin.unwrap_or_default());
         if let Some(bell) = bell {
             bell.ring();
+        }
+        if let Some((mut settled, leftovers)) = evicted {
+            Settled::deliver_all(&mut settled);
+            discard_all(leftovers);
         }
         Ok(())
     }
 
-    /// Gets into the queue, or returns the event to wait for before the next attempt.
-    #[inline(always)]
-    #[expect(
-        clippy::inline_always,
-        reason = "a call copies the task, which costs more than the rest: measured"
-    )]
-    pub(crate) fn enqueue_or_listen(
+    /// Puts a task into the queue. Returns the bell to ring once the lock is released.
+    #[inline]
+    pub(crate) fn put(
         &self,
-        candidate: &mut Candidate<O::Tensor>,
-    ) -> Result<Option<EventListener>, SubmitError> {
-        match self.enqueue(candidate, candidate.header.submitted) {
-            Err(SubmitError::Full { .. }) => {}
-            other => return other.map(|()| None),
+        state: &mut State<O::Tensor>,
+        header: TaskHeader,
+        free: &Dims,
+        inputs: Vec<O::Tensor>,
+        reply: Reply<O::Tensor>,
+    ) -> Option<Doorbell> {
+        let alone = state.queue.tasks() == 0;
+        let spin = if alone { state.doorbell.as_ref().map(Doorbell::spin) } else { None };
+        let shape = state.queue.shape(free);
+        reply.queued(
+            state.queue.next_seq(),
+            u32::try_from(shape).unwrap_or(u32::MAX),
+            spin.unwrap_or_default(),
+        );
+        let task = if header.rows <= self.options.max_rows {
+            Task { header, inputs, reply, split: None }
+        } else {
+            let split = Some(Box::new(Split::new(self.slice(inputs), header.submitted)));
+            Task { header, inputs: Vec::new(), reply: reply.in_parts(self.join()), split }
+        };
+        let moment = state.moment(&self.options, header.submitted);
+        let mut news = state.queue.push(shape, task, &moment);
+        // What waits for company need not wait any more if there is no room for any.
+        news |= self.options.min_rows > 1 && state.moment(&self.options, header.submitted).at_once;
+        state.counts.submitted += 1;
+        if let Some(deadline) = header.deadline {
+            state.arm(deadline);
         }
-        self.crowded.store(true, Ordering::SeqCst);
-        // Listening first: room that is made after a failed attempt is heard of.
-        let listener = self.room.listen();
-        match self.enqueue(candidate, self.clock.now()) {
-            Err(SubmitError::Full { .. }) => {}
-            other => return other.map(|()| None),
-        }
-        if let Some(deadline) = candidate.header.deadline {
-            self.state.lock().arm(deadline);
-        }
-        Ok(Some(listener))
+        if news { state.ring() } else { None }
+    }
+
+    /// Cuts rows out of the tensors of a large task.
+    fn slice(&self, inputs: Vec<O::Tensor>) -> Slice<O::Tensor> {
+        let (ops, tensors) = (Arc::clone(&self.ops), Tensors(Mutex::new(inputs)));
+        Arc::new(move |rows: Range<usize>| {
+            tensors.0.lock().iter().map(|tensor| ops.slice(tensor, rows.clone())).collect()
+        })
     }
 
     /// Joins the outputs of a large task's parts.
@@ -188,5 +200,14 @@ impl<O: TensorOps> Inner<O> {
                 .and_then(|joined| joined.map_err(|source| BatchError::Device { operation: "join", source }))
                 .map_err(|error| TaskError::Failed(Arc::new(error)))
         })
+    }
+}
+
+/// The tensors of a large task, which its parts share: they are not `Sync`.
+struct Tensors<T>(Mutex<Vec<T>>);
+
+impl<T> Drop for Tensors<T> {
+    fn drop(&mut self) {
+        discard_all(std::mem::take(&mut *self.0.lock()));
     }
 }

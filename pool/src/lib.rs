@@ -26,9 +26,12 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod answers;
 mod enter;
+mod line;
 mod options;
 mod queue;
+mod room;
 mod runtime_side;
 mod serve;
 mod shared;

@@ -14,19 +14,38 @@ pub struct PoolOptions {
     /// itself. More than 1 needs `max_delay`.
     pub min_rows: usize,
     /// The longest time that a task waits for company before its batch is cut short of `min_rows`. Default
-    /// none. It has no effect while `min_rows` is 1.
+    /// none; refused while `min_rows` is 1, when nothing waits. A task with a deadline waits for company no longer than
+    /// half of its time, and none does that can have no company: in a full queue, or where the device has no room
+    /// for `min_rows` rows.
     pub max_delay: Option<Duration>,
     /// The most tasks that may wait. Default 1024. A task that arrives beyond is refused or made to wait, so
-    /// this bounds the number of tasks in memory; a task that is split counts once, however many its parts.
+    /// this bounds the number of tasks in memory; a task that is split counts once, until its last part has left.
+    /// Room goes to the most urgent of the callers who wait for it.
     ///
     /// It does not bound the time that an accepted task waits, because more urgent ones may overtake it. For
     /// that, give the task a [`deadline`](skep_runtime_core::Request::deadline).
     pub capacity: usize,
+    /// The most rows that may wait. Default `capacity` times `max_rows`, which is a bound for tasks that are split
+    /// and no other. A task of more rows is refused.
+    pub capacity_rows: Option<usize>,
+    /// The places in the queue, of `capacity`, and with them the same share of `capacity_rows`, that are kept for tasks
+    /// more urgent than `priority`. Default 0. With a reserve a flood of ordinary tasks makes no urgent one wait for
+    /// room.
+    pub reserve: usize,
+    /// Lets a task that finds the queue full take the place of the least urgent that wait, if those are less urgent than
+    /// it is: they are answered with [`TaskError::Evicted`](skep_runtime_core::TaskError::Evicted). Default no. Of
+    /// equals the newest goes first, at most 16 for one, and none of which a part has been cut.
+    pub eviction: bool,
     /// The priority of tasks that name none. Default [`Priority::NORMAL`].
     pub priority: Priority,
     /// Splits a task of more than `max_rows` rows over several batches and joins its outputs again, instead
-    /// of refusing it. Default no.
+    /// of refusing it. Default no. Its parts are cut as their turn comes, and let others of the same priority in
+    /// between; it waits, expires and counts as one task. Tasks of a backward pass are not split, unless
+    /// `split_backward` asks for it.
     pub split_large_tasks: bool,
+    /// Splits those of a backward pass, too. Default no, because each part is a step of the optimizer: what the task
+    /// trains is not what it would train as one, and when a part fails, those before it have been learned.
+    pub split_backward: bool,
     /// The treatment of batches that fail. Default: a failing forward batch is taken apart so that only the
     /// tasks that make it fail get the error, and outputs are not checked for being finite. Switch `rerun`
     /// off if a block has side effects, or if a second run costs more than lost answers.
@@ -40,8 +59,12 @@ impl Default for PoolOptions {
             min_rows: 1,
             max_delay: None,
             capacity: 1024,
+            capacity_rows: None,
+            reserve: 0,
+            eviction: false,
             priority: Priority::NORMAL,
             split_large_tasks: false,
+            split_backward: false,
             failures: FailureRules::default(),
         }
     }
@@ -66,8 +89,45 @@ impl PoolOptions {
         if self.min_rows > 1 && self.max_delay.is_none() {
             return wrong("min_rows", self.min_rows, "1 unless max_delay bounds the wait for more");
         }
+        if let Some(delay) = self.max_delay.filter(|_| self.min_rows == 1) {
+            let (of, setting, got) = (format!("pool `{pool}`"), "max_delay", format!("{delay:?}"));
+            let expected = "none unless min_rows is above 1, or nothing waits for company";
+            return Err(StartError::Setting { of, setting, got, expected });
+        }
+        if let Some(rows) = self.capacity_rows.filter(|rows| *rows < self.max_rows) {
+            return wrong("capacity_rows", rows, "at least max_rows");
+        }
+        if self.reserve >= self.capacity {
+            return wrong("reserve", self.reserve, "less than capacity");
+        }
+        if self.room(self.priority).rows < self.max_rows {
+            return wrong(
+                "reserve",
+                self.reserve,
+                "so few that as many as max_rows of capacity_rows are left",
+            );
+        }
         Ok(())
     }
+
+    /// The room that there is for tasks of this priority.
+    #[inline]
+    pub(crate) fn room(&self, priority: Priority) -> Room {
+        let rows = self.capacity_rows.unwrap_or_else(|| self.capacity.saturating_mul(self.max_rows));
+        if self.reserve == 0 || priority < self.priority {
+            return Room { tasks: self.capacity, rows };
+        }
+        let tasks = self.capacity - self.reserve;
+        let share = rows as u128 * tasks as u128 / self.capacity as u128;
+        Room { tasks, rows: usize::try_from(share).unwrap_or(rows) }
+    }
+}
+
+/// How much of a queue may be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    pub(crate) tasks: usize,
+    pub(crate) rows: usize,
 }
 
 #[cfg(test)]
@@ -94,11 +154,38 @@ mod tests {
             message(&PoolOptions { capacity: 0, ..good.clone() }),
             "pool `x`: capacity is 0, expected at least 1"
         );
+        let delay = Some(Duration::from_millis(5));
+        assert_eq!(
+            message(&PoolOptions { max_delay: delay, ..good.clone() }),
+            "pool `x`: max_delay is 5ms, expected none unless min_rows is above 1, or nothing waits for company"
+        );
+        assert_eq!(
+            message(&PoolOptions { capacity_rows: Some(63), ..good.clone() }),
+            "pool `x`: capacity_rows is 63, expected at least max_rows"
+        );
+        assert_eq!(
+            message(&PoolOptions { reserve: 1024, ..good.clone() }),
+            "pool `x`: reserve is 1024, expected less than capacity"
+        );
+        assert_eq!(
+            message(&PoolOptions { reserve: 512, capacity_rows: Some(100), ..good.clone() }),
+            "pool `x`: reserve is 512, expected so few that as many as max_rows of capacity_rows are left"
+        );
         let alone = PoolOptions { min_rows: 2, ..good };
         assert_eq!(
             message(&alone),
             "pool `x`: min_rows is 2, expected 1 unless max_delay bounds the wait for more"
         );
         assert!(PoolOptions { max_delay: Some(Duration::ZERO), ..alone }.check("x").is_ok());
+    }
+
+    #[test]
+    fn a_reserve_is_for_those_more_urgent_than_the_pool() {
+        let options = PoolOptions { capacity: 10, max_rows: 4, reserve: 5, ..PoolOptions::default() };
+        let room = |priority| options.room(Priority(priority));
+        assert_eq!(room(0), Room { tasks: 5, rows: 20 });
+        assert_eq!((room(1), room(-1)), (room(0), Room { tasks: 10, rows: 40 }));
+        let most = PoolOptions { capacity: usize::MAX, max_rows: usize::MAX, reserve: 1, ..options };
+        assert_eq!(most.room(Priority(0)), Room { tasks: usize::MAX - 1, rows: usize::MAX - 1 });
     }
 }

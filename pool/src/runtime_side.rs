@@ -1,13 +1,18 @@
 //! The pool as the runtime sees it.
 
+use crate::answers::{give_up, settle, settle_expired};
 use crate::queue::Taken;
-use crate::queue::item::Item;
+use crate::queue::item::Key;
+use crate::room::tell;
 use crate::shared::{Inner, State};
 use crate::task::{Task, into_batch};
 use skep_runtime_core::pool::{Batch, Cancel, Doorbell, Expired, Look, Outlook, Pool, Settled, TaskKey};
 use skep_runtime_core::sync::atomic::Ordering;
-use skep_runtime_core::sync::discard_all;
-use skep_runtime_core::{Counts, DeviceLoss, FailureRules, Meter, RuntimeId, Shutdown, TaskError, TensorOps};
+use skep_runtime_core::sync::{discard, discard_all};
+use skep_runtime_core::{
+    Counts, DeviceLoss, FailureRules, Meter, RuntimeId, Shutdown, SubmitError, TaskError, TensorOps,
+};
+use std::sync::Arc;
 use std::time::Instant;
 
 impl<O: TensorOps> Meter for Inner<O> {
@@ -17,31 +22,36 @@ impl<O: TensorOps> Meter for Inner<O> {
 
     fn counts(&self) -> Counts {
         let state = self.state.lock();
-        let (waiting, waiting_rows) = (state.queue.tasks() as u64, state.queue.rows() as u64);
+        let (waiting, waiting_rows) = (state.queue.waiting() as u64, state.queue.rows() as u64);
         Counts { waiting, waiting_rows, ..state.counts }
     }
 }
 
 impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
     fn attach(&self, doorbell: Doorbell) {
+        let clock = Arc::clone(doorbell.clock());
         let mut state = self.state.lock();
+        // Nothing waits by the clock of a runtime that was lost.
+        let former = state.loss.is_some().then(|| self.set_clock(clock));
         state.doorbell = Some(doorbell);
+        state.most_rows = usize::MAX;
         if state.loss.take().is_some() {
             // Nothing waits, and everything that was counted is the former runtime's.
             (state.counts, state.closed, state.armed, state.rung) = (Counts::default(), None, None, false);
         }
         // What has been waiting since before the start may expire too.
-        if let Some(first) = state.queue.first_deadline() {
+        let in_line = state.line.first_deadline();
+        if let Some(first) = state.queue.first_deadline().into_iter().chain(in_line).min() {
             state.arm(first);
         }
         drop(state);
-        self.room.notify(usize::MAX);
+        discard(former);
     }
 
-    fn look(&self, now: Instant) -> Look {
+    fn look(&self, now: Instant, most_rows: usize) -> Look {
         let mut state = self.state.lock();
         state.rung = false;
-        state.queue.look(now, &self.options, state.closed.is_some())
+        self.look_at(&mut state, now, most_rows)
     }
 
     fn failure_rules(&self) -> FailureRules {
@@ -62,58 +72,67 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
         let mut state = self.state.lock();
         state.rung = false;
         let taken = self.take(&mut state, wanted, now, most_rows);
-        let look = state.queue.look(now, &self.options, state.closed.is_some());
+        let look = self.look_at(&mut state, now, most_rows);
         drop(state);
         (self.batch(taken), look)
     }
 
     fn after_cut(&self) {
         if self.crowded.load(Ordering::SeqCst) {
-            let freed = std::mem::take(&mut self.state.lock().freed);
-            self.room.notify_additional(freed);
+            let mut state = self.state.lock();
+            let bell = self.let_in(&mut state);
+            let news = state.line.take_news();
+            if state.line.is_empty() {
+                self.crowded.store(false, Ordering::SeqCst);
+            }
+            drop(state);
+            tell(bell, news);
         }
     }
 
     fn expire(&self, now: Instant) -> Expired<O::Tensor> {
         let mut state = self.state.lock();
-        let (expired, next) = state.queue.expire(now);
+        let (expired, next) = state.queue.expire(now, &self.options);
+        // `after_cut` tells callers of their fate.
+        let next = next.into_iter().chain(Self::expire_line(&mut state, now)).min();
         state.armed = next;
-        // Callers who wait for room have deadlines of their own: `after_cut` tells them all.
-        state.freed = usize::MAX;
         let bell = if expired.is_empty() { None } else { state.ring() };
-        let (settled, inputs) = settle_expired(&mut state.counts, expired, now);
+        let (settled, leftovers) = settle_expired(&mut state.counts, expired, now);
         drop(state);
         if let Some(bell) = bell {
             bell.ring();
         }
-        discard_all(inputs);
+        discard_all(leftovers);
         Expired { settled, next }
     }
 
     fn close(&self, how: Shutdown) {
-        let now = self.clock.now();
+        let now = self.now();
         let mut state = self.state.lock();
         if state.closed != Some(Shutdown::Abort) {
             state.closed = Some(how);
         }
         let waiting = if how == Shutdown::Abort { state.queue.clear() } else { Vec::new() };
-        let (mut settled, inputs) = give_up(&mut state.counts, waiting, now, &TaskError::ShutDown);
+        let (mut settled, leftovers) = give_up(&mut state.counts, waiting, now, &TaskError::ShutDown);
+        Self::turn_away(&mut state, &SubmitError::ShutDown);
+        let news = state.line.take_news();
         drop(state);
         Settled::deliver_all(&mut settled);
-        self.room.notify(usize::MAX);
-        discard_all(inputs);
+        tell(None, news);
+        discard_all(leftovers);
     }
 
     fn lose(&self, loss: &DeviceLoss) -> Vec<Settled<O::Tensor>> {
-        let now = self.clock.now();
+        let now = self.now();
         let mut state = self.state.lock();
         state.loss = Some(loss.clone());
         let waiting = state.queue.clear();
         let error = TaskError::DeviceLost(loss.clone());
-        let (settled, inputs) = give_up(&mut state.counts, waiting, now, &error);
+        let (settled, leftovers) = give_up(&mut state.counts, waiting, now, &error);
+        // `after_cut` tells them.
+        Self::turn_away(&mut state, &SubmitError::DeviceLost(loss.clone()));
         drop(state);
-        self.room.notify(usize::MAX);
-        discard_all(inputs);
+        discard_all(leftovers);
         settled
     }
 }
@@ -121,18 +140,23 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
 impl<O: TensorOps> Cancel for Inner<O> {
     fn cancel(&self, task: TaskKey) {
         let mut state = self.state.lock();
-        let (cancelled, news) = state.queue.cancel(task);
-        let bell = if news { state.ring() } else { None };
-        let freed = cancelled.iter().filter(|item| item.is_last()).count();
-        let (mut settled, inputs) = settle(cancelled, |_| TaskError::Cancelled);
+        let Some((cancelled, bell)) = self.remove(&mut state, task) else { return };
+        let (mut settled, leftovers) = settle(vec![cancelled], |_| TaskError::Cancelled);
         state.counts.cancelled += settled.len() as u64;
+        let news = state.line.take_news();
         drop(state);
-        if let Some(bell) = bell {
-            bell.ring();
-        }
         Settled::deliver_all(&mut settled);
-        self.room.notify_additional(freed);
-        discard_all(inputs);
+        tell(bell, news);
+        discard_all(leftovers);
+    }
+
+    fn forget(&self, task: TaskKey) {
+        let mut state = self.state.lock();
+        let Some((forgotten, bell)) = self.remove(&mut state, task) else { return };
+        let news = state.line.take_news();
+        drop(state);
+        tell(bell, news);
+        discard(forgotten);
     }
 
     fn runtime(&self) -> Option<RuntimeId> {
@@ -141,6 +165,13 @@ impl<O: TensorOps> Cancel for Inner<O> {
 }
 
 impl<O: TensorOps> Inner<O> {
+    fn look_at(&self, state: &mut State<O::Tensor>, now: Instant, most_rows: usize) -> Look {
+        state.most_rows = most_rows;
+        let look = state.queue.look(&state.moment(&self.options, now));
+        state.note_overdue(now);
+        look
+    }
+
     /// Takes the tasks of the next batch out of the queue. That is all that happens under the lock: the tensors
     /// are in the memory of other processors, and callers wait.
     fn take(
@@ -150,20 +181,24 @@ impl<O: TensorOps> Inner<O> {
         now: Instant,
         most_rows: usize,
     ) -> Option<Taken<Task<O::Tensor>>> {
-        let draining = state.closed.is_some();
-        let before = state.queue.tasks();
+        state.most_rows = most_rows;
+        let moment = state.moment(&self.options, now);
         let spare = || std::mem::take(&mut *self.spare.lock());
-        let taken = state.queue.cut(wanted, now, &self.options, draining, most_rows, spare);
-        // More than the batch holds: what need not run any more has left as well.
-        let freed = before - state.queue.tasks();
-        if self.crowded.load(Ordering::SeqCst) {
-            state.freed = state.freed.saturating_add(freed);
-        }
-        if taken.is_none() && freed > 0 {
-            // No batch, so nobody says when the locks are released. The timer looks at the pool in a moment.
-            state.arm(now);
-        }
+        let taken = state.queue.cut(wanted, &moment, spare);
+        state.note_overdue(now);
         taken
+    }
+
+    /// Takes a task out of the queue, and lets callers in who wait for its room. Their news is in the line.
+    fn remove(
+        &self,
+        state: &mut State<O::Tensor>,
+        task: TaskKey,
+    ) -> Option<(Task<O::Tensor>, Option<Doorbell>)> {
+        let key = Key { rank: task.priority, seq: task.seq };
+        let (removed, is_news) = state.queue.remove(task.shape as usize, key, &self.options)?;
+        let bell = if is_news { state.ring() } else { None };
+        Some((removed, self.let_in(state).or(bell)))
     }
 
     fn batch(&self, taken: Option<Taken<Task<O::Tensor>>>) -> Option<Batch<O::Tensor>> {
@@ -173,36 +208,4 @@ impl<O: TensorOps> Inner<O> {
         }
         Some(batch)
     }
-}
-
-/// The fixed answers of tasks that were taken out of the queue, and their inputs, to be freed outside of the lock. They
-/// are counted under it: whoever reads the counts finds each task in one place.
-type Answers<T> = (Vec<Settled<T>>, Vec<Vec<T>>);
-
-fn settle<T>(items: Vec<Task<T>>, error: impl Fn(&Task<T>) -> TaskError) -> Answers<T> {
-    let (mut settled, mut inputs) = (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));
-    for item in items {
-        let error = error(&item);
-        inputs.push(item.inputs);
-        settled.extend(item.reply.settle(Err(error)));
-    }
-    (settled, inputs)
-}
-
-fn settle_expired<T>(counts: &mut Counts, items: Vec<Task<T>>, now: Instant) -> Answers<T> {
-    let (settled, inputs) = settle(items, |item| TaskError::Expired { waited: item.header.waited(now) });
-    counts.expired += settled.len() as u64;
-    (settled, inputs)
-}
-
-/// Settles tasks that waited when the pool was closed.
-fn give_up<T>(counts: &mut Counts, waiting: Vec<Task<T>>, now: Instant, error: &TaskError) -> Answers<T> {
-    // What the timer has not come to yet had expired all the same.
-    let (expired, given_up) = waiting.into_iter().partition(|item: &Task<T>| item.header.is_expired(now));
-    let (mut settled, mut inputs) = settle_expired(counts, expired, now);
-    let (shut_down, of_them) = settle(given_up, |_| error.clone());
-    counts.shut_down += shut_down.len() as u64;
-    settled.extend(shut_down);
-    inputs.extend(of_them);
-    (settled, inputs)
 }

@@ -151,7 +151,7 @@ fn pools_of<D: Device>(
     let info = info_of(builder, id)?.clone();
     let mut pool = |pass: Pass, schema, options| {
         let (device, clock) = (Arc::clone(builder.device()), builder.clock_handle());
-        let pool = TaskPool::new(pool_name(&info, pass), device, schema, options, clock)?;
+        let pool = TaskPool::new(pool_name(&info, pass), pass, device, schema, options, clock)?;
         builder.pool(id, pass, pool.as_pool())?;
         Ok::<_, StartError>(pool)
     };

@@ -1,36 +1,38 @@
 //! All that callers and the runtime share of a pool.
 
+use crate::line::Line;
 use crate::options::PoolOptions;
-use crate::queue::Queue;
-use crate::queue::lanes::Items;
+use crate::queue::segment::Items;
+use crate::queue::{Moment, Queue};
 use crate::task::Task;
 use skep_runtime_core::pool::Doorbell;
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::sync::atomic::AtomicBool;
-use skep_runtime_core::sync::event_listener::Event;
-use skep_runtime_core::{Clock, Counts, DeviceLoss, Schema, Shutdown, SubmitError, TensorOps};
+use skep_runtime_core::{
+    Clock, Counts, DeviceLoss, Pass, Priority, Schema, Shutdown, SubmitError, TaskHeader, TensorOps,
+};
 use std::sync::Arc;
 use std::time::Instant;
 
 pub(crate) struct Inner<O: TensorOps> {
     pub(crate) name: String,
+    pub(crate) pass: Pass,
     pub(crate) ops: Arc<O>,
     pub(crate) schema: Schema,
     pub(crate) options: PoolOptions,
-    pub(crate) clock: Arc<dyn Clock>,
+    /// The runtime's: another one's after a take-over.
+    clock: Mutex<Arc<dyn Clock>>,
     pub(crate) state: Mutex<State<O::Tensor>>,
     /// The buffer that the tasks of the last batch were in, for tasks to come.
     pub(crate) spare: Mutex<Items<Task<O::Tensor>>>,
-    /// Some caller has found the queue full, so that there may be callers who wait for room. Set before the
-    /// caller tries again, so who makes room after that sees it.
+    /// There may be callers in the line, or news for them. Written under the lock of the state.
     pub(crate) crowded: AtomicBool,
-    /// Told when there is room in the queue, when time has passed for those who wait for room, and when
-    /// the pool is closed.
-    pub(crate) room: Event,
 }
 
 pub(crate) struct State<T> {
     pub(crate) queue: Queue<Task<T>>,
+    /// Callers who wait for room.
+    pub(crate) line: Line<T>,
     pub(crate) counts: Counts,
     pub(crate) closed: Option<Shutdown>,
     /// The runtime has lost its device, and no other has taken the pool over.
@@ -40,13 +42,14 @@ pub(crate) struct State<T> {
     pub(crate) rung: bool,
     /// The earliest time at which the runtime will ask for expired tasks.
     pub(crate) armed: Option<Instant>,
-    /// Tasks that were cut since callers who wait for room were last told, if there can be any.
-    pub(crate) freed: usize,
+    /// The most rows that the device had room for when the runtime last looked.
+    pub(crate) most_rows: usize,
 }
 
 impl<O: TensorOps> Inner<O> {
     pub(crate) fn new(
         name: String,
+        pass: Pass,
         ops: Arc<O>,
         schema: Schema,
         options: PoolOptions,
@@ -54,15 +57,26 @@ impl<O: TensorOps> Inner<O> {
     ) -> Self {
         Self {
             name,
+            pass,
             ops,
             schema,
             options,
-            clock,
+            clock: Mutex::new(clock),
             state: Mutex::new(State::new()),
-            spare: Mutex::new(Items::new()),
+            spare: Mutex::new(Items::<Task<O::Tensor>>::new()),
             crowded: AtomicBool::new(false),
-            room: Event::new(),
         }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        // A clock is code of others, so it is asked outside of the lock.
+        let clock = Arc::clone(&self.clock.lock());
+        clock.now()
+    }
+
+    /// Returns the former one.
+    pub(crate) fn set_clock(&self, clock: Arc<dyn Clock>) -> Arc<dyn Clock> {
+        std::mem::replace(&mut *self.clock.lock(), clock)
     }
 
     pub(crate) fn is_own_thread(&self) -> bool {
@@ -74,33 +88,64 @@ impl<T> State<T> {
     fn new() -> Self {
         Self {
             queue: Queue::new(),
+            line: Line::new(),
             counts: Counts::default(),
             closed: None,
             loss: None,
             doorbell: None,
             rung: false,
             armed: None,
-            freed: 0,
+            most_rows: usize::MAX,
         }
     }
 
-    pub(crate) fn admits(
-        &self,
-        deadline: Option<Instant>,
-        now: Instant,
-        options: &PoolOptions,
-    ) -> Result<(), SubmitError> {
+    /// Refuses a task for which there will be no room.
+    #[inline]
+    pub(crate) fn admits(&self, deadline: Option<Instant>, now: Instant) -> Result<(), SubmitError> {
         if let Some(loss) = &self.loss {
             Err(SubmitError::DeviceLost(loss.clone()))
         } else if self.closed.is_some() {
             Err(SubmitError::ShutDown)
         } else if deadline.is_some_and(|deadline| deadline <= now) {
             Err(SubmitError::DeadlinePassed)
-        } else if self.queue.tasks() >= options.capacity {
-            Err(SubmitError::Full { capacity: options.capacity })
         } else {
             Ok(())
         }
+    }
+
+    /// Returns true if a task may get into the queue: if it has room, and nobody waits whose turn it is.
+    #[inline]
+    pub(crate) fn has_room(&self, header: &TaskHeader, options: &PoolOptions) -> bool {
+        self.is_next(header.priority) && self.fits(header, options)
+    }
+
+    /// Returns true if no caller is in the line who is as urgent.
+    #[inline]
+    pub(crate) fn is_next(&self, priority: Priority) -> bool {
+        self.line.first().is_none_or(|(_, first)| priority < first.priority)
+    }
+
+    #[inline]
+    pub(crate) fn fits(&self, header: &TaskHeader, options: &PoolOptions) -> bool {
+        let room = options.room(header.priority);
+        self.queue.tasks() < room.tasks && header.rows <= room.rows.saturating_sub(self.queue.rows())
+    }
+
+    /// Returns true if no company can come for what waits, because there is no room for it.
+    fn is_full(&self, options: &PoolOptions) -> bool {
+        let room = options.room(options.priority);
+        !self.line.is_empty() || self.queue.tasks() >= room.tasks || self.queue.rows() >= room.rows
+    }
+
+    pub(crate) fn full(&self, priority: Priority, options: &PoolOptions) -> SubmitError {
+        let room = options.room(priority);
+        let (tasks, rows) = (self.queue.tasks(), self.queue.rows());
+        SubmitError::Full { tasks, capacity: room.tasks, rows, capacity_rows: room.rows }
+    }
+
+    pub(crate) fn moment<'a>(&self, options: &'a PoolOptions, now: Instant) -> Moment<'a> {
+        let at_once = options.min_rows > 1 && (self.closed.is_some() || self.is_full(options));
+        Moment { now, options, most_rows: self.most_rows, at_once }
     }
 
     /// Notes that there is news, and returns the bell to ring once the lock is released.
@@ -108,6 +153,14 @@ impl<T> State<T> {
         let bell = if self.rung { None } else { self.doorbell.clone() };
         self.rung |= bell.is_some();
         bell
+    }
+
+    /// The timer looks in a moment at what has expired before its turn came, and callers get its room.
+    #[inline]
+    pub(crate) fn note_overdue(&mut self, now: Instant) {
+        if self.queue.has_overdue() {
+            self.arm(now);
+        }
     }
 
     /// Makes the runtime ask for expired tasks at `at`.

@@ -1,61 +1,124 @@
 //! Tasks in a pool's queue, and the batch that becomes of those that are taken out of it.
 
 use crate::queue::Taken;
-use crate::queue::item::{Item, PartOf};
-use crate::queue::lanes::Items;
-use skep_runtime_core::TaskHeader;
-use skep_runtime_core::pool::{Batch, BatchTask, Reply};
+use crate::queue::item::Item;
+use crate::queue::segment::Items;
+use skep_runtime_core::pool::{Batch, BatchTask, Piece, Reply};
+use skep_runtime_core::{DeviceError, Priority, TaskHeader};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
 
-/// A task in the queue, or one part of a task that is split over several batches.
+/// A task in the queue, whole or what is left of it, or a part that has been taken off one.
 pub(crate) struct Task<T> {
     pub(crate) header: TaskHeader,
+    /// Its tensors; none if it is split.
     pub(crate) inputs: Vec<T>,
     pub(crate) reply: Reply<T>,
-    pub(crate) part: PartOf,
+    pub(crate) split: Option<Box<Split<T>>>,
+}
+
+/// Cuts rows out of each of a task's tensors.
+pub(crate) type Slice<T> = Arc<dyn Fn(Range<usize>) -> Result<Vec<T>, DeviceError> + Send + Sync>;
+
+/// The tensors of a task that is too large for one batch.
+pub(crate) struct Split<T> {
+    slice: Slice<T>,
+    /// The first row that is left.
+    at: usize,
+    /// The number that its ticket knows, once a part has been taken off.
+    started: Option<u64>,
+    since: Instant,
+}
+
+impl<T> Split<T> {
+    pub(crate) fn new(slice: Slice<T>, submitted: Instant) -> Self {
+        Self { slice, at: 0, started: None, since: submitted }
+    }
 }
 
 impl<T> Item for Task<T> {
+    type Rank = Priority;
+
+    #[inline]
+    fn rank(&self) -> Priority {
+        self.header.priority
+    }
+
     #[inline]
     fn header(&self) -> &TaskHeader {
         &self.header
     }
 
     #[inline]
-    fn part(&self) -> PartOf {
-        self.part
+    fn since(&self) -> Instant {
+        self.split.as_ref().map_or(self.header.submitted, |split| split.since)
+    }
+
+    #[inline]
+    fn is_divisible(&self) -> bool {
+        self.split.is_some()
+    }
+
+    #[inline]
+    fn started(&self) -> Option<u64> {
+        self.split.as_ref()?.started
     }
 
     fn is_void(&self) -> bool {
         self.reply.is_void()
     }
+
+    fn take_part(&mut self, rows: usize, seq: u64, now: Instant) -> Self {
+        let mut header = self.header;
+        (header.rows, header.is_last) = (rows, false);
+        let reply = self.reply.split_off();
+        let mut part = Self { header, inputs: Vec::new(), reply, split: None };
+        if let Some(split) = &mut self.split {
+            let (slice, at) = (Arc::clone(&split.slice), split.at);
+            split.at += rows;
+            let started = *split.started.get_or_insert(seq);
+            split.since = now;
+            part.split = Some(Box::new(Split { slice, at, started: Some(started), since: now }));
+        }
+        self.header.rows -= rows;
+        // From here on it is a task that has begun: it does not expire.
+        self.header.deadline = None;
+        self.header.is_first = false;
+        part
+    }
 }
 
 /// Sorts tasks into a batch, and returns the buffer that they were in beside it, if that can be used again.
-pub(crate) fn into_batch<T>(taken: Taken<Task<T>>) -> (Batch<T>, Items<Task<T>>) {
+pub(crate) fn into_batch<T: 'static>(taken: Taken<Task<T>>) -> (Batch<T>, Items<Task<T>>) {
     match taken {
-        Taken::One(task) => (batch_of_one(task), Items::new()),
+        Taken::One(task) => (batch_of_one(task), Items::<Task<T>>::new()),
         Taken::Segment(mut items, count) => {
             let tasks = items.drain(..).filter_map(|(_, task)| task);
             (batch_of(count, tasks), items)
         }
-        Taken::Some(tasks) => (batch_of(tasks.len(), tasks.into_iter()), Items::new()),
+        Taken::Some(tasks) => (batch_of(tasks.len(), tasks.into_iter()), Items::<Task<T>>::new()),
     }
 }
 
 /// If the task has one tensor, its own vector is that input's.
-fn batch_of_one<T>(task: Task<T>) -> Batch<T> {
+fn batch_of_one<T: 'static>(task: Task<T>) -> Batch<T> {
     if task.inputs.len() != 1 {
         return batch_of(1, std::iter::once(task));
     }
     let Task { header, inputs, reply, .. } = task;
-    Batch { columns: vec![inputs], tasks: vec![BatchTask { header, reply }], vectors: Vec::new() }
+    Batch::new(vec![inputs], vec![BatchTask { header, reply }])
 }
 
-fn batch_of<T>(count: usize, tasks: impl Iterator<Item = Task<T>>) -> Batch<T> {
-    let mut batch =
-        Batch { columns: Vec::new(), tasks: Vec::with_capacity(count), vectors: Vec::with_capacity(count) };
-    for Task { header, mut inputs, reply, .. } in tasks {
-        if batch.tasks.is_empty() {
+fn batch_of<T: 'static>(count: usize, tasks: impl Iterator<Item = Task<T>>) -> Batch<T> {
+    let mut batch = Batch::new(Vec::new(), Vec::with_capacity(count));
+    batch.vectors.reserve_exact(count);
+    for Task { header, mut inputs, reply, split } in tasks {
+        if let Some(split) = split {
+            let Split { slice, at, .. } = *split;
+            let rows = at..at + header.rows;
+            batch.pieces.push(Piece { place: batch.tasks.len(), cut: Box::new(move || slice(rows)) });
+        } else if batch.columns.is_empty() {
             batch.columns = inputs.iter().map(|_| Vec::with_capacity(count)).collect();
         }
         for (column, tensor) in batch.columns.iter_mut().zip(inputs.drain(..)) {
@@ -70,7 +133,6 @@ fn batch_of<T>(count: usize, tasks: impl Iterator<Item = Task<T>>) -> Batch<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
 
     #[test]
     fn a_batch_brings_the_vectors_that_its_tasks_came_in() {
@@ -78,11 +140,41 @@ mod tests {
             header: TaskHeader::new(1, Instant::now()),
             inputs: vec![seq],
             reply: Reply::pair().1,
-            part: PartOf::WHOLE,
+            split: None,
         };
         let (batch, _) = into_batch(Taken::Some(vec![task(0), task(1)]));
         assert_eq!(batch.columns, [[0, 1]]);
         assert_eq!(batch.vectors, [[0; 0], [0; 0]]);
         assert!(batch.vectors.iter().all(|vector| vector.capacity() == 1));
+    }
+
+    #[test]
+    fn a_part_brings_what_cuts_its_rows() {
+        let (_ticket, reply) = Reply::pair();
+        let mut rest = Task {
+            header: TaskHeader::new(10, Instant::now()),
+            inputs: Vec::new(),
+            reply: reply.in_parts(Box::new(|parts| Ok(parts.concat()))),
+            split: Some(Box::new(Split::new(Arc::new(|rows| Ok(rows.collect::<Vec<_>>())), Instant::now()))),
+        };
+        let parts = [rest.take_part(4, 7, Instant::now()), rest.take_part(3, 9, Instant::now()), rest];
+        let flags = parts.each_ref().map(|part| (part.header.is_first, part.header.is_last, part.started()));
+        assert_eq!(
+            flags,
+            [(true, false, Some(7)), (false, false, Some(7)), (false, true, Some(7))],
+            "the number of the ticket stays"
+        );
+        let whole = Task {
+            header: TaskHeader::new(1, Instant::now()),
+            inputs: vec![100],
+            reply: Reply::pair().1,
+            split: None,
+        };
+        let [a, b, c] = parts;
+        let (batch, _) = into_batch(Taken::Some(vec![a, whole, b, c]));
+        assert_eq!(batch.columns, [[100]]);
+        let cut = batch.pieces.into_iter().map(|piece| (piece.place, (piece.cut)().unwrap()));
+        let expected = [(0, (0..4).collect::<Vec<_>>()), (2, (4..7).collect()), (3, (7..10).collect())];
+        assert_eq!(cut.collect::<Vec<_>>(), expected);
     }
 }

@@ -4,9 +4,8 @@ use crate::options::PoolOptions;
 use crate::shared::Inner;
 use async_trait::async_trait;
 use skep_runtime_core::pool::Pool;
-use skep_runtime_core::sync::event_listener::Listener;
 use skep_runtime_core::{
-    Clock, Counts, DeviceLoss, Front, HostFront, Meter, Refused, Request, Schema, StartError, Submit,
+    Clock, Counts, DeviceLoss, Front, HostFront, Meter, Pass, Refused, Request, Schema, StartError, Submit,
     SubmitError, TensorOps, Ticket,
 };
 use std::fmt;
@@ -36,7 +35,7 @@ impl<O: TensorOps> Clone for TaskPool<O> {
 }
 
 impl<O: TensorOps> TaskPool<O> {
-    /// Creates a pool of its own, to be registered with
+    /// Creates a pool of its own for one pass of a block, to be registered with
     /// [`RuntimeBuilder::pool`](skep_runtime_core::RuntimeBuilder::pool). [`Serve`](crate::Serve) does both.
     ///
     /// # Errors
@@ -44,13 +43,14 @@ impl<O: TensorOps> TaskPool<O> {
     /// Returns [`StartError::Setting`] with the option that is out of range.
     pub fn new(
         name: String,
+        pass: Pass,
         ops: Arc<O>,
         schema: Schema,
         options: PoolOptions,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         options.check(&name)?;
-        Ok(Self { inner: Arc::new(Inner::new(name, ops, schema, options, clock)) })
+        Ok(Self { inner: Arc::new(Inner::new(name, pass, ops, schema, options, clock)) })
     }
 
     /// Returns this pool as the runtime sees it.
@@ -102,7 +102,7 @@ impl<O: TensorOps> TaskPool<O> {
         let mut candidate = self.inner.admit(request.into())?;
         let now = candidate.header.submitted;
         match self.inner.enqueue(&mut candidate, now) {
-            Ok(()) => Ok(candidate.ticket.into_ticket()),
+            Ok(()) => Ok(candidate.ticket),
             Err(error) => Err(self.inner.refuse(error, candidate)),
         }
     }
@@ -119,13 +119,15 @@ impl<O: TensorOps> TaskPool<O> {
         request: impl Into<Request<O::Tensor>>,
     ) -> Result<Ticket<O::Tensor>, Refused<O::Tensor>> {
         let mut candidate = self.inner.admit(request.into())?;
-        loop {
-            match self.inner.enqueue_or_listen(&mut candidate) {
-                Ok(None) => return Ok(candidate.ticket.into_ticket()),
-                Ok(Some(listener)) if !self.inner.is_own_thread() => listener.wait(),
-                Ok(Some(_)) => return Err(self.inner.refuse(SubmitError::WouldDeadlock, candidate)),
-                Err(error) => return Err(self.inner.refuse(error, candidate)),
-            }
+        let refuse = |inner: &Inner<O>| inner.is_own_thread().then_some(SubmitError::WouldDeadlock);
+        let entered = match self.inner.enqueue_or_wait(&mut candidate, refuse) {
+            Ok(None) => Ok(()),
+            Ok(Some(waiter)) => waiter.wait(&mut candidate),
+            Err(error) => Err(error),
+        };
+        match entered {
+            Ok(()) => Ok(candidate.ticket),
+            Err(error) => Err(self.inner.refuse(error, candidate)),
         }
     }
 
@@ -140,12 +142,14 @@ impl<O: TensorOps> TaskPool<O> {
         request: impl Into<Request<O::Tensor>> + Send,
     ) -> Result<Ticket<O::Tensor>, Refused<O::Tensor>> {
         let mut candidate = self.inner.admit(request.into())?;
-        loop {
-            match self.inner.enqueue_or_listen(&mut candidate) {
-                Ok(None) => return Ok(candidate.ticket.into_ticket()),
-                Ok(Some(listener)) => listener.await,
-                Err(error) => return Err(self.inner.refuse(error, candidate)),
-            }
+        let entered = match self.inner.enqueue_or_wait(&mut candidate, |_| None) {
+            Ok(None) => Ok(()),
+            Ok(Some(waiter)) => waiter.hear(&mut candidate).await,
+            Err(error) => Err(error),
+        };
+        match entered {
+            Ok(()) => Ok(candidate.ticket),
+            Err(error) => Err(self.inner.refuse(error, candidate)),
         }
     }
 }
@@ -182,7 +186,9 @@ mod tests {
     fn a_pool_that_is_dropped_answers_what_waits() {
         let schema = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[1])]).unwrap();
         let (device, clock) = (Arc::new(FakeDevice::new()), ManualClock::new());
-        let pool = TaskPool::new("p".to_owned(), device, schema, PoolOptions::default(), clock).unwrap();
+        let pool =
+            TaskPool::new("p".to_owned(), Pass::Forward, device, schema, PoolOptions::default(), clock)
+                .unwrap();
         let ticket = pool.submit(vec![FakeTensor::rows(&[[1.0]])]).unwrap();
         drop(pool);
         assert!(matches!(ticket.wait(), Err(TaskError::ShutDown)));

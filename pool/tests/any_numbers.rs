@@ -7,8 +7,8 @@ use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
 use skep_runtime_core::pool::Settled;
 use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock, ManualClock};
 use skep_runtime_core::{
-    Clock, DType, FailureRules, Priority, Request, RuntimeBuilder, Schema, Shutdown, StartError, TaskError,
-    TensorSpec,
+    Clock, DType, FailureRules, Pass, Priority, Request, RuntimeBuilder, Schema, Shutdown, StartError,
+    TaskError, TensorSpec,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,16 +27,24 @@ fn time() -> impl Strategy<Value = Duration> {
 
 fn options() -> impl Strategy<Value = PoolOptions> {
     let rules = (any::<bool>(), any::<bool>());
-    let rest = (any::<i32>(), any::<bool>(), rules);
-    (size(), size(), prop::option::of(time()), size(), rest).prop_map(
-        |(max_rows, min_rows, max_delay, capacity, (priority, split_large_tasks, (rerun, check_finite)))| {
+    let split = (any::<bool>(), any::<bool>());
+    let room = (size(), prop::option::of(size()), prop_oneof![Just(0), size()], any::<bool>());
+    let delay = prop_oneof![1 => Just((1, None)), 1 => (size(), prop::option::of(time()))];
+    (size(), delay, room, any::<i32>(), split, rules).prop_map(
+        |(max_rows, delay, room, priority, split, rules)| {
+            let ((min_rows, max_delay), (capacity, capacity_rows, reserve, eviction)) = (delay, room);
+            let ((split_large_tasks, split_backward), (rerun, check_finite)) = (split, rules);
             PoolOptions {
                 max_rows,
                 min_rows,
                 max_delay,
                 capacity,
+                capacity_rows,
+                reserve,
+                eviction,
                 priority: Priority(priority),
                 split_large_tasks,
+                split_backward,
                 failures: FailureRules { rerun, check_finite },
             }
         },
@@ -72,7 +80,7 @@ proptest! {
         let clock = ManualClock::new();
         let schema = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[1])]).unwrap();
         let device = Arc::new(FakeDevice::new());
-        let new = TaskPool::new("pool".to_owned(), device, schema, options, Arc::clone(&clock) as Arc<_>);
+        let new = TaskPool::new("pool".to_owned(), Pass::Forward, device, schema, options, Arc::clone(&clock) as Arc<_>);
         let pool = match new {
             Ok(pool) => pool,
             Err(error) => {
@@ -91,8 +99,13 @@ proptest! {
                 Step::DropFirst => drop((!tickets.is_empty()).then(|| tickets.remove(0))),
                 Step::Advance(millis) => clock.advance(Duration::from_millis(millis)),
                 Step::Cut(most_rows) => {
-                    contract.look(clock.now());
-                    for task in contract.cut(clock.now(), most_rows).into_iter().flat_map(|batch| batch.tasks) {
+                    contract.look(clock.now(), most_rows);
+                    let Some(batch) = contract.cut(clock.now(), most_rows) else { continue };
+                    for piece in batch.pieces {
+                        let tensors = (piece.cut)().unwrap();
+                        prop_assert_eq!(tensors[0].dims()[0], batch.tasks[piece.place].header.rows);
+                    }
+                    for task in batch.tasks {
                         let outputs = vec![FakeTensor::new(DType::F32, &[task.header.rows, 1], Vec::new())];
                         cut += u64::from(task.reply.settle(Ok(outputs)).is_some());
                     }
@@ -108,11 +121,11 @@ proptest! {
             let answer = ticket.wait_timeout(Duration::ZERO);
             prop_assert!(matches!(
                 answer,
-                Ok(Ok(_) | Err(TaskError::ShutDown | TaskError::Expired { .. }))
+                Ok(Ok(_) | Err(TaskError::ShutDown | TaskError::Expired { .. } | TaskError::Evicted { .. }))
             ), "{answer:?}");
         }
         let counts = pool.counts();
-        let uncut = counts.refused + counts.cancelled + counts.expired + counts.shut_down;
+        let uncut = counts.refused + counts.cancelled + counts.expired + counts.evicted + counts.shut_down;
         prop_assert_eq!((counts.waiting, counts.waiting_rows), (0, 0));
         prop_assert_eq!(counts.submitted, uncut + cut);
     }

@@ -51,8 +51,8 @@ pub mod testing;
 pub mod pool {
     pub use crate::contract::answer::cell::{Cancel, TaskKey};
     pub use crate::contract::answer::parts::JoinParts;
-    pub use crate::contract::answer::reply::{Reply, Settled, Unqueued};
-    pub use crate::contract::batch::{Batch, BatchTask};
+    pub use crate::contract::answer::reply::{Reply, Settled};
+    pub use crate::contract::batch::{Batch, BatchTask, Piece};
     pub use crate::contract::doorbell::{Doorbell, Ring};
     pub use crate::contract::pool::{Expired, Look, Outlook, Pool};
     pub use crate::policy::oldest_first::OldestFirst;

@@ -5,7 +5,7 @@
 //! | metric | kind | meaning |
 //! |---|---|---|
 //! | `skep_submitted_total` | counter | tasks that callers handed in, the refused ones included |
-//! | `skep_tasks_total` | counter | tasks answered, with the label `outcome`: `succeeded`, `failed`, `cancelled`, `expired`, `refused`, `shut_down` |
+//! | `skep_tasks_total` | counter | tasks answered, with the label `outcome`: `succeeded`, `failed`, `cancelled`, `expired`, `evicted`, `refused`, `shut_down` |
 //! | `skep_waiting_tasks` | gauge | tasks in the queue |
 //! | `skep_batches_total` | counter | batches that ran, the failed ones included |
 //! | `skep_failed_batches_total` | counter | batches that failed |
@@ -86,6 +86,7 @@ struct Handles {
     failed: Counter,
     cancelled: Counter,
     expired: Counter,
+    evicted: Counter,
     refused: Counter,
     shut_down: Counter,
     waiting: Gauge,
@@ -152,9 +153,10 @@ impl Published {
         count(&handles.cancelled, counts.cancelled, was.cancelled);
         count(&handles.refused, counts.refused, was.refused);
         count(&handles.expired, counts.expired, was.expired);
+        count(&handles.evicted, counts.evicted, was.evicted);
         count(&handles.shut_down, counts.shut_down, was.shut_down);
         count(&handles.succeeded, tally.succeeded, before.succeeded);
-        count(&handles.failed, tally.failed, before.failed);
+        count(&handles.failed, tally.failed + counts.failed, before.failed + was.failed);
         count(&handles.batches, tally.batches, before.batches);
         count(&handles.failed_batches, tally.failed_batches, before.failed_batches);
         count(&handles.taken_apart, tally.taken_apart, before.taken_apart);
@@ -192,6 +194,7 @@ impl Handles {
             failed: outcome("failed"),
             cancelled: outcome("cancelled"),
             expired: outcome("expired"),
+            evicted: outcome("evicted"),
             refused: outcome("refused"),
             shut_down: outcome("shut_down"),
             waiting: gauge!("skep_waiting_tasks", "pool" => pool.to_owned()),

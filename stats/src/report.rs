@@ -43,12 +43,14 @@ pub struct PoolReport {
     pub mean_queue_wait: Duration,
     /// Tasks that got their outputs.
     pub succeeded: u64,
-    /// Tasks that got an error because their batch failed or the runtime stopped.
+    /// Tasks that got an error because their batch failed, they could not be cut to fit one, or the runtime stopped.
     pub failed: u64,
-    /// Tasks whose ticket was dropped before they were cut.
+    /// Tasks whose ticket was dropped before all of them was cut.
     pub cancelled: u64,
     /// Tasks whose deadline passed before they ran.
     pub expired: u64,
+    /// Tasks that had to leave a full queue for more urgent ones.
+    pub evicted: u64,
     /// Tasks given back at submit.
     pub refused: u64,
     /// Tasks in the queue at the end of the interval.
@@ -100,6 +102,7 @@ impl PoolSnapshot {
             failed: self.failed.saturating_sub(earlier.failed),
             cancelled: self.cancelled.saturating_sub(earlier.cancelled),
             expired: self.expired.saturating_sub(earlier.expired),
+            evicted: self.evicted.saturating_sub(earlier.evicted),
             refused: self.refused.saturating_sub(earlier.refused),
             waiting: self.waiting,
         })

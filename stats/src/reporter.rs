@@ -78,6 +78,7 @@ fn log_pool(pool: &PoolReport) {
         failed = pool.failed,
         cancelled = pool.cancelled,
         expired = pool.expired,
+        evicted = pool.evicted,
         refused = pool.refused,
         waiting = pool.waiting,
         "pool report"

@@ -29,8 +29,8 @@ pub struct Snapshot {
 /// The numbers of one pool, or of all pools together, since the runtime started.
 ///
 /// Every task is in exactly one place: `submitted` = `succeeded` + `failed` + `cancelled` + `expired` +
-/// `refused` + `waiting` + `in_flight`. There is one exception while the runtime works: a split task of which a part
-/// has failed is `failed`, and `waiting` too until its other parts have left the queue.
+/// `evicted` + `refused` + `waiting` + `in_flight`. A split task counts once: it waits until its first part is cut, and is
+/// in flight from then on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PoolSnapshot {
@@ -40,14 +40,16 @@ pub struct PoolSnapshot {
     pub submitted: u64,
     /// Tasks that got their outputs.
     pub succeeded: u64,
-    /// Tasks that got an error because their batch failed or the runtime stopped.
+    /// Tasks that got an error because their batch failed, they could not be cut to fit one, or the runtime stopped.
     pub failed: u64,
     /// Those of `failed` that were given up at shutdown.
     pub shut_down: u64,
-    /// Tasks whose ticket was dropped before they were cut.
+    /// Tasks whose ticket was dropped before all of them was cut.
     pub cancelled: u64,
     /// Tasks whose deadline passed before they ran.
     pub expired: u64,
+    /// Tasks that had to leave a full queue for more urgent ones.
+    pub evicted: u64,
     /// Tasks given back at submit.
     pub refused: u64,
     /// Tasks in the queue at this moment.
@@ -64,7 +66,7 @@ pub struct PoolSnapshot {
     pub rows: u64,
     /// `rows / batches`; 0 without batches.
     pub mean_batch_rows: f64,
-    /// The time from submit until the batch was cut, for each task of a batch.
+    /// The time from submit until the batch was cut, for each task; of a split one until its first was.
     pub queue_wait: Summary,
     /// The time for joining the inputs and placing them on the device, for each batch.
     pub gather: Summary,
@@ -72,7 +74,7 @@ pub struct PoolSnapshot {
     pub device: Summary,
     /// The time for bringing the outputs back and splitting them, for each batch.
     pub scatter: Summary,
-    /// The time from submit until the batch was over, for each task of a batch.
+    /// The time from submit until the batch was over, for each task; of a split one until its last was.
     pub end_to_end: Summary,
 }
 
@@ -103,13 +105,15 @@ impl PoolSnapshot {
             shut_down: counts.shut_down,
             cancelled: counts.cancelled,
             expired: counts.expired,
+            evicted: counts.evicted,
+            failed: counts.failed,
             refused: counts.refused,
             waiting: counts.waiting,
             ..Self::default()
         };
         if let Some(tally) = tally {
             pool.succeeded = tally.succeeded;
-            pool.failed = tally.failed;
+            pool.failed += tally.failed;
             pool.batches = tally.batches;
             pool.failed_batches = tally.failed_batches;
             pool.taken_apart = tally.taken_apart;
@@ -126,9 +130,10 @@ impl PoolSnapshot {
         pool
     }
 
-    /// Returns the number of tasks that have been answered: succeeded, failed, cancelled, expired or refused.
+    /// Returns the number of tasks that have been answered: succeeded, failed, cancelled, expired,
+    /// evicted or refused.
     pub fn answered(&self) -> u64 {
-        self.succeeded + self.failed + self.cancelled + self.expired + self.refused
+        self.succeeded + self.failed + self.cancelled + self.expired + self.evicted + self.refused
     }
 
     /// Returns the number of tasks that were counted where they are: answered or waiting. (`in_flight` is no count,
@@ -143,18 +148,20 @@ impl PoolSnapshot {
     /// let total = skep_stats::Stats::new().snapshot().total;
     /// assert_eq!(
     ///     total.accounts(),
-    ///     "0 submitted = 0 succeeded + 0 failed + 0 cancelled + 0 expired + 0 refused + 0 waiting + 0 in flight",
+    ///     "0 submitted = 0 succeeded + 0 failed + 0 cancelled + 0 expired + 0 evicted \
+    ///      + 0 refused + 0 waiting + 0 in flight",
     /// );
     /// ```
     pub fn accounts(&self) -> String {
         format!(
-            "{} submitted = {} succeeded + {} failed + {} cancelled + {} expired + {} refused \
+            "{} submitted = {} succeeded + {} failed + {} cancelled + {} expired + {} evicted + {} refused \
              + {} waiting + {} in flight",
             self.submitted,
             self.succeeded,
             self.failed,
             self.cancelled,
             self.expired,
+            self.evicted,
             self.refused,
             self.waiting,
             self.in_flight,
@@ -173,6 +180,8 @@ fn sum(a: Counts, b: Counts) -> Counts {
         refused: a.refused + b.refused,
         cancelled: a.cancelled + b.cancelled,
         expired: a.expired + b.expired,
+        evicted: a.evicted + b.evicted,
+        failed: a.failed + b.failed,
         shut_down: a.shut_down + b.shut_down,
         waiting: a.waiting + b.waiting,
         waiting_rows: a.waiting_rows + b.waiting_rows,

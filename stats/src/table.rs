@@ -8,12 +8,13 @@ type Cell = fn(&PoolSnapshot) -> String;
 type Count = fn(&PoolSnapshot) -> u64;
 
 /// The ends of tasks. Columns in which every pool has 0 are left out.
-const COUNTS: [(&str, Count); 8] = [
+const COUNTS: [(&str, Count); 9] = [
     ("tasks", |pool| pool.submitted),
     ("succeeded", |pool| pool.succeeded),
     ("failed", |pool| pool.failed),
     ("cancelled", |pool| pool.cancelled),
     ("expired", |pool| pool.expired),
+    ("evicted", |pool| pool.evicted),
     ("refused", |pool| pool.refused),
     ("waiting", |pool| pool.waiting),
     ("in flight", |pool| pool.in_flight),

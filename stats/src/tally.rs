@@ -1,4 +1,4 @@
-//! The tally of one pool. Made at the pool's first event, because it takes tens to hundreds of kilobytes.
+//! The tally of one pool. Made at the pool's first event, because it takes kilobytes, and hundreds of them when the pool is busy.
 
 use crate::summary::Distribution;
 use skep_runtime_core::{BatchEvent, Counts, Meter};
@@ -32,9 +32,14 @@ impl Tally {
         self.scatter.record(event.scatter);
         let ran = event.done.saturating_duration_since(event.cut);
         for task in event.tasks {
+            // A split task is one task: it has waited when its first part is cut, and is over with its last.
             let waited = task.waited(event.cut);
-            self.queue_wait.record(waited);
-            self.end_to_end.record(waited.saturating_add(ran));
+            if task.is_first {
+                self.queue_wait.record(waited);
+            }
+            if task.is_last {
+                self.end_to_end.record(waited.saturating_add(ran));
+            }
         }
     }
 

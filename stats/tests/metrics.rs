@@ -27,6 +27,8 @@ fn events_and_counts_reach_the_recorder() {
         refused: 1,
         cancelled: 2,
         expired: 3,
+        evicted: 6,
+        failed: 7,
         shut_down: 4,
         waiting: 5,
         waiting_rows: 9,
@@ -57,7 +59,8 @@ fn events_and_counts_reach_the_recorder() {
     let values_now = values(&text);
     let outcome =
         |name: &str| values_now[format!("skep_tasks_total{{pool=\"a\",outcome=\"{name}\"}}").as_str()];
-    assert_eq!((outcome("succeeded"), outcome("failed"), outcome("cancelled")), ("1", "1", "2"));
+    assert_eq!((outcome("succeeded"), outcome("failed"), outcome("cancelled")), ("1", "8", "2"));
+    assert_eq!(outcome("evicted"), "6");
     assert_eq!((outcome("expired"), outcome("refused"), outcome("shut_down")), ("3", "1", "4"));
     for (name, expected) in [
         ("skep_submitted_total", "20"),

@@ -23,10 +23,12 @@ fn submitted(submitted: u64) -> Counts {
 #[test]
 fn every_task_is_in_exactly_one_place() {
     let counts = Counts {
-        submitted: 30,
+        submitted: 37,
         refused: 1,
         cancelled: 2,
         expired: 3,
+        evicted: 6,
+        failed: 1,
         shut_down: 4,
         waiting: 5,
         waiting_rows: 50,
@@ -46,14 +48,14 @@ fn every_task_is_in_exactly_one_place() {
 
     let now = stats.snapshot();
     let a = &now.pools[0];
-    assert_eq!((a.submitted, a.succeeded, a.failed, a.shut_down), (30, 3, 2 + 4, 4));
-    assert_eq!((a.cancelled, a.expired, a.refused, a.waiting), (2, 3, 1, 5));
-    assert_eq!((a.in_flight, a.answered(), a.accounted()), (10, 15, 20));
+    assert_eq!((a.submitted, a.succeeded, a.failed, a.shut_down), (37, 3, 2 + 1 + 4, 4));
+    assert_eq!((a.cancelled, a.expired, a.evicted, a.refused, a.waiting), (2, 3, 6, 1, 5));
+    assert_eq!((a.in_flight, a.answered(), a.accounted()), (10, 22, 27));
     assert_eq!((a.batches, a.failed_batches), (1, 1));
-    assert_eq!((now.total.submitted, now.total.in_flight, now.total.failed), (31, 11, 6));
+    assert_eq!((now.total.submitted, now.total.in_flight, now.total.failed), (38, 11, 7));
     assert_eq!(
         now.total.accounts(),
-        "31 submitted = 3 succeeded + 6 failed + 2 cancelled + 3 expired + 1 refused + 5 waiting + 11 in flight"
+        "38 submitted = 3 succeeded + 7 failed + 2 cancelled + 3 expired + 6 evicted + 1 refused + 5 waiting + 11 in flight"
     );
 
     // The rest of the tasks end, and the line closes.
@@ -215,6 +217,7 @@ fn json_has_the_keys_that_programs_read() {
             "cancelled",
             "device",
             "end_to_end",
+            "evicted",
             "expired",
             "failed",
             "failed_batches",

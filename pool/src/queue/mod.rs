@@ -2,54 +2,35 @@
 //!
 //! Pure data over any kind of item: no clock, no lock, no thread, no reply.
 
+mod group;
+mod index;
 pub(crate) mod item;
-pub(crate) mod lanes;
+mod leaving;
+mod ordered;
+pub(crate) mod segment;
+mod times;
 
-use self::item::Item;
-use self::lanes::{Items, Lanes};
+use self::group::{Group, Pace};
+use self::index::Shapes;
+use self::item::{Item, Key};
+use self::segment::Items;
+use self::times::Times;
 use crate::options::PoolOptions;
 use skep_runtime_core::Dims;
-use skep_runtime_core::pool::{Look, OldestFirst, Outlook, TaskKey};
+use skep_runtime_core::pool::{Look, Outlook};
 use smallvec::SmallVec;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-/// Tasks whose free dims agree, so that they can run in one batch.
-struct Group<I> {
-    free: Dims,
-    lanes: Lanes<I>,
-    rows: usize,
-}
-
-impl<I: Item> Group<I> {
-    fn look(&self, now: Instant, options: &PoolOptions, draining: bool) -> Look {
-        let Some((key, first)) = self.lanes.first() else { return Look::Idle };
-        let ready = Look::Ready(Outlook::new(key.priority, first.header().submitted));
-        if draining || self.rows >= options.min_rows {
-            return ready;
-        }
-        let oldest = self
-            .lanes
-            .heads()
-            .map(|(_, item)| item.header().submitted)
-            .min()
-            .unwrap_or(first.header().submitted);
-        match options.max_delay.and_then(|delay| oldest.checked_add(delay)) {
-            Some(time) if time > now => Look::At(time),
-            // `min_rows` is above 1 only where there is a delay; a delay past all time is none.
-            _ => ready,
-        }
-    }
-}
-
-/// Most blocks have no free dims, and then there is nothing to compare.
-#[inline]
-fn same(a: &Dims, b: &Dims) -> bool {
-    (a.is_empty() && b.is_empty()) || a == b
-}
-
 /// All waiting tasks of a pool.
-pub(crate) struct Queue<I> {
+pub(crate) struct Queue<I: Item> {
+    /// Tasks of a block without free dims are all in the first one, and mostly there is no other.
     groups: SmallVec<[Group<I>; 1]>,
+    /// What is to be known of shapes, if there are any.
+    shapes: Option<Box<Shapes<I::Rank>>>,
+    deadlines: Times<(usize, Key<I::Rank>)>,
+    /// Where what is left of tasks waits of which parts have left, by the numbers that their tickets know.
+    moved: BTreeMap<u64, Key<I::Rank>>,
     tasks: usize,
     rows: usize,
     /// Tasks that had expired when their turn came; answered at the next [`expire`](Self::expire).
@@ -58,7 +39,7 @@ pub(crate) struct Queue<I> {
 }
 
 /// The items of a batch, taken out of the queue in the shortest time.
-pub(crate) enum Taken<I> {
+pub(crate) enum Taken<I: Item> {
     /// The only one of a group.
     One(I),
     /// All of a segment, and how many they are.
@@ -66,14 +47,45 @@ pub(crate) enum Taken<I> {
     Some(Vec<I>),
 }
 
+/// What a cut depends on beside the queue.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment<'a> {
+    pub(crate) now: Instant,
+    pub(crate) options: &'a PoolOptions,
+    /// The most rows that the device has room for.
+    pub(crate) most_rows: usize,
+    /// No company can come, because the pool is closed or full.
+    pub(crate) at_once: bool,
+}
+
+impl Moment<'_> {
+    fn pace(&self) -> Pace {
+        Pace { min_rows: self.options.min_rows.min(self.most_rows), at_once: self.at_once }
+    }
+}
+
 impl<I: Item> Queue<I> {
     pub(crate) fn new() -> Self {
-        Self { groups: SmallVec::new(), tasks: 0, rows: 0, overdue: Vec::new(), next_seq: 0 }
+        Self {
+            groups: SmallVec::new(),
+            shapes: None,
+            deadlines: Times::new(),
+            moved: BTreeMap::new(),
+            tasks: 0,
+            rows: 0,
+            overdue: Vec::new(),
+            next_seq: 0,
+        }
     }
 
-    /// Tasks that wait, each counted once however many parts it has.
+    /// Tasks that are here, whole or in part.
     pub(crate) fn tasks(&self) -> usize {
         self.tasks
+    }
+
+    /// Tasks of which no part has left.
+    pub(crate) fn waiting(&self) -> usize {
+        self.tasks - self.moved.len()
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -84,46 +96,103 @@ impl<I: Item> Queue<I> {
         self.next_seq
     }
 
-    /// Adds a task, or the next part of one. Returns true if an earlier look at the queue may be out of date.
+    /// Returns true if [`expire`](Self::expire) has something to take out now.
+    pub(crate) fn has_overdue(&self) -> bool {
+        !self.overdue.is_empty()
+    }
+
+    /// The place of the group of a shape.
     #[inline]
-    pub(crate) fn push(&mut self, free: &Dims, item: I, options: &PoolOptions) -> bool {
-        let key = TaskKey { priority: item.header().priority, seq: self.next_seq };
-        let at = self.groups.iter().position(|group| same(&group.free, free)).unwrap_or_else(|| {
-            self.groups.push(Group { free: free.clone(), lanes: Lanes::new(), rows: 0 });
+    pub(crate) fn shape(&mut self, free: &Dims) -> usize {
+        // Most blocks have no free dims, and then there is nothing to look up.
+        if free.is_empty() && self.groups.first().is_some_and(|group| group.free.is_empty()) {
+            return 0;
+        }
+        if free.is_empty() {
+            self.groups.push(Group::new(Dims::new()));
+            return self.groups.len() - 1;
+        }
+        let shapes = self.shapes.get_or_insert_with(|| Box::new(Shapes::new()));
+        if let Some(at) = shapes.places.get(free) {
+            return *at;
+        }
+        let group = Group::new(free.clone());
+        let at = if let Some(at) = shapes.free_places.pop() {
+            self.groups[at] = group;
+            at
+        } else {
+            self.groups.push(group);
             self.groups.len() - 1
-        });
-        let group = &mut self.groups[at];
-        let before = group.rows;
-        self.rows += item.rows();
-        self.tasks += usize::from(item.is_last());
+        };
+        shapes.places.insert(free.clone(), at);
+        at
+    }
+
+    /// Adds a task to the group at `at`. Returns true if an earlier look at the queue may be out of date.
+    #[inline]
+    pub(crate) fn push(&mut self, at: usize, item: I, moment: &Moment<'_>) -> bool {
+        self.tasks += 1;
+        self.put(at, item, moment).1
+    }
+
+    #[inline]
+    fn put(&mut self, at: usize, item: I, moment: &Moment<'_>) -> (Key<I::Rank>, bool) {
+        let key = Key { rank: item.rank(), seq: self.next_seq };
         self.next_seq += 1;
-        group.rows += item.rows();
-        group.lanes.push(key.seq, item, options.max_rows);
-        let first = group.lanes.first().is_some_and(|(first, _)| first == key);
-        first || (before < options.min_rows && group.rows >= options.min_rows)
+        self.rows += item.rows();
+        if let Some(deadline) = item.header().deadline {
+            self.deadlines.push(deadline, (at, key));
+        }
+        let group = &mut self.groups[at];
+        let (before, min_rows) = (group.rows, moment.pace().min_rows);
+        let is_due_first = group.push(key, item, moment.options);
+        let is_first = group.items.first().is_some_and(|(first, _)| first == key);
+        let news = is_first || (before < min_rows && (group.rows >= min_rows || is_due_first));
+        self.file(at, moment.options);
+        (key, news)
     }
 
     /// Reports if a batch can be cut, or when to look again.
-    pub(crate) fn look(&self, now: Instant, options: &PoolOptions, draining: bool) -> Look {
-        self.best(now, options, draining).1
+    pub(crate) fn look(&mut self, moment: &Moment<'_>) -> Look {
+        self.next(moment).1
     }
 
-    /// The group that is first to be cut from, and its look.
-    fn best(&self, now: Instant, options: &PoolOptions, draining: bool) -> (usize, Look) {
-        let mut best = (0, Look::Idle);
-        for (at, group) in self.groups.iter().enumerate() {
-            let look = group.look(now, options, draining);
-            let better = match (best.1, look) {
-                (_, Look::Idle) | (Look::Ready(_), Look::At(_)) => false,
-                (Look::Idle, _) | (Look::At(_), Look::Ready(_)) => true,
-                (Look::Ready(best), Look::Ready(other)) => OldestFirst.rank(&other) < OldestFirst.rank(&best),
-                (Look::At(best), Look::At(other)) => other < best,
-            };
-            if better {
-                best = (at, look);
+    /// The group that is first to be cut from, and its look. What expired before its turn came lends no urgency to
+    /// others: it leaves here.
+    fn next(&mut self, moment: &Moment<'_>) -> (usize, Look) {
+        loop {
+            let (at, look) = self.best(moment);
+            let Look::Ready(_) = look else { return (at, look) };
+            match self.groups[at].items.first() {
+                Some((key, first)) if first.needs_look() && first.is_moot(moment.now) => {
+                    let gone = self.groups[at].items.remove(key);
+                    self.left(at, &gone, moment.options);
+                    self.overdue.extend(gone);
+                }
+                _ => return (at, look),
             }
         }
-        best
+    }
+
+    fn best(&mut self, moment: &Moment<'_>) -> (usize, Look) {
+        let (now, pace) = (moment.now, moment.pace());
+        if let [group] = &mut *self.groups {
+            return (0, group.look(now, pace));
+        }
+        let Some(shapes) = &mut self.shapes else { return (0, Look::Idle) };
+        let index = &mut shapes.index;
+        if index.min_rows != pace.min_rows {
+            // The device has room for less, or more, than it had: seldom news.
+            index.min_rows = pace.min_rows;
+            for (at, group) in self.groups.iter_mut().enumerate() {
+                index.file(at, group.stand(pace.min_rows, moment.options.eviction));
+            }
+        }
+        index.ripen(now);
+        match index.first(pace).and_then(|at| Some((at, self.groups.get(at)?.outlook()?))) {
+            Some((at, outlook)) => (at, Look::Ready(outlook)),
+            None => (0, index.next_due().map_or(Look::Idle, Look::At)),
+        }
     }
 
     /// Takes the tasks of the next batch: in order, of one group, as many as fit into `max_rows` and
@@ -132,149 +201,150 @@ impl<I: Item> Queue<I> {
     pub(crate) fn cut(
         &mut self,
         wanted: &dyn Fn(&Outlook) -> bool,
-        now: Instant,
-        options: &PoolOptions,
-        draining: bool,
-        most_rows: usize,
+        moment: &Moment<'_>,
         spare: impl Fn() -> Items<I>,
     ) -> Option<Taken<I>> {
-        let mut wanted = Some(wanted);
-        while let (at, Look::Ready(outlook)) = self.best(now, options, draining) {
-            if wanted.take().is_some_and(|wanted| !wanted(&outlook)) {
-                return None;
-            }
-            let room = options.max_rows.min(most_rows);
-            let taken = match self.groups[at].lanes.take_only() {
-                Some(item) => self.only(at, now, item),
-                None => self.take_segment(at, room, &spare).or_else(|| self.take_some(at, now, room)),
-            };
-            self.drop_group_if_empty(at);
-            if taken.is_some() {
-                return taken;
-            }
+        let (at, Look::Ready(outlook)) = self.next(moment) else { return None };
+        if !wanted(&outlook) {
+            return None;
         }
-        None
+        let room = moment.options.max_rows.min(moment.most_rows).max(1);
+        let group = &mut self.groups[at];
+        match group.items.take_only() {
+            Some((key, item)) => {
+                self.count_out(at, std::slice::from_ref(&item), moment.options);
+                let part = self.part_of(at, key, item, room, moment);
+                self.file(at, moment.options);
+                Some(Taken::One(part))
+            }
+            None => self.take_segment(at, room, moment, spare).or_else(|| self.take_some(at, room, moment)),
+        }
     }
 
-    /// A group's only task, if it is worth running.
-    fn only(&mut self, at: usize, now: Instant, item: I) -> Option<Taken<I>> {
-        self.forget(at, &item);
-        if !item.is_moot(now) {
-            return Some(Taken::One(item));
+    /// Takes a batch that is one segment of a group, if it happens to be.
+    fn take_segment(
+        &mut self,
+        at: usize,
+        room: usize,
+        moment: &Moment<'_>,
+        spare: impl Fn() -> Items<I>,
+    ) -> Option<Taken<I>> {
+        let group = &mut self.groups[at];
+        let (items, tasks, rows) = group.items.take_segment(room, spare)?;
+        if moment.options.min_rows > 1 {
+            group.left(items.iter().filter_map(|(_, item)| item.as_ref()), moment.options);
+        } else {
+            // Nothing else is to be known of them.
+            group.rows -= rows;
         }
-        if !item.is_void() {
-            self.overdue.push(item);
-        }
-        None
-    }
-
-    /// Takes a batch that is one segment of a lane, if it happens to be.
-    fn take_segment(&mut self, at: usize, room: usize, spare: impl Fn() -> Items<I>) -> Option<Taken<I>> {
-        let group = self.groups.get_mut(at)?;
-        let (items, tasks, rows) = group.lanes.take_segment(room, spare)?;
-        group.rows -= rows;
         self.rows -= rows;
         self.tasks -= tasks;
+        self.file(at, moment.options);
         Some(Taken::Segment(items, tasks))
     }
 
-    fn take_some(&mut self, at: usize, now: Instant, mut room: usize) -> Option<Taken<I>> {
-        let mut taken = Vec::with_capacity(self.tasks.min(room));
-        let (mut is_first, mut all_run) = (true, true);
+    fn take_some(&mut self, at: usize, mut room: usize, moment: &Moment<'_>) -> Option<Taken<I>> {
+        let now = moment.now;
+        let mut taken = Vec::with_capacity(self.groups[at].items.len().min(room));
+        let (mut is_first, mut all_run, mut is_over) = (true, true, false);
         let fits = |item: &I| {
-            if item.is_moot(now) {
-                all_run = false;
-            } else if item.rows() > room && !is_first {
+            if is_over {
                 return false;
-            } else {
-                is_first = false;
-                room = room.saturating_sub(item.rows());
             }
-            true
-        };
-        self.groups.get_mut(at)?.lanes.take_while(fits, &mut taken);
-        for item in &taken {
-            self.forget(at, item);
-        }
-        if !all_run {
-            let (moot, run) = taken.into_iter().partition::<Vec<_>, _>(|item| item.is_moot(now));
-            self.overdue.extend(moot.into_iter().filter(|item| !item.is_void()));
-            taken = run;
-        }
-        (!taken.is_empty()).then_some(Taken::Some(taken))
-    }
-
-    /// Takes out a task that was cancelled: those of its parts that are still here. Returns true beside them if
-    /// an earlier look at the queue may be out of date.
-    pub(crate) fn cancel(&mut self, key: TaskKey) -> (Vec<I>, bool) {
-        for at in 0..self.groups.len() {
-            let first = self.groups[at].lanes.first().map(|(first, _)| first);
-            let removed =
-                self.groups[at].lanes.remove(key, |seq, item| seq - u64::from(item.part().at) == key.seq);
-            if !removed.is_empty() {
-                for item in &removed {
-                    self.forget(at, item);
-                }
-                let news = first != self.groups[at].lanes.first().map(|(first, _)| first);
-                self.drop_group_if_empty(at);
-                return (removed, news);
-            }
-        }
-        (Vec::new(), false)
-    }
-
-    /// Takes out the tasks whose deadline has passed, and returns the time at which the next one passes.
-    pub(crate) fn expire(&mut self, now: Instant) -> (Vec<I>, Option<Instant>) {
-        let mut next: Option<Instant> = None;
-        let mut expired = std::mem::take(&mut self.overdue);
-        expired.extend(self.take_if(|item| {
-            if item.header().is_expired(now) {
+            if item.needs_look() && item.is_moot(now) {
+                all_run = false;
                 return true;
             }
-            next = next.into_iter().chain(item.header().deadline).min();
-            false
-        }));
-        (expired, next)
-    }
-
-    /// The time at which the first of the waiting tasks expires.
-    pub(crate) fn first_deadline(&self) -> Option<Instant> {
-        let items = self.groups.iter().flat_map(|group| group.lanes.iter());
-        items.filter_map(|item| item.header().deadline).min()
-    }
-
-    /// Takes out everything.
-    pub(crate) fn clear(&mut self) -> Vec<I> {
-        let mut all = std::mem::take(&mut self.overdue);
-        all.extend(self.take_if(|_| true));
-        all
-    }
-
-    fn take_if(&mut self, mut unwanted: impl FnMut(&I) -> bool) -> Vec<I> {
-        let mut taken = Vec::new();
-        for at in (0..self.groups.len()).rev() {
-            let removed = self.groups[at].lanes.take_if(&mut unwanted);
-            for item in &removed {
-                self.forget(at, item);
+            if item.rows() > room {
+                // A part of it may fit.
+                is_over = item.is_divisible() && room > 0;
+                let leaves = is_over || is_first;
+                is_first = false;
+                room = if is_over { room } else { 0 };
+                return leaves;
             }
-            self.drop_group_if_empty(at);
-            taken.extend(removed);
+            is_first = false;
+            room -= item.rows();
+            true
+        };
+        self.groups[at].items.take_while(fits, &mut taken);
+        let mut run = Vec::with_capacity(taken.len());
+        let mut last = None;
+        for (key, item) in taken {
+            self.count_out(at, std::slice::from_ref(&item), moment.options);
+            if !all_run && item.needs_look() && item.is_moot(now) {
+                self.overdue.push(item);
+            } else {
+                last = Some(key);
+                run.push(item);
+            }
         }
-        taken
+        if let Some(key) = last.filter(|_| is_over)
+            && let Some(item) = run.pop()
+        {
+            run.push(self.part_of(at, key, item, room, moment));
+        }
+        self.file(at, moment.options);
+        (!run.is_empty()).then_some(Taken::Some(run))
     }
 
-    fn forget(&mut self, at: usize, item: &I) {
-        self.groups[at].rows -= item.rows();
-        self.rows -= item.rows();
-        self.tasks -= usize::from(item.is_last());
+    /// Of an item that has left, the part that fits; the rest gets into line again, behind those of its rank.
+    fn part_of(&mut self, at: usize, key: Key<I::Rank>, mut item: I, room: usize, moment: &Moment<'_>) -> I {
+        if item.rows() <= room || !item.is_divisible() {
+            return item;
+        }
+        let part = item.take_part(room, key.seq, moment.now);
+        if let Some(number) = item.started() {
+            self.tasks += 1;
+            let (key, _) = self.put(at, item, moment);
+            self.moved.insert(number, key);
+        }
+        part
     }
 
-    /// Shapes come and go; the group of tasks without free dims stays, and keeps its memory.
-    fn drop_group_if_empty(&mut self, at: usize) {
-        if self.groups[at].lanes.is_empty() && !self.groups[at].free.is_empty() {
-            self.groups.swap_remove(at);
+    /// Accounts for items that have left a group for good, and files it anew.
+    fn left<'a>(&mut self, at: usize, items: impl IntoIterator<Item = &'a I>, options: &PoolOptions)
+    where
+        I: 'a,
+    {
+        self.count_out(at, items, options);
+        self.file(at, options);
+    }
+
+    fn count_out<'a>(&mut self, at: usize, items: impl IntoIterator<Item = &'a I>, options: &PoolOptions)
+    where
+        I: 'a,
+    {
+        for item in items {
+            self.tasks -= 1;
+            self.rows -= item.rows();
+            if let Some(number) = item.started() {
+                self.moved.remove(&number);
+            }
+            self.groups[at].left(std::iter::once(item), options);
+            if item.header().deadline.is_some() {
+                let groups = &self.groups;
+                self.deadlines.left(1, |place| is_there(groups, place));
+            }
         }
     }
+
+    /// Files a group among the others, or forgets it if it is empty: shapes come and go. The group of tasks without
+    /// free dims has no others beside it; it stays, and keeps its memory.
+    #[inline]
+    fn file(&mut self, at: usize, options: &PoolOptions) {
+        let (group, Some(shapes)) = (&mut self.groups[at], &mut self.shapes) else { return };
+        let stand = group.stand(shapes.index.min_rows, options.eviction);
+        if shapes.index.file(at, stand) {
+            shapes.places.remove(&group.free);
+            shapes.free_places.push(at);
+            *group = Group::new(Dims::new());
+        }
+    }
+}
+
+fn is_there<I: Item>(groups: &[Group<I>], (at, key): (usize, Key<I::Rank>)) -> bool {
+    groups.get(at).is_some_and(|group| group.items.get(key).is_some())
 }
 
 #[cfg(test)]

@@ -1,26 +1,52 @@
-use super::item::PartOf;
+use super::leaving::MOST_EVICTED;
 use super::*;
 use proptest::prelude::*;
 use skep_runtime_core::{Priority, TaskHeader};
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
-/// A waiting task that is known by its sequence number, or a part of one.
+mod model;
+
+/// A waiting task that is known by its number, or what is left of one.
+#[derive(Clone, Debug)]
 struct Numbered {
-    seq: u64,
+    number: u64,
     header: TaskHeader,
-    part: PartOf,
-    is_void: bool,
+    since: Instant,
+    started: Option<u64>,
+    is_divisible: bool,
+    is_void: Rc<Cell<bool>>,
 }
 
 impl Item for Numbered {
+    type Rank = Priority;
+    fn rank(&self) -> Priority {
+        self.header.priority
+    }
     fn header(&self) -> &TaskHeader {
         &self.header
     }
-    fn part(&self) -> PartOf {
-        self.part
+    fn since(&self) -> Instant {
+        self.since
+    }
+    fn is_divisible(&self) -> bool {
+        self.is_divisible
+    }
+    fn started(&self) -> Option<u64> {
+        self.started
     }
     fn is_void(&self) -> bool {
-        self.is_void
+        self.is_void.get()
+    }
+    fn take_part(&mut self, rows: usize, seq: u64, now: Instant) -> Self {
+        let mut part = self.clone();
+        part.header.rows = rows;
+        self.header.rows -= rows;
+        self.header.deadline = None;
+        self.started.get_or_insert(seq);
+        self.since = now;
+        part
     }
 }
 
@@ -28,42 +54,95 @@ struct Bench {
     queue: Queue<Numbered>,
     options: PoolOptions,
     base: Instant,
+    most_rows: usize,
+    at_once: bool,
 }
 
 impl Bench {
     fn new(options: PoolOptions) -> Self {
-        Self { queue: Queue::new(), options, base: Instant::now() }
+        Self { queue: Queue::new(), options, base: Instant::now(), most_rows: usize::MAX, at_once: false }
     }
 
     fn at(&self, second: u64) -> Instant {
         self.base + Duration::from_secs(second)
     }
 
+    fn moment(&self, second: u64) -> Moment<'_> {
+        Moment {
+            now: self.at(second),
+            options: &self.options,
+            most_rows: self.most_rows,
+            at_once: self.at_once,
+        }
+    }
+
     fn push(&mut self, second: u64, priority: i32, rows: usize, free: usize, deadline: Option<u64>) -> bool {
         let deadline = deadline.map(|second| self.at(second));
         let header = TaskHeader::new(rows, self.at(second)).priority(Priority(priority)).deadline(deadline);
-        self.push_item(free, header, PartOf::WHOLE, false)
+        self.push_item(second, free, header, false).0
     }
 
-    fn push_item(&mut self, free: usize, header: TaskHeader, part: PartOf, is_void: bool) -> bool {
-        let item = Numbered { seq: self.queue.next_seq(), header, part, is_void };
-        self.queue.push(&Dims::from_slice(&[free]), item, &self.options)
+    /// Returns true beside the flag that makes the item void if the push was news.
+    fn push_item(
+        &mut self,
+        second: u64,
+        free: usize,
+        header: TaskHeader,
+        is_divisible: bool,
+    ) -> (bool, Rc<Cell<bool>>) {
+        let is_void = Rc::new(Cell::new(false));
+        let item = Numbered {
+            number: self.queue.next_seq(),
+            header,
+            since: self.at(second),
+            started: None,
+            is_divisible,
+            is_void: Rc::clone(&is_void),
+        };
+        let shape = self.queue.shape(&Dims::from_slice(&[free]));
+        let moment = Moment {
+            now: self.base + Duration::from_secs(second),
+            options: &self.options,
+            most_rows: self.most_rows,
+            at_once: self.at_once,
+        };
+        (self.queue.push(shape, item, &moment), is_void)
     }
 
-    fn look(&self, second: u64) -> Look {
-        self.queue.look(self.at(second), &self.options, false)
+    fn look(&mut self, second: u64) -> Look {
+        let options = self.options.clone();
+        self.queue.look(&Moment { options: &options, ..self.moment(second) })
+    }
+
+    fn cut_if(&mut self, second: u64, wanted: &dyn Fn(&Outlook) -> bool) -> Option<Vec<Numbered>> {
+        let options = self.options.clone();
+        let moment = Moment { options: &options, ..self.moment(second) };
+        Some(match self.queue.cut(wanted, &moment, Items::<Numbered>::new)? {
+            Taken::One(item) => vec![item],
+            Taken::Segment(items, _) => items.into_iter().filter_map(|(_, item)| item).collect(),
+            Taken::Some(items) => items,
+        })
     }
 
     fn cut(&mut self, second: u64) -> Vec<u64> {
-        let now = self.at(second);
-        let taken = self.queue.cut(&|_| true, now, &self.options, false, usize::MAX, Items::new);
-        let items = match taken {
-            None => Vec::new(),
-            Some(Taken::One(item)) => vec![item],
-            Some(Taken::Segment(items, _)) => items.into_iter().filter_map(|(_, item)| item).collect(),
-            Some(Taken::Some(items)) => items,
-        };
-        items.into_iter().map(|item| item.seq).collect()
+        self.cut_if(second, &|_| true).into_iter().flatten().map(|item| item.number).collect()
+    }
+
+    /// The numbers and rows of a batch.
+    fn cut_rows(&mut self, second: u64) -> Vec<(u64, usize)> {
+        let cut = self.cut_if(second, &|_| true).into_iter().flatten();
+        cut.map(|item| (item.number, item.header.rows)).collect()
+    }
+
+    fn cancel(&mut self, free: usize, priority: i32, seq: u64) -> Option<bool> {
+        let shape = self.queue.shape(&Dims::from_slice(&[free]));
+        let key = Key { rank: Priority(priority), seq };
+        self.queue.remove(shape, key, &self.options).map(|(_, news)| news)
+    }
+
+    fn expire(&mut self, second: u64) -> (Vec<u64>, Option<Instant>) {
+        let (expired, next) = self.queue.expire(self.at(second), &self.options);
+        (expired.iter().map(|item| item.number).collect(), next)
     }
 
     fn ready(&self, priority: i32, second: u64) -> Look {
@@ -115,6 +194,37 @@ fn the_first_delay_to_end_counts_whatever_the_shape() {
 }
 
 #[test]
+fn nobody_waits_for_company_that_cannot_come() {
+    let mut bench = Bench::new(rows(8, 3, 10));
+    bench.push(1, 0, 1, 0, None);
+    assert_eq!(bench.look(1), Look::At(bench.at(11)));
+    bench.most_rows = 1;
+    assert_eq!(bench.look(1), bench.ready(0, 1), "the device has room for one row");
+    bench.most_rows = usize::MAX;
+    bench.push(2, -1, 1, 1, None);
+    assert_eq!(bench.look(2), Look::At(bench.at(11)));
+    bench.most_rows = 1;
+    assert_eq!(bench.look(2), bench.ready(-1, 2), "whatever the number of shapes");
+    bench.most_rows = usize::MAX;
+    assert_eq!(bench.look(2), Look::At(bench.at(11)));
+    bench.at_once = true;
+    assert_eq!(bench.look(2), bench.ready(-1, 2), "the queue is full");
+    assert_eq!(bench.cut(2), [1]);
+}
+
+#[test]
+fn a_delay_without_an_end_is_one() {
+    let delay = Some(Duration::MAX);
+    let mut bench = Bench::new(PoolOptions { max_delay: delay, ..rows(8, 2, 0) });
+    bench.push(0, 0, 1, 0, None);
+    assert_eq!(bench.look(1_000_000), Look::Idle);
+    assert!(bench.push(9, 0, 1, 0, Some(29)), "it may not wait as long as the other");
+    assert_eq!(bench.cut(9), [0, 1]);
+    bench.push(10, 0, 1, 0, Some(30));
+    assert_eq!(bench.look(10), Look::At(bench.at(20)), "half of the time is for the batch");
+}
+
+#[test]
 fn only_equal_free_dims_share_a_batch() {
     let mut bench = Bench::new(rows(8, 1, 0));
     for (second, free) in [(0, 16), (1, 32), (2, 16), (3, 32)] {
@@ -123,7 +233,12 @@ fn only_equal_free_dims_share_a_batch() {
     assert_eq!(bench.cut(9), [0, 2]);
     assert_eq!(bench.look(9), bench.ready(0, 1));
     assert_eq!(bench.cut(9), [1, 3]);
-    assert!(bench.queue.groups.is_empty(), "shapes that are gone cost nothing");
+    assert!(
+        bench.queue.shapes.as_ref().is_some_and(|shapes| shapes.places.is_empty()),
+        "shapes that are gone cost nothing"
+    );
+    bench.push(10, 0, 1, 64, None);
+    assert_eq!(bench.queue.groups.len(), 2, "their places are let again");
 }
 
 #[test]
@@ -134,31 +249,81 @@ fn expired_tasks_are_never_cut() {
     bench.push(0, 0, 1, 0, None);
     assert_eq!(bench.queue.first_deadline(), Some(bench.at(5)));
     assert_eq!(bench.cut(5), [1, 2]);
-    let (expired, next) = bench.queue.expire(bench.at(5));
-    assert_eq!(expired.iter().map(|item| item.seq).collect::<Vec<_>>(), [0]);
-    assert_eq!(next, None);
+    assert_eq!(bench.expire(5), (vec![0], None));
 }
 
 #[test]
-fn parts_of_a_task_that_has_failed_are_never_cut() {
-    let mut bench = Bench::new(rows(8, 1, 0));
-    let header = TaskHeader::new(1, bench.base);
-    for at in [1, 2] {
-        bench.push_item(0, header, PartOf { at, of: 3 }, true);
+fn an_expired_task_lends_its_urgency_to_nobody() {
+    for free in [0, 1] {
+        let mut bench = Bench::new(rows(8, 1, 0));
+        bench.push(0, -100, 1, 0, Some(5));
+        bench.push(1, 100, 1, free, None);
+        let urgent = |outlook: &Outlook| outlook.priority < Priority(0);
+        assert!(bench.cut_if(5, &urgent).is_none(), "what is left is not what was wanted");
+        assert_eq!(bench.look(5), bench.ready(100, 1));
+        assert_eq!(bench.expire(5).0, [0]);
+        assert_eq!(bench.cut(5), [1]);
     }
-    bench.push(1, 0, 1, 0, None);
-    assert_eq!(bench.cut(9), [2]);
+}
+
+#[test]
+fn a_divisible_task_leaves_in_parts_and_lets_others_in_between() {
+    let mut bench = Bench::new(rows(4, 1, 0));
+    let header = TaskHeader::new(10, bench.at(0)).deadline(Some(bench.at(5)));
+    bench.push_item(0, 0, header, true);
+    bench.push(1, 0, 3, 0, None);
+    assert_eq!((bench.queue.tasks(), bench.queue.waiting(), bench.queue.rows()), (2, 2, 13));
+    assert_eq!(bench.cut_rows(2), [(0, 4)]);
+    assert_eq!((bench.queue.tasks(), bench.queue.waiting(), bench.queue.rows()), (2, 1, 9));
+    assert_eq!(bench.queue.first_deadline(), None, "a task that has begun does not expire");
+    bench.push(3, 0, 1, 0, None);
+    assert_eq!(bench.look(9), bench.ready(0, 1));
+    assert_eq!(bench.cut_rows(9), [(1, 3), (0, 1)]);
+    assert_eq!(bench.cut_rows(9), [(3, 1), (0, 3)], "the rest has gone behind the third");
+    assert_eq!(bench.cut_rows(9), [(0, 2)]);
     assert_eq!((bench.queue.tasks(), bench.queue.rows()), (0, 0));
-    assert!(bench.queue.expire(bench.at(9)).0.is_empty(), "answered already");
+}
+
+#[test]
+fn what_is_left_of_a_task_is_found_by_its_ticket() {
+    let mut bench = Bench::new(rows(4, 1, 0));
+    bench.push_item(0, 0, TaskHeader::new(10, bench.base), true);
+    bench.push(1, 0, 1, 0, None);
+    assert_eq!(bench.cut_rows(2), [(0, 4)]);
+    assert_eq!(bench.cancel(0, 0, 0), Some(false));
+    assert_eq!(bench.cancel(0, 0, 0), None, "gone already");
+    assert_eq!((bench.queue.tasks(), bench.queue.waiting(), bench.queue.rows()), (1, 1, 1));
+    assert_eq!(bench.cut(2), [1]);
+}
+
+#[test]
+fn what_is_left_of_a_task_that_has_failed_is_never_cut() {
+    for others in 0..2 {
+        let mut bench = Bench::new(rows(4, 1, 0));
+        let (_, is_void) = bench.push_item(0, 0, TaskHeader::new(10, bench.base), true);
+        assert_eq!(bench.cut_rows(1), [(0, 4)]);
+        is_void.set(true);
+        for _ in 0..others {
+            bench.push(1, 0, 1, 0, None);
+        }
+        assert_eq!(bench.cut(9), vec![2; others]);
+        assert_eq!((bench.queue.tasks(), bench.queue.waiting(), bench.queue.rows()), (0, 0, 0));
+    }
+}
+
+#[test]
+fn a_task_of_any_rows_is_bounded_work() {
+    let mut bench = Bench::new(rows(64, 1, 0));
+    bench.push_item(0, 0, TaskHeader::new(usize::MAX, bench.base), true);
+    assert_eq!(bench.cut_rows(1), [(0, 64)]);
+    assert_eq!(bench.queue.rows(), usize::MAX - 64);
 }
 
 #[test]
 fn nothing_is_cut_of_a_queue_whose_outlook_is_not_wanted() {
     let mut bench = Bench::new(rows(8, 1, 0));
     bench.push(0, 0, 1, 0, None);
-    let now = bench.at(9);
-    let wanted = |outlook: &Outlook| outlook.priority < Priority(0);
-    assert!(bench.queue.cut(&wanted, now, &bench.options, false, usize::MAX, Items::new).is_none());
+    assert!(bench.cut_if(9, &|outlook| outlook.priority < Priority(0)).is_none());
     assert_eq!(bench.cut(9), [0]);
 }
 
@@ -167,37 +332,44 @@ fn a_cancelled_head_is_news() {
     let mut bench = Bench::new(rows(8, 1, 0));
     bench.push(0, 0, 1, 0, None);
     bench.push(1, 0, 1, 0, None);
-    let key = |seq| TaskKey { priority: Priority(0), seq };
-    let (gone, news) = bench.queue.cancel(key(1));
-    assert_eq!((gone.len(), news), (1, false));
-    let (gone, news) = bench.queue.cancel(key(0));
-    assert_eq!((gone.len(), news), (1, true));
-    assert!(bench.queue.cancel(key(0)).0.is_empty(), "gone already");
+    assert_eq!(bench.cancel(0, 0, 1), Some(false));
+    assert_eq!(bench.cancel(0, 0, 0), Some(true));
+    assert_eq!(bench.cancel(0, 0, 0), None, "gone already");
 }
 
-proptest! {
-    /// Whatever is pushed is cut exactly once, most urgent first, in batches that fit.
-    #[test]
-    fn everything_is_cut_once_and_in_order(tasks in prop::collection::vec((-2i32..3, 1usize..5, 0usize..2), 0..60)) {
-        let mut bench = Bench::new(rows(5, 1, 0));
-        for (priority, rows, free) in &tasks {
-            bench.push(0, *priority, *rows, *free, None);
-        }
-        let mut seen = vec![false; tasks.len()];
-        while let Look::Ready(outlook) = bench.look(1) {
-            let batch = bench.cut(1);
-            let of = |seq: &u64| tasks[usize::try_from(*seq).unwrap()];
-            prop_assert!(!batch.is_empty());
-            prop_assert!(batch.iter().map(|seq| of(seq).1).sum::<usize>() <= 5);
-            prop_assert!(batch.iter().all(|seq| of(seq).2 == of(&batch[0]).2));
-            prop_assert_eq!(Priority(of(&batch[0]).0), outlook.priority);
-            let order: Vec<_> = batch.iter().map(|seq| (of(seq).0, *seq)).collect();
-            prop_assert!(order.is_sorted());
-            for seq in batch {
-                let seen = &mut seen[usize::try_from(seq).unwrap()];
-                prop_assert!(!std::mem::replace(seen, true));
-            }
-        }
-        prop_assert!(seen.iter().all(|seen| *seen));
+#[test]
+fn the_newest_of_the_least_urgent_are_evicted_together_or_not_at_all() {
+    let mut bench = Bench::new(PoolOptions { eviction: true, ..rows(8, 1, 0) });
+    for (second, priority, rows, free) in [(0, 5, 1, 0), (1, 9, 2, 1), (2, 5, 1, 0), (3, 0, 1, 1)] {
+        bench.push(second, priority, rows, free, None);
     }
+    let mut evict = |tasks, rows| {
+        let evicted = bench.queue.evict(Priority(4), tasks, rows, &bench.options);
+        evicted.iter().map(|item| item.number).collect::<Vec<_>>()
+    };
+    assert_eq!(evict(1, 5), [0; 0], "they have four rows");
+    assert_eq!(evict(1, 3), [1, 2]);
+    assert_eq!(evict(1, 1), [0]);
+    assert_eq!(evict(1, 1), [0; 0], "the last one is more urgent");
+}
+
+#[test]
+fn no_more_than_some_are_evicted_for_one() {
+    let mut bench = Bench::new(PoolOptions { eviction: true, ..rows(64, 1, 0) });
+    for second in 0..100 {
+        bench.push(second, 5, 1, 0, None);
+    }
+    assert!(bench.queue.evict(Priority(0), 1, MOST_EVICTED + 1, &bench.options).is_empty());
+    assert_eq!(bench.queue.evict(Priority(0), 1, MOST_EVICTED, &bench.options).len(), MOST_EVICTED);
+}
+
+#[test]
+fn deadlines_of_tasks_that_have_left_are_forgotten() {
+    let mut bench = Bench::new(rows(1, 1, 0));
+    for second in 0..10_000 {
+        bench.push(second, 0, 1, 0, Some(1_000_000 - second));
+        assert_eq!(bench.cut(second).len(), 1);
+    }
+    assert!(bench.queue.deadlines.entries() < 100, "{}", bench.queue.deadlines.entries());
+    assert_eq!(bench.queue.first_deadline(), None);
 }

@@ -1,6 +1,7 @@
 //! Batches as pools cut them.
 
 use crate::contract::answer::reply::Reply;
+use crate::contract::error::device::DeviceError;
 use crate::contract::task::TaskHeader;
 use std::fmt;
 
@@ -20,13 +21,36 @@ impl<T> fmt::Debug for BatchTask<T> {
 
 /// Tasks that run together. The runtime answers each of them.
 pub struct Batch<T> {
-    /// For each input of the block a column: the tasks' tensors in the tasks' order.
+    /// For each input of the block a column: the tasks' tensors in the tasks' order, without those of the `pieces`.
     pub columns: Vec<Vec<T>>,
     /// The tasks, in the order of their rows.
     pub tasks: Vec<BatchTask<T>>,
     /// For each task an empty vector for its outputs: the one that its inputs came in, say. That spares an allocation,
     /// and freeing on one thread what another has allocated. None if there are none.
     pub vectors: Vec<Vec<T>>,
+    /// The tasks whose tensors are not in the columns yet, in the order of the tasks.
+    pub pieces: Vec<Piece<T>>,
+}
+
+/// A part of a task that is too large for one batch. Its tensors are cut out of the task's when nobody waits for a lock.
+pub struct Piece<T> {
+    /// The part's place among the tasks of the batch.
+    pub place: usize,
+    /// Cuts its tensors, one for each column.
+    pub cut: Box<dyn FnOnce() -> Result<Vec<T>, DeviceError> + Send>,
+}
+
+impl<T> fmt::Debug for Piece<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Piece").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+impl<T> Batch<T> {
+    /// Creates a batch of whole tasks: their tensors in columns, and the tasks in the same order.
+    pub fn new(columns: Vec<Vec<T>>, tasks: Vec<BatchTask<T>>) -> Self {
+        Self { columns, tasks, vectors: Vec::new(), pieces: Vec::new() }
+    }
 }
 
 impl<T> fmt::Debug for Batch<T> {

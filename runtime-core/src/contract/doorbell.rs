@@ -1,5 +1,6 @@
 //! The doorbell: a pool's way to wake its runtime.
 
+use crate::contract::clock::Clock;
 use crate::contract::id::{PoolId, RuntimeId};
 use crate::contract::thread_mark::on_thread_of;
 use std::fmt;
@@ -21,6 +22,7 @@ pub struct Doorbell {
     pool: PoolId,
     runtime: RuntimeId,
     spin: Duration,
+    clock: Arc<dyn Clock>,
     ring: Arc<dyn Ring>,
 }
 
@@ -31,8 +33,14 @@ impl fmt::Debug for Doorbell {
 }
 
 impl Doorbell {
-    pub(crate) fn new(pool: PoolId, runtime: RuntimeId, spin: Duration, ring: Arc<dyn Ring>) -> Self {
-        Self { pool, runtime, spin, ring }
+    pub(crate) fn new(
+        pool: PoolId,
+        runtime: RuntimeId,
+        spin: Duration,
+        clock: Arc<dyn Clock>,
+        ring: Arc<dyn Ring>,
+    ) -> Self {
+        Self { pool, runtime, spin, clock, ring }
     }
 
     /// Asks the runtime to look at the pool again. Never waits.
@@ -45,13 +53,18 @@ impl Doorbell {
         self.ring.expire_at(self.pool, at);
     }
 
+    /// Returns the runtime's clock, by which it tells the pool the time.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
     /// Returns the runtime behind this bell.
     pub fn runtime(&self) -> RuntimeId {
         self.runtime
     }
 
     /// Returns the time that a thread which waits for an answer of this runtime looks for it before it sleeps, for
-    /// [`Unqueued::queued`](super::answer::reply::Unqueued::queued).
+    /// [`Reply::queued`](super::answer::reply::Reply::queued).
     pub fn spin(&self) -> Duration {
         self.spin
     }

@@ -76,6 +76,8 @@ pub enum Unrun {
     Expired,
     /// The runtime stopped first, or its device was lost.
     ShutDown,
+    /// Their tensors could not be cut out of those of the task that they are part of.
+    Failed,
 }
 
 /// An observer of a runtime's work. Called on the runtime's threads, outside its locks: be quick.

@@ -104,13 +104,14 @@ pub enum Shutdown {
 /// [`cut_if`](Self::cut_if) and [`after_cut`](Self::after_cut) are opportunities, not promises: their defaults serve.
 pub trait Pool<T>: Meter {
     /// Gives the pool its doorbell when the runtime starts. A pool that was [lost](Self::lose) takes tasks
-    /// again, for this runtime. From then on the pool rings whenever an
+    /// again, for this runtime and by [its clock](Doorbell::clock). From then on the pool rings whenever an
     /// earlier answer of [`look`](Self::look) would now be too late: at least when it goes from empty to
     /// non-empty, and when a more urgent task arrives.
     fn attach(&self, doorbell: Doorbell);
 
-    /// Reports if a batch can be cut now, and the facts by which it is ranked.
-    fn look(&self, now: Instant) -> Look;
+    /// Reports if a batch can be cut now, and the facts by which it is ranked. `most_rows` is the most that the device
+    /// has room for: waiting for more would be in vain.
+    fn look(&self, now: Instant, most_rows: usize) -> Look;
 
     /// Returns the rules for batches that fail. Asked once, when the pool is registered.
     fn failure_rules(&self) -> FailureRules {
@@ -130,19 +131,19 @@ pub trait Pool<T>: Meter {
         now: Instant,
         most_rows: usize,
     ) -> (Option<Batch<T>>, Look) {
-        match self.look(now) {
+        match self.look(now, most_rows) {
             Look::Ready(outlook) if wanted(&outlook) => {}
             look => return (None, look),
         }
         let batch = self.cut(now, most_rows);
-        match self.look(now) {
+        match self.look(now, most_rows) {
             // It is left alone until it rings.
             Look::Ready(_) if batch.is_none() => (None, Look::Idle),
             look => (batch, look),
         }
     }
 
-    /// Called after each cut and each [`expire`](Self::expire), outside of all locks and on a thread that may wait: the
+    /// Called after each cut, each [`expire`](Self::expire) and [`lose`](Self::lose), outside of all locks and on a thread that may wait: the
     /// place to wake callers who wait for room.
     fn after_cut(&self) {}
 

@@ -15,12 +15,16 @@ pub struct TaskHeader {
     pub submitted: Instant,
     /// When it expires if it has not started to run.
     pub deadline: Option<Instant>,
+    /// False for a part of a split task if an earlier part has gone before it.
+    pub is_first: bool,
+    /// False for a part of a split task if later parts follow.
+    pub is_last: bool,
 }
 
 impl TaskHeader {
     /// Creates the header of a task of normal priority and without a deadline.
     pub const fn new(rows: usize, submitted: Instant) -> Self {
-        Self { rows, priority: Priority::NORMAL, submitted, deadline: None }
+        Self { rows, priority: Priority::NORMAL, submitted, deadline: None, is_first: true, is_last: true }
     }
 
     /// Sets the priority.

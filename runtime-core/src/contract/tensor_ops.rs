@@ -2,6 +2,7 @@
 
 use crate::contract::error::device::DeviceError;
 use crate::contract::tensor::{HostTensor, TensorInfo};
+use std::ops::Range;
 
 /// Describes, joins, cuts and converts tensors: the work that needs no device, and all that a pool asks for.
 ///
@@ -32,6 +33,24 @@ pub trait TensorOps: Send + Sync + 'static {
     ///
     /// Returns a [`DeviceError`] if the tensor cannot be cut.
     fn split(&self, tensor: &Self::Tensor, rows: &[usize]) -> Result<Vec<Self::Tensor>, DeviceError>;
+
+    /// Cuts `rows` out of a host tensor along dim 0: the next part of a task too large for one batch, when its turn
+    /// comes. Costs no more than these rows if it can be done so. The default [splits](Self::split) the tensor.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`DeviceError`] if the tensor cannot be cut.
+    fn slice(&self, tensor: &Self::Tensor, rows: Range<usize>) -> Result<Self::Tensor, DeviceError> {
+        let all = self.describe(tensor)?.rows().unwrap_or(0);
+        let after = all
+            .checked_sub(rows.end)
+            .ok_or_else(|| DeviceError::operation(format!("tensor has {all} rows, expected {}", rows.end)))?;
+        let pieces = [rows.start, rows.len(), after];
+        let at = usize::from(rows.start > 0);
+        let pieces: Vec<_> = pieces.into_iter().filter(|rows| *rows > 0).collect();
+        let piece = self.split(tensor, &pieces)?.into_iter().nth(at);
+        piece.ok_or_else(|| DeviceError::operation(format!("tensor was not cut into {pieces:?} rows")))
+    }
 
     /// Returns the first element of a host tensor of integers that is not in `0..below`, if there is one.
     /// Called at submit for inputs that hold indices.

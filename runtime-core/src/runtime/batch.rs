@@ -3,7 +3,7 @@
 use super::directory::Station;
 use super::flight::Flight;
 use super::trial::Trial;
-use crate::contract::batch::Batch;
+use crate::contract::batch::{Batch, Piece};
 use crate::contract::error::batch::BatchError;
 use crate::contract::task::TaskHeader;
 use crate::policy::rank::Rank;
@@ -26,6 +26,8 @@ pub(crate) struct CutBatch<T> {
     pub(crate) headers: SmallVec<[TaskHeader; 1]>,
     /// For each task an empty vector for its outputs, or none.
     pub(crate) vectors: Vec<Vec<T>>,
+    /// Tasks whose tensors are not in the columns yet; none once the batch is gathered.
+    pub(crate) pieces: Vec<Piece<T>>,
     /// When the tasks were cut from their pool.
     pub(crate) left_queue: Instant,
     /// When this batch was chosen: the same time, or later if it is half of one that failed.
@@ -49,6 +51,7 @@ impl<T> CutBatch<T> {
             columns: batch.columns,
             headers,
             vectors: batch.vectors,
+            pieces: batch.pieces,
             left_queue: now,
             chosen: now,
             gather: Duration::ZERO,
@@ -71,6 +74,15 @@ impl<T> CutBatch<T> {
             let mut keep = next();
             column.retain(|_| keep());
         }
+        self.keep_headers(keep);
+    }
+
+    /// Forgets tasks whose tensors are in no column.
+    pub(crate) fn keep_headers(&mut self, keep: &[bool]) {
+        let next = || {
+            let mut keep = keep.iter();
+            move || keep.next().copied().unwrap_or(false)
+        };
         if self.vectors.len() == self.headers.len() {
             let mut keep = next();
             self.vectors.retain(|_| keep());
@@ -152,6 +164,7 @@ impl<T> CutBatch<T> {
             columns,
             headers: headers.into(),
             vectors,
+            pieces: Vec::new(),
             left_queue: self.left_queue,
             chosen: self.chosen,
             gather: Duration::ZERO,
@@ -207,7 +220,7 @@ mod tests {
 
     impl Pool<u64> for NoTasks {
         fn attach(&self, _: Doorbell) {}
-        fn look(&self, _: Instant) -> Look {
+        fn look(&self, _: Instant, _: usize) -> Look {
             Look::Idle
         }
         fn cut(&self, _: Instant, _: usize) -> Option<Batch<u64>> {
@@ -225,11 +238,7 @@ mod tests {
         let deadline = |task| expired.contains(&task).then_some(now);
         let header = |task| TaskHeader::new(1, now).deadline(deadline(task));
         let task = |task| BatchTask { header: header(task), reply: Reply::pair().1 };
-        let batch = Batch {
-            columns: vec![(0..tasks).collect()],
-            tasks: (0..tasks).map(task).collect(),
-            vectors: Vec::new(),
-        };
+        let batch = Batch::new(vec![(0..tasks).collect()], (0..tasks).map(task).collect());
         let inputs = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[1])]).unwrap();
         let info = BlockInfo { name: "block".to_owned(), inputs, outputs: None, backward: false };
         let station = Station {

@@ -5,6 +5,7 @@
 //! the device thread while it is idle, so that a lone task crosses two threads in all; the loader while a
 //! batch runs, so that the next batch is gathered meanwhile.
 
+use crate::contract::clock::Clock;
 use crate::contract::doorbell::{Doorbell, Ring};
 use crate::contract::id::{PoolId, RuntimeId};
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -120,8 +121,8 @@ impl Bells {
         self.timer.send(event).ok();
     }
 
-    pub(crate) fn doorbell(self: &Arc<Self>, pool: PoolId) -> Doorbell {
-        Doorbell::new(pool, self.runtime, self.spin, Arc::clone(self) as Arc<dyn Ring>)
+    pub(crate) fn doorbell(self: &Arc<Self>, pool: PoolId, clock: &Arc<dyn Clock>) -> Doorbell {
+        Doorbell::new(pool, self.runtime, self.spin, Arc::clone(clock), Arc::clone(self) as Arc<dyn Ring>)
     }
 }
 

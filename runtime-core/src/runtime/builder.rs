@@ -32,6 +32,8 @@ pub struct RuntimeBuilder<D: Device> {
     device: Arc<D>,
     settings: Settings,
     clock: Arc<dyn Clock>,
+    /// Pools have the clock that was set before.
+    is_clock_late: bool,
     observer: Option<Arc<dyn Observer>>,
     blocks: Blocks<D>,
     directory: Directory<D::Tensor>,
@@ -50,6 +52,7 @@ impl<D: Device> RuntimeBuilder<D> {
             device: Arc::new(device),
             settings: Settings::default(),
             clock: Arc::new(SystemClock),
+            is_clock_late: false,
             observer: None,
             blocks: Blocks::new(),
             directory: Directory::new(),
@@ -67,7 +70,8 @@ impl<D: Device> RuntimeBuilder<D> {
     }
 
     /// Sets the number of threads that bring outputs back. Default 1; 1 to 64. More help if outputs are large, or if
-    /// callers' wakers take long.
+    /// callers' wakers take long. Answers of one pool can overtake each other whatever the number: the device thread
+    /// answers too, when nothing overlaps or when the senders have enough to do.
     pub fn senders(mut self, threads: usize) -> Self {
         self.settings.senders = threads;
         self
@@ -115,9 +119,11 @@ impl<D: Device> RuntimeBuilder<D> {
         self
     }
 
-    /// Sets the clock. Default: the system's.
+    /// Sets the clock. Default: the system's. To be set before blocks are served: their pools take tasks at once, and
+    /// two clocks do not agree on how long those have waited. Set later, it makes [`build`](Self::build) fail.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self.is_clock_late |= self.directory.has_pools();
         self
     }
 
@@ -227,6 +233,14 @@ impl<D: Device> RuntimeBuilder<D> {
     /// Returns [`StartError::Setting`] with the setting that is out of range.
     pub fn build(mut self) -> Result<Runtime<D>, StartError> {
         self.settings.check()?;
+        if self.is_clock_late {
+            return Err(StartError::Setting {
+                of: "runtime".to_owned(),
+                setting: "clock",
+                got: "set after a pool was made".to_owned(),
+                expected: "set before blocks are served",
+            });
+        }
         let (ring, rings) = flume::unbounded();
         let (timer, timer_events) = flume::unbounded::<TimerEvent>();
         // What is left behind for `drop` has no pools.

@@ -26,8 +26,8 @@ fn entry(look: Look) -> Entry {
 }
 
 impl<D: Device> Shared<D> {
-    fn look(&self, station: &Arc<Station<D::Tensor>>, now: Instant) -> Entry {
-        let look = guarded(|| station.pool.look(now)).unwrap_or_else(|message| {
+    fn look(&self, station: &Arc<Station<D::Tensor>>, now: Instant, most_rows: usize) -> Entry {
+        let look = guarded(|| station.pool.look(now, most_rows)).unwrap_or_else(|message| {
             self.broke(station, "look", message);
             Look::Idle
         });
@@ -41,13 +41,16 @@ impl<D: Device> Shared<D> {
         {
             stage.heard = stage.heard.wrapping_add(1);
             if let Some(station) = stage.directory.station(pool) {
-                let entry = self.look(station, **now);
+                let entry = self.look(station, **now, stage.most_rows(pool));
                 stage.index.note(pool, entry);
             }
         }
         while let Some((_, pool)) = stage.index.next_look().filter(|(time, _)| *time <= **now) {
-            let entry =
-                stage.directory.station(pool).map_or(Entry::Idle, |station| self.look(station, **now));
+            let most_rows = stage.most_rows(pool);
+            let entry = stage
+                .directory
+                .station(pool)
+                .map_or(Entry::Idle, |station| self.look(station, **now, most_rows));
             match entry {
                 // Looking again at the same time would not end.
                 Entry::At(time) if time <= **now => stage.index.note(pool, Entry::Idle),

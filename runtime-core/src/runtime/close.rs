@@ -61,8 +61,9 @@ impl<D: Device> Shared<D> {
     pub(crate) fn is_drained(&self) -> bool {
         // A batch is cut and filed under this lock, so a task is found in its queue or among the flights.
         let stage = self.stage.lock();
+        // Rows, because what is left of a split task is no task that waits.
         let waiting = |station: &Arc<Station<D::Tensor>>| {
-            guarded(|| station.pool.counts().waiting).is_ok_and(|waiting| waiting > 0)
+            guarded(|| station.pool.counts().waiting_rows).is_ok_and(|rows| rows > 0)
         };
         stage.flights.is_empty() && !stage.directory.stations().iter().any(waiting)
     }
@@ -92,7 +93,7 @@ impl<D: Device> Shared<D> {
         self.status.gave_up(settled.len());
         // An observer that hangs has the answers of this batch behind it.
         settled.extend(flight.take_held_back());
-        self.land(flight, None);
+        self.land(flight);
         Settled::deliver_all(&mut settled);
     }
 

@@ -78,7 +78,8 @@ impl<D: Device> Crew<D> {
             shared.outside.observe(|observer| observer.pool_added(station.id, meter()));
         }
         for station in stations {
-            if let Err(message) = guarded(|| station.pool.attach(shared.bells.doorbell(station.id))) {
+            let doorbell = shared.bells.doorbell(station.id, &shared.outside.clock);
+            if let Err(message) = guarded(|| station.pool.attach(doorbell)) {
                 shared.broke(&station, "attach", message);
             }
             shared.bells.leave_ring(station.id);

@@ -203,7 +203,7 @@ fn run<D: Device>(
         shared.answer_expired(&batch.station, expired, started);
         batch.keep(&keep);
         if batch.headers.is_empty() {
-            shared.land(&batch.flight, None);
+            shared.land(&batch.flight);
             return None;
         }
         match shared.at_work(&batch.flight, || shared.gather_inputs(&batch)) {

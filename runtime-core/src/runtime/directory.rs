@@ -39,13 +39,18 @@ impl<T> Station<T> {
 pub(crate) struct UnrunCounts {
     expired: AtomicU64,
     shut_down: AtomicU64,
+    failed: AtomicU64,
     /// The pool's counts when the device was lost. Since then it may count for another runtime.
     frozen: OnceLock<Counts>,
 }
 
 impl UnrunCounts {
     pub(crate) fn count(&self, why: Unrun, tasks: usize) {
-        let counter = if why == Unrun::Expired { &self.expired } else { &self.shut_down };
+        let counter = match why {
+            Unrun::Expired => &self.expired,
+            Unrun::ShutDown => &self.shut_down,
+            Unrun::Failed => &self.failed,
+        };
         counter.fetch_add(tasks as u64, Ordering::SeqCst);
     }
 
@@ -62,11 +67,12 @@ impl<T> Meter for Station<T> {
 
     fn counts(&self) -> Counts {
         // In this order, so that no task has ended that was not submitted.
-        let (expired, shut_down) =
-            (self.unrun.expired.load(Ordering::SeqCst), self.unrun.shut_down.load(Ordering::SeqCst));
+        let [expired, shut_down, failed] = [&self.unrun.expired, &self.unrun.shut_down, &self.unrun.failed]
+            .map(|counter| counter.load(Ordering::SeqCst));
         let mut counts = self.unrun.frozen.get().copied().unwrap_or_else(|| self.pool.counts());
         counts.expired += expired;
         counts.shut_down += shut_down;
+        counts.failed += failed;
         counts
     }
 }
@@ -154,6 +160,10 @@ impl<T> Directory<T> {
             unrun: UnrunCounts::default(),
         }));
         Ok(id)
+    }
+
+    pub(crate) fn has_pools(&self) -> bool {
+        self.stations.iter().next().is_some()
     }
 
     pub(crate) fn remove_pool(&mut self, pool: PoolId) {

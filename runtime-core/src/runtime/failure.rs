@@ -43,6 +43,8 @@ impl<D: Device> Shared<D> {
         let mut stage = self.stage.lock();
         if tasks > 1 && verdict == Verdict::OutOfMemory {
             stage.too_large(pool, rows);
+            // It may wait for more rows than there is room for.
+            self.bells.leave_ring(pool);
         }
         let is_first = batch.trial.is_none();
         let in_doubt = stage.is_in_doubt(pool);

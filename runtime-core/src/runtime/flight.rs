@@ -85,6 +85,20 @@ impl<T> Flight<T> {
         self.state.lock().started
     }
 
+    /// Takes tasks out for good, whose places the others close up: those that are not to be kept. `None` for one that
+    /// somebody has taken already.
+    pub(crate) fn leave_out(&self, keep: &[bool]) -> Vec<Option<BatchTask<T>>> {
+        let mut state = self.state.lock();
+        if state.tasks.len() != keep.len() {
+            // A shutdown has given the batch up.
+            return Vec::new();
+        }
+        let (kept, left_out): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.tasks).into_iter().zip(keep).partition(|(_, keep)| **keep);
+        state.tasks = kept.into_iter().map(|(task, _)| task).collect();
+        left_out.into_iter().map(|(task, _)| task).collect()
+    }
+
     /// Keeps answers where others can reach them, while an observer, which may hang, is told of the batch.
     pub(crate) fn hold_back(&self, settled: SmallVec<[Settled<T>; 1]>) {
         self.state.lock().held_back = settled;

@@ -12,7 +12,7 @@ pub(crate) enum Outcome<T> {
     Gathered(GatheredBatch<T>),
     /// It failed for good.
     Failed(DoneBatch<T>),
-    /// It failed, and runs again in halves.
+    /// It failed and runs again in halves, or no task of it could be cut: there is nothing to run yet.
     TakenApart,
 }
 
@@ -21,6 +21,11 @@ impl<D: Device> Shared<D> {
     pub(crate) fn gather(&self, mut batch: Box<CutBatch<D::Tensor>>) -> Outcome<D::Tensor> {
         if let Err(message) = guarded(|| batch.station.pool.after_cut()) {
             self.broke(&batch.station, "after_cut", message);
+        }
+        self.cut_pieces(&mut batch);
+        if batch.headers.is_empty() {
+            self.land(&batch.flight);
+            return Outcome::TakenApart;
         }
         let inputs = self.at_work(&batch.flight, || self.gather_inputs(&batch));
         batch.gather = self.now().saturating_duration_since(batch.chosen);

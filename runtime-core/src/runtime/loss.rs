@@ -95,7 +95,7 @@ impl<D: Device> Shared<D> {
         };
         // Who has an answer finds everything counted, and may replace this runtime at once.
         let (mut settled, mut panics) = (Vec::new(), Vec::new());
-        for station in stations {
+        for station in &stations {
             match guarded(|| station.pool.lose(loss)) {
                 Ok(answers) => settled.extend(answers),
                 Err(message) => panics.push((station.id, message)),
@@ -113,6 +113,9 @@ impl<D: Device> Shared<D> {
         let (loss, observer) = (loss.clone(), self.outside.observer.clone());
         self.teller.tell(move || {
             wakers.into_iter().for_each(wake);
+            for station in stations {
+                guarded(|| station.pool.after_cut()).ok();
+            }
             status.notify();
             if let Some(observer) = observer {
                 guarded(|| observer.lost(&loss)).ok();

@@ -15,6 +15,7 @@ mod choose;
 mod expire;
 mod failure;
 mod gather;
+mod piece;
 
 // The threads, and what they share.
 mod bells;

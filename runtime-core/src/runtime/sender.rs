@@ -125,8 +125,12 @@ fn settle<D: Device>(
         });
         settled = batch.flight.take_held_back();
     }
+    if succeeded {
+        // The next batch is judged by it: who has an answer may hand in the next task.
+        shared.stage.lock().fitted(batch.station.id, batch.rows());
+    }
     Settled::deliver_all(&mut settled);
-    shared.land(&batch.flight, succeeded.then(|| batch.rows()));
+    shared.land(&batch.flight);
 }
 
 /// Cuts the outputs of a batch into the outputs of its tasks, and puts them into the tasks' vectors.

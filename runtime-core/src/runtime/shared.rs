@@ -30,13 +30,10 @@ impl<D: Device> Shared<D> {
         self.outside.now()
     }
 
-    /// Forgets a flight whose replies have been taken. `fitted` are its rows if it succeeded.
-    pub(crate) fn land(&self, flight: &Arc<Flight<D::Tensor>>, fitted: Option<usize>) {
+    /// Forgets a flight whose replies have been taken.
+    pub(crate) fn land(&self, flight: &Arc<Flight<D::Tensor>>) {
         let mut stage = self.stage.lock();
         stage.forget(flight);
-        if let Some(rows) = fitted {
-            stage.fitted(flight.pool, rows);
-        }
         let last = stage.closed && stage.flights.is_empty();
         drop(stage);
         if last {

@@ -6,6 +6,7 @@ use crate::contract::error::device::DeviceError;
 use crate::contract::tensor::{DType, HostTensor, TensorInfo};
 use crate::contract::tensor_ops::TensorOps;
 use std::fmt;
+use std::ops::Range;
 
 /// A tensor of `f32` values, or of integers that are kept as such.
 #[derive(Clone, Debug, PartialEq)]
@@ -134,6 +135,13 @@ impl TensorOps for FakeDevice {
                 Ok(tensor.with_rows(rows, part.to_vec()))
             })
             .collect()
+    }
+
+    fn slice(&self, tensor: &FakeTensor, rows: Range<usize>) -> Result<FakeTensor, DeviceError> {
+        let width: usize = tensor.dims.iter().skip(1).product();
+        let values = tensor.values.get(rows.start * width..rows.end * width);
+        let values = values.ok_or_else(|| DeviceError::operation("more rows asked for than there are"))?;
+        Ok(tensor.with_rows(rows.len(), values.to_vec()))
     }
 
     fn index_outside(&self, tensor: &FakeTensor, below: u64) -> Result<Option<i64>, DeviceError> {

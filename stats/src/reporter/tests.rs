@@ -96,9 +96,9 @@ fn a_report_is_logged_in_fields() {
 message=device report batches=3 elapsed_s=10.0 
 message=pool report pool=\"ffn_forward\" batches=1 batches_per_s=0.25 rows=8 rows_per_s=2.0 \
 mean_batch_rows=8.0 processing_s=4.0 mean_queue_wait_s=0.5 failed_batches=0 succeeded=0 failed=3 \
-cancelled=0 expired=0 refused=0 waiting=7 
+cancelled=0 expired=0 evicted=0 refused=0 waiting=7 
 message=pool report pool=\"nop\" batches=2 rows=0 mean_batch_rows=0.0 processing_s=0.0 \
-mean_queue_wait_s=0.0 failed_batches=0 succeeded=0 failed=0 cancelled=0 expired=0 refused=0 waiting=0 
+mean_queue_wait_s=0.0 failed_batches=0 succeeded=0 failed=0 cancelled=0 expired=0 evicted=0 refused=0 waiting=0 
 ";
     assert_eq!(*lines.0.lock(), expected);
 }

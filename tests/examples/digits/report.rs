@@ -41,7 +41,7 @@ impl Report<'_> {
                trainers        {trainers}\n  \
                callers hung up {hung_up} times, and were answered too late {too_late} times\n\n\
              {verdict}: {submitted} submitted = {succeeded} succeeded + {failed} failed + {cancelled} cancelled \
-             + {expired} expired + {refused} refused",
+             + {expired} expired + {evicted} evicted + {refused} refused",
             stats = self.stats,
             asked = callers.latencies,
             hung_up = callers.hung_up,
@@ -51,6 +51,7 @@ impl Report<'_> {
             failed = total.failed,
             cancelled = total.cancelled,
             expired = total.expired,
+            evicted = total.evicted,
             refused = total.refused,
         )
     }
@@ -66,6 +67,7 @@ impl Report<'_> {
             "failed": total.failed,
             "cancelled": total.cancelled,
             "expired": total.expired,
+            "evicted": total.evicted,
             "refused": total.refused,
             "elapsed_s": self.stats.elapsed.as_secs_f64(),
             "device": self.stats.device,

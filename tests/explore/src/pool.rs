@@ -6,6 +6,10 @@ crate::programs! {
     deadlines_meet_cuts: 6,
     a_close_meets_everybody: 10,
     a_caller_who_gives_up_passes_its_turn_on: 6,
+    the_most_urgent_caller_gets_in: 6,
+    an_eviction_meets_a_cut: 4,
+    a_split_task_meets_a_cancel: 6,
+    a_part_that_fails_lets_a_caller_in: 6,
 }
 
 mod programs {
@@ -16,7 +20,8 @@ mod programs {
     use skep_runtime_core::pool::Settled;
     use skep_runtime_core::testing::{FakeDevice, FakeTensor, ManualClock};
     use skep_runtime_core::{
-        Clock, DType, Request, Schema, Shutdown, SubmitError, TaskError, TaskResult, TensorSpec,
+        Clock, DType, Pass, Priority, Request, Schema, Shutdown, SubmitError, TaskError, TaskResult,
+        TensorSpec,
     };
     use std::pin::pin;
     use std::sync::Arc;
@@ -32,11 +37,21 @@ mod programs {
     }
 
     fn pool(capacity: usize) -> Fixture {
+        pool_with(PoolOptions { max_rows: 2, capacity, ..PoolOptions::default() })
+    }
+
+    fn pool_with(options: PoolOptions) -> Fixture {
         let clock = ManualClock::new();
         let schema = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[1])]).unwrap();
-        let options = PoolOptions { max_rows: 2, capacity, ..PoolOptions::default() };
         let device = Arc::new(FakeDevice::new());
-        let pool = TaskPool::new("pool".to_owned(), device, schema, options, Arc::clone(&clock) as Arc<_>);
+        let pool = TaskPool::new(
+            "pool".to_owned(),
+            Pass::Forward,
+            device,
+            schema,
+            options,
+            Arc::clone(&clock) as Arc<_>,
+        );
         Fixture { pool: pool.unwrap(), clock }
     }
 
@@ -45,31 +60,40 @@ mod programs {
     }
 
     impl Fixture {
-        /// Cuts a batch and answers its tasks with their inputs, and says how many there were.
-        fn cut_and_answer(&self) -> u64 {
+        /// Cuts a batch and answers its tasks with their inputs, and says how many are done with that; `None` if there
+        /// is no batch.
+        fn cut_batch(&self) -> Option<u64> {
             let pool = self.pool.as_pool();
-            let Some(batch) = pool.cut(self.clock.now(), usize::MAX) else { return 0 };
+            let batch = pool.cut(self.clock.now(), usize::MAX)?;
             pool.after_cut();
-            let mut inputs = batch.columns.into_iter().next().unwrap().into_iter();
-            let tasks = batch.tasks.len() as u64;
-            for task in batch.tasks {
-                task.reply.answer(Ok(vec![inputs.next().unwrap()]));
+            let mut inputs = batch.columns.into_iter().next().unwrap_or_default();
+            for piece in batch.pieces {
+                inputs.insert(piece.place, (piece.cut)().unwrap().remove(0));
             }
-            tasks
+            let mut done = 0;
+            for (task, input) in batch.tasks.into_iter().zip(inputs) {
+                if let Some(settled) = task.reply.settle(Ok(vec![input])) {
+                    done += u64::from(settled.is_ok());
+                    settled.deliver();
+                }
+            }
+            Some(done)
+        }
+
+        fn cut_and_answer(&self) -> u64 {
+            self.cut_batch().unwrap_or(0)
         }
 
         /// Cuts until there is nothing left, and holds the accounts against what was cut.
         fn finish(&self, mut cut: u64) {
-            loop {
-                match self.cut_and_answer() {
-                    0 => break,
-                    more => cut += more,
-                }
+            while let Some(more) = self.cut_batch() {
+                cut += more;
             }
             // What had expired when its turn came is answered here.
             self.expire();
             let counts = self.pool.counts();
-            let answered = counts.refused + counts.cancelled + counts.expired + counts.shut_down;
+            let answered =
+                counts.refused + counts.cancelled + counts.expired + counts.evicted + counts.shut_down;
             assert_eq!(counts.submitted, answered + cut, "{counts:?} and {cut} cut");
             assert_eq!((counts.waiting, counts.waiting_rows), (0, 0));
         }
@@ -204,5 +228,102 @@ mod programs {
         assert!(is(&held.wait(), 0.0));
         over.store(true, Ordering::SeqCst);
         fixture.finish(cutting.join().unwrap());
+    }
+
+    /// Of two who wait for the one place, the more urgent one gets it, and both are answered.
+    pub(super) fn the_most_urgent_caller_gets_in() {
+        let fixture = pool(1);
+        let held = fixture.pool.try_submit(task(0.0)).unwrap();
+        let callers = [(1.0, 5), (2.0, -5)].map(|(value, priority)| {
+            let pool = fixture.pool.clone();
+            spawn(move || {
+                let request = task(value).priority(Priority(priority));
+                assert!(is(&pool.submit(request).unwrap().wait(), value));
+            })
+        });
+        let cutter = fixture.clone();
+        let cutting = spawn(move || {
+            let mut cut = 0;
+            while cut < 3 {
+                cut += cutter.cut_and_answer();
+                shuttle::thread::yield_now();
+            }
+            cut
+        });
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        assert!(is(&held.wait(), 0.0));
+        fixture.finish(cutting.join().unwrap());
+    }
+
+    /// An urgent task takes the place of one that is being cut, or cancelled.
+    pub(super) fn an_eviction_meets_a_cut() {
+        let fixture = pool_with(PoolOptions { capacity: 1, eviction: true, ..PoolOptions::default() });
+        let background = fixture.pool.try_submit(task(1.0).priority(Priority::BACKGROUND)).unwrap();
+        let pool = fixture.pool.clone();
+        let urgent = spawn(move || pool.submit(task(2.0).priority(Priority::URGENT)).unwrap());
+        let cut = fixture.cut_and_answer();
+        let urgent = urgent.join().unwrap();
+        fixture.finish(cut);
+        let result = background.wait();
+        assert!(is(&result, 1.0) || matches!(result, Err(TaskError::Evicted { .. })), "{result:?}");
+        assert!(is(&urgent.wait(), 2.0));
+    }
+
+    fn splitting(capacity: usize) -> Fixture {
+        let rows = Some(4);
+        pool_with(PoolOptions {
+            max_rows: 2,
+            capacity,
+            capacity_rows: rows,
+            split_large_tasks: true,
+            ..PoolOptions::default()
+        })
+    }
+
+    fn large() -> Request<FakeTensor> {
+        Request::new(vec![FakeTensor::rows(&[[1.0], [2.0], [3.0], [4.0]])])
+    }
+
+    /// A ticket is dropped while its task leaves in parts, and another task waits.
+    pub(super) fn a_split_task_meets_a_cancel() {
+        let fixture = splitting(2);
+        let split = fixture.pool.try_submit(large()).unwrap();
+        let pool = fixture.pool.clone();
+        let other = spawn(move || assert!(is(&pool.submit(task(9.0)).unwrap().wait(), 9.0)));
+        let dropping = spawn(move || drop(split));
+        let mut cut = fixture.cut_and_answer() + fixture.cut_and_answer();
+        dropping.join().unwrap();
+        while cut == 0 || fixture.pool.counts().submitted < 2 || fixture.pool.counts().waiting > 0 {
+            cut += fixture.cut_and_answer();
+            shuttle::thread::yield_now();
+        }
+        fixture.finish(cut);
+        other.join().unwrap();
+    }
+
+    /// A part fails: what is left of its task makes room for a caller who waits.
+    pub(super) fn a_part_that_fails_lets_a_caller_in() {
+        let fixture = splitting(1);
+        let split = fixture.pool.try_submit(large()).unwrap();
+        let first = fixture.pool.as_pool().cut(fixture.clock.now(), usize::MAX).unwrap();
+        let pool = fixture.pool.clone();
+        let patient = spawn(move || pool.submit(task(9.0)).unwrap().wait());
+        let failing = spawn(move || {
+            for task in first.tasks {
+                task.reply.answer(Err(TaskError::ShutDown));
+            }
+        });
+        failing.join().unwrap();
+        assert!(matches!(split.wait(), Err(TaskError::ShutDown)));
+        let mut cut = 0;
+        while cut == 0 {
+            cut += fixture.cut_and_answer();
+            shuttle::thread::yield_now();
+        }
+        assert!(is(&patient.join().unwrap(), 9.0));
+        // The one whose part has failed was cut.
+        fixture.finish(cut + 1);
     }
 }

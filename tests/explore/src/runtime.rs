@@ -123,8 +123,13 @@ mod programs {
             builder = builder.batch_limit(limit);
         }
         let served = [("one", 2), ("two", 1)].map(|(name, capacity)| {
-            let options =
-                PoolOptions { max_rows: 2, capacity, split_large_tasks: true, ..PoolOptions::default() };
+            let options = PoolOptions {
+                max_rows: 2,
+                capacity,
+                capacity_rows: Some(8),
+                split_large_tasks: true,
+                ..PoolOptions::default()
+            };
             builder.serve(block(name, &ran), ServeOptions::forward(options)).unwrap()
         });
         let pools = served.each_ref().map(|served| served.forward.clone());
@@ -188,7 +193,10 @@ mod programs {
         fn assert_reconciled(&self) {
             let counts: Vec<_> = self.meters.iter().map(|meter| meter.counts()).collect();
             let submitted: u64 = counts.iter().map(|c| c.submitted).sum();
-            let uncut: u64 = counts.iter().map(|c| c.refused + c.cancelled + c.expired + c.shut_down).sum();
+            let uncut: u64 = counts
+                .iter()
+                .map(|c| c.refused + c.cancelled + c.expired + c.evicted + c.failed + c.shut_down)
+                .sum();
             let cut = self.answered.0.load(Ordering::Relaxed);
             assert_eq!(submitted, uncut + cut, "{counts:?} and {cut} answered after the cut");
             assert!(counts.iter().all(|c| c.waiting == 0), "{counts:?}");

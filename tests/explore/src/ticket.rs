@@ -36,6 +36,9 @@ mod programs {
         fn cancel(&self, task: TaskKey) {
             self.0.lock().push(task);
         }
+        fn forget(&self, task: TaskKey) {
+            self.0.lock().push(task);
+        }
         fn runtime(&self) -> Option<RuntimeId> {
             None
         }
@@ -44,8 +47,7 @@ mod programs {
     pub(super) fn an_answer_meets_a_drop() {
         let pool = Arc::new(Cancelled::default());
         let (ticket, reply) = Reply::pair_in(Arc::downgrade(&pool) as Weak<_>, Priority::NORMAL);
-        ticket.queued(3, Duration::ZERO);
-        let ticket = ticket.into_ticket();
+        reply.queued(3, 0, Duration::ZERO);
         let dropping = spawn(move || drop(ticket));
         // The value is dropped with whichever end is the last.
         let value = Arc::new(());
@@ -53,7 +55,9 @@ mod programs {
         dropping.join().unwrap();
         assert_eq!(Arc::strong_count(&value), 1);
         let cancelled = pool.0.lock().clone();
-        assert!(cancelled.is_empty() || cancelled == [TaskKey { priority: Priority::NORMAL, seq: 3 }]);
+        assert!(
+            cancelled.is_empty() || cancelled == [TaskKey { priority: Priority::NORMAL, seq: 3, shape: 0 }]
+        );
     }
 
     pub(super) fn an_answer_meets_an_await() {
@@ -102,8 +106,8 @@ mod programs {
     /// Answers the two parts of a task on two threads, and counts how often it was settled.
     fn two_parts(second: Result<Vec<u8>, TaskError>) -> Result<Vec<u8>, TaskError> {
         let (ticket, reply) = Reply::pair();
-        let mut parts = reply.split(2, Box::new(|parts| Ok(parts.concat()))).into_iter();
-        let (one, two) = (parts.next().unwrap(), parts.next().unwrap());
+        let mut two = reply.in_parts(Box::new(|parts| Ok(parts.concat())));
+        let one = two.split_off();
         let answering = [(one, Ok(vec![1])), (two, second)].map(|(reply, result)| {
             spawn(move || {
                 reply.is_void();

@@ -1,6 +1,7 @@
 //! A device that does what another does, and fails or waits if a case wants it to.
 
 use skep_runtime_core::{Device, DeviceError, HostTensor, MemoryInfo, TensorInfo, TensorOps};
+use std::ops::Range;
 
 /// The operation before which a hook is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub enum Operation {
     Scatter,
     /// [`TensorOps::join`].
     Join,
+    /// [`TensorOps::slice`].
+    Slice,
     /// [`Device::synchronize`].
     Synchronize,
     /// [`TensorOps::describe`].
@@ -67,6 +70,11 @@ impl<D: Device> TensorOps for Hooked<D> {
 
     fn split(&self, tensor: &D::Tensor, rows: &[usize]) -> Result<Vec<D::Tensor>, DeviceError> {
         self.inner.split(tensor, rows)
+    }
+
+    fn slice(&self, tensor: &D::Tensor, rows: Range<usize>) -> Result<D::Tensor, DeviceError> {
+        (self.hook)(Operation::Slice)?;
+        self.inner.slice(tensor, rows)
     }
 
     fn index_outside(&self, tensor: &D::Tensor, below: u64) -> Result<Option<i64>, DeviceError> {

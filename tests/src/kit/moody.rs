@@ -59,8 +59,8 @@ impl<D: Device> Pool<D::Tensor> for Moody<D> {
         self.enter(Method::Attach).attach(doorbell);
     }
 
-    fn look(&self, now: Instant) -> Look {
-        self.enter(Method::Look).look(now)
+    fn look(&self, now: Instant, most_rows: usize) -> Look {
+        self.enter(Method::Look).look(now, most_rows)
     }
 
     fn cut(&self, now: Instant, most_rows: usize) -> Option<Batch<D::Tensor>> {

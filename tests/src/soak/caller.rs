@@ -261,6 +261,7 @@ impl<D: Device> Caller<D> {
                     self.answers.push(Answer { first: task.first, told: Told::Expired });
                 }
             }
+            Err(TaskError::Evicted { .. }) => self.report.evicted += 1,
             Err(TaskError::ShutDown) => self.report.shut_down += 1,
             Err(TaskError::DeviceLost(_)) => self.report.device_lost += 1,
             Err(other) => panic!("no task should end like this: {other}"),

@@ -197,13 +197,17 @@ fn serve<D: Device>(builder: &mut RuntimeBuilder<Faulty<D>>, rng: &mut StdRng) -
 
 fn options(rng: &mut StdRng) -> PoolOptions {
     let max_rows = [1, 4, 16, 32][rng.random_range(0..4)];
-    let patient = rng.random_bool(0.3);
+    let patient = max_rows > 1 && rng.random_bool(0.3);
+    let capacity = [1, 8, 64][rng.random_range(0..3)];
     PoolOptions {
         max_rows,
-        min_rows: if patient { rng.random_range(1..=max_rows) } else { 1 },
+        min_rows: if patient { rng.random_range(2..=max_rows) } else { 1 },
         max_delay: patient.then(|| Duration::from_micros(rng.random_range(0..500))),
-        capacity: [1, 8, 64][rng.random_range(0..3)],
+        capacity,
+        reserve: if rng.random_bool(0.2) { capacity / 8 } else { 0 },
+        eviction: rng.random_bool(0.2),
         split_large_tasks: rng.random_bool(0.5),
+        split_backward: rng.random_bool(0.5),
         failures: FailureRules { rerun: rng.random_bool(0.8), check_finite: rng.random_bool(0.5) },
         ..PoolOptions::default()
     }
@@ -258,7 +262,8 @@ fn accounts<D: Device>(stats: &Stats, pools: &[Served<D>]) -> PoolSnapshot {
         total.refused += counts.refused;
         total.cancelled += counts.cancelled;
         total.expired += counts.expired;
-        total.failed += counts.shut_down;
+        total.evicted += counts.evicted;
+        total.failed += counts.failed + counts.shut_down;
         total.waiting += counts.waiting;
     }
     total
@@ -275,6 +280,7 @@ fn reconcile(mut seen: Report, accounts: &PoolSnapshot) -> Report {
         (accounts.refused, seen.refused, 0),
         (accounts.succeeded, seen.succeeded, seen.dropped),
         (accounts.expired, seen.expired, seen.dropped),
+        (accounts.evicted, seen.evicted, seen.dropped),
         (accounts.failed, seen.failed + seen.shut_down + seen.device_lost, seen.dropped),
         (accounts.cancelled, 0, seen.dropped),
     ];

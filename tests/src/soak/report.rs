@@ -18,6 +18,8 @@ pub struct Report {
     pub dropped: u64,
     /// Tasks that expired.
     pub expired: u64,
+    /// Tasks that had to leave a full queue for others.
+    pub evicted: u64,
     /// Tasks given up at a shutdown.
     pub shut_down: u64,
     /// Tasks given up when the device was lost.
@@ -53,7 +55,7 @@ impl Report {
     /// Returns the number of tasks that ended, in any way.
     pub(super) fn ended(&self) -> u64 {
         let given_up = self.shut_down + self.device_lost;
-        self.succeeded + self.failed + self.dropped + self.expired + given_up + self.refused
+        self.succeeded + self.failed + self.dropped + self.expired + self.evicted + given_up + self.refused
     }
 
     fn wrong(&self) -> [(&'static str, u64); 9] {
@@ -70,7 +72,7 @@ impl Report {
         ]
     }
 
-    fn seen(&self) -> [(&'static str, u64); 10] {
+    fn seen(&self) -> [(&'static str, u64); 11] {
         [
             ("runtimes", self.lives),
             ("submitted", self.submitted),
@@ -78,6 +80,7 @@ impl Report {
             ("failed", self.failed),
             ("dropped", self.dropped),
             ("expired", self.expired),
+            ("evicted", self.evicted),
             ("shut down", self.shut_down),
             ("device lost", self.device_lost),
             ("refused", self.refused),
@@ -94,6 +97,7 @@ impl AddAssign for Report {
         self.failed += other.failed;
         self.dropped += other.dropped;
         self.expired += other.expired;
+        self.evicted += other.evicted;
         self.shut_down += other.shut_down;
         self.device_lost += other.device_lost;
         self.refused += other.refused;

@@ -416,6 +416,6 @@ pub fn a_split_task_survives_its_neighbour<S: Subject>() {
     drain(runtime);
     assert_eq!(
         ran.take(),
-        [vec![1.0, 2.0, 3.0, 4.0], vec![5.0, 6.0, -1.0, 7.0], vec![5.0, 6.0], vec![-1.0, 7.0]]
+        [vec![1.0, 2.0, 3.0, 4.0], vec![-1.0, 7.0, 5.0, 6.0], vec![-1.0, 7.0], vec![5.0, 6.0]]
     );
 }

@@ -6,10 +6,11 @@ use crate::kit::{
     pool_of, receive, rig, rows_block, spawn, values_of,
 };
 use skep_pool::PoolOptions;
-use skep_runtime_core::{Device, SubmitError, Ticket};
+use skep_runtime_core::{Device, Priority, Request, SubmitError, TaskError, Ticket};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::{TryRecvError, channel};
+use std::time::Duration;
 
 /// A rig whose device is held and whose queue of two is full.
 fn full<D: Device>(device: D) -> (Rig<D>, Vec<Ticket<D::Tensor>>) {
@@ -22,7 +23,10 @@ fn full<D: Device>(device: D) -> (Rig<D>, Vec<Ticket<D::Tensor>>) {
 pub fn a_full_queue_gives_the_task_back<S: Subject>() {
     let (rig, mut tickets) = full(S::device());
     let refused = rig.pool.try_submit(columns(&*rig.device, &[3.0])).unwrap_err();
-    assert!(matches!(refused.error, SubmitError::Full { capacity: 2 }), "{refused}");
+    assert!(
+        matches!(refused.error, SubmitError::Full { tasks: 2, capacity: 2, rows: 2, capacity_rows: 2 }),
+        "{refused}"
+    );
     let request = refused.into_request();
     assert_eq!(Columns::read(&*rig.device, request.inputs.tensors().next().unwrap()), [3.0]);
     let counts = rig.pool.counts();
@@ -108,8 +112,13 @@ pub fn a_part_that_need_not_run_gives_its_place_back<S: Subject>() {
             opened.recv().ok();
             if rows[0] < 0.0 { Err("no mood".into()) } else { Ok(rows) }
         });
-        let options =
-            PoolOptions { capacity: 1, max_rows: 1, split_large_tasks: true, ..PoolOptions::default() };
+        let options = PoolOptions {
+            capacity: 1,
+            capacity_rows: Some(3),
+            max_rows: 1,
+            split_large_tasks: true,
+            ..PoolOptions::default()
+        };
         let pool = pool_of(&mut builder, block, options);
         let runtime = builder.start().unwrap();
 
@@ -124,4 +133,110 @@ pub fn a_part_that_need_not_run_gives_its_place_back<S: Subject>() {
         assert_eq!(values_of(&*device, ticket), [4.0]);
         drain(runtime);
     }
+}
+
+/// Room that comes free goes to the most urgent of those who wait for it, and of equals to the first.
+pub fn room_goes_to_the_most_urgent_caller<S: Subject>() {
+    for prefetch in [0, 1] {
+        let rig =
+            rig(S::device(), prefetch, PoolOptions { capacity: 1, max_rows: 1, ..PoolOptions::default() });
+        let held = rig.hold();
+        // With prefetch the loader takes one out.
+        let before: Vec<_> =
+            (0..=prefetch).map(|i| rig.pool.submit(columns(&*rig.device, &[i as f32])).unwrap()).collect();
+        let wanted = [(10.0, 5), (11.0, 0), (12.0, -5), (13.0, 0)];
+        let mut waiting: Vec<_> = wanted
+            .map(|(value, priority)| {
+                let request = Request::new(columns(&*rig.device, &[value])).priority(Priority(priority));
+                Box::pin(rig.pool.submit_async(request))
+            })
+            .into();
+        assert!(waiting.iter_mut().all(|submitting| poll_once(submitting).is_pending()));
+        let refused = rig.pool.try_submit(columns(&*rig.device, &[14.0])).unwrap_err();
+        assert!(matches!(refused.error, SubmitError::Full { .. }), "nobody goes before those who wait");
+        let pool = rig.pool.clone();
+        let ran = rig.gate.open_for_good();
+        answer(held).unwrap();
+        let tickets: Vec<_> = waiting.into_iter().map(|submitting| block_on(submitting).unwrap()).collect();
+        all_succeed(before);
+        all_succeed(tickets);
+        let ran: Vec<f32> = ran.try_iter().flatten().collect();
+        assert_eq!(ran[1 + prefetch..], [12.0, 11.0, 13.0, 10.0]);
+        assert_eq!(pool.counts().refused, 1);
+        drain(rig.runtime);
+    }
+}
+
+/// Ordinary tasks fill the queue up to its reserve, and urgent ones get in.
+pub fn a_reserve_keeps_room_for_the_urgent<S: Subject>() {
+    let options = PoolOptions { capacity: 3, reserve: 1, max_rows: 2, ..PoolOptions::default() };
+    let rig = rig(S::device(), 0, options);
+    let held = rig.hold();
+    let request =
+        |value, priority| Request::new(columns(&*rig.device, &[value])).priority(Priority(priority));
+    let ordinary = [1.0, 2.0].map(|value| rig.pool.try_submit(request(value, 0)).unwrap());
+    for priority in [0, 5] {
+        let refused = rig.pool.try_submit(request(3.0, priority)).unwrap_err();
+        let full = SubmitError::Full { tasks: 2, capacity: 2, rows: 2, capacity_rows: 4 };
+        assert_eq!(refused.error.to_string(), full.to_string());
+    }
+    let mut ordinary_caller = Box::pin(rig.pool.submit_async(request(4.0, 0)));
+    assert!(poll_once(&mut ordinary_caller).is_pending());
+    let urgent = rig.pool.try_submit(request(5.0, -1)).expect("there is a place for the urgent");
+    assert!(rig.pool.try_submit(request(6.0, -1)).is_err());
+    drop(ordinary_caller);
+    assert_eq!(rig.finish(held), [vec![5.0, 1.0], vec![2.0]]);
+    all_succeed(ordinary);
+    answer(urgent).unwrap();
+}
+
+/// A queue that has room for more tasks may have none for their rows.
+pub fn rows_are_bounded_as_well_as_tasks<S: Subject>() {
+    let options = PoolOptions {
+        max_rows: 4,
+        capacity_rows: Some(6),
+        split_large_tasks: true,
+        ..PoolOptions::default()
+    };
+    let rig = rig(S::device(), 0, options);
+    let held = rig.hold();
+    let refused = rig.pool.try_submit(columns(&*rig.device, &[0.0; 7])).unwrap_err();
+    assert!(matches!(refused.error, SubmitError::TooManyRows { rows: 7, max: 6 }), "{refused}");
+    let large = rig.submit(&[1.0, 2.0, 3.0, 4.0, 5.0]);
+    let refused = rig.pool.try_submit(columns(&*rig.device, &[6.0, 7.0])).unwrap_err();
+    assert!(
+        matches!(refused.error, SubmitError::Full { tasks: 1, rows: 5, capacity_rows: 6, .. }),
+        "{refused}"
+    );
+    let small = rig.submit(&[8.0]);
+    assert_eq!(rig.finish(held), [vec![1.0, 2.0, 3.0, 4.0], vec![8.0, 5.0]]);
+    answer(large).unwrap();
+    answer(small).unwrap();
+}
+
+/// A pool that evicts answers the newest of its least urgent tasks for a more urgent one.
+pub fn an_urgent_task_takes_the_place_of_the_least_urgent<S: Subject>() {
+    let rig = rig(S::device(), 0, PoolOptions { capacity: 3, eviction: true, ..PoolOptions::default() });
+    let held = rig.hold();
+    let request =
+        |value, priority| Request::new(columns(&*rig.device, &[value])).priority(Priority(priority));
+    let submit = |value, priority| rig.pool.try_submit(request(value, priority));
+    let [first, normal, last] =
+        [(1.0, 100), (2.0, 0), (3.0, 100)].map(|(value, priority)| submit(value, priority).unwrap());
+    assert!(
+        matches!(submit(4.0, 100).unwrap_err().error, SubmitError::Full { .. }),
+        "an equal takes no place"
+    );
+    rig.clock.advance(Duration::from_millis(3));
+    let urgent = submit(5.0, -100).unwrap();
+    match answer(last).map(|_| ()) {
+        Err(TaskError::Evicted { waited }) => assert_eq!(waited, Duration::from_millis(3)),
+        other => panic!("expected an evicted task, got {other:?}"),
+    }
+    let another = rig.pool.submit(request(6.0, -100)).unwrap();
+    assert!(matches!(answer(first), Err(TaskError::Evicted { .. })));
+    let counts = rig.pool.counts();
+    assert_eq!((counts.submitted, counts.evicted, counts.refused, counts.waiting), (7, 2, 1, 3));
+    assert_eq!(rig.finish(held), [[5.0, 6.0, 2.0]]);
+    all_succeed([urgent, another, normal]);
 }

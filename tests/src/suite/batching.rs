@@ -159,22 +159,17 @@ pub fn large_tasks_are_refused<S: Subject>() {
     drain(rig.runtime);
 }
 
-/// A pool that opts in splits a large task over several batches and joins the outputs in order.
-pub fn large_tasks_are_split_and_joined<S: Subject>() {
+/// Who waits for company in a queue that has no room for any runs at once.
+pub fn a_full_queue_waits_for_no_company<S: Subject>() {
     for prefetch in [0, 1] {
-        let options = PoolOptions { split_large_tasks: true, ..up_to(4) };
+        let delay = Some(Duration::from_secs(1));
+        let options = PoolOptions { min_rows: 3, max_delay: delay, capacity: 2, ..PoolOptions::default() };
         let rig = rig(S::device(), prefetch, options);
-        let device = Arc::clone(&rig.device);
-        let held = rig.hold();
-        let rows: Vec<f32> = (0u8..10).map(f32::from).collect();
-        let large = rig.submit(&rows);
-        let small = rig.submit(&[100.0]);
-        let batches = rig.finish(held);
-        assert_eq!(batches.concat(), [&rows[..], &[100.0]].concat());
-        assert!(batches.iter().all(|batch| batch.len() <= 4), "{batches:?}");
-        let doubled: Vec<f32> = rows.iter().map(|v| 2.0 * v).collect();
-        assert_eq!(values_of(&*device, large), doubled);
-        assert_eq!(values_of(&*device, small), [200.0]);
+        let tickets = [rig.submit(&[1.0]), rig.submit(&[2.0])];
+        assert_eq!(rig.gate.entered(), [1.0, 2.0]);
+        rig.gate.open();
+        all_succeed(tickets);
+        drain(rig.runtime);
     }
 }
 
@@ -197,7 +192,7 @@ impl<D: Device> Meter for Shy<D> {
 
 impl<D: Device> Pool<D::Tensor> for Shy<D> {
     fn attach(&self, _: Doorbell) {}
-    fn look(&self, now: Instant) -> Look {
+    fn look(&self, now: Instant, _: usize) -> Look {
         let tried = self.cuts.load(Ordering::SeqCst) > 0;
         match &*self.batch.lock() {
             None => Look::Idle,
@@ -230,9 +225,9 @@ pub fn a_pool_that_has_no_batch_after_all_is_looked_at_again<S: Subject>() {
         let block = builder.block(block).unwrap();
         let (ticket, reply) = Reply::pair();
         let task = BatchTask { header: TaskHeader::new(1, clock.now()), reply };
+        let mut batch = Batch::new(vec![columns(&*device, &[3.0])], vec![task]);
         // More vectors than tasks, and not empty: nothing of that is in the answer.
-        let vectors = vec![columns(&*device, &[4.0]), columns(&*device, &[5.0])];
-        let batch = Batch { columns: vec![columns(&*device, &[3.0])], tasks: vec![task], vectors };
+        batch.vectors = vec![columns(&*device, &[4.0]), columns(&*device, &[5.0])];
         let (asked, was_asked) = channel();
         let pool = Arc::new(Shy::<S::Device> {
             wait_until: clock.now() + DELAY,

@@ -234,3 +234,19 @@ pub fn a_split_task_expires_whole<S: Subject>() {
     assert_eq!((counts.expired, counts.waiting, counts.waiting_rows), (1, 0, 0));
     assert!(rig.finish(held).is_empty());
 }
+
+/// A task with a deadline waits for company for half of its time at most, and runs.
+pub fn a_lone_task_runs_before_its_deadline<S: Subject>() {
+    for prefetch in [0, 1] {
+        let patience = PoolOptions { min_rows: 3, max_delay: Some(10 * SHORT), ..PoolOptions::default() };
+        let rig = rig(S::device(), prefetch, patience);
+        let ticket = submit(&rig, 1.0, SHORT);
+        rig.clock.advance(SHORT / 2 - TICK);
+        assert!(rig.gate.is_quiet());
+        rig.clock.advance(TICK);
+        assert_eq!(rig.gate.entered(), [1.0]);
+        rig.gate.open();
+        assert_eq!(values_of(&*rig.device, ticket), [2.0]);
+        drain(rig.runtime);
+    }
+}

@@ -318,3 +318,34 @@ pub fn a_limit_of_nothing_is_refused<S: Subject>() {
     let error = builder.batch_limit(Duration::ZERO).build().map(|_| ()).unwrap_err();
     assert_eq!(error.to_string(), "runtime: batch_limit is 0ns, expected more than no time");
 }
+
+/// A pool follows the clock of the runtime that takes it over.
+pub fn a_pool_follows_the_clock_of_its_new_runtime<S: Subject>() {
+    let rig = guarded_runtime(S::device(), 1, PoolOptions { max_rows: 1, ..PoolOptions::default() });
+    let held = rig.hold();
+    rig.clock.advance(MOST);
+    assert_stuck(answer(held));
+    let (mut builder, clock) = crate::kit::new_builder(S::device(), 0);
+    clock.advance(Duration::from_hours(1));
+    let (block, gate) = crate::kit::gated(&rig.device, "new");
+    builder.take_over(block, &rig.served).unwrap();
+    let second = builder.start().unwrap();
+    let submit = |value, deadline: Option<Duration>| {
+        let request = skep_runtime_core::Request::new(columns(&*rig.device, &[value])).deadline(deadline);
+        rig.served.forward.try_submit(request).unwrap()
+    };
+    let running = submit(1.0, None);
+    assert_eq!(gate.entered(), [1.0]);
+    let late = Duration::from_millis(10);
+    let waiting = submit(2.0, Some(late));
+    clock.advance(late);
+    match answer(waiting).map(|_| ()) {
+        Err(TaskError::Expired { waited }) => assert_eq!(waited, late),
+        other => panic!("expected an expired task, got {other:?}"),
+    }
+    drop(gate);
+    answer(running).unwrap();
+    drop(rig.runtime);
+    drop(rig.gate);
+    second.shutdown(Shutdown::Drain, LIMIT).unwrap();
+}

@@ -33,7 +33,8 @@ fn small<D: Device>(device: &Arc<D>, room: usize, ran: &Log<usize>) -> FnBlock<D
 
 /// Batches of `rows` rows as soon as there are as many.
 fn batches_of(rows: usize) -> PoolOptions {
-    PoolOptions { max_rows: 64, min_rows: rows, max_delay: Some(LIMIT), ..PoolOptions::default() }
+    let max_delay = (rows > 1).then_some(LIMIT);
+    PoolOptions { max_rows: 64, min_rows: rows, max_delay, ..PoolOptions::default() }
 }
 
 /// A block with room for 24 rows, before a pool that makes batches of up to 64: all of 10,000 tasks succeed,
@@ -217,4 +218,22 @@ pub fn a_backward_pass_that_does_not_fit_fails_once<S: Subject>() {
     assert_eq!(succeeded, [[false; 8], [true; 8]].concat());
     drain(runtime);
     assert_eq!(ran.take(), [8, 4, 4]);
+}
+
+/// A pool that waits for more rows than the device turns out to have room for does not go on waiting.
+pub fn nobody_waits_for_more_rows_than_there_is_room_for<S: Subject>() {
+    for prefetch in [0, 1] {
+        let (mut builder, _) = new_builder(S::device(), prefetch);
+        let device = Arc::clone(builder.device());
+        let ran = Log::new();
+        let pool = pool_of(&mut builder, small(&device, 24, &ran), batches_of(64));
+        let runtime = builder.start().unwrap();
+        let submit = |i: usize| pool.try_submit(columns(&*device, &[i as f32])).unwrap();
+        // The clock stands still, so nothing but company ends the wait.
+        let first: Vec<_> = (0..64).map(submit).collect();
+        first.into_iter().for_each(|ticket| drop(answer(ticket).unwrap()));
+        let later: Vec<_> = (0..24).map(submit).collect();
+        later.into_iter().for_each(|ticket| drop(answer(ticket).unwrap()));
+        drain(runtime);
+    }
 }

@@ -23,6 +23,7 @@ pub mod optimizer;
 pub mod panics;
 pub mod priority;
 pub mod shutdown;
+pub mod split;
 pub mod start;
 pub mod state;
 pub mod stress;
@@ -55,7 +56,17 @@ macro_rules! conformance {
             the_delay_counts_from_the_oldest_task,
             only_equal_free_dims_share_a_batch,
             large_tasks_are_refused,
+            a_full_queue_waits_for_no_company,
+        }
+        $crate::cases! { $subject, split:
             large_tasks_are_split_and_joined,
+            parts_let_others_in_between,
+            a_split_task_has_one_place_and_one_end,
+            a_split_task_that_has_begun_does_not_expire,
+            a_split_task_is_cancelled_between_its_parts,
+            a_part_that_cannot_be_cut_fails_its_task_only,
+            parts_fit_the_ceiling,
+            a_backward_task_is_split_only_if_that_is_wanted,
         }
         $crate::cases! { $subject, model:
             batches_are_those_of_the_rules,
@@ -98,6 +109,7 @@ macro_rules! conformance {
             what_had_expired_is_not_called_shut_down,
             callers_who_wait_for_room_have_deadlines,
             a_split_task_expires_whole,
+            a_lone_task_runs_before_its_deadline,
         }
         $crate::cases! { $subject, failing:
             blocks_that_fail_harm_their_batch_only,
@@ -135,6 +147,7 @@ macro_rules! conformance {
             tasks_of_several_rows_find_their_ceiling,
             what_was_gathered_too_large_is_not_run,
             a_gather_that_does_not_fit_is_halved,
+            nobody_waits_for_more_rows_than_there_is_room_for,
             halves_that_never_ran_expire,
             a_task_that_does_not_fit_gets_its_error,
             a_backward_pass_that_does_not_fit_fails_once,
@@ -145,6 +158,10 @@ macro_rules! conformance {
             all_who_await_room_get_in,
             a_caller_who_gives_up_passes_its_turn_on,
             a_part_that_need_not_run_gives_its_place_back,
+            room_goes_to_the_most_urgent_caller,
+            a_reserve_keeps_room_for_the_urgent,
+            rows_are_bounded_as_well_as_tasks,
+            an_urgent_task_takes_the_place_of_the_least_urgent,
         }
         $crate::cases! { $subject, shutdown:
             drain_runs_all_that_was_accepted,
@@ -173,6 +190,7 @@ macro_rules! conformance {
             a_drop_waits_no_longer_than_the_limit,
             batches_within_the_limit_go_on,
             another_device_takes_the_pools_over,
+            a_pool_follows_the_clock_of_its_new_runtime,
             a_device_that_dies_fails_what_is_in_flight,
             a_limit_of_nothing_is_refused,
         }

@@ -70,7 +70,7 @@ fn run<S: Subject>(min_rows: usize, steps: &[Step]) -> Result<(), TestCaseError>
     let (mut builder, clock) = new_builder(S::device(), 0);
     let device = Arc::clone(builder.device());
     let (block, gate) = gated(&device, "gated");
-    let delay = Some(Duration::from_millis(DELAY));
+    let delay = (min_rows > 1).then(|| Duration::from_millis(DELAY));
     let options = PoolOptions { max_rows: MAX_ROWS, min_rows, max_delay: delay, ..PoolOptions::default() };
     let pool = pool_of(&mut builder, block, options);
     let runtime = builder.start().unwrap();

@@ -24,6 +24,7 @@ pub fn a_pool_that_panics_is_closed<S: Subject>() {
             let options = PoolOptions { capacity: 2, max_rows: 1, ..PoolOptions::default() };
             let pool = TaskPool::new(
                 "moody".to_owned(),
+                Pass::Forward,
                 Arc::clone(&device),
                 schema("x"),
                 options,
@@ -77,7 +78,14 @@ pub fn a_pool_that_panics_at_the_end_harms_nobody<S: Subject>() {
         let id = builder.block(rows_block(&device, "moody", Ok)).unwrap();
         let clock = Arc::clone(&clock) as Arc<_>;
         let options = PoolOptions::default();
-        let pool = TaskPool::new("moody".to_owned(), Arc::clone(&device), schema("x"), options, clock);
+        let pool = TaskPool::new(
+            "moody".to_owned(),
+            Pass::Forward,
+            Arc::clone(&device),
+            schema("x"),
+            options,
+            clock,
+        );
         let (moody, armed) = Moody::armable(&pool.unwrap(), Method::Close);
         builder.pool(id, Pass::Forward, moody).unwrap();
         let (block, gate) = gated(&device, "gated");

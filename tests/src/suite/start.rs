@@ -6,7 +6,7 @@ use crate::kit::{
     pool_of, quiet_panics, receive, rows_block, spawn, values_of,
 };
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
-use skep_runtime_core::testing::FnBlock;
+use skep_runtime_core::testing::{FnBlock, ManualClock};
 use skep_runtime_core::{
     Backend, BlockInfo, BlockState, BoxError, Chain, ControlError, Device, DeviceError, Pass, Shutdown,
     StartError, TaskError,
@@ -157,7 +157,9 @@ pub fn a_block_that_cannot_be_served_leaves_nothing_behind<S: Subject>() {
     let schema = || crate::kit::schema("x");
     let pool = |name: &str, builder: &skep_runtime_core::RuntimeBuilder<S::Device>| {
         let (device, clock) = (Arc::clone(builder.device()), builder.clock_handle());
-        TaskPool::new(name.to_owned(), device, schema(), PoolOptions::default(), clock).unwrap().as_pool()
+        TaskPool::new(name.to_owned(), Pass::Forward, device, schema(), PoolOptions::default(), clock)
+            .unwrap()
+            .as_pool()
     };
     // The name of the pool that `serve` is about to make.
     let other = pool("a_forward", &builder);
@@ -191,9 +193,16 @@ pub fn blocks_and_passes_of_others_are_refused<S: Subject>() {
     let pool = |name: &str| {
         let schema = crate::kit::schema("x");
         let clock = new_builder(S::device(), 1).1;
-        TaskPool::new(name.to_owned(), Arc::clone(&device), schema, PoolOptions::default(), clock)
-            .unwrap()
-            .as_pool()
+        TaskPool::new(
+            name.to_owned(),
+            Pass::Forward,
+            Arc::clone(&device),
+            schema,
+            PoolOptions::default(),
+            clock,
+        )
+        .unwrap()
+        .as_pool()
     };
     for block in [foreign, gone] {
         let error = builder.pool(block, Pass::Forward, pool("p")).unwrap_err();
@@ -227,6 +236,12 @@ pub fn names_and_settings_are_checked<S: Subject>() {
     assert_eq!(
         builder.start().map(|_| ()).unwrap_err().to_string(),
         "runtime: prefetch is 65, expected 0 to 64 batches"
+    );
+    let (mut builder, _) = new_builder(S::device(), 1);
+    serve(&mut builder, "early", PoolOptions::default()).unwrap();
+    assert_eq!(
+        builder.clock(ManualClock::new()).start().map(|_| ()).unwrap_err().to_string(),
+        "runtime: clock is set after a pool was made, expected set before blocks are served"
     );
     let builder = new_builder(S::device(), 1).0.senders(0);
     assert_eq!(

@@ -9,7 +9,7 @@ mod unsafe_counting;
 
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
 use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
-use skep_runtime_core::{DType, Request, RuntimeBuilder, Schema, SystemClock, TensorSpec};
+use skep_runtime_core::{DType, Pass, Request, RuntimeBuilder, Schema, SystemClock, TensorSpec};
 use skep_tests::Subject;
 use skep_tests::suite::many_pools::ManyPools;
 use std::sync::Arc;
@@ -67,8 +67,14 @@ fn a_waiting_task_takes_little_memory_beside_its_tensors() {
 
     let schema = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[1])]).unwrap();
     let options = PoolOptions { capacity: TASKS, ..PoolOptions::default() };
-    let pool =
-        TaskPool::new("x".to_owned(), Arc::new(FakeDevice::new()), schema, options, Arc::new(SystemClock));
+    let pool = TaskPool::new(
+        "x".to_owned(),
+        Pass::Forward,
+        Arc::new(FakeDevice::new()),
+        schema,
+        options,
+        Arc::new(SystemClock),
+    );
     let pool = pool.unwrap();
     let requests: Vec<_> = (0..TASKS).map(|_| vec![FakeTensor::rows(&[[1.0]])]).collect();
     let mut tickets = Vec::with_capacity(TASKS);

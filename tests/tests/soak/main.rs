@@ -28,7 +28,7 @@ fn nothing_is_lost_doubled_mixed_up_or_leaked() {
     println!("{report}");
     assert!(report.is_clean(), "seed {}:\n{report}", soak.seed);
     // Each fate is met, or the soak has shown nothing.
-    let Report { succeeded, failed, dropped, expired, shut_down, device_lost, refused, .. } = report;
-    let fates = [succeeded, failed, dropped, expired, shut_down, device_lost, refused];
+    let Report { succeeded, failed, dropped, expired, evicted, shut_down, device_lost, refused, .. } = report;
+    let fates = [succeeded, failed, dropped, expired, evicted, shut_down, device_lost, refused];
     assert!(fates.iter().all(|n| *n > 0), "{report}");
 }

@@ -22,12 +22,18 @@ pub struct TaskKey {
     pub priority: Priority,
     /// Its number in the order of submission to its pool.
     pub seq: u64,
+    /// The number that its pool has given to the task's shape, if it keeps shapes apart; else 0.
+    pub shape: u32,
 }
 
 /// A pool's side of a ticket.
 pub trait Cancel: Send + Sync {
-    /// Takes a task, whose ticket was dropped, out of the queue if it is still there.
+    /// Takes a task, whose ticket was dropped, out of the queue if it is still there, whole or in part.
     fn cancel(&self, task: TaskKey);
+
+    /// Hears that a task has been answered of which a part may still be in the queue: one that is answered in
+    /// [parts](super::reply::Reply::in_parts), because one of them failed. Called outside of all locks.
+    fn forget(&self, task: TaskKey);
 
     /// Returns the runtime that will answer, once there is one.
     fn runtime(&self) -> Option<RuntimeId>;
@@ -45,9 +51,9 @@ pub(super) struct Origin {
     /// Not counted among the pool's holders: the pool holds the other end.
     pub(super) pool: Weak<dyn Cancel>,
     priority: Priority,
-    /// [`UNQUEUED`](Self::UNQUEUED) before it is in the queue. Written by whoever makes the ticket, before anybody else
-    /// has it.
+    /// [`UNQUEUED`](Self::UNQUEUED) before it is in the queue. Written under the pool's lock.
     seq: AtomicU64,
+    shape: AtomicU32,
     /// How long a thread that waits looks for the answer before it sleeps, in µs.
     spin: AtomicU32,
 }
@@ -56,12 +62,14 @@ impl Origin {
     const UNQUEUED: u64 = u64::MAX;
 
     pub(super) fn new(pool: Weak<dyn Cancel>, priority: Priority) -> Self {
-        Self { pool, priority, seq: AtomicU64::new(Self::UNQUEUED), spin: AtomicU32::new(0) }
+        let seq = AtomicU64::new(Self::UNQUEUED);
+        Self { pool, priority, seq, shape: AtomicU32::new(0), spin: AtomicU32::new(0) }
     }
 
     /// Notes that the task is in its queue.
     #[inline]
-    pub(super) fn queued(&self, seq: u64, spin: Duration) {
+    pub(super) fn queued(&self, seq: u64, shape: u32, spin: Duration) {
+        self.shape.store(shape, Relaxed);
         self.seq.store(seq, Relaxed);
         self.spin.store(u32::try_from(spin.as_micros()).unwrap_or(u32::MAX), Relaxed);
     }
@@ -69,7 +77,18 @@ impl Origin {
     /// The position of the task once it is in its queue.
     pub(super) fn key(&self) -> Option<TaskKey> {
         let seq = self.seq.load(Relaxed);
-        (seq != Self::UNQUEUED).then_some(TaskKey { priority: self.priority, seq })
+        let shape = self.shape.load(Relaxed);
+        (seq != Self::UNQUEUED).then_some(TaskKey { priority: self.priority, seq, shape })
+    }
+
+    /// Tells the pool something of the task, if it is in the queue or was.
+    #[inline]
+    pub(super) fn tell(&self, tell: impl FnOnce(&dyn Cancel, TaskKey)) {
+        if let Some(task) = self.key()
+            && let Some(pool) = self.pool.upgrade()
+        {
+            tell(&*pool, task);
+        }
     }
 
     #[inline]

@@ -46,54 +46,16 @@ enum To<T> {
     Part(Arc<Parts<T>>, u32),
 }
 
-/// The ticket of a task on its way into a queue.
-///
-/// Only the pool holds it, so only the pool says which of its tasks the ticket cancels. A caller cannot:
-///
-/// ```compile_fail
-/// use skep_runtime_core::pool::Reply;
-///
-/// let (ticket, _reply) = Reply::<u8>::pair();
-/// ticket.queued(3, std::time::Duration::ZERO); // of a stranger's task
-/// ```
-#[must_use = "the caller waits for the ticket"]
-pub struct Unqueued<T>(Ticket<T>);
-
-impl<T> fmt::Debug for Unqueued<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Unqueued").field(&self.0).finish()
-    }
-}
-
-impl<T> Unqueued<T> {
-    /// Notes the task's number in its queue, by which dropping the ticket cancels it, and the time that a thread that
-    /// waits looks for the answer before it sleeps: as long as [`Doorbell::spin`](super::super::doorbell::Doorbell::spin)
-    /// returns if no other task waits in the pool, so that this one may be answered soon; else not at all.
-    #[inline]
-    pub fn queued(&self, seq: u64, spin: Duration) {
-        if let Some(origin) = &self.0.0.origin {
-            origin.queued(seq, spin);
-        }
-    }
-
-    /// Returns the ticket, for the caller.
-    #[inline]
-    pub fn into_ticket(self) -> Ticket<T> {
-        self.0
-    }
-}
-
 impl<T> Reply<T> {
     /// Creates a ticket and the reply that answers it.
     pub fn pair() -> (Ticket<T>, Self) {
         Self::with_origin(None)
     }
 
-    /// Creates the same for a task of a pool, which notes with [`Unqueued::queued`] that it is in its queue.
+    /// Creates the same for a task of a pool, which notes with [`queued`](Self::queued) that it is in its queue.
     #[inline]
-    pub fn pair_in(pool: Weak<dyn Cancel>, priority: Priority) -> (Unqueued<T>, Self) {
-        let (ticket, reply) = Self::with_origin(Some(Origin::new(pool, priority)));
-        (Unqueued(ticket), reply)
+    pub fn pair_in(pool: Weak<dyn Cancel>, priority: Priority) -> (Ticket<T>, Self) {
+        Self::with_origin(Some(Origin::new(pool, priority)))
     }
 
     #[inline]
@@ -102,15 +64,55 @@ impl<T> Reply<T> {
         (Ticket(Arc::clone(&cell)), Self { to: Some(To::Ticket(cell)) })
     }
 
-    /// Splits the reply into those of `parts` parts of the task: the ticket gets what `join` makes of the outputs of
-    /// all, or the first error. A reply that is one of a part's already comes back alone.
-    pub fn split(mut self, parts: usize, join: JoinParts<T>) -> Vec<Self> {
-        match self.to.take() {
-            Some(To::Ticket(cell)) => {
-                let parts_of = Arc::new(Parts::new(cell, parts, join));
-                (0..).take(parts).map(|i| Self { to: Some(To::Part(Arc::clone(&parts_of), i)) }).collect()
+    /// Notes the task's number in its queue, and that of its shape, by which dropping the ticket cancels it; and the
+    /// time that a thread that waits looks for the answer before it sleeps: as long as
+    /// [`Doorbell::spin`](super::super::doorbell::Doorbell::spin) returns if no other task waits in the pool, so that
+    /// this one may be answered soon; else not at all.
+    ///
+    /// Only the pool holds the reply, so only the pool says which of its tasks the ticket cancels. To be called under
+    /// the lock under which the pool hears of cancelled tasks.
+    #[inline]
+    pub fn queued(&self, seq: u64, shape: u32, spin: Duration) {
+        if let Some(To::Ticket(cell)) = &self.to
+            && let Some(origin) = &cell.origin
+        {
+            origin.queued(seq, shape, spin);
+        }
+    }
+
+    /// Makes the reply that of a task that is answered in parts: the ticket gets what `join` makes of the outputs of
+    /// all, in the order in which they are [taken off](Self::split_off), or the first error.
+    ///
+    /// ```
+    /// use skep_runtime_core::pool::Reply;
+    ///
+    /// let (ticket, reply) = Reply::<u8>::pair();
+    /// let mut rest = reply.in_parts(Box::new(|parts| Ok(parts.concat())));
+    /// let first = rest.split_off();
+    /// rest.answer(Ok(vec![2]));
+    /// assert!(!ticket.is_done());
+    /// first.answer(Ok(vec![1]));
+    /// assert_eq!(ticket.wait()?, [1, 2]);
+    /// # Ok::<(), skep_runtime_core::TaskError>(())
+    /// ```
+    pub fn in_parts(mut self, join: JoinParts<T>) -> Self {
+        let to = match self.to.take() {
+            Some(To::Ticket(cell)) => Some(To::Part(Arc::new(Parts::new(cell, join)), 0)),
+            to => to,
+        };
+        Self { to }
+    }
+
+    /// Takes the reply of the next part off; this one stays that of the rest. All of it comes off, and nothing stays, if
+    /// it is not answered in parts.
+    pub fn split_off(&mut self) -> Self {
+        match &mut self.to {
+            Some(To::Part(parts, at)) => {
+                let part = To::Part(Arc::clone(parts), *at);
+                *at = parts.go_on();
+                Self { to: Some(part) }
             }
-            to => vec![Self { to }],
+            whole => Self { to: whole.take() },
         }
     }
 
@@ -139,11 +141,14 @@ impl<T> Reply<T> {
     /// missing, or the task has been answered already.
     #[inline]
     pub fn settle(mut self, result: TaskResult<T>) -> Option<Settled<T>> {
-        let (cell, result) = match self.to.take()? {
-            To::Ticket(cell) => (cell, result),
-            To::Part(parts, part) => parts.settle(part as usize, result)?,
+        let (cell, result, in_parts) = match self.to.take()? {
+            To::Ticket(cell) => (cell, result, false),
+            To::Part(parts, part) => {
+                let (cell, result) = parts.settle(part, result)?;
+                (cell, result, true)
+            }
         };
-        Some(Settled { cell, result: Some(result) })
+        Some(Settled { cell, result: Some(result), in_parts })
     }
 }
 
@@ -162,6 +167,8 @@ impl<T> Drop for Reply<T> {
 pub struct Settled<T> {
     cell: Arc<Cell<T>>,
     result: Option<TaskResult<T>>,
+    /// Others of its task's parts may be on their way.
+    in_parts: bool,
 }
 
 impl<T> fmt::Debug for Settled<T> {
@@ -176,12 +183,10 @@ impl<T> Settled<T> {
         matches!(self.result, Some(Ok(_)))
     }
 
-    /// Completes the ticket.
+    /// Completes the ticket. To be called outside of all locks, as the other ways to deliver it.
     #[inline]
     pub fn deliver(mut self) {
-        if let Some(result) = self.result.take() {
-            self.cell.complete(result);
-        }
+        self.complete();
     }
 
     /// Completes all tickets, and only then wakes who waits for them: a caller with several tasks in the
@@ -190,27 +195,31 @@ impl<T> Settled<T> {
     pub fn deliver_all(settled: &mut [Self]) {
         let mut wakes: SmallVec<[Wake; 8]> = SmallVec::new();
         for settled in settled {
-            if let Some(result) = settled.result.take() {
-                wakes.extend(settled.cell.complete(result));
-            }
+            wakes.extend(settled.complete());
         }
     }
-}
 
-impl<T> Settled<T> {
     /// Completes all tickets and wakes the threads that wait for them. Wakers, which are code of others, come back, to
     /// be woken by a thread that may wait.
     pub(crate) fn complete_all(settled: &mut [Self]) -> Vec<Waker> {
-        let results = settled.iter_mut().filter_map(|settled| Some((&settled.cell, settled.result.take()?)));
-        results.filter_map(|(cell, result)| cell.complete(result)?.into_waker()).collect()
+        settled.iter_mut().filter_map(|settled| settled.complete()?.into_waker()).collect()
+    }
+
+    #[inline]
+    fn complete(&mut self) -> Option<Wake> {
+        let result = self.result.take()?;
+        let is_rest_void = self.in_parts && result.is_err();
+        let wake = self.cell.complete(result);
+        if is_rest_void && let Some(origin) = &self.cell.origin {
+            origin.tell(|pool, task| pool.forget(task));
+        }
+        wake
     }
 }
 
 impl<T> Drop for Settled<T> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(result) = self.result.take() {
-            self.cell.complete(result);
-        }
+        self.complete();
     }
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// The claim to one answer.
 ///
 /// Wait for it ([`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout)), `.await` it on any executor,
-/// or drop it: that cancels the task if it has not been cut into a batch yet.
+/// or drop it: that cancels the task if it has not been cut into a batch yet; of one that runs in parts, what is left.
 ///
 /// It is one pointer, so that it costs little to hand on.
 #[must_use = "dropping the ticket cancels the task"]
@@ -119,10 +119,8 @@ impl<T> Drop for Ticket<T> {
     fn drop(&mut self) {
         if !self.0.is_done()
             && let Some(origin) = &self.0.origin
-            && let Some(task) = origin.key()
-            && let Some(pool) = origin.pool.upgrade()
         {
-            pool.cancel(task);
+            origin.tell(|pool, task| pool.cancel(task));
         }
     }
 }

@@ -90,12 +90,12 @@ pub enum SubmitError {
     /// The task has no rows, so no batch could ever answer it.
     #[error("task has 0 rows, expected at least 1")]
     NoRows,
-    /// The task would not fit into one batch, and the pool does not split tasks.
+    /// The task would not fit into one batch, and the pool does not split it; or it would never fit into the queue.
     #[error("task has {rows} rows, expected at most {max}")]
     TooManyRows {
         /// Rows of the task.
         rows: usize,
-        /// The most that one batch holds.
+        /// The most that a task may have.
         max: usize,
     },
     /// An element that should be an index is out of range.
@@ -114,11 +114,19 @@ pub enum SubmitError {
     /// The task's time was up before it found room in the queue, or it was given no time at all.
     #[error("task's deadline passed before it could be queued")]
     DeadlinePassed,
-    /// The queue is full.
-    #[error("queue is full: {capacity} tasks are waiting")]
+    /// The queue has no room for the task: as many tasks, or rows, wait as may.
+    #[error(
+        "queue is full: {tasks} tasks of at most {capacity} and {rows} rows of at most {capacity_rows} wait"
+    )]
     Full {
-        /// The most tasks that may wait.
+        /// Tasks that wait.
+        tasks: usize,
+        /// The most tasks that may wait if they are no more urgent than this one.
         capacity: usize,
+        /// Rows that wait.
+        rows: usize,
+        /// The most rows that may wait, likewise.
+        capacity_rows: usize,
     },
     /// The runtime takes no more work.
     #[error("runtime is shut down")]

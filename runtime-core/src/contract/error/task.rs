@@ -25,6 +25,12 @@ pub enum TaskError {
         /// The time that it had waited.
         waited: Duration,
     },
+    /// The queue was full, and a more urgent task took the place of this one, which had not been cut.
+    #[error("task was evicted after {waited:?}: the queue was full and a more urgent task took its place")]
+    Evicted {
+        /// The time that it had waited.
+        waited: Duration,
+    },
     /// The runtime stopped before the task ran, or before its batch was through.
     #[error("runtime was shut down before the task was done")]
     ShutDown,
@@ -51,6 +57,7 @@ impl TaskError {
             Self::Failed(_) => ErrorKind::Failed,
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Expired { .. } => ErrorKind::DeadlineExceeded,
+            Self::Evicted { .. } => ErrorKind::Overloaded,
             Self::ShutDown | Self::DeviceLost(_) => ErrorKind::Unavailable,
             Self::Taken | Self::WouldDeadlock => ErrorKind::Misuse,
         }

@@ -1,0 +1,109 @@
+//! Tasks of one shape, which can run in one batch.
+
+use super::item::{Item, Key};
+use super::ordered::Ordered;
+use super::times::Times;
+use crate::options::PoolOptions;
+use skep_runtime_core::Dims;
+use skep_runtime_core::pool::{Look, OldestFirst, Outlook, Rank};
+use std::time::Instant;
+
+/// When a batch may be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pace {
+    /// As soon as there are so many rows.
+    pub(crate) min_rows: usize,
+    /// At once: no company can come.
+    pub(crate) at_once: bool,
+}
+
+/// Tasks whose free dims agree.
+pub(crate) struct Group<I: Item> {
+    pub(crate) free: Dims,
+    pub(crate) items: Ordered<I>,
+    pub(crate) rows: usize,
+    /// When each item has waited for company for long enough, if it may wait for any.
+    due: Times<Key<I::Rank>>,
+}
+
+/// How a group stands among others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Filed<R> {
+    /// The rank of its first item.
+    pub(crate) rank: Rank,
+    /// A batch of it can be cut.
+    pub(crate) is_ripe: bool,
+    /// If it is not ripe, when it will be all the same.
+    pub(crate) due: Option<Instant>,
+    /// Its least urgent item, if somebody wants to know.
+    pub(crate) last: Option<Key<R>>,
+}
+
+impl<I: Item> Group<I> {
+    pub(crate) fn new(free: Dims) -> Self {
+        Self { free, items: Ordered::new(), rows: 0, due: Times::new() }
+    }
+
+    /// Adds an item. Returns true if it is the first that will have waited for company for long enough.
+    #[inline]
+    pub(crate) fn push(&mut self, key: Key<I::Rank>, item: I, options: &PoolOptions) -> bool {
+        self.rows += item.rows();
+        let is_due_first = due(&item, options).is_some_and(|due| self.due.push(due, key));
+        self.items.push(key, item, options.max_rows);
+        is_due_first
+    }
+
+    /// Accounts for items that have left.
+    pub(crate) fn left<'a>(&mut self, items: impl Iterator<Item = &'a I>, options: &PoolOptions)
+    where
+        I: 'a,
+    {
+        let mut timed = 0;
+        for item in items {
+            self.rows -= item.rows();
+            timed += usize::from(due(item, options).is_some());
+        }
+        if timed > 0 {
+            self.due.left(timed, |key| self.items.get(key).is_some());
+        }
+    }
+
+    pub(crate) fn outlook(&self) -> Option<Outlook> {
+        self.items.first().map(|(_, item)| Outlook::new(item.header().priority, item.since()))
+    }
+
+    pub(crate) fn look(&mut self, now: Instant, pace: Pace) -> Look {
+        let Some(outlook) = self.outlook() else { return Look::Idle };
+        if pace.at_once || self.rows >= pace.min_rows {
+            return Look::Ready(outlook);
+        }
+        match self.due.first(|key| self.items.get(key).is_some()) {
+            Some(time) if time > now => Look::At(time),
+            Some(_) => Look::Ready(outlook),
+            None => Look::Idle,
+        }
+    }
+
+    /// How it stands among others; `None` if it is empty.
+    pub(crate) fn stand(&mut self, min_rows: usize, evicts: bool) -> Option<Filed<I::Rank>> {
+        let rank = OldestFirst.rank(&self.outlook()?);
+        let is_ripe = self.rows >= min_rows;
+        let due = if is_ripe { None } else { self.due.first(|key| self.items.get(key).is_some()) };
+        let last = if evicts { self.items.iter_back().next().map(|(key, _)| key) } else { None };
+        Some(Filed { rank, is_ripe, due, last })
+    }
+}
+
+/// When an item has waited for company for long enough: for `max_delay`, and no longer than half of the time that it has
+/// until its deadline, so that the other half is left for the batch to be gathered, or to wait for the device.
+fn due<I: Item>(item: &I, options: &PoolOptions) -> Option<Instant> {
+    if options.min_rows <= 1 {
+        return None;
+    }
+    let header = item.header();
+    let by_delay = options.max_delay.and_then(|delay| item.since().checked_add(delay));
+    let half = |deadline: Instant| {
+        header.submitted.checked_add(deadline.saturating_duration_since(header.submitted) / 2)
+    };
+    by_delay.into_iter().chain(header.deadline.and_then(half)).min()
+}

@@ -1,0 +1,85 @@
+//! Ways out of the queue that are no batch: cancelled, expired, evicted, given up.
+
+use super::item::{Item, Key};
+use super::{Queue, is_there};
+use crate::options::PoolOptions;
+use std::time::Instant;
+
+/// The most tasks that one other may put out of the queue, so that this takes a bounded time.
+pub(super) const MOST_EVICTED: usize = 16;
+
+impl<I: Item> Queue<I> {
+    /// Takes out a task by its place and the number that its ticket knows. Returns true beside it if an earlier look
+    /// at the queue may be out of date.
+    pub(crate) fn remove(
+        &mut self,
+        at: usize,
+        key: Key<I::Rank>,
+        options: &PoolOptions,
+    ) -> Option<(I, bool)> {
+        let key = if self.moved.is_empty() { key } else { self.moved.get(&key.seq).copied().unwrap_or(key) };
+        let items = &mut self.groups.get_mut(at)?.items;
+        let was_first = items.first().is_some_and(|(first, _)| first == key);
+        let item = items.remove(key)?;
+        self.left(at, std::slice::from_ref(&item), options);
+        Some((item, was_first))
+    }
+
+    /// Takes out the tasks whose deadline has passed, and returns the time at which the next one passes.
+    pub(crate) fn expire(&mut self, now: Instant, options: &PoolOptions) -> (Vec<I>, Option<Instant>) {
+        let mut expired = std::mem::take(&mut self.overdue);
+        while let Some((at, key)) = self.deadlines.pop(now) {
+            if let Some(item) = self.groups.get_mut(at).and_then(|group| group.items.remove(key)) {
+                self.left(at, std::slice::from_ref(&item), options);
+                expired.push(item);
+            }
+        }
+        (expired, self.first_deadline())
+    }
+
+    /// The time at which the first of the waiting tasks expires.
+    pub(crate) fn first_deadline(&mut self) -> Option<Instant> {
+        let groups = &self.groups;
+        self.deadlines.first(|place| is_there(groups, place))
+    }
+
+    /// Takes out the least urgent tasks, if all of them are less urgent than `than` and leave room for `tasks` more and
+    /// `rows` more rows; else none. What has left in part stays.
+    pub(crate) fn evict(
+        &mut self,
+        than: I::Rank,
+        tasks: usize,
+        rows: usize,
+        options: &PoolOptions,
+    ) -> Vec<I> {
+        let mut places: Vec<(Key<I::Rank>, usize)> = Vec::new();
+        let only = if self.groups.len() == 1 { Some(0) } else { None };
+        let shapes = self.shapes.iter().flat_map(|shapes| shapes.index.least_urgent());
+        for at in only.into_iter().chain(shapes).take(MOST_EVICTED) {
+            let items = self.groups[at].items.iter_back().take(MOST_EVICTED);
+            let less_urgent = items.filter(|(key, item)| key.rank > than && item.started().is_none());
+            places.extend(less_urgent.map(|(key, _)| (key, at)));
+            if only.is_some() {
+                break;
+            }
+        }
+        places.sort_unstable_by(|a, b| b.cmp(a));
+        let (mut left_tasks, mut left_rows) = (0, 0_usize);
+        let enough = places.iter().take(MOST_EVICTED).position(|(key, at)| {
+            left_tasks += 1;
+            left_rows += self.groups[*at].items.get(*key).map_or(0, Item::rows);
+            left_tasks >= tasks && left_rows >= rows
+        });
+        let Some(enough) = enough else { return Vec::new() };
+        let places = places.into_iter().take(enough + 1);
+        places.filter_map(|(key, at)| self.remove(at, key, options)).map(|(item, _)| item).collect()
+    }
+
+    /// Takes out everything.
+    pub(crate) fn clear(&mut self) -> Vec<I> {
+        let mut all = std::mem::take(&mut self.overdue);
+        self.groups.iter_mut().for_each(|group| group.items.take_all(&mut all));
+        *self = Self { next_seq: self.next_seq, ..Self::new() };
+        all
+    }
+}

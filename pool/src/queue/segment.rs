@@ -1,0 +1,132 @@
+//! A segment of a queue: a few items in order, from the middle of which can be taken.
+
+use super::item::{Item, Key};
+use std::collections::VecDeque;
+
+/// So many items share a segment whatever their rows, since a segment has a buffer of its own.
+pub(crate) const FEWEST: usize = 16;
+
+/// The most items of a segment, so that what is put into its middle moves few.
+pub(crate) const MOST: usize = 1024;
+
+/// Items by key, `None` for one that was taken from the middle.
+pub(crate) type Items<V> = VecDeque<(Key<<V as Item>::Rank>, Option<V>)>;
+
+/// The first and the last entry are never holes, and a segment with more holes than items closes them up, so both the
+/// cost per operation (amortised) and the memory stay in proportion to the items.
+pub(crate) struct Segment<V: Item> {
+    pub(crate) items: Items<V>,
+    /// How many there are, without the holes.
+    pub(crate) count: usize,
+    /// Rows of all items.
+    pub(crate) rows: usize,
+    /// Items that need a look.
+    pub(crate) special: usize,
+}
+
+impl<V: Item> Segment<V> {
+    pub(crate) fn new(items: Items<V>) -> Self {
+        Self { items, count: 0, rows: 0, special: 0 }
+    }
+
+    /// Returns true if an item of so many rows belongs into another segment. `most` are the rows of a batch.
+    #[inline]
+    pub(crate) fn is_full(&self, rows: usize, most: usize) -> bool {
+        self.count >= FEWEST && (self.rows.saturating_add(rows) > most || self.count >= MOST)
+    }
+
+    /// The place at which a key belongs.
+    #[inline]
+    pub(crate) fn place(&self, key: Key<V::Rank>) -> usize {
+        match self.items.back() {
+            Some((last, _)) if *last > key => self.items.partition_point(|(other, _)| *other < key),
+            _ => self.items.len(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn insert(&mut self, at: usize, key: Key<V::Rank>, item: V) {
+        self.count += 1;
+        self.rows += item.rows();
+        self.special += usize::from(item.needs_look());
+        if at == self.items.len() {
+            self.items.push_back((key, Some(item)));
+        } else {
+            self.items.insert(at, (key, Some(item)));
+        }
+    }
+
+    pub(crate) fn first(&self) -> Option<(Key<V::Rank>, &V)> {
+        let (key, item) = self.items.front()?;
+        Some((*key, item.as_ref()?))
+    }
+
+    pub(crate) fn get(&self, key: Key<V::Rank>) -> Option<&V> {
+        let at = self.items.binary_search_by(|(other, _)| other.cmp(&key)).ok()?;
+        self.items.get(at)?.1.as_ref()
+    }
+
+    pub(crate) fn remove(&mut self, key: Key<V::Rank>) -> Option<V> {
+        let at = self.items.binary_search_by(|(other, _)| other.cmp(&key)).ok()?;
+        let item = self.items.get_mut(at)?.1.take()?;
+        self.forget(&item);
+        self.trim();
+        Some(item)
+    }
+
+    /// The items from a place on, as a segment of their own.
+    pub(crate) fn split_off(&mut self, at: usize) -> Self {
+        if at == 0 {
+            return std::mem::replace(self, Self::new(VecDeque::new()));
+        }
+        let mut off = Self::new(self.items.split_off(at));
+        for item in off.items.iter().filter_map(|(_, item)| item.as_ref()) {
+            off.count += 1;
+            off.rows += item.rows();
+            off.special += usize::from(item.needs_look());
+        }
+        self.count -= off.count;
+        self.rows -= off.rows;
+        self.special -= off.special;
+        self.trim();
+        off.trim();
+        off
+    }
+
+    /// Takes the first items, up to the first one that is not wanted, and returns true if all were.
+    pub(crate) fn take_while(
+        &mut self,
+        wanted: &mut impl FnMut(&V) -> bool,
+        taken: &mut Vec<(Key<V::Rank>, V)>,
+    ) -> bool {
+        let unwanted =
+            self.items.iter().position(|(_, item)| item.as_ref().is_some_and(|item| !wanted(item)));
+        let from = taken.len();
+        let items = self.items.drain(..unwanted.unwrap_or(self.items.len()));
+        taken.extend(items.filter_map(|(key, item)| Some((key, item?))));
+        for (_, item) in &taken[from..] {
+            self.forget(item);
+        }
+        self.trim();
+        unwanted.is_none()
+    }
+
+    #[inline]
+    pub(crate) fn forget(&mut self, item: &V) {
+        self.count -= 1;
+        self.rows -= item.rows();
+        self.special -= usize::from(item.needs_look());
+    }
+
+    fn trim(&mut self) {
+        while self.items.front().is_some_and(|(_, item)| item.is_none()) {
+            self.items.pop_front();
+        }
+        while self.items.back().is_some_and(|(_, item)| item.is_none()) {
+            self.items.pop_back();
+        }
+        if self.items.len() > 2 * self.count + FEWEST {
+            self.items.retain(|(_, item)| item.is_some());
+        }
+    }
+}
