@@ -5,6 +5,7 @@ crate::programs! {
     a_ring_meets_the_end_of_a_batch: 4,
     a_drain_runs_what_was_accepted: 4,
     a_drain_without_prefetch_runs_what_was_accepted: 2,
+    a_drain_that_leaves_the_runtime_ends: 4,
     outputs_are_copied_back: 4,
     an_abort_meets_callers: 4,
     an_abort_without_prefetch_meets_callers: 2,
@@ -279,6 +280,19 @@ mod programs {
 
     pub(super) fn outputs_are_copied_back() {
         drain(FakeDevice::new().remote(), 1);
+    }
+
+    /// The last task is answered, or cancelled, and whoever waits for that hears of it; then the state can be saved.
+    pub(super) fn a_drain_that_leaves_the_runtime_ends() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let callers = callers(&rig, &[May::Succeed]);
+        runtime.handle().drain(LIMIT).unwrap();
+        for block in runtime.handle().blocks() {
+            runtime.handle().state(&block.name).unwrap();
+        }
+        join(callers);
+        drop(runtime);
+        rig.assert_reconciled();
     }
 
     fn abort(prefetch: usize) {

@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 /// Wait for it ([`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout)), `.await` it on any executor,
 /// or drop it: that cancels the task if it has not been cut into a batch yet; of one that runs in parts, what is left.
 ///
+/// A block that waits for a task of its own runtime would wait for itself: [`wait`](Self::wait) refuses that. An `.await`
+/// there cannot be told from one that may go on, so a block that blocks on one hangs.
+///
 /// It is one pointer, so that it costs little to hand on.
 #[must_use = "dropping the ticket cancels the task"]
 pub struct Ticket<T>(pub(super) Arc<Cell<T>>);
