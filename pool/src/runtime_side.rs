@@ -6,7 +6,9 @@ use crate::queue::item::Key;
 use crate::room::tell;
 use crate::shared::{Inner, State};
 use crate::task::{Task, into_batch};
-use skep_runtime_core::pool::{Batch, Cancel, Doorbell, Expired, Look, Outlook, Pool, Settled, TaskKey};
+use skep_runtime_core::pool::{
+    Batch, Cancel, Doorbell, Expired, Look, Lost, Outlook, Pool, Settled, TaskKey,
+};
 use skep_runtime_core::sync::atomic::Ordering;
 use skep_runtime_core::sync::{discard, discard_all};
 use skep_runtime_core::{
@@ -28,9 +30,16 @@ impl<O: TensorOps> Meter for Inner<O> {
 }
 
 impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
+    fn claim(&self, by: RuntimeId) -> bool {
+        *self.state.lock().owner.get_or_insert(by) == by
+    }
+
     fn attach(&self, doorbell: Doorbell) {
         let clock = Arc::clone(doorbell.clock());
         let mut state = self.state.lock();
+        if state.owner != Some(doorbell.runtime()) {
+            return;
+        }
         // Nothing waits by the clock of a runtime that was lost.
         let former = state.loss.is_some().then(|| self.set_clock(clock));
         state.doorbell = Some(doorbell);
@@ -90,8 +99,11 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
         }
     }
 
-    fn expire(&self, now: Instant) -> Expired<O::Tensor> {
+    fn expire(&self, by: RuntimeId, now: Instant) -> Expired<O::Tensor> {
         let mut state = self.state.lock();
+        if state.owner != Some(by) {
+            return Expired::none();
+        }
         let (expired, next) = state.queue.expire(now, &self.options);
         // `after_cut` tells callers of their fate.
         let next = next.into_iter().chain(Self::expire_line(&mut state, now)).min();
@@ -106,9 +118,17 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
         Expired { settled, next }
     }
 
-    fn close(&self, how: Shutdown) {
+    fn close(&self, by: RuntimeId, how: Shutdown) {
         let now = self.now();
         let mut state = self.state.lock();
+        if state.owner != Some(by) {
+            return;
+        }
+        if state.loss.is_some() {
+            // It was to be taken over, and is not: another runtime may.
+            state.owner = None;
+            return;
+        }
         if state.closed != Some(Shutdown::Abort) {
             state.closed = Some(how);
         }
@@ -122,18 +142,22 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
         discard_all(leftovers);
     }
 
-    fn lose(&self, loss: &DeviceLoss) -> Vec<Settled<O::Tensor>> {
+    fn lose(&self, by: RuntimeId, loss: &DeviceLoss) -> Lost<O::Tensor> {
         let now = self.now();
         let mut state = self.state.lock();
+        if state.owner.take_if(|owner| *owner == by).is_none() {
+            return Lost { settled: Vec::new(), counts: state.counts };
+        }
         state.loss = Some(loss.clone());
         let waiting = state.queue.clear();
         let error = TaskError::DeviceLost(loss.clone());
         let (settled, leftovers) = give_up(&mut state.counts, waiting, now, &error);
         // `after_cut` tells them.
         Self::turn_away(&mut state, &SubmitError::DeviceLost(loss.clone()));
+        let counts = state.counts;
         drop(state);
         discard_all(leftovers);
-        settled
+        Lost { settled, counts }
     }
 }
 

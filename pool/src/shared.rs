@@ -9,7 +9,8 @@ use skep_runtime_core::pool::Doorbell;
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::sync::atomic::AtomicBool;
 use skep_runtime_core::{
-    Clock, Counts, DeviceLoss, Pass, Priority, Schema, Shutdown, SubmitError, TaskHeader, TensorOps,
+    Clock, Counts, DeviceLoss, Pass, Priority, RuntimeId, Schema, Shutdown, SubmitError, TaskHeader,
+    TensorOps,
 };
 use std::sync::Arc;
 use std::time::Instant;
@@ -37,6 +38,8 @@ pub(crate) struct State<T> {
     pub(crate) closed: Option<Shutdown>,
     /// The runtime has lost its device, and no other has taken the pool over.
     pub(crate) loss: Option<DeviceLoss>,
+    /// The runtime that feeds from the pool, or the builder of one.
+    pub(crate) owner: Option<RuntimeId>,
     pub(crate) doorbell: Option<Doorbell>,
     /// Rung, and not looked at since: ringing again would tell nothing new.
     pub(crate) rung: bool,
@@ -92,6 +95,7 @@ impl<T> State<T> {
             counts: Counts::default(),
             closed: None,
             loss: None,
+            owner: None,
             doorbell: None,
             rung: false,
             armed: None,

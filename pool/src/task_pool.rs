@@ -180,7 +180,31 @@ impl<O: TensorOps> Submit<O::Tensor> for TaskPool<O> {
 mod tests {
     use super::*;
     use skep_runtime_core::testing::{FakeDevice, FakeTensor, ManualClock};
-    use skep_runtime_core::{DType, TaskError, TensorSpec};
+    use skep_runtime_core::{DType, RuntimeId, Shutdown, TaskError, TensorSpec};
+    use std::time::Duration;
+
+    /// A runtime whose device was lost may be late with what it had begun: another one's pool does not heed it.
+    #[test]
+    fn a_former_owner_is_not_heeded() {
+        let schema = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[1])]).unwrap();
+        let (device, clock) = (Arc::new(FakeDevice::new()), ManualClock::new());
+        let options = PoolOptions::default();
+        let pool = TaskPool::new("p".to_owned(), Pass::Forward, device, schema, options, clock).unwrap();
+        let [former, owner] = [(); 2].map(|()| RuntimeId::next());
+        let inner = pool.as_pool();
+        assert!(inner.claim(former));
+        assert!(!inner.claim(owner));
+        assert!(inner.claim(former), "its own");
+        let loss = DeviceLoss::Stuck { work: "a batch".into(), limit: Duration::from_secs(1) };
+        inner.lose(former, &loss);
+        assert!(inner.claim(owner));
+        inner.lose(former, &loss);
+        inner.close(former, Shutdown::Abort);
+        assert!(!inner.claim(former));
+        // Gives up before it starts: the pool is lost as before.
+        inner.close(owner, Shutdown::Abort);
+        assert!(inner.claim(former));
+    }
 
     #[test]
     fn a_pool_that_is_dropped_answers_what_waits() {

@@ -7,8 +7,8 @@ use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
 use skep_runtime_core::pool::Settled;
 use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock, ManualClock};
 use skep_runtime_core::{
-    Clock, DType, FailureRules, Pass, Priority, Request, RuntimeBuilder, Schema, Shutdown, StartError,
-    TaskError, TensorSpec,
+    Clock, DType, FailureRules, Pass, Priority, Request, RuntimeBuilder, RuntimeId, Schema, Shutdown,
+    StartError, TaskError, TensorSpec,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,6 +89,8 @@ proptest! {
             }
         };
         let (contract, mut tickets, mut cut) = (pool.as_pool(), Vec::new(), 0);
+        let owner = RuntimeId::next();
+        prop_assert!(contract.claim(owner));
         for step in steps {
             match step {
                 Step::Submit { rows, priority, deadline } => {
@@ -111,12 +113,12 @@ proptest! {
                     }
                 }
                 Step::Expire => {
-                    contract.expire(clock.now()).settled.into_iter().for_each(Settled::deliver);
+                    contract.expire(owner, clock.now()).settled.into_iter().for_each(Settled::deliver);
                     contract.after_cut();
                 }
             }
         }
-        contract.close(Shutdown::Abort);
+        contract.close(owner, Shutdown::Abort);
         for ticket in tickets {
             let answer = ticket.wait_timeout(Duration::ZERO);
             prop_assert!(matches!(

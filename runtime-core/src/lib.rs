@@ -54,7 +54,7 @@ pub mod pool {
     pub use crate::contract::answer::reply::{Reply, Settled};
     pub use crate::contract::batch::{Batch, BatchTask, Piece};
     pub use crate::contract::doorbell::{Doorbell, Ring};
-    pub use crate::contract::pool::{Expired, Look, Outlook, Pool};
+    pub use crate::contract::pool::{Expired, Look, Lost, Outlook, Pool};
     pub use crate::policy::oldest_first::OldestFirst;
     pub use crate::policy::rank::Rank;
 }

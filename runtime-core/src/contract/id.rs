@@ -55,7 +55,8 @@ pub struct BlockId {
 pub struct RuntimeId(u64);
 
 impl RuntimeId {
-    pub(crate) fn next() -> Self {
+    /// Creates the id of a runtime to come, or of a test that plays one before a pool.
+    pub fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }

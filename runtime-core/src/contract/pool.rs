@@ -6,7 +6,8 @@ use crate::contract::answer::reply::Settled;
 use crate::contract::batch::Batch;
 use crate::contract::doorbell::Doorbell;
 use crate::contract::error::device_loss::DeviceLoss;
-use crate::contract::meter::Meter;
+use crate::contract::id::RuntimeId;
+use crate::contract::meter::{Counts, Meter};
 use crate::contract::priority::Priority;
 use std::fmt;
 use std::time::Instant;
@@ -64,6 +65,23 @@ impl<T> Expired<T> {
     }
 }
 
+/// All that a pool leaves to the runtime that has lost its device.
+pub struct Lost<T> {
+    /// The answers of its waiting tasks, to be delivered.
+    pub settled: Vec<Settled<T>>,
+    /// Its counts for good: from now on it may count for another runtime.
+    pub counts: Counts,
+}
+
+impl<T> fmt::Debug for Lost<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lost")
+            .field("settled", &self.settled.len())
+            .field("counts", &self.counts)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The runtime's rules for batches of a pool that fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailureRules {
@@ -101,10 +119,17 @@ pub enum Shutdown {
 /// [`cut`](Self::cut) are called while the choice of the next batch is locked: they must not call back into
 /// the runtime, nor wake or answer anybody, since a waker is code of others.
 ///
+/// A pool has one owner at a time, the runtime that feeds from it or the builder of one, and heeds
+/// [`expire`](Self::expire), [`close`](Self::close) and [`lose`](Self::lose) of that one only: a runtime whose device was
+/// lost may be late with them.
+///
 /// [`cut_if`](Self::cut_if) and [`after_cut`](Self::after_cut) are opportunities, not promises: their defaults serve.
 pub trait Pool<T>: Meter {
-    /// Gives the pool its doorbell when the runtime starts. A pool that was [lost](Self::lose) takes tasks
-    /// again, for this runtime and by [its clock](Doorbell::clock). From then on the pool rings whenever an
+    /// Makes `by` the owner, if nobody else is, and returns true if it is the owner now.
+    fn claim(&self, by: RuntimeId) -> bool;
+
+    /// Gives the pool its doorbell when the runtime that owns it starts. A pool that was
+    /// [lost](Self::lose) takes tasks again, for this runtime and by [its clock](Doorbell::clock). From then on the pool rings whenever an
     /// earlier answer of [`look`](Self::look) would now be too late: at least when it goes from empty to
     /// non-empty, and when a more urgent task arrives.
     fn attach(&self, doorbell: Doorbell);
@@ -149,19 +174,20 @@ pub trait Pool<T>: Meter {
 
     /// Settles the waiting tasks whose deadline has passed, and counts them; the runtime delivers the answers. Called
     /// by the thread that keeps the deadlines of all pools, so it must wake nobody whose waker is code of others.
-    fn expire(&self, now: Instant) -> Expired<T>;
+    fn expire(&self, by: RuntimeId, now: Instant) -> Expired<T>;
 
     /// Takes no more tasks from now on. Called again with [`Shutdown::Abort`] when a drain is cut short, and
-    /// when one of the other methods panicked: then its tasks must not wait for what will not come.
-    fn close(&self, how: Shutdown);
+    /// when one of the other methods panicked: then its tasks must not wait for what will not come. A pool that was lost, and
+    /// whose new owner gives up before it starts, has no owner again instead.
+    fn close(&self, by: RuntimeId, how: Shutdown);
 
     /// Hears that the runtime has lost its device and will not touch the pool again: settles the waiting tasks with
     /// [`TaskError::DeviceLost`](crate::TaskError::DeviceLost), and takes none until another runtime
-    /// [attaches](Self::attach) itself. The runtime delivers the answers once everything is counted. A pool
-    /// that cannot be taken over closes.
-    fn lose(&self, loss: &DeviceLoss) -> Vec<Settled<T>> {
+    /// [attaches](Self::attach) itself, and has no owner. The runtime delivers the answers once everything is
+    /// counted. A pool that cannot be taken over closes.
+    fn lose(&self, by: RuntimeId, loss: &DeviceLoss) -> Lost<T> {
         let _ = loss;
-        self.close(Shutdown::Abort);
-        Vec::new()
+        self.close(by, Shutdown::Abort);
+        Lost { settled: Vec::new(), counts: self.counts() }
     }
 }

@@ -226,10 +226,13 @@ mod tests {
         fn cut(&self, _: Instant, _: usize) -> Option<Batch<u64>> {
             None
         }
-        fn expire(&self, _: Instant) -> Expired<u64> {
+        fn claim(&self, _: RuntimeId) -> bool {
+            true
+        }
+        fn expire(&self, _: RuntimeId, _: Instant) -> Expired<u64> {
             Expired::none()
         }
-        fn close(&self, _: Shutdown) {}
+        fn close(&self, _: RuntimeId, _: Shutdown) {}
     }
 
     /// A batch of which the tasks in `expired` have expired.

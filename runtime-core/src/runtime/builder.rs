@@ -1,6 +1,7 @@
 //! Putting a runtime together: settings, blocks, pools.
 
 use super::bells::{Bells, TimerEvent};
+use super::close::close_pool;
 use super::directory::{Blocks, Directory};
 use super::outside::Outside;
 use super::probe::probe_outputs;
@@ -178,7 +179,7 @@ impl<D: Device> RuntimeBuilder<D> {
             return;
         }
         for station in self.directory.stations().into_iter().filter(|station| station.block == block) {
-            station.pool.close(Shutdown::Abort);
+            close_pool(&*station.pool, self.directory.runtime(), Shutdown::Abort);
             self.directory.remove_pool(station.id);
         }
         self.directory.remove_block(block);
@@ -214,7 +215,7 @@ impl<D: Device> RuntimeBuilder<D> {
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::NameTwice`] if the pool's name is taken, [`StartError::ForeignBlock`] if the block is not
+    /// Returns [`StartError::PoolInUse`] if the pool is another runtime's, [`StartError::NameTwice`] if its name is taken, [`StartError::ForeignBlock`] if the block is not
     /// one of this builder's, and [`StartError::NoSuchPass`] if it does not have the pass.
     pub fn pool(
         &mut self,
@@ -278,7 +279,7 @@ impl<D: Device> RuntimeBuilder<D> {
 impl<D: Device> Drop for RuntimeBuilder<D> {
     fn drop(&mut self) {
         for station in self.directory.stations() {
-            station.pool.close(Shutdown::Abort);
+            close_pool(&*station.pool, self.directory.runtime(), Shutdown::Abort);
         }
     }
 }

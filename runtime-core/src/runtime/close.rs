@@ -7,6 +7,7 @@ use crate::contract::answer::reply::Settled;
 use crate::contract::device::Device;
 use crate::contract::error::task::TaskError;
 use crate::contract::event::Unrun;
+use crate::contract::id::RuntimeId;
 use crate::contract::pool::{Pool, Shutdown};
 use crate::sync::{guarded, log};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ impl<D: Device> Shared<D> {
     /// Closes every pool, then wakes the threads to see it.
     pub(crate) fn close(&self, how: Shutdown) {
         if self.status.loss().is_some() {
-            // They are closed, and may be another runtime's by now.
+            // The loss answers their tasks.
             return self.bells.wake_all();
         }
         self.status.close();
@@ -27,7 +28,7 @@ impl<D: Device> Shared<D> {
             stage.directory.stations()
         };
         for station in stations {
-            close_pool(&*station.pool, how);
+            close_pool(&*station.pool, self.bells.runtime, how);
             // What was waiting for company need not wait any more.
             self.bells.leave_ring(station.id);
         }
@@ -50,7 +51,7 @@ impl<D: Device> Shared<D> {
         self.status.close();
         let stations = self.stage.lock().directory.stations();
         for station in stations {
-            close_pool(&*station.pool, Shutdown::Drain);
+            close_pool(&*station.pool, self.bells.runtime, Shutdown::Drain);
             // What was waiting for company need not wait any more.
             self.bells.leave_ring(station.id);
         }
@@ -93,8 +94,8 @@ impl<D: Device> Shared<D> {
         self.status.gave_up(settled.len());
         // An observer that hangs has the answers of this batch behind it.
         settled.extend(flight.take_held_back());
-        self.land(flight);
         Settled::deliver_all(&mut settled);
+        self.land(flight);
     }
 
     /// Settles, and counts, the tasks of a batch that has been cut which nobody has answered yet.
@@ -118,19 +119,17 @@ impl<D: Device> Shared<D> {
 
     /// Has a pool that panicked closed, so that its tasks are answered. Called under locks, too.
     pub(crate) fn broke(&self, station: &Arc<Station<D::Tensor>>, doing: &'static str, message: String) {
-        let (station, status) = (Arc::clone(station), Arc::clone(&self.status));
+        let (station, runtime) = (Arc::clone(station), self.bells.runtime);
         self.teller.tell(move || {
-            // A pool that was lost may be another runtime's by now.
-            if status.loss().is_none() {
-                close_pool(&*station.pool, Shutdown::Abort);
-            }
+            close_pool(&*station.pool, runtime, Shutdown::Abort);
             log(|| tracing::error!(pool = %station.id, message, "pool panicked in `{doing}`, closed it"));
         });
     }
 }
 
-fn close_pool<T>(pool: &dyn Pool<T>, how: Shutdown) {
-    if let Err(message) = guarded(|| pool.close(how)) {
+/// Closes a pool, if it is `by`'s.
+pub(crate) fn close_pool<T>(pool: &dyn Pool<T>, by: RuntimeId, how: Shutdown) {
+    if let Err(message) = guarded(|| pool.close(by, how)) {
         log(|| tracing::error!(pool = pool.name(), message, "pool panicked while it was closed"));
     }
 }

@@ -8,6 +8,7 @@ use crate::contract::id::{BlockId, PoolId, RuntimeId};
 use crate::contract::meter::{Counts, Meter};
 use crate::contract::pool::{FailureRules, Pool};
 use crate::contract::schema::Schema;
+use crate::sync::guarded;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -147,6 +148,9 @@ impl<T> Directory<T> {
         if pass == Pass::Backward && !info.backward {
             let (pool, block) = (pool.name().to_owned(), info.name.clone());
             return Err(StartError::NoSuchPass { pool, block, pass });
+        }
+        if !guarded(|| pool.claim(self.runtime)).unwrap_or(false) {
+            return Err(StartError::PoolInUse { pool: pool.name().to_owned() });
         }
         let id = PoolId(self.stations.next().ok_or_else(|| too_many("pools"))?);
         self.names.insert((POOL, pool.name().to_owned()));

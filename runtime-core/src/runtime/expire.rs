@@ -22,8 +22,8 @@ impl<D: Device> Shared<D> {
     /// in the queue is found among the flights.
     pub(crate) fn expire(&self, pool: PoolId, now: Instant) -> Option<Instant> {
         let station = self.stage.lock().directory.station(pool).map(Arc::clone)?;
-        let Expired { mut settled, mut next } =
-            guarded(|| station.pool.expire(now)).unwrap_or_else(|message| {
+        let Expired { mut settled, mut next } = guarded(|| station.pool.expire(self.bells.runtime, now))
+            .unwrap_or_else(|message| {
                 self.broke(&station, "expire", message);
                 Expired::none()
             });

@@ -13,7 +13,7 @@ use crate::contract::device::Device;
 use crate::contract::error::cause::Chain;
 use crate::contract::error::device_loss::DeviceLoss;
 use crate::contract::error::task::TaskError;
-use crate::contract::pool::Shutdown;
+use crate::contract::pool::{Lost, Shutdown};
 use crate::sync::atomic::Ordering;
 use crate::sync::{guarded, log};
 use std::sync::Arc;
@@ -96,11 +96,13 @@ impl<D: Device> Shared<D> {
         // Who has an answer finds everything counted, and may replace this runtime at once.
         let (mut settled, mut panics) = (Vec::new(), Vec::new());
         for station in &stations {
-            match guarded(|| station.pool.lose(loss)) {
-                Ok(answers) => settled.extend(answers),
+            match guarded(|| station.pool.lose(self.bells.runtime, loss)) {
+                Ok(Lost { settled: answers, counts }) => {
+                    settled.extend(answers);
+                    station.unrun.freeze(counts);
+                }
                 Err(message) => panics.push((station.id, message)),
             }
-            station.unrun.freeze(guarded(|| station.pool.counts()).unwrap_or_default());
         }
         // The device thread may never come back to them.
         self.work.close();

@@ -20,8 +20,8 @@ mod programs {
     use skep_runtime_core::pool::Settled;
     use skep_runtime_core::testing::{FakeDevice, FakeTensor, ManualClock};
     use skep_runtime_core::{
-        Clock, DType, Pass, Priority, Request, Schema, Shutdown, SubmitError, TaskError, TaskResult,
-        TensorSpec,
+        Clock, DType, Pass, Priority, Request, RuntimeId, Schema, Shutdown, SubmitError, TaskError,
+        TaskResult, TensorSpec,
     };
     use std::pin::pin;
     use std::sync::Arc;
@@ -34,6 +34,7 @@ mod programs {
     struct Fixture {
         pool: TaskPool<FakeDevice>,
         clock: Arc<ManualClock>,
+        owner: RuntimeId,
     }
 
     fn pool(capacity: usize) -> Fixture {
@@ -52,7 +53,9 @@ mod programs {
             options,
             Arc::clone(&clock) as Arc<_>,
         );
-        Fixture { pool: pool.unwrap(), clock }
+        let (pool, owner) = (pool.unwrap(), RuntimeId::next());
+        assert!(pool.as_pool().claim(owner));
+        Fixture { pool, clock, owner }
     }
 
     fn task(value: f32) -> Request<FakeTensor> {
@@ -100,7 +103,7 @@ mod programs {
 
         fn expire(&self) {
             let pool = self.pool.as_pool();
-            pool.expire(self.clock.now()).settled.into_iter().for_each(Settled::deliver);
+            pool.expire(self.owner, self.clock.now()).settled.into_iter().for_each(Settled::deliver);
             pool.after_cut();
         }
     }
@@ -190,8 +193,8 @@ mod programs {
         });
         let closer = fixture.clone();
         let closing = spawn(move || {
-            closer.pool.as_pool().close(Shutdown::Drain);
-            closer.pool.as_pool().close(Shutdown::Abort);
+            closer.pool.as_pool().close(closer.owner, Shutdown::Drain);
+            closer.pool.as_pool().close(closer.owner, Shutdown::Abort);
         });
         let cut = fixture.cut_and_answer();
         closing.join().unwrap();

@@ -2,7 +2,7 @@
 
 use skep_pool::TaskPool;
 use skep_runtime_core::pool::{Batch, Doorbell, Expired, Look, Pool};
-use skep_runtime_core::{Counts, Device, Meter, Shutdown};
+use skep_runtime_core::{Counts, Device, Meter, RuntimeId, Shutdown};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -71,11 +71,15 @@ impl<D: Device> Pool<D::Tensor> for Moody<D> {
         self.enter(Method::AfterCut).after_cut();
     }
 
-    fn expire(&self, now: Instant) -> Expired<D::Tensor> {
-        self.enter(Method::Expire).expire(now)
+    fn claim(&self, by: RuntimeId) -> bool {
+        self.inner.claim(by)
     }
 
-    fn close(&self, how: Shutdown) {
-        self.enter(Method::Close).close(how);
+    fn expire(&self, by: RuntimeId, now: Instant) -> Expired<D::Tensor> {
+        self.enter(Method::Expire).expire(by, now)
+    }
+
+    fn close(&self, by: RuntimeId, how: Shutdown) {
+        self.enter(Method::Close).close(by, how);
     }
 }

@@ -10,8 +10,8 @@ use skep_runtime_core::pool::{Batch, BatchTask, Doorbell, Expired, Look, Outlook
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
-    Clock, Counts, DType, Device, Dim, Meter, Pass, Priority, Request, Schema, Shutdown, SubmitError,
-    TaskHeader, TensorSpec,
+    Clock, Counts, DType, Device, Dim, Meter, Pass, Priority, Request, RuntimeId, Schema, Shutdown,
+    SubmitError, TaskHeader, TensorSpec,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -206,10 +206,13 @@ impl<D: Device> Pool<D::Tensor> for Shy<D> {
         }
         if now < self.wait_until { None } else { self.batch.lock().take() }
     }
-    fn expire(&self, _: Instant) -> Expired<D::Tensor> {
+    fn claim(&self, _: RuntimeId) -> bool {
+        true
+    }
+    fn expire(&self, _: RuntimeId, _: Instant) -> Expired<D::Tensor> {
         Expired::none()
     }
-    fn close(&self, _: Shutdown) {
+    fn close(&self, _: RuntimeId, _: Shutdown) {
         self.batch.lock().take();
     }
 }

@@ -257,6 +257,40 @@ pub fn another_device_takes_the_pools_over<S: Subject>() {
     assert_eq!(counted(&stats), (2, 0));
 }
 
+/// Pools that were lost have one new owner: a second builder is refused, and one that gives up lets them go, whatever of
+/// its own it had begun.
+pub fn pools_have_one_owner<S: Subject>() {
+    let rig = guarded_runtime(S::device(), 1, PoolOptions::default());
+    let held = rig.hold();
+    rig.clock.advance(MOST);
+    assert_stuck(answer(held));
+    let again = |name: &str| rows_block(&rig.device, name, |rows| Ok(rows.iter().map(|v| 3.0 * v).collect()));
+    let in_use = |error: StartError| assert!(matches!(&error, StartError::PoolInUse { .. }), "{error}");
+
+    let mut first = rig.successor::<S>();
+    first.take_over(again("first"), &rig.served).unwrap();
+    in_use(rig.successor::<S>().take_over(again("second"), &rig.served).unwrap_err());
+    drop(first);
+    assert!(matches!(rig.refusal(), SubmitError::DeviceLost(_)), "still lost, and not closed");
+
+    let mut unstarted = rig.successor::<S>();
+    unstarted.take_over(again("unstarted"), &rig.served).unwrap();
+    let unstarted = unstarted.build().unwrap();
+    in_use(rig.successor::<S>().take_over(again("second"), &rig.served).unwrap_err());
+    drop(unstarted);
+
+    let mut second = rig.successor::<S>();
+    second.take_over(again("second"), &rig.served).unwrap();
+    let second = second.start().unwrap();
+    assert_eq!(values_of(&*rig.device, rig.submit(2.0)), [6.0]);
+    let mut third = rig.successor::<S>();
+    let third = third.take_over(again("third"), &rig.served).unwrap_err();
+    in_use(third);
+    assert_eq!(values_of(&*rig.device, rig.submit(4.0)), [12.0]);
+    drop(rig.gate.open_for_good());
+    second.shutdown(Shutdown::Drain, LIMIT).unwrap();
+}
+
 /// A device that says that it is lost: what is in flight and what waits fails with the reason, the rest is
 /// refused with it, and the runtime ends by itself.
 pub fn a_device_that_dies_fails_what_is_in_flight<S: Subject>() {

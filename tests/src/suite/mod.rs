@@ -191,6 +191,7 @@ macro_rules! conformance {
             batches_within_the_limit_go_on,
             another_device_takes_the_pools_over,
             a_pool_follows_the_clock_of_its_new_runtime,
+            pools_have_one_owner,
             a_device_that_dies_fails_what_is_in_flight,
             a_limit_of_nothing_is_refused,
         }

@@ -190,9 +190,9 @@ pub fn blocks_and_passes_of_others_are_refused<S: Subject>() {
     // Not one's own block, at the same place.
     builder.remove_block(foreign);
     assert!(builder.info(own).is_some() && builder.info(foreign).is_none());
+    let clock = builder.clock_handle();
     let pool = |name: &str| {
-        let schema = crate::kit::schema("x");
-        let clock = new_builder(S::device(), 1).1;
+        let (schema, clock) = (crate::kit::schema("x"), Arc::clone(&clock));
         TaskPool::new(
             name.to_owned(),
             Pass::Forward,

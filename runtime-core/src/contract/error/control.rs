@@ -78,8 +78,8 @@ pub enum StartError {
     /// The runtime has started, and lost its device since.
     #[error(transparent)]
     DeviceLost(DeviceLoss),
-    /// A pool is to be taken over from a runtime that still has its device.
-    #[error("pool `{pool}` cannot be taken over: its runtime has not lost its device")]
+    /// A pool is to be taken over from a runtime that still has its device, or that another one is taking over.
+    #[error("pool `{pool}` is another runtime's, which has not lost its device")]
     PoolInUse {
         /// The pool's name.
         pool: String,
