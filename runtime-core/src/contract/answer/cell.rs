@@ -130,7 +130,11 @@ impl<T> Cell<T> {
                 None
             }
             State::Done(_) => match std::mem::replace(&mut *state, State::Taken) {
-                State::Done(result) => Some(result),
+                State::Done(result) => {
+                    // Who has left it may not have said so yet.
+                    self.done.store(true, Ordering::Release);
+                    Some(result)
+                }
                 State::Pending(_) | State::Taken => None,
             },
             // A future polled again after it was ready: there is no second answer.
