@@ -1,6 +1,7 @@
 //! Names of pools, blocks and runtimes that are cheap to copy.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Names a place in a runtime's table, and which of its tenants is meant: a place can be let again, and whoever still
@@ -52,12 +53,12 @@ pub struct BlockId {
 
 /// Tells runtimes of one process apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RuntimeId(u64);
+pub struct RuntimeId(NonZeroU64);
 
 impl RuntimeId {
     /// Creates the id of a runtime to come, or of a test that plays one before a pool.
     pub fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+        Self(NonZeroU64::MIN.saturating_add(NEXT.fetch_add(1, Ordering::Relaxed)))
     }
 }

@@ -407,10 +407,11 @@ pub fn a_split_task_survives_its_neighbour<S: Subject>() {
         ..PoolOptions::default()
     };
     let pool = pool_of(&mut builder, block, options);
-    let runtime = builder.start().unwrap();
     let submit = |rows: &[f32]| pool.submit(columns(&*device, rows)).unwrap();
+    // Before the start, so that the second waits when the first part of the first is cut.
     let large = submit(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     let bad = submit(&[-1.0, 7.0]);
+    let runtime = builder.start().unwrap();
     assert_eq!(values_of(&*device, large), [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]);
     assert!(answer(bad).is_err());
     drain(runtime);
