@@ -4,7 +4,7 @@ use super::device::{Faulty, Tracked, WIDTH, exact, whole};
 use super::faults::{Fault, LATEST};
 use super::ledger::{Answer, Row, Told};
 use super::report::Report;
-use crate::kit::{LIMIT, block_on, poll_once};
+use crate::kit::{LIMIT, block_on, eat_wake_up, poll_once};
 use rand::Rng;
 use rand::rngs::StdRng;
 use skep_pool::TaskPool;
@@ -72,6 +72,7 @@ struct PanickingWaker;
 
 impl Wake for PanickingWaker {
     fn wake(self: Arc<Self>) {
+        eat_wake_up();
         panic!("on purpose: waker");
     }
 }

@@ -3,6 +3,7 @@
 use super::faults::{Fault, Faults};
 use super::ledger::{Census, Ledger, Life, Row, RunId};
 use super::stuck::Stuck;
+use crate::kit::{Bomb, HostileError};
 use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
     BoxError, DType, Device, DeviceError, HostTensor, MemoryInfo, Schema, TensorInfo, TensorOps, TensorSpec,
@@ -240,7 +241,8 @@ fn run<D: Device>(
         device.ledger.fail(run);
     }
     match fault {
-        Some(Fault::Error) => return Err("on purpose: block".into()),
+        Some(Fault::Error) => return Err(HostileError::any(run)),
+        Some(Fault::Panic) if run.is_multiple_of(2) => std::panic::panic_any(Bomb),
         Some(Fault::Panic) => panic!("on purpose: block"),
         Some(Fault::OutOfMemory) => return Err(device.no_room().into()),
         Some(Fault::WrongOutputs) => return Ok(Vec::new()),

@@ -90,7 +90,7 @@ pub(super) const LATEST: Duration = Duration::from_millis(3);
 
 impl Fault {
     /// Takes the time that [`Slow`](Self::Slow) and [`Hang`](Self::Hang) take before they work.
-    pub(super) fn dawdle(self) {
+    pub(crate) fn dawdle(self) {
         match self {
             Self::Slow => std::thread::sleep(LATEST / 10),
             Self::Hang => std::thread::sleep(LATEST),

@@ -37,7 +37,7 @@ pub use faults::{Fault, Faults};
 pub use report::Report;
 
 use crate::Subject;
-use crate::kit::{LIMIT, quiet_panics, threads, threads_left};
+use crate::kit::{HostileObserver, LIMIT, quiet_panics, threads, threads_left};
 use caller::{Caller, Habits, Served};
 use device::{Faulty, faulty_block};
 use ending::Ending;
@@ -46,7 +46,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
 use skep_runtime_core::{Device, FailureRules, Pass, RuntimeBuilder};
-use skep_stats::{PoolSnapshot, Stats};
+use skep_stats::{Fanout, PoolSnapshot, Stats};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -122,11 +122,12 @@ impl Soak {
 
     fn ends_with<D: Device>(&self, ending: Ending, device: Faulty<D>, rng: &mut StdRng) -> Report {
         let stats = Stats::new();
+        let hostile = Arc::new(HostileObserver(Faults::new(rng.random(), self.fault_rate)));
         let mut builder = RuntimeBuilder::new(device)
             .prefetch(rng.random_range(0..3))
             .senders(rng.random_range(1..4))
             .hand_over(if rng.random_bool(0.5) { Duration::ZERO } else { Duration::from_micros(50) })
-            .observer(stats.observer());
+            .observer(Arc::new(Fanout(vec![hostile, stats.observer()])));
         builder = ending.prepare(builder);
         let device = Arc::clone(builder.device());
         let pools = serve(&mut builder, rng);

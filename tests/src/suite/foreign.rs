@@ -2,16 +2,14 @@
 
 use crate::Subject;
 use crate::kit::{
-    LIMIT, Log, answer, columns, drain, gated, new_builder, poll_once, pool_of, quiet_panics, rig,
-    rows_block, values_of,
+    Bomb, HostileError, LIMIT, Log, answer, columns, drain, gated, new_builder, poll_once, pool_of,
+    quiet_panics, rig, rows_block, values_of,
 };
 use skep_pool::PoolOptions;
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::{
     BatchEvent, BoxError, Meter, Observer, PoolId, Request, Shutdown, ShutdownError, TaskError, Unrun,
 };
-use std::error::Error;
-use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -63,39 +61,6 @@ pub fn a_slow_waker_delays_no_deadline<S: Subject>() {
     assert!(rig.finish(held).is_empty());
 }
 
-/// An error of a block that panics or never ends when it is looked at.
-#[derive(Debug)]
-enum Hostile {
-    Display,
-    Source,
-    Endless,
-}
-
-impl fmt::Display for Hostile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        assert!(!matches!(self, Self::Display), "on purpose: display");
-        f.write_str("hostile")
-    }
-}
-
-impl Error for Hostile {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Display => None,
-            Self::Source => panic!("on purpose: source"),
-            Self::Endless => Some(self),
-        }
-    }
-}
-
-struct Bomb;
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        assert!(std::thread::panicking(), "on purpose: drop");
-    }
-}
-
 /// Errors and panic payloads that panic when they are printed, asked for their cause or dropped, and an error that is
 /// its own cause: their callers are answered, and the runtime goes on.
 pub fn hostile_errors_harm_their_batch_only<S: Subject>() {
@@ -105,9 +70,9 @@ pub fn hostile_errors_harm_their_batch_only<S: Subject>() {
         let device = Arc::clone(builder.device());
         let block = rows_block(&device, "hostile", |rows| {
             let error: BoxError = match rows[0] {
-                1.0 => Hostile::Display.into(),
-                2.0 => Hostile::Source.into(),
-                3.0 => Hostile::Endless.into(),
+                1.0 => HostileError::Display.into(),
+                2.0 => HostileError::Source.into(),
+                3.0 => HostileError::Endless.into(),
                 4.0 => std::panic::panic_any(Bomb),
                 _ => return Ok(rows),
             };
