@@ -11,7 +11,7 @@
 //!
 //! let ffn = Ffn { input: 4, hidden: 16, output: 2, activation: Activation::Gelu };
 //! let optimizer = Optimizer::adamw(AdamW::default());
-//! let mut block = CandleBlock::of("expert.0", ffn)?.with_seed(7).with_optimizer(optimizer);
+//! let mut block = CandleBlock::of("expert.0", ffn)?.with_seed(7).with_optimizer(optimizer)?;
 //!
 //! let device = CandleDevice::cpu();
 //! block.load(&device)?;
@@ -38,7 +38,7 @@ pub mod layers;
 mod optim;
 mod registry;
 
-pub use block::{Candle, CandleBlock, Layers};
+pub use block::{Buffer, Candle, CandleBlock, Layers};
 pub use candle_core;
 pub use candle_nn;
 pub use device::{CandleDevice, CpuOptions};

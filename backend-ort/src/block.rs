@@ -3,7 +3,7 @@
 use crate::device::{OrtDevice, OrtTensor};
 use crate::session::Running;
 use skep_runtime_core::{BoxError, HostTensor, TensorOps};
-use skep_toolkit::{BlockError, Build, Init, Library, Source, Stepper};
+use skep_toolkit::{BlockError, Build, Gradients, Init, Library, Source};
 use std::{fmt, iter};
 
 /// The arithmetic of a block: input tensors to output tensors.
@@ -87,6 +87,11 @@ impl Library for Ort {
         Ok(device.from_host(value)?)
     }
 
+    /// Never needed: there are no parameters that could change.
+    fn rebuild(&mut self, _: &Build<Self>) -> Result<(), BoxError> {
+        Ok(())
+    }
+
     fn variables(&self) -> impl Iterator<Item = (&String, &OrtTensor)> {
         iter::empty()
     }
@@ -104,8 +109,8 @@ impl Library for Ort {
         &mut self,
         _: &[OrtTensor],
         _: &[OrtTensor],
-        _: Option<&mut Stepper<OrtTensor>>,
-    ) -> Result<Vec<OrtTensor>, BoxError> {
+        _: bool,
+    ) -> Result<Gradients<OrtTensor>, BoxError> {
         Err(BlockError::InferenceOnly.into())
     }
 

@@ -6,6 +6,8 @@ use skep_runtime_core::BoxError;
 use skep_toolkit::Init;
 use tch::{TchError, Tensor};
 
+pub use crate::block::by_mode;
+
 /// Returns a tensor that holds one number, to compute with: tch's methods that take a plain number
 /// (`f_mul_scalar`) panic where they should return an error.
 ///
@@ -95,6 +97,56 @@ impl LayerNorm {
     /// Returns an error if `x` does not fit, or there is no room.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
         x.f_layer_norm(self.size, Some(&self.weight), Some(&self.bias), self.eps, true)
+    }
+}
+
+/// Batch norm over dim 1: Ioffe and Szegedy, "Batch normalization: Accelerating deep network training by reducing internal
+/// covariate shift", ICML 2015, with `PyTorch`'s defaults.
+///
+/// A training step uses the mean and variance of its batch, and moves the running ones a tenth of the way there. Inference
+/// uses the running ones, which are part of the block's state.
+#[derive(Debug)]
+pub struct BatchNorm {
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+}
+
+/// The part of the way that running statistics move in one step.
+const MOMENTUM: f64 = 0.1;
+
+impl BatchNorm {
+    /// Creates the layer with the parameters `weight` (ones at first) and `bias` (zeros at first), and the buffers
+    /// `running_mean` (zeros at first) and `running_var` (ones at first), all `[channels]`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if they cannot be had.
+    pub fn new(channels: usize, vb: &VarBuilder<'_>) -> Result<Self, BoxError> {
+        Ok(Self {
+            weight: vb.get(&[channels], "weight", Init::Const(1.0))?,
+            bias: vb.get(&[channels], "bias", Init::Const(0.0))?,
+            running_mean: vb.buffer(&[channels], "running_mean", Init::Const(0.0))?,
+            running_var: vb.buffer(&[channels], "running_var", Init::Const(1.0))?,
+        })
+    }
+
+    /// Maps `[batch, channels, ..]` to the same.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if `x` has no dim of channels, there is no room, or a training step has one value per channel
+    /// only, of which there is no variance.
+    pub fn forward(&self, x: &Tensor, training: bool) -> Result<Tensor, TchError> {
+        let channels = x.size().get(1).copied().and_then(|channels| usize::try_from(channels).ok());
+        if training && x.numel() <= channels.unwrap_or(0) {
+            let few = "batch norm has 1 value for each channel in a training step, expected more";
+            return Err(TchError::Torch(few.to_owned()));
+        }
+        let (weight, bias) = (Some(&self.weight), Some(&self.bias));
+        let (mean, var) = (Some(&self.running_mean), Some(&self.running_var));
+        x.f_batch_norm(weight, bias, mean, var, training, MOMENTUM, EPS, false)
     }
 }
 

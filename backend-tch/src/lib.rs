@@ -12,7 +12,7 @@
 //!
 //! let ffn = Ffn { input: 4, hidden: 16, output: 2, activation: Activation::Gelu };
 //! let optimizer = Optimizer::adamw(AdamW::default());
-//! let mut block = TchBlock::of("expert.0", ffn)?.with_seed(7).with_optimizer(optimizer);
+//! let mut block = TchBlock::of("expert.0", ffn)?.with_seed(7).with_optimizer(optimizer)?;
 //!
 //! let device = TchDevice::cpu();
 //! block.load(&device)?;

@@ -35,7 +35,7 @@ pub(crate) fn naming_error<T>(schema: &Schema, named: &[(String, T)]) -> Option<
     Some(SubmitError::NotOnce { name: wrong.name().to_owned() })
 }
 
-/// Checks tensors against the schema and `most_rows`, down to the range of indices.
+/// Checks tensors against the schema and `most_rows`, down to their elements where the schema asks for that.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "a call copies the task, which costs more than the rest: measured")]
 pub(crate) fn check<O: TensorOps>(
@@ -51,6 +51,9 @@ pub(crate) fn check<O: TensorOps>(
         return Err(SubmitError::TooManyRows { rows: shape.rows, max: most_rows });
     }
     for (spec, input) in schema.tensors().iter().zip(inputs) {
+        if spec.is_finite() && !ops.all_finite(input).map_err(unreadable)? {
+            return Err(SubmitError::NotFinite { input: spec.name().to_owned() });
+        }
         let Some(below) = spec.index_below() else { continue };
         if let Some(got) = ops.index_outside(input, below).map_err(unreadable)? {
             return Err(SubmitError::IndexOutOfRange { input: spec.name().to_owned(), got, below });

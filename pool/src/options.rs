@@ -46,6 +46,10 @@ pub struct PoolOptions {
     /// Splits those of a backward pass, too. Default no, because each part is a step of the optimizer: what the task
     /// trains is not what it would train as one, and when a part fails, those before it have been learned.
     pub split_backward: bool,
+    /// Refuses a task with an input that is infinite or not a number, which costs a look at each element. Default
+    /// `None`: yes for the backward pass of a served block, no else. One such gradient would fail the training step of
+    /// all tasks in its batch.
+    pub finite_inputs: Option<bool>,
     /// The treatment of batches that fail. Default: a failing forward batch is taken apart so that only the
     /// tasks that make it fail get the error, and outputs are not checked for being finite. Switch `rerun`
     /// off if a block has side effects, or if a second run costs more than lost answers.
@@ -65,6 +69,7 @@ impl Default for PoolOptions {
             priority: Priority::NORMAL,
             split_large_tasks: false,
             split_backward: false,
+            finite_inputs: None,
             failures: FailureRules::default(),
         }
     }

@@ -39,6 +39,9 @@ pub struct Served<D: Device> {
     pub forward: TaskPool<D>,
     /// Takes the block's inputs and then the gradients of its outputs, gives the gradients of its inputs
     /// and trains the block. Named `{block}_backward`. `None` if the block cannot be called backward.
+    ///
+    /// Tasks that meet in a batch make one step of the optimizer, with the sum of their gradients. A caller who wants
+    /// steps of a size of its own hands in one task of that size, and sets [`PoolOptions::max_rows`] to it.
     pub backward: Option<TaskPool<D>>,
 }
 
@@ -159,7 +162,8 @@ fn pools_of<D: Device>(
     let backward = if info.backward {
         let schema = backward_schema(&info)
             .map_err(|source| StartError::Schema { block: info.name.clone(), source })?;
-        Some(pool(Pass::Backward, schema, options.backward)?)
+        let finite_inputs = options.backward.finite_inputs.or(Some(true));
+        Some(pool(Pass::Backward, schema, PoolOptions { finite_inputs, ..options.backward })?)
     } else {
         None
     };

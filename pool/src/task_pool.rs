@@ -50,6 +50,7 @@ impl<O: TensorOps> TaskPool<O> {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         options.check(&name)?;
+        let schema = if options.finite_inputs == Some(true) { schema.with_finite() } else { schema };
         Ok(Self { inner: Arc::new(Inner::new(name, pass, ops, schema, options, clock)) })
     }
 

@@ -26,14 +26,14 @@ fn time() -> impl Strategy<Value = Duration> {
 }
 
 fn options() -> impl Strategy<Value = PoolOptions> {
-    let rules = (any::<bool>(), any::<bool>());
+    let rules = (any::<bool>(), any::<bool>(), prop::option::of(any::<bool>()));
     let split = (any::<bool>(), any::<bool>());
     let room = (size(), prop::option::of(size()), prop_oneof![Just(0), size()], any::<bool>());
     let delay = prop_oneof![1 => Just((1, None)), 1 => (size(), prop::option::of(time()))];
     (size(), delay, room, any::<i32>(), split, rules).prop_map(
         |(max_rows, delay, room, priority, split, rules)| {
             let ((min_rows, max_delay), (capacity, capacity_rows, reserve, eviction)) = (delay, room);
-            let ((split_large_tasks, split_backward), (rerun, check_finite)) = (split, rules);
+            let ((split_large_tasks, split_backward), (rerun, check_finite, finite_inputs)) = (split, rules);
             PoolOptions {
                 max_rows,
                 min_rows,
@@ -45,6 +45,7 @@ fn options() -> impl Strategy<Value = PoolOptions> {
                 priority: Priority(priority),
                 split_large_tasks,
                 split_backward,
+                finite_inputs,
                 failures: FailureRules { rerun, check_finite },
             }
         },

@@ -61,7 +61,7 @@ pub mod pool {
 
 pub use contract::answer::cell::TaskResult;
 pub use contract::answer::ticket::Ticket;
-pub use contract::backend::{Backend, BlockInfo, BlockState, Pass};
+pub use contract::backend::{Backend, BlockInfo, BlockState, Fit, Pass, Training, Unmatched};
 pub use contract::clock::{Clock, SystemClock};
 pub use contract::device::{Device, MemoryInfo};
 pub use contract::dims::{Dim, Dims};

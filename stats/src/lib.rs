@@ -56,7 +56,7 @@ pub use fanout::Fanout;
 pub use metrics::{Metrics, Publishing};
 pub use report::{PoolReport, Report};
 pub use reporter::Reporter;
-pub use snapshot::{PoolSnapshot, Snapshot};
+pub use snapshot::{PoolSnapshot, Snapshot, TrainingSnapshot};
 pub use summary::Summary;
 
 /// The README's example, compiled with the tests.

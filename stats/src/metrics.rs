@@ -17,6 +17,11 @@
 //! | `skep_device_seconds` | histogram | for each batch, the block on the device thread |
 //! | `skep_scatter_seconds` | histogram | for each batch, bringing the outputs back and splitting them |
 //! | `skep_end_to_end_seconds` | histogram | for each task of a batch, from submit until its batch was over |
+//! | `skep_training_steps` | gauge | steps that a block's optimizer has taken; this and the next are there for pools of backward passes |
+//! | `skep_training_clipped_steps` | gauge | steps whose gradients were scaled down, since the block was loaded or restored |
+//! | `skep_training_refused_steps` | gauge | steps that would have destroyed the parameters, since then |
+//! | `skep_training_learning_rate` | gauge | of the last step |
+//! | `skep_training_gradient_norm` | gauge | of the last step, before it was clipped |
 //!
 //! Counters are exact; the values in histograms are within 1 %. Unlike in a [`Snapshot`](crate::Snapshot),
 //! outcomes do not overlap: `failed` leaves out `shut_down`, so that a sum over outcomes counts every task once.
@@ -100,6 +105,8 @@ struct Handles {
     device: Histogram,
     scatter: Histogram,
     end_to_end: Histogram,
+    /// The pool.
+    pool: String,
 }
 
 impl Metrics {
@@ -176,6 +183,15 @@ impl Published {
         record(&handles.device, &tally.device, &before.device, NANOSECOND);
         record(&handles.scatter, &tally.scatter, &before.scatter, NANOSECOND);
         record(&handles.end_to_end, &tally.end_to_end, &before.end_to_end, NANOSECOND);
+        if let Some(training) = tally.training.filter(|_| tally.training != before.training) {
+            let set =
+                |name: &'static str, value: f64| gauge!(name, "pool" => handles.pool.clone()).set(value);
+            set("skep_training_steps", training.steps as f64);
+            set("skep_training_clipped_steps", training.clipped as f64);
+            set("skep_training_refused_steps", training.refused as f64);
+            set("skep_training_learning_rate", training.learning_rate);
+            set("skep_training_gradient_norm", training.gradient_norm);
+        }
         (self.counts, self.tally) = (counts, tally);
     }
 }
@@ -208,6 +224,7 @@ impl Handles {
             device: histogram("skep_device_seconds"),
             scatter: histogram("skep_scatter_seconds"),
             end_to_end: histogram("skep_end_to_end_seconds"),
+            pool: pool.to_owned(),
         }
     }
 }
@@ -221,6 +238,15 @@ fn describe() {
     describe_counter!("skep_batches_taken_apart_total", "failed batches that ran again in parts");
     describe_counter!("skep_rows_total", "rows that ran");
     describe_histogram!("skep_batch_rows", "rows of each batch");
+    for (name, what) in [
+        ("skep_training_steps", "steps of the optimizer"),
+        ("skep_training_clipped_steps", "steps whose gradients were scaled down"),
+        ("skep_training_refused_steps", "steps that would have destroyed the parameters"),
+        ("skep_training_learning_rate", "learning rate of the last step"),
+        ("skep_training_gradient_norm", "norm of the gradients of the last step"),
+    ] {
+        describe_gauge!(name, what);
+    }
     for (name, what) in [
         ("skep_queue_wait_seconds", "from submit until the batch was cut, for each task"),
         ("skep_gather_seconds", "joining the inputs and placing them on the device, for each batch"),

@@ -3,7 +3,7 @@
 use crate::summary::{Summary, micros};
 use crate::tally::{Reading, Tally};
 use serde::{Deserialize, Serialize};
-use skep_runtime_core::Counts;
+use skep_runtime_core::{Counts, Training};
 use std::time::Duration;
 
 /// The numbers of a runtime at one moment.
@@ -76,6 +76,32 @@ pub struct PoolSnapshot {
     pub scatter: Summary,
     /// The time from submit until the batch was over, for each task; of a split one until its last was.
     pub end_to_end: Summary,
+    /// How the training of the pool's block stands; `None` for pools of forward passes, and before the first step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<TrainingSnapshot>,
+}
+
+/// How the training of a block stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TrainingSnapshot {
+    /// Steps that were taken.
+    pub steps: u64,
+    /// Steps whose gradients were scaled down to the largest norm that is allowed.
+    pub clipped: u64,
+    /// Steps that were refused, because they would have destroyed the parameters.
+    pub refused: u64,
+    /// The learning rate of the last step.
+    pub learning_rate: f64,
+    /// The norm of all gradients of the last step together, before it was clipped.
+    pub gradient_norm: f64,
+}
+
+impl From<Training> for TrainingSnapshot {
+    fn from(training: Training) -> Self {
+        let Training { steps, clipped, refused, learning_rate, gradient_norm, .. } = training;
+        Self { steps, clipped, refused, learning_rate, gradient_norm }
+    }
 }
 
 impl Snapshot {
@@ -124,6 +150,7 @@ impl PoolSnapshot {
             pool.device = tally.device.summary();
             pool.scatter = tally.scatter.summary();
             pool.end_to_end = tally.end_to_end.summary();
+            pool.training = tally.training.map(TrainingSnapshot::from);
         }
         pool.failed += pool.shut_down;
         pool.in_flight = pool.submitted.saturating_sub(pool.accounted());

@@ -1,6 +1,6 @@
 //! A snapshot for people: one aligned table.
 
-use crate::snapshot::{PoolSnapshot, Snapshot};
+use crate::snapshot::{PoolSnapshot, Snapshot, TrainingSnapshot};
 use std::fmt;
 use std::time::Duration;
 
@@ -42,6 +42,16 @@ impl fmt::Display for Snapshot {
         let left_out = self.pools.len() - pools.len();
         if left_out > 0 {
             writeln!(f, "without tasks and left out: {left_out} of {} pools", self.pools.len())?;
+        }
+        for pool in &self.pools {
+            if let Some(training) = pool.training {
+                let TrainingSnapshot { steps, clipped, refused, learning_rate, gradient_norm } = training;
+                let (name, share) = (&pool.name, 100.0 * clipped as f64 / steps.max(1) as f64);
+                writeln!(
+                    f,
+                    "{name}: {steps} steps ({share:.0} % clipped, {refused} refused), learning rate {learning_rate:.2e}, gradient norm {gradient_norm:.2e}"
+                )?;
+            }
         }
         let (elapsed, busy) = (readable(self.elapsed), self.device_busy * 100.0);
         write!(f, "device {}: busy {busy:.1} % of {elapsed}", self.device)

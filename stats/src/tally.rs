@@ -1,7 +1,7 @@
 //! The tally of one pool. Made at the pool's first event, because it takes kilobytes, and hundreds of them when the pool is busy.
 
 use crate::summary::Distribution;
-use skep_runtime_core::{BatchEvent, Counts, Meter};
+use skep_runtime_core::{BatchEvent, Counts, Meter, Training};
 use std::sync::Arc;
 
 #[derive(Clone, Default)]
@@ -17,11 +17,14 @@ pub(crate) struct Tally {
     pub(crate) device: Distribution,
     pub(crate) scatter: Distribution,
     pub(crate) end_to_end: Distribution,
+    /// As the last backward pass left it.
+    pub(crate) training: Option<Training>,
 }
 
 impl Tally {
     pub(crate) fn batch(&mut self, event: &BatchEvent<'_>) {
         self.batches += 1;
+        self.training = event.training.or(self.training);
         self.failed_batches += u64::from(event.failed);
         self.taken_apart += u64::from(event.taken_apart);
         self.batch_rows.record_number(event.rows as u64);

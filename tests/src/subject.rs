@@ -1,6 +1,6 @@
 //! What a backend brings to the suite.
 
-use crate::kit::{Adder, Odd, Two};
+use crate::kit::{Adder, Bare, Derived, Idle, Normed, Odd, Pupil, Two};
 use skep_runtime_core::{DType, Device, TensorOps};
 use skep_toolkit::blocks::{DetDropout, Ffn, Nop, NopDelay, Transformer};
 use skep_toolkit::{AdamW, Block, Computes, Config, Kinds, Library, Optimizer, Registry, Schedule, Sgd};
@@ -41,7 +41,12 @@ pub trait Learner: Subject {
         + Computes<DetDropout>
         + Computes<Adder>
         + Computes<Two>
-        + Computes<Odd>;
+        + Computes<Odd>
+        + Computes<Pupil>
+        + Computes<Derived>
+        + Computes<Idle>
+        + Computes<Normed>
+        + Computes<Bare>;
 
     /// The element types that its tensors can have.
     const DTYPES: &'static [DType];
@@ -60,7 +65,7 @@ pub trait Learner: Subject {
     fn block(kind: &str, name: &str, config: &Config, optimizer: Option<Optimizer>) -> Block<Self::Library> {
         let block = Registry::with_defaults().build(kind, name, config).unwrap();
         match optimizer {
-            Some(optimizer) => block.with_optimizer(optimizer),
+            Some(optimizer) => block.with_optimizer(optimizer).unwrap(),
             None => block,
         }
     }

@@ -126,7 +126,7 @@ def forward(self, x):
     return x * 1.0
 ";
         TorchScript::save(&file, source, &[]).unwrap();
-        let block = TchBlock::of("picky", TorchScript { file, inputs: schema("x") }).unwrap();
+        let block = TchBlock::of("picky", TorchScript::new(file, schema("x"))).unwrap();
         for error in only_the_bad_task_fails(block) {
             assert!(skep_runtime_core::Chain(&error).to_string().contains("no negative numbers"), "{error}");
         }
@@ -144,7 +144,7 @@ fn a_script_that_was_written_over_is_refused_or_loads() {
         TorchScript::save(&file, source, &[("scale", scale, true)]).unwrap();
         damage.to(&file, None);
         let inputs = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[2])]).unwrap();
-        let block = TchBlock::of("b", TorchScript { file, inputs }).unwrap();
+        let block = TchBlock::of("b", TorchScript::new(file, inputs)).unwrap();
         if let Ok(mut block) = Alone::<Tch>::load(block) {
             block.forward(&[HostTensor::from_f32(&[1, 2], &[3.0, 4.0]).unwrap()]).ok();
         }

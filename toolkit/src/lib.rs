@@ -35,14 +35,14 @@ mod registry;
 
 pub use block::Block;
 pub use block::error::{BlockError, check_gradients};
-pub use block::library::{Build, Computes, Library, Tensor};
+pub use block::library::{Build, Computes, Gradients, Library, Stepped, Tensor};
 pub use block::state::RestoreError;
 pub use config::{Config, ConfigError, Setting};
 pub use dtype::{DTypes, UnknownDType, dtype_named};
 pub use failure::FailureWords;
-pub use optim::optimizer::{AdamW, Optimizer, Rule, Sgd};
-pub use optim::schedule::Schedule;
-pub use optim::stepper::{Pace, StepError, Stepper};
+pub use optim::optimizer::{AdamW, Optimizer, Pace, Rule, Sgd};
+pub use optim::schedule::{CustomSchedule, Schedule};
+pub use optim::stepper::StepError;
 pub use parameters::init::Init;
 pub use parameters::source::{Source, check_dims};
 pub use parameters::weights::{ParameterError, Weights, WeightsError};

@@ -3,44 +3,21 @@
 mod changes;
 mod init;
 mod parameters;
+mod pass;
 
 use crate::device::CandleDevice;
 use crate::optim;
 use candle_core::{Error, Tensor, Var};
 use candle_nn::VarBuilder;
 use parameters::{Given, Parameters};
-use skep_runtime_core::{BoxError, HostTensor, TensorOps};
-use skep_toolkit::{BlockError, Build, Library, Source, Stepper, check_gradients};
+use skep_runtime_core::{BoxError, DType, HostTensor, TensorOps};
+use skep_toolkit::{BlockError, Build, Gradients, Library, Pace, Source, Stepped, check_gradients};
 use std::collections::BTreeMap;
 use std::fmt;
 
 pub(crate) use changes::Changes;
-
-/// The arithmetic of a block: input tensors to output tensors.
-///
-/// It is called with other weights for inference than for training: for inference they are plain tensors, so
-/// that no graph is recorded; for training they are variables. Both share their memory.
-///
-/// **Take care with candle's fused operations.** `candle_nn::LayerNorm`, `rms_norm` and `softmax_last_dim` have
-/// no backward pass, and gradients end there without an error. [`layers`](crate::layers) has a layer norm
-/// that can be trained; `candle_nn::ops::softmax` can be trained too.
-pub trait Layers: Send + 'static {
-    /// Maps the inputs to the outputs. Every tensor has the batch's rows as dim 0.
-    ///
-    /// # Errors
-    ///
-    /// Returns candle's errors; they fail the batch.
-    fn forward(&self, inputs: &[Tensor]) -> candle_core::Result<Vec<Tensor>>;
-}
-
-impl<F> Layers for F
-where
-    F: Fn(&[Tensor]) -> candle_core::Result<Vec<Tensor>> + Send + 'static,
-{
-    fn forward(&self, inputs: &[Tensor]) -> candle_core::Result<Vec<Tensor>> {
-        self(inputs)
-    }
-}
+pub use parameters::Buffer;
+pub use pass::{Layers, by_mode};
 
 /// One block on a [`CandleDevice`].
 ///
@@ -55,7 +32,7 @@ where
 ///     let linear = candle_nn::linear(8, 4, vb.pp("linear"))?;
 ///     Ok(Box::new(move |inputs: &[Tensor]| Ok(vec![linear.forward(&inputs[0])?])))
 /// })
-/// .with_optimizer(Optimizer::sgd(Sgd { learning_rate: 0.1, ..Sgd::default() }));
+/// .with_optimizer(Optimizer::sgd(Sgd { learning_rate: 0.1, ..Sgd::default() }))?;
 ///
 /// let device = CandleDevice::cpu();
 /// block.load(&device)?;
@@ -69,8 +46,13 @@ where
 pub type CandleBlock = skep_toolkit::Block<Candle>;
 
 /// candle at work on one block.
+///
+/// Parameters are never changed in place: a step gives the layers new ones. So what layers derive of parameters when they
+/// are made is never out of date, and an answer that shares a parameter's memory stays as it is.
 pub struct Candle {
     device: CandleDevice,
+    parameters: Parameters,
+    /// Those that can be trained.
     variables: BTreeMap<String, Var>,
     changes: Changes,
     inference: Box<dyn Layers>,
@@ -100,8 +82,9 @@ impl Library for Candle {
         let changes = Changes::default();
         let inference = changes.while_making(|| build(&parameters.builder(Given::Constants)))?;
         let training = backward.then(|| build(&parameters.builder(Given::Variables))).transpose()?;
-        let variables = parameters.into_variables();
-        Ok(Self { device: device.clone(), variables, changes, inference, training })
+        parameters.seal();
+        let variables = parameters.variables();
+        Ok(Self { device: device.clone(), parameters, variables, changes, inference, training })
     }
 
     fn trained(&mut self) -> Result<(), BoxError> {
@@ -113,15 +96,27 @@ impl Library for Candle {
         Ok(device.from_host(value)?.to_device(device.place())?)
     }
 
+    fn rebuild(&mut self, build: &Build<Self>) -> Result<(), BoxError> {
+        self.inference = self.changes.while_making(|| build(&self.parameters.builder(Given::Constants)))?;
+        if self.training.is_some() {
+            self.training = Some(build(&self.parameters.builder(Given::Variables))?);
+        }
+        Ok(())
+    }
+
     fn variables(&self) -> impl Iterator<Item = (&String, &Tensor)> {
         self.variables.iter().map(|(name, variable)| (name, variable.as_tensor()))
     }
 
+    fn buffers(&self) -> Result<Vec<(String, Tensor)>, BoxError> {
+        Ok(self.parameters.buffers())
+    }
+
     fn set(&mut self, name: &str, value: Tensor) -> Result<(), BoxError> {
-        if let Some(variable) = self.variables.get(name) {
-            // Counted also if it fails: then part of it may be there.
-            self.changes.replaced();
-            variable.set(&value)?;
+        // Counted also if it fails: then part of it may be there.
+        self.changes.replaced();
+        if let Some(variable) = self.parameters.set(name, &value)? {
+            self.variables.insert(name.to_owned(), variable);
         }
         Ok(())
     }
@@ -134,17 +129,18 @@ impl Library for Candle {
         &mut self,
         inputs: &[Tensor],
         gradients: &[Tensor],
-        stepper: Option<&mut Stepper<Tensor>>,
-    ) -> Result<Vec<Tensor>, BoxError> {
+        parameters: bool,
+    ) -> Result<Gradients<Tensor>, BoxError> {
         let layers = self.training.as_ref().ok_or(BlockError::InferenceOnly)?;
         let leaves = inputs.iter().map(leaf).collect::<candle_core::Result<Vec<_>>>()?;
-        let outputs = layers.forward(&leaves)?;
+        let outputs = layers.forward_training(&leaves)?;
         check_gradients(&self.device, &outputs, gradients)?;
 
-        // The gradient of sum(y * gy) by x is the product of gy with the Jacobian of y by x.
+        // The gradient of sum(y * gy) by x is the product of gy with the Jacobian of y by x. Summed up in the outputs' own
+        // type: the sum itself is not used, so it does not matter what it comes to.
         let mut loss: Option<Tensor> = None;
         for (output, gradient) in outputs.iter().zip(gradients).filter(|(y, _)| y.dtype().is_float()) {
-            let term = (output * gradient.detach())?.sum_all()?;
+            let term = (output * gradient.detach())?.sum_all()?.to_dtype(candle_core::DType::F32)?;
             loss = Some(match loss {
                 Some(loss) => (loss + term)?,
                 None => term,
@@ -160,10 +156,36 @@ impl Library for Candle {
                 None => leaf.detach().zeros_like(),
             })
             .collect::<candle_core::Result<Vec<_>>>()?;
-        if let (Some(stepper), Some(found)) = (stepper, &found) {
-            optim::step(stepper, &self.variables, found)?;
+        let mut of_parameters = BTreeMap::new();
+        if let Some(found) = found.as_ref().filter(|_| parameters) {
+            for (name, variable) in &self.variables {
+                if let Some(gradient) = found.get(variable) {
+                    of_parameters.insert(name.clone(), gradient.detach());
+                }
+            }
         }
-        Ok(of_inputs)
+        Ok(Gradients::new(outputs.iter().map(Tensor::detach).collect(), of_inputs, of_parameters))
+    }
+
+    fn cast(tensor: &Tensor, dtype: DType) -> Result<Tensor, BoxError> {
+        optim::cast(tensor, dtype)
+    }
+
+    fn norm(tensors: &[&Tensor]) -> Result<f64, BoxError> {
+        Ok(optim::norm(tensors)?)
+    }
+
+    fn all_finite(tensors: &[&Tensor]) -> Result<bool, BoxError> {
+        Ok(optim::all_finite(tensors)?)
+    }
+
+    fn stepped(
+        pace: &Pace,
+        value: &Tensor,
+        gradient: &Tensor,
+        memory: &[Tensor],
+    ) -> Result<Stepped<Tensor>, BoxError> {
+        Ok(optim::stepped(pace, &value.detach(), gradient, memory)?)
     }
 
     fn sorted(device: &CandleDevice, error: BoxError) -> BoxError {

@@ -2,8 +2,10 @@
 
 mod linear;
 
+pub use crate::block::by_mode;
 pub use linear::{Linear, linear};
 
+use crate::block::Buffer;
 use candle_core::{D, Result, Tensor};
 use candle_nn::{Init, Module, VarBuilder};
 
@@ -39,6 +41,72 @@ impl Module for LayerNorm {
         } else {
             candle_nn::ops::layer_norm(&x.contiguous()?, &self.weight, &self.bias, EPS)
         }
+    }
+}
+
+/// Batch norm over dim 1: Ioffe and Szegedy, "Batch normalization: Accelerating deep network training by reducing internal
+/// covariate shift", ICML 2015, with `PyTorch`'s defaults.
+///
+/// A training step uses the mean and variance of its batch, and moves the running ones a tenth of the way there. Inference
+/// uses the running ones, which are part of the block's state.
+#[derive(Clone, Debug)]
+pub struct BatchNorm {
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Buffer,
+    running_var: Buffer,
+}
+
+/// The part of the way that running statistics move in one step.
+const MOMENTUM: f64 = 0.1;
+
+impl BatchNorm {
+    /// Creates the layer with the parameters `weight` (ones at first) and `bias` (zeros at first), and the buffers
+    /// `running_mean` (zeros at first) and `running_var` (ones at first), all `[channels]`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if they cannot be had.
+    pub fn new(channels: usize, vb: &VarBuilder<'_>) -> Result<Self> {
+        Ok(Self {
+            weight: vb.get_with_hints(channels, "weight", Init::Const(1.0))?,
+            bias: vb.get_with_hints(channels, "bias", Init::Const(0.0))?,
+            running_mean: Buffer::get(vb, channels, "running_mean", Init::Const(0.0))?,
+            running_var: Buffer::get(vb, channels, "running_var", Init::Const(1.0))?,
+        })
+    }
+
+    /// Maps `[batch, channels, ..]` to the same.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if `x` has no dim of channels, there is no room, or a training step has one value per channel
+    /// only, of which there is no variance.
+    pub fn forward(&self, x: &Tensor, training: bool) -> Result<Tensor> {
+        let channels = x.dim(1)?;
+        let mut shape = vec![1; x.rank()];
+        shape[1] = channels;
+        let (mean, var) = if training {
+            let flat = x.transpose(0, 1)?.contiguous()?.reshape((channels, ()))?;
+            let count = flat.dim(1)?;
+            if count < 2 {
+                let few = "batch norm has 1 value for each channel in a training step, expected more";
+                return Err(candle_core::Error::Msg(few.to_owned()));
+            }
+            let mean = flat.mean_keepdim(1)?;
+            let var = flat.broadcast_sub(&mean)?.sqr()?.mean(1)?;
+            let mean = mean.squeeze(1)?;
+            let unbiased = (var.detach() * (count as f64 / (count - 1) as f64))?;
+            let moved = |old: Tensor, new: &Tensor| (old * (1.0 - MOMENTUM))? + (new * MOMENTUM)?;
+            self.running_mean.set(&moved(self.running_mean.value(), &mean.detach())?)?;
+            self.running_var.set(&moved(self.running_var.value(), &unbiased)?)?;
+            (mean, var)
+        } else {
+            (self.running_mean.value(), self.running_var.value())
+        };
+        let scale = (&self.weight / (var + f64::from(EPS))?.sqrt()?)?;
+        let shift = (&self.bias - (&mean * &scale)?)?;
+        x.broadcast_mul(&scale.reshape(&*shape)?)?.broadcast_add(&shift.reshape(&*shape)?)
     }
 }
 

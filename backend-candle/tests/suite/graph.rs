@@ -2,7 +2,9 @@
 
 use crate::counted;
 use skep_backend_candle::blocks::{Activation, Ffn};
+use skep_backend_candle::candle_nn;
 use skep_backend_candle::prelude::*;
+use skep_backend_candle::runtime::DType;
 
 #[test]
 fn inference_leaves_no_graph_behind() {
@@ -12,4 +14,23 @@ fn inference_leaves_no_graph_behind() {
     assert!(!block.forward(&[counted(&[1, 2])]).unwrap()[0].track_op());
     let gradients = block.backward(&[counted(&[1, 2])], &[counted(&[1, 2])]).unwrap();
     assert!(!gradients[0].track_op());
+}
+
+/// Gradients end at candle's fused operations, without an error of candle's.
+#[test]
+fn parameters_before_a_fused_operation_are_named() {
+    let inputs = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[4])]).unwrap();
+    let block = CandleBlock::new("fused", inputs, |vb| {
+        let linear = candle_nn::linear(4, 4, vb.pp("linear"))?;
+        let (scale, shift) = (vb.get(4, "norm.weight")?, vb.get(4, "norm.bias")?);
+        Ok(Box::new(move |inputs: &[Tensor]| {
+            let hidden = candle_nn::Module::forward(&linear, &inputs[0])?;
+            Ok(vec![candle_nn::ops::layer_norm(&hidden, &scale, &shift, 1e-5)?])
+        }))
+    });
+    let mut block = block.with_optimizer(Optimizer::adamw(AdamW::default())).unwrap();
+    block.load(&CandleDevice::cpu()).unwrap();
+    let error = block.backward(&[counted(&[2, 4])], &[counted(&[2, 4])]).unwrap_err().to_string();
+    assert!(error.contains("`linear.bias`, `linear.weight`"), "{error}");
+    assert!(error.contains("got no gradient; no parameter was stepped"), "{error}");
 }

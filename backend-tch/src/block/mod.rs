@@ -1,64 +1,23 @@
 //! A block made of libtorch layers: the arithmetic of both passes, and where the parameters are.
 
 mod parameters;
+mod pass;
+mod shared;
 
 use crate::device::TchDevice;
-use crate::optim::{self, Step};
+use crate::optim;
 use crate::shim::{self, GradMode};
 use parameters::{Found, Parameters};
-use skep_runtime_core::{BoxError, HostTensor, TensorOps};
-use skep_toolkit::{Build, Library, Source, Stepper, check_gradients};
+use shared::SharedMemory;
+use skep_runtime_core::{BoxError, DType, HostTensor, TensorOps};
+use skep_toolkit::{Build, Gradients, Library, Pace, Source, Stepped, check_gradients};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use tch::{TchError, Tensor};
 
 pub use parameters::VarBuilder;
-
-/// The arithmetic of a block: input tensors to output tensors.
-///
-/// For inference it is called without a graph being recorded, for training with one. Use tch's methods whose
-/// names begin with `f_`: they return errors, where the others (and the operators) panic. Those of them that take
-/// a plain number panic as well; [`layers::number`](crate::layers::number) is a way around. A panic is caught by
-/// the runtime and fails the batch, but its type is lost: out of memory, say.
-pub trait Layers: Send + 'static {
-    /// Maps the inputs to the outputs. Every tensor has the batch's rows as dim 0.
-    ///
-    /// # Errors
-    ///
-    /// Returns libtorch's errors; they fail the batch.
-    fn forward(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, TchError>;
-
-    /// Called before [`forward`](Self::forward): whether it is part of a training step. Layers that behave the
-    /// same in both ignore it.
-    ///
-    /// # Errors
-    ///
-    /// Returns libtorch's errors; they fail the batch.
-    fn training(&self, on: bool) -> Result<(), TchError> {
-        let _ = on;
-        Ok(())
-    }
-
-    /// Called when the block has been loaded, and each time that its parameters were replaced: true if they stay as
-    /// they are until the next call, so that layers may keep them in a layout of their own; false if they are
-    /// trained. Layers that keep nothing ignore it.
-    ///
-    /// # Errors
-    ///
-    /// Returns libtorch's errors; the block is then not loaded, or not restored.
-    fn prepare(&self, steady: bool) -> Result<(), TchError> {
-        let _ = steady;
-        Ok(())
-    }
-}
-
-impl<F> Layers for F
-where
-    F: Fn(&[Tensor]) -> Result<Vec<Tensor>, TchError> + Send + 'static,
-{
-    fn forward(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, TchError> {
-        self(inputs)
-    }
-}
+pub use pass::{Layers, by_mode};
 
 /// One block on a [`TchDevice`].
 ///
@@ -73,7 +32,7 @@ where
 ///     let linear = layers::linear(8, 4, &vb.pp("linear"))?;
 ///     Ok(Box::new(move |inputs: &[Tensor]| Ok(vec![linear.forward(&inputs[0])?])))
 /// })
-/// .with_optimizer(Optimizer::sgd(Sgd { learning_rate: 0.1, ..Sgd::default() }));
+/// .with_optimizer(Optimizer::sgd(Sgd { learning_rate: 0.1, ..Sgd::default() }))?;
 ///
 /// let device = TchDevice::cpu();
 /// block.load(&device)?;
@@ -86,10 +45,13 @@ where
 /// ```
 pub type TchBlock = skep_toolkit::Block<Tch>;
 
-/// libtorch at work on one block.
+/// libtorch at work on one block. Parameters are changed in place, because `TorchScript` modules hold them too; so no
+/// answer may share memory with one.
 pub struct Tch {
     device: TchDevice,
+    source: Arc<Source>,
     tensors: Found,
+    memory: SharedMemory,
     layers: Box<dyn Layers>,
     trained: bool,
 }
@@ -107,10 +69,14 @@ impl Library for Tch {
     type Error = BoxError;
 
     fn load(device: &TchDevice, source: Source, _: bool, build: &Build<Self>) -> Result<Self, BoxError> {
-        let parameters = Parameters::new(device, source);
+        let _grad = GradMode::set(true);
+        let source = Arc::new(source);
+        let parameters = Parameters::new(device, Arc::clone(&source));
         let layers = build(&parameters.builder())?;
         layers.prepare(true)?;
-        Ok(Self { device: device.clone(), tensors: parameters.into_found(), layers, trained: false })
+        let tensors = parameters.into_found();
+        let memory = SharedMemory::of(&tensors)?;
+        Ok(Self { device: device.clone(), source, tensors, memory, layers, trained: false })
     }
 
     fn trained(&mut self) -> Result<(), BoxError> {
@@ -126,12 +92,27 @@ impl Library for Tch {
         Ok(device.from_host(value)?.f_to(device.place())?)
     }
 
+    fn rebuild(&mut self, build: &Build<Self>) -> Result<(), BoxError> {
+        if !self.layers.read_through() {
+            let _grad = GradMode::set(true);
+            let parameters = Parameters::known(&self.device, Arc::clone(&self.source), &self.tensors);
+            self.layers = build(&parameters.builder())?;
+            self.layers.prepare(!self.trained)?;
+        }
+        Ok(())
+    }
+
     fn variables(&self) -> impl Iterator<Item = (&String, &Tensor)> {
         self.tensors.variables.iter()
     }
 
-    fn buffers(&self) -> impl Iterator<Item = (&String, &Tensor)> {
-        self.tensors.buffers.iter()
+    fn same_as(&self, name: &str) -> Option<&str> {
+        self.memory.first_name(name)
+    }
+
+    fn buffers(&self) -> Result<Vec<(String, Tensor)>, BoxError> {
+        let copy = |(name, tensor): (&String, &Tensor)| Ok((name.clone(), shim::copy(tensor)?));
+        self.tensors.buffers.iter().map(copy).collect()
     }
 
     fn set(&mut self, name: &str, value: Tensor) -> Result<(), BoxError> {
@@ -143,37 +124,39 @@ impl Library for Tch {
         Ok(())
     }
 
+    fn output_names(&self) -> Vec<String> {
+        self.layers.output_names()
+    }
+
     fn forward(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, BoxError> {
         // Not libtorch's inference mode: its tensors go to callers, and may come back in a training pass,
         // which would refuse them.
         let _no_grad = GradMode::set(false);
-        self.layers.training(false)?;
-        Ok(self.layers.forward(inputs)?)
+        self.memory.apart(self.layers.forward(inputs)?)
     }
 
     fn backward(
         &mut self,
         inputs: &[Tensor],
         gradients: &[Tensor],
-        stepper: Option<&mut Stepper<Tensor>>,
-    ) -> Result<Vec<Tensor>, BoxError> {
+        parameters: bool,
+    ) -> Result<Gradients<Tensor>, BoxError> {
         let _grad = GradMode::set(true);
         let leaves = inputs.iter().map(|input| leaf(&self.device, input)).collect::<Result<Vec<_>, _>>()?;
-        self.layers.training(true)?;
-        let outputs = self.layers.forward(&leaves)?;
+        let outputs = self.layers.forward_training(&leaves)?;
         check_gradients(&self.device, &outputs, gradients)?;
 
         let pairs = outputs.iter().zip(gradients).filter(|(output, _)| output.requires_grad());
-        let (outputs, gradients): (Vec<&Tensor>, Vec<&Tensor>) = pairs.unzip();
+        let (roots, gradients): (Vec<&Tensor>, Vec<&Tensor>) = pairs.unzip();
         // Without an optimizer, nobody asks for the parameters' gradients.
-        let variables = self.tensors.variables.values().filter(|v| stepper.is_some() && v.requires_grad());
+        let trained = self.memory.distinct(&self.tensors).filter(|_| parameters);
+        let (names, variables): (Vec<&str>, Vec<&Tensor>) = trained.unzip();
         let wanted: Vec<&Tensor> =
             leaves.iter().filter(|leaf| leaf.requires_grad()).chain(variables).collect();
-        let flows = !outputs.is_empty();
-        let mut found = if flows {
-            shim::gradients(&outputs, &gradients, &wanted)?
-        } else {
+        let mut found = if roots.is_empty() {
             wanted.iter().map(|_| None).collect()
+        } else {
+            shim::gradients(&roots, &gradients, &wanted)?
         }
         .into_iter();
 
@@ -183,16 +166,44 @@ impl Library for Tch {
             let gradient = if leaf.requires_grad() { found.next().flatten() } else { None };
             of_inputs.push(gradient.map_or_else(|| leaf.f_zeros_like(), Ok)?);
         }
-        if let Some(stepper) = stepper {
-            let trained = self.tensors.variables.iter_mut().filter(|(_, v)| v.requires_grad());
-            let steps = trained.zip(found).filter_map(|((name, variable), gradient)| {
-                Some(Step { name, variable, gradient: gradient? })
-            });
-            if flows {
-                optim::step(stepper, steps.collect())?;
-            }
+        // A parameter that the block holds as several tensors has the sum of their gradients.
+        let mut of_parameters: BTreeMap<String, Tensor> = BTreeMap::new();
+        for (name, gradient) in names.into_iter().zip(found) {
+            let Some(gradient) = gradient else { continue };
+            let sum = match of_parameters.remove(name) {
+                Some(other) => other.f_add(&gradient)?,
+                None => gradient,
+            };
+            of_parameters.insert(name.to_owned(), sum);
         }
-        Ok(of_inputs)
+        let outputs = outputs.iter().map(Tensor::f_detach).collect::<Result<_, _>>()?;
+        let (outputs, of_inputs) = (self.memory.apart(outputs)?, self.memory.apart(of_inputs)?);
+        Ok(Gradients::new(outputs, of_inputs, of_parameters))
+    }
+
+    fn cast(tensor: &Tensor, dtype: DType) -> Result<Tensor, BoxError> {
+        let _no_grad = GradMode::set(false);
+        optim::cast(tensor, dtype)
+    }
+
+    fn norm(tensors: &[&Tensor]) -> Result<f64, BoxError> {
+        let _no_grad = GradMode::set(false);
+        Ok(optim::norm(tensors)?)
+    }
+
+    fn all_finite(tensors: &[&Tensor]) -> Result<bool, BoxError> {
+        let _no_grad = GradMode::set(false);
+        Ok(optim::all_finite(tensors)?)
+    }
+
+    fn stepped(
+        pace: &Pace,
+        value: &Tensor,
+        gradient: &Tensor,
+        memory: &[Tensor],
+    ) -> Result<Stepped<Tensor>, BoxError> {
+        let _no_grad = GradMode::set(false);
+        Ok(optim::stepped(pace, value, gradient, memory)?)
     }
 
     fn sorted(device: &TchDevice, error: BoxError) -> BoxError {

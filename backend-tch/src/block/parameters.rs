@@ -2,9 +2,10 @@
 
 use crate::device::TchDevice;
 use skep_runtime_core::{BoxError, TensorOps};
-use skep_toolkit::{Init, Source, check_dims};
+use skep_toolkit::{BlockError, Init, Source, check_dims};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 /// The object that layers ask for their parameters, by name. Names of nested layers are joined with dots.
@@ -33,16 +34,23 @@ impl VarBuilder<'_> {
         self.parameters.get(self.full(name), dims, init, Kind::Float)
     }
 
-    /// Returns the same of another kind of number than f32.
-    #[cfg(feature = "models")]
-    pub(crate) fn get_as(
-        &self,
-        dims: &[usize],
-        name: &str,
-        init: Init,
-        kind: Kind,
-    ) -> Result<Tensor, BoxError> {
+    /// Returns the same in another kind of number than f32. One of half precision is trained by a master copy in f32.
+    ///
+    /// # Errors
+    ///
+    /// Returns those of [`get`](Self::get).
+    pub fn get_as(&self, dims: &[usize], name: &str, init: Init, kind: Kind) -> Result<Tensor, BoxError> {
         self.parameters.get(self.full(name), dims, init, kind)
+    }
+
+    /// Returns the f32 buffer of this name, on the device: saved with the parameters and never stepped. Layers may change it
+    /// in place during a training step, as batch norm does with its running statistics.
+    ///
+    /// # Errors
+    ///
+    /// Returns those of [`get`](Self::get).
+    pub fn buffer(&self, dims: &[usize], name: &str, init: Init) -> Result<Tensor, BoxError> {
+        self.parameters.buffer(self.full(name), dims, init)
     }
 
     /// Returns true if the weights file, or a layer before, has a tensor of this name.
@@ -76,13 +84,24 @@ pub(super) struct Found {
 #[derive(Debug)]
 pub(super) struct Parameters {
     device: TchDevice,
-    source: Source,
+    source: Arc<Source>,
     found: RefCell<Found>,
+    /// The block is loaded: layers may ask for nothing new.
+    sealed: bool,
 }
 
 impl Parameters {
-    pub(super) fn new(device: &TchDevice, source: Source) -> Self {
-        Self { device: device.clone(), source, found: RefCell::default() }
+    pub(super) fn new(device: &TchDevice, source: Arc<Source>) -> Self {
+        Self { device: device.clone(), source, found: RefCell::default(), sealed: false }
+    }
+
+    /// Those of a block that is loaded.
+    pub(super) fn known(device: &TchDevice, source: Arc<Source>, found: &Found) -> Self {
+        let shared = |tensors: &BTreeMap<String, Tensor>| {
+            tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+        };
+        let found = Found { variables: shared(&found.variables), buffers: shared(&found.buffers) };
+        Self { device: device.clone(), source, found: found.into(), sealed: true }
     }
 
     pub(super) fn builder(&self) -> VarBuilder<'_> {
@@ -95,15 +114,46 @@ impl Parameters {
     }
 
     fn get(&self, name: String, dims: &[usize], init: Init, kind: Kind) -> Result<Tensor, BoxError> {
-        if let Some(known) = self.found.borrow().variables.get(&name) {
-            check_dims(&name, dims, &self.device.describe(known)?.dims)?;
-            return Ok(known.shallow_clone());
+        let known = self.found.borrow().variables.get(&name).map(Tensor::shallow_clone);
+        // What cannot have a gradient is saved, and never trained.
+        let is_trained = matches!(kind, Kind::Half | Kind::BFloat16 | Kind::Float | Kind::Double);
+        match known {
+            Some(known) => self.checked(&name, dims, known),
+            None if !is_trained => self.fixed(name, dims, init, kind),
+            None => {
+                let variable = self.first(&name, dims, init, kind)?.f_set_requires_grad(true)?;
+                self.found.borrow_mut().variables.insert(name, variable.shallow_clone());
+                Ok(variable)
+            }
+        }
+    }
+
+    fn buffer(&self, name: String, dims: &[usize], init: Init) -> Result<Tensor, BoxError> {
+        self.fixed(name, dims, init, Kind::Float)
+    }
+
+    fn fixed(&self, name: String, dims: &[usize], init: Init, kind: Kind) -> Result<Tensor, BoxError> {
+        let known = self.found.borrow().buffers.get(&name).map(Tensor::shallow_clone);
+        if let Some(known) = known {
+            return self.checked(&name, dims, known);
+        }
+        let buffer = self.first(&name, dims, init, kind)?;
+        self.found.borrow_mut().buffers.insert(name, buffer.shallow_clone());
+        Ok(buffer)
+    }
+
+    fn checked(&self, name: &str, dims: &[usize], known: Tensor) -> Result<Tensor, BoxError> {
+        check_dims(name, dims, &self.device.describe(&known)?.dims)?;
+        Ok(known)
+    }
+
+    /// The first value of a tensor that nobody has asked for before.
+    fn first(&self, name: &str, dims: &[usize], init: Init, kind: Kind) -> Result<Tensor, BoxError> {
+        if self.sealed {
+            return Err(BlockError::OtherParameter { parameter: name.to_owned() }.into());
         }
         let admit = |bytes| self.device.admit(bytes);
-        let value = self.source.value(&name, Some(dims), init, admit)?;
-        let placed = self.device.from_host(&value)?.f_to(self.device.place())?;
-        let variable = placed.f_to_kind(kind)?.f_set_requires_grad(true)?;
-        self.found.borrow_mut().variables.insert(name, variable.shallow_clone());
-        Ok(variable)
+        let value = self.source.value(name, Some(dims), init, admit)?;
+        Ok(self.device.from_host(&value)?.f_to(self.device.place())?.f_to_kind(kind)?)
     }
 }

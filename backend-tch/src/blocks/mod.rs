@@ -10,10 +10,11 @@ use tch::{TchError, Tensor};
 
 #[cfg(feature = "models")]
 pub use crate::encoder::TextModel;
+pub use crate::shim::Value;
 pub use skep_toolkit::blocks::{
     Activation, DetDropout, Ffn, Nop, NopDelay, Signature, Spec, Transformer, UnknownActivation,
 };
-pub use torch_script::{ScriptError, TorchScript};
+pub use torch_script::{ScriptError, State, TorchScript};
 
 /// Applies the function between two linear layers.
 fn activate(activation: Activation, x: &Tensor) -> Result<Tensor, TchError> {

@@ -119,6 +119,40 @@ pub(crate) fn memory(ordinal: usize) -> Result<(u64, u64), TchError> {
     Ok((free, total))
 }
 
+/// Where the elements of a tensor lie. All are numbers to compare.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// Of the tensor, as libtorch counts them.
+    pub(crate) identity: u64,
+    /// Of the memory that it shares with others.
+    pub(crate) storage: u64,
+    /// The first byte.
+    pub(crate) begin: u64,
+    /// The byte behind the last.
+    pub(crate) end: u64,
+}
+
+pub(crate) fn place(tensor: &Tensor) -> Result<Place, TchError> {
+    let (mut identity, mut storage, mut begin, mut end) = (0, 0, 0, 0);
+    // SAFETY: the tensor is borrowed; the numbers are written through references.
+    checked(unsafe { ffi::skep_place(tensor.as_ptr(), &mut identity, &mut storage, &mut begin, &mut end) })?;
+    Ok(Place { identity, storage, begin, end })
+}
+
+/// Whether two tensors are the same elements in the same order.
+pub(crate) fn are_same(a: &Tensor, b: &Tensor) -> Result<bool, TchError> {
+    let mut same = false;
+    // SAFETY: both tensors are borrowed; the answer is written through a reference.
+    checked(unsafe { ffi::skep_same(a.as_ptr(), b.as_ptr(), &mut same) })?;
+    Ok(same)
+}
+
+/// A copy in memory of its own, without a graph.
+pub(crate) fn copy(tensor: &Tensor) -> Result<Tensor, TchError> {
+    // SAFETY: the tensor is borrowed.
+    given(|out| unsafe { ffi::skep_copy(tensor.as_ptr(), out) })
+}
+
 /// Makes CUDA usable where this libtorch has it.
 pub(crate) fn load_cuda() -> Result<(), TchError> {
     // SAFETY: loads a library that was made to be loaded; it stays.

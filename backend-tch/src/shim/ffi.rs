@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int, c_void};
 /// A `torch::Tensor`, as torch-sys has it.
 pub(super) use torch_sys::C_tensor;
 
-/// A `torch::jit::Module`.
+/// A `Script` of the shim: a module, and how it is called.
 #[repr(C)]
 pub(super) struct Module {
     _opaque: [u8; 0],
@@ -52,6 +52,15 @@ unsafe extern "C" {
     pub(super) fn skep_set_grad_mode(on: bool) -> bool;
     pub(super) fn skep_synchronize(index: c_int) -> c_int;
     pub(super) fn skep_memory(index: c_int, free: &mut u64, total: &mut u64) -> c_int;
+    pub(super) fn skep_place(
+        tensor: *const C_tensor,
+        identity: &mut u64,
+        storage: &mut u64,
+        begin: &mut u64,
+        end: &mut u64,
+    ) -> c_int;
+    pub(super) fn skep_same(a: *const C_tensor, b: *const C_tensor, same: &mut bool) -> c_int;
+    pub(super) fn skep_copy(tensor: *const C_tensor, out: &mut *mut C_tensor) -> c_int;
     pub(super) fn skep_load_cuda() -> c_int;
     pub(super) fn skep_gradients(
         outputs: *const *const C_tensor,
@@ -70,6 +79,25 @@ unsafe extern "C" {
         file: *const c_char,
     ) -> c_int;
     pub(super) fn skep_script_load(file: *const c_char, index: c_int, out: &mut *mut Module) -> c_int;
+    pub(super) fn skep_script_method(module: *mut Module, path: *const c_char) -> c_int;
+    pub(super) fn skep_script_argument(
+        module: *mut Module,
+        name: *const c_char,
+        kind: c_int,
+        whole: i64,
+        number: f64,
+        text: *const c_char,
+    ) -> c_int;
+    pub(super) fn skep_script_attribute(
+        module: *mut Module,
+        path: *const c_char,
+        kind: c_int,
+        whole: i64,
+        number: f64,
+        text: *const c_char,
+    ) -> c_int;
+    pub(super) fn skep_script_input(module: *mut Module, path: *const c_char, batch_dim: i64) -> c_int;
+    pub(super) fn skep_script_check(module: *mut Module) -> c_int;
     pub(super) fn skep_script_free(module: *mut Module);
     pub(super) fn skep_script_train(module: *mut Module, on: bool) -> c_int;
     pub(super) fn skep_script_tensors(
@@ -81,7 +109,8 @@ unsafe extern "C" {
         module: *mut Module,
         inputs: *const *const C_tensor,
         count: usize,
+        training: bool,
         context: *mut c_void,
-        each: extern "C" fn(*mut c_void, *mut C_tensor),
+        each: extern "C" fn(*mut c_void, *const c_char, *mut C_tensor),
     ) -> c_int;
 }

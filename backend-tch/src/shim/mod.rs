@@ -10,9 +10,10 @@ mod ffi;
 mod script;
 
 pub(crate) use calls::{
-    GradMode, JoinError, cuda_count, describe, flush_denormals, from_bytes, gradients, join, load_cuda,
-    memory, synchronize, to_bytes, to_host,
+    GradMode, JoinError, Place, are_same, copy, cuda_count, describe, flush_denormals, from_bytes, gradients,
+    join, load_cuda, memory, place, synchronize, to_bytes, to_host,
 };
 #[cfg(feature = "models")]
 pub(crate) use calls::{pack_linear, packed_linear, records_graph};
+pub use script::Value;
 pub(crate) use script::{Script, save_script};

@@ -3,7 +3,9 @@
 
 mod device;
 mod graph;
+mod script_calls;
 mod serving;
+mod silero;
 mod torch_script;
 
 use skep_backend_tch::prelude::*;

@@ -50,7 +50,7 @@ fn many_callers_get_what_the_block_alone_gives() {
 fn a_training_step_through_a_pool_is_the_blocks_own() {
     let sgd = || Optimizer::sgd(Sgd { learning_rate: 0.1, ..Sgd::default() });
     let mut builder = RuntimeBuilder::new(TchDevice::cpu());
-    let served = builder.serve(ffn().with_optimizer(sgd()), ServeOptions::default()).unwrap();
+    let served = builder.serve(ffn().with_optimizer(sgd()).unwrap(), ServeOptions::default()).unwrap();
     let runtime = builder.start().unwrap();
     let (x, gradient) = (noise(&[2, 6], 1), noise(&[2, 4], 2));
     let task = vec![x.shallow_clone(), gradient.shallow_clone()];
@@ -58,7 +58,7 @@ fn a_training_step_through_a_pool_is_the_blocks_own() {
     let after = served.forward.submit(vec![x.shallow_clone()]).unwrap().wait().unwrap();
     runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
 
-    let mut alone = loaded(ffn().with_optimizer(sgd()));
+    let mut alone = loaded(ffn().with_optimizer(sgd()).unwrap());
     let expected = alone.backward(from_ref(&x), from_ref(&gradient)).unwrap();
     assert_close(&values(&got[0]), &values(&expected[0]), 1e-6);
     assert_close(&values(&after[0]), &values(&alone.forward(&[x]).unwrap()[0]), 1e-6);
@@ -77,7 +77,7 @@ def forward(self, x):
     let inputs = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[1])]).unwrap();
     let mut builder = RuntimeBuilder::new(TchDevice::cpu());
     let served = builder
-        .serve(TchBlock::of("picky", TorchScript { file, inputs }).unwrap(), ServeOptions::default())
+        .serve(TchBlock::of("picky", TorchScript::new(file, inputs)).unwrap(), ServeOptions::default())
         .unwrap();
     let runtime = builder.start().unwrap();
     let ask = |value: f32| served.forward.submit(vec![tensor(&[1, 1], &[value])]).unwrap().wait();

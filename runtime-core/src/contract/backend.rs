@@ -32,10 +32,13 @@ pub struct BlockInfo {
     pub name: String,
     /// The inputs of the forward pass.
     pub inputs: Schema,
-    /// The outputs of the forward pass; `None` to have them found by one dummy run of three rows.
+    /// The outputs of the forward pass; `None` to have them found by dummy runs of three rows, or of fewer if the block
+    /// does not take three.
     pub outputs: Option<Schema>,
     /// True if the block can be called backward.
     pub backward: bool,
+    /// True if a backward pass gives the outputs of its forward pass too, after the gradients of the inputs.
+    pub backward_gives_outputs: bool,
 }
 
 /// The state of a block as it was between two batches: parameters, and what the optimizer remembers.
@@ -50,6 +53,66 @@ pub struct BlockState {
     pub optimizer: BTreeMap<String, HostTensor>,
     /// Everything else: steps taken, position in the schedule.
     pub scalars: BTreeMap<String, String>,
+}
+
+/// How exactly a state must fit the block that it is restored into.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fit {
+    /// The block finds every part of its own in the state, and the state holds no part of another block.
+    #[default]
+    Exact,
+    /// The parts that both have are replaced; the others keep their values.
+    Partial,
+}
+
+/// The parts by which a state and a block differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unmatched {
+    /// Parts of the block that the state lacks.
+    pub missing: Vec<String>,
+    /// Parts of the state that the block lacks.
+    pub unknown: Vec<String>,
+}
+
+impl Unmatched {
+    /// Creates the list of such parts.
+    pub fn new(missing: Vec<String>, unknown: Vec<String>) -> Self {
+        Self { missing, unknown }
+    }
+
+    /// Returns true if state and block have the same parts.
+    pub fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.unknown.is_empty()
+    }
+}
+
+/// The training of a block as it stands after a backward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Training {
+    /// Steps that were taken.
+    pub steps: u64,
+    /// Steps whose gradients were scaled down to the largest norm that is allowed.
+    pub clipped: u64,
+    /// Steps that were refused, because they would have made the state infinite or not a number.
+    pub refused: u64,
+    /// The learning rate of the last step.
+    pub learning_rate: f64,
+    /// The Euclidean norm of all gradients of the last step together, before it was clipped.
+    pub gradient_norm: f64,
+}
+
+impl Training {
+    /// Creates the figures of a training that has not begun: set the fields. For blocks of one's own.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns the share of the steps that were clipped, `0.0..=1.0`.
+    pub fn clipped_share(&self) -> f64 {
+        if self.steps == 0 { 0.0 } else { self.clipped as f64 / self.steps as f64 }
+    }
 }
 
 /// One block on a device.
@@ -81,7 +144,8 @@ pub trait Backend<D: Device>: Send + 'static {
 
     /// Takes one training step: runs the forward again, propagates `gradients` (of the outputs, in order) back
     /// to the inputs, steps the optimizer where there is one, and returns the gradients of the inputs, in
-    /// order, zeros where none flows.
+    /// order, zeros where none flows. The outputs follow them if
+    /// [`backward_gives_outputs`](BlockInfo::backward_gives_outputs) is set.
     ///
     /// # Errors
     ///
@@ -96,10 +160,40 @@ pub trait Backend<D: Device>: Send + 'static {
     /// Returns an error if it cannot be read from the device.
     fn state(&self) -> Result<BlockState, BoxError>;
 
-    /// Replaces the state. Tensors that are missing keep their value, and their names are returned.
+    /// Replaces the state. With [`Fit::Partial`], returns the parts by which the state and the block differ.
     ///
     /// # Errors
     ///
-    /// Returns an error if a tensor has another dtype or shape; then nothing was replaced.
-    fn restore(&mut self, state: &BlockState) -> Result<Vec<String>, BoxError>;
+    /// Returns an error if a part has another dtype or shape, or, with [`Fit::Exact`], if one is missing or unknown; then
+    /// nothing was replaced.
+    fn restore(&mut self, state: &BlockState, fit: Fit) -> Result<Unmatched, BoxError>;
+
+    /// Returns the names of the outputs, as far as the block has some. Asked after a dummy run, for outputs that
+    /// [`info`](Self::info) does not name.
+    fn output_names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Returns how the training stands, or `None` if the block has no optimizer. Asked after each backward pass: cheap,
+    /// and without waiting for the device.
+    fn training(&self) -> Option<Training> {
+        None
+    }
+
+    /// Returns a number that changes whenever the state does, or `None` if the block does not tell. Who saves states
+    /// need not copy one that it has saved already.
+    fn revision(&self) -> Option<u64> {
+        None
+    }
+
+    /// Keeps a value of the application's in the state, under `name` among its scalars: where it stands in its data,
+    /// say. `None` takes the value out.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the block keeps none, which is the default.
+    fn note(&mut self, name: &str, value: Option<String>) -> Result<(), BoxError> {
+        let _ = (name, value);
+        Err("block keeps no notes of its application".into())
+    }
 }

@@ -3,7 +3,7 @@
 //! Counts that belong to waiting tasks (submitted, refused, cancelled, expired in the queue) are kept by
 //! the pool under the lock that it holds anyway, and read through [`Meter::counts`](crate::Meter::counts).
 
-use crate::contract::backend::Pass;
+use crate::contract::backend::{Pass, Training};
 use crate::contract::error::device_loss::DeviceLoss;
 use crate::contract::id::PoolId;
 use crate::contract::meter::Meter;
@@ -44,6 +44,8 @@ pub struct BatchEvent<'a> {
     pub tasks_succeeded: usize,
     /// Tasks that got an error with this batch.
     pub tasks_failed: usize,
+    /// How the block's training stands after a backward pass; `None` for others.
+    pub training: Option<Training>,
 }
 
 impl<'a> BatchEvent<'a> {
@@ -64,6 +66,7 @@ impl<'a> BatchEvent<'a> {
             taken_apart: false,
             tasks_succeeded: 0,
             tasks_failed: 0,
+            training: None,
         }
     }
 }

@@ -30,12 +30,13 @@ pub struct TensorSpec {
     dtype: DType,
     dims: Vec<Dim>,
     index_below: Option<u64>,
+    finite: bool,
 }
 
 impl TensorSpec {
     /// Creates a spec from dims. Dim 0 must be [`Dim::Batch`].
     pub fn new(name: impl Into<String>, dtype: DType, dims: impl Into<Vec<Dim>>) -> Self {
-        Self { name: name.into(), dtype, dims: dims.into(), index_below: None }
+        Self { name: name.into(), dtype, dims: dims.into(), index_below: None, finite: false }
     }
 
     /// Creates the spec of a tensor of any number of rows, each of the fixed dims `row`.
@@ -48,6 +49,13 @@ impl TensorSpec {
     /// index out of range is a device assert on CUDA, after which the whole device is lost.
     pub fn with_index_below(mut self, limit: u64) -> Self {
         self.index_below = Some(limit);
+        self
+    }
+
+    /// Requires every element of a tensor of floating-point numbers to be finite. Checked at submit, because one task's
+    /// gradient that is not a number would fail the training step of all tasks in its batch.
+    pub fn with_finite(mut self) -> Self {
+        self.finite = self.dtype.is_float();
         self
     }
 
@@ -69,6 +77,11 @@ impl TensorSpec {
     /// Returns the bound on the elements if they are indices.
     pub fn index_below(&self) -> Option<u64> {
         self.index_below
+    }
+
+    /// Returns true if the elements must be finite.
+    pub fn is_finite(&self) -> bool {
+        self.finite
     }
 
     /// Creates the spec of the same tensor under another name, without an index bound: of its gradient, say.
@@ -149,6 +162,12 @@ impl Schema {
         }
         let has_free = tensors.iter().any(|t| t.dims.iter().any(|d| matches!(d, Dim::Free { .. })));
         Ok(Self { tensors, has_free })
+    }
+
+    /// Requires every element of each tensor of floating-point numbers to be finite ([`TensorSpec::with_finite`]).
+    pub fn with_finite(mut self) -> Self {
+        self.tensors = self.tensors.into_iter().map(TensorSpec::with_finite).collect();
+        self
     }
 
     /// Returns the tensors, in order.

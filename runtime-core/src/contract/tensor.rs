@@ -138,6 +138,19 @@ impl HostTensor {
         }
     }
 
+    /// Returns true if an element is not a number. Integers always are.
+    pub fn has_nan(&self) -> bool {
+        // An exponent of all ones, and more behind it than infinity has.
+        let above = |infinity: u64, sign: u64| move |bits: u64| bits & !sign > infinity;
+        match self.dtype {
+            DType::F16 => self.bits::<2>().any(above(0x7c00, 1 << 15)),
+            DType::BF16 => self.bits::<2>().any(above(0x7f80, 1 << 15)),
+            DType::F32 => self.bits::<4>().any(above(0x7f80_0000, 1 << 31)),
+            DType::F64 => self.bits::<8>().any(above(0x7ff0_0000_0000_0000, 1 << 63)),
+            _ => false,
+        }
+    }
+
     /// The bits of each element of `N` bytes.
     fn bits<const N: usize>(&self) -> impl Iterator<Item = u64> {
         self.bytes.as_chunks::<N>().0.iter().map(|bytes| {

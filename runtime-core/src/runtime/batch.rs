@@ -3,6 +3,7 @@
 use super::directory::Station;
 use super::flight::Flight;
 use super::trial::Trial;
+use crate::contract::backend::Training;
 use crate::contract::batch::{Batch, Piece};
 use crate::contract::error::batch::BatchError;
 use crate::contract::task::TaskHeader;
@@ -36,6 +37,8 @@ pub(crate) struct CutBatch<T> {
     pub(crate) gather: Duration,
     /// The time in the block; `None` until the block has been called.
     pub(crate) device: Option<Duration>,
+    /// How the block's training stands after this batch, if it was a backward pass.
+    pub(crate) training: Option<Training>,
     /// The outcomes so far of the batch that this one was half of.
     pub(crate) trial: Option<Arc<Trial>>,
 }
@@ -56,6 +59,7 @@ impl<T> CutBatch<T> {
             chosen: now,
             gather: Duration::ZERO,
             device: None,
+            training: None,
             trial: None,
         })
     }
@@ -169,6 +173,7 @@ impl<T> CutBatch<T> {
             chosen: self.chosen,
             gather: Duration::ZERO,
             device: None,
+            training: None,
             trial: self.trial.clone(),
         })
     }
@@ -243,7 +248,13 @@ mod tests {
         let task = |task| BatchTask { header: header(task), reply: Reply::pair().1 };
         let batch = Batch::new(vec![(0..tasks).collect()], (0..tasks).map(task).collect());
         let inputs = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[1])]).unwrap();
-        let info = BlockInfo { name: "block".to_owned(), inputs, outputs: None, backward: false };
+        let info = BlockInfo {
+            name: "block".to_owned(),
+            inputs,
+            outputs: None,
+            backward: false,
+            backward_gives_outputs: false,
+        };
         let station = Station {
             id: PoolId::new(0),
             pool: Arc::new(NoTasks),

@@ -13,7 +13,7 @@ use super::status::Status;
 use super::teller::Teller;
 use super::watch::Watch;
 use super::work::Work;
-use crate::contract::backend::{Backend, BlockInfo, BlockState, Pass};
+use crate::contract::backend::{Backend, BlockInfo, BlockState, Fit, Pass, Unmatched};
 use crate::contract::clock::{Clock, SystemClock};
 use crate::contract::device::Device;
 use crate::contract::error::control::{ControlError, StartError};
@@ -186,18 +186,31 @@ impl<D: Device> RuntimeBuilder<D> {
         drop(self.blocks.remove(block.slot));
     }
 
-    /// Replaces a registered block's state, before its first batch. Returns the names of the tensors that the state did
-    /// not hold, which keep their values.
+    /// Replaces a registered block's state, before its first batch.
     ///
     /// # Errors
     ///
     /// Returns [`ControlError::UnknownBlock`] if no block of this name is registered, and [`ControlError::Block`] or
-    /// [`ControlError::Panic`] if it cannot take the state.
-    pub fn restore(&mut self, block: &str, state: &BlockState) -> Result<Vec<String>, ControlError> {
+    /// [`ControlError::Panic`] if it cannot take the state: a part does not fit, is missing, or is not the block's.
+    pub fn restore(&mut self, block: &str, state: &BlockState) -> Result<(), ControlError> {
+        self.restore_as(block, state, Fit::Exact).map(drop)
+    }
+
+    /// Replaces the parts of a registered block's state that are in `state`, before its first batch. Returns the parts
+    /// that only one of them has; the block's keep their values.
+    ///
+    /// # Errors
+    ///
+    /// Returns those of [`restore`](Self::restore), but for parts that are missing or not the block's.
+    pub fn restore_partial(&mut self, block: &str, state: &BlockState) -> Result<Unmatched, ControlError> {
+        self.restore_as(block, state, Fit::Partial)
+    }
+
+    fn restore_as(&mut self, block: &str, state: &BlockState, fit: Fit) -> Result<Unmatched, ControlError> {
         let unknown = || ControlError::UnknownBlock { name: block.to_owned() };
         let id = self.directory.block_of(block).ok_or_else(unknown)?;
         let body = self.blocks.get_mut(id.slot).ok_or_else(unknown)?;
-        match guarded(|| body.restore(state)) {
+        match guarded(|| body.restore(state, fit)) {
             Ok(restored) => {
                 restored.map_err(|source| ControlError::Block { block: block.to_owned(), source })
             }

@@ -228,9 +228,16 @@ fn run<D: Device>(
     };
     let outputs = shared.at_work(&batch.flight, run);
     let ended = shared.now();
+    let training = match station.pass {
+        Pass::Forward => None,
+        Pass::Backward => {
+            blocks.get_mut(station.block.slot).and_then(|block| guarded(|| block.training()).ok()?)
+        }
+    };
     let device = ended.saturating_duration_since(started);
     costs.note(station.id, device);
     batch.device = Some(device);
+    batch.training = training;
     let done = match outputs {
         Ok(outputs) => Some(DoneBatch { batch, inputs, outputs: Ok(outputs) }),
         Err(error) => {

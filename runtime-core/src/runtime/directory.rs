@@ -7,7 +7,7 @@ use crate::contract::event::Unrun;
 use crate::contract::id::{BlockId, PoolId, RuntimeId};
 use crate::contract::meter::{Counts, Meter};
 use crate::contract::pool::{FailureRules, Pool};
-use crate::contract::schema::Schema;
+use crate::contract::schema::TensorSpec;
 use crate::sync::guarded;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,12 +25,33 @@ pub(crate) struct Station<T> {
 }
 
 impl<T> Station<T> {
-    /// The schema of what the block gives, if it is known. A gradient is shaped as its input is.
-    pub(crate) fn gives(&self) -> Option<&Schema> {
+    /// The specs of what the block gives, if they are known. A gradient is shaped as its input is.
+    pub(crate) fn gives(&self) -> Option<Gives<'_>> {
+        let (inputs, outputs) = (&self.info.inputs, self.info.outputs.as_ref());
         match self.pass {
-            Pass::Forward => self.info.outputs.as_ref(),
-            Pass::Backward => Some(&self.info.inputs),
+            Pass::Forward => Some(Gives { first: outputs?.tensors(), then: &[] }),
+            Pass::Backward if self.info.backward_gives_outputs => {
+                Some(Gives { first: inputs.tensors(), then: outputs?.tensors() })
+            }
+            Pass::Backward => Some(Gives { first: inputs.tensors(), then: &[] }),
         }
+    }
+}
+
+/// The specs of what a block gives in one pass.
+#[derive(Clone, Copy)]
+pub(crate) struct Gives<'a> {
+    first: &'a [TensorSpec],
+    then: &'a [TensorSpec],
+}
+
+impl<'a> Gives<'a> {
+    pub(crate) fn count(self) -> usize {
+        self.first.len() + self.then.len()
+    }
+
+    pub(crate) fn get(self, at: usize) -> Option<&'a TensorSpec> {
+        self.first.get(at).or_else(|| self.then.get(at.checked_sub(self.first.len())?))
     }
 }
 

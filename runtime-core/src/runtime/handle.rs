@@ -2,7 +2,7 @@
 
 use super::shared::Shared;
 use super::status::{Health, Phase, Ready, Status};
-use crate::contract::backend::{Backend, BlockInfo, BlockState};
+use crate::contract::backend::{Backend, BlockInfo, BlockState, Fit, Unmatched};
 use crate::contract::device::Device;
 use crate::contract::error::control::{ControlError, ShutdownError};
 use crate::contract::error::device_loss::DeviceLoss;
@@ -224,15 +224,40 @@ impl<D: Device> Handle<D> {
             .map_err(|source| ControlError::Block { block: block.to_owned(), source })
     }
 
-    /// Replaces a block's state between two batches. Returns the names of the tensors that the state did not hold,
-    /// which keep their values.
+    /// Replaces a block's state between two batches.
     ///
     /// # Errors
     ///
-    /// Returns those of [`with_block`](Self::with_block), and [`ControlError::Block`] with the block's own; then nothing
-    /// was replaced.
-    pub fn restore(&self, block: &str, state: BlockState) -> Result<Vec<String>, ControlError> {
-        self.with_block(block, move |block| block.restore(&state))?
+    /// Returns those of [`with_block`](Self::with_block), and [`ControlError::Block`] with the block's own: a part does
+    /// not fit, is missing, or is not the block's. Then nothing was replaced.
+    pub fn restore(&self, block: &str, state: BlockState) -> Result<(), ControlError> {
+        self.restore_as(block, state, Fit::Exact).map(drop)
+    }
+
+    /// Replaces the parts of a block's state that are in `state`, between two batches. Returns the parts that only one
+    /// of them has; the block's keep their values.
+    ///
+    /// # Errors
+    ///
+    /// Returns those of [`restore`](Self::restore), but for parts that are missing or not the block's.
+    pub fn restore_partial(&self, block: &str, state: BlockState) -> Result<Unmatched, ControlError> {
+        self.restore_as(block, state, Fit::Partial)
+    }
+
+    fn restore_as(&self, block: &str, state: BlockState, fit: Fit) -> Result<Unmatched, ControlError> {
+        self.with_block(block, move |block| block.restore(&state, fit))?
+            .map_err(|source| ControlError::Block { block: block.to_owned(), source })
+    }
+
+    /// Keeps a value of the application's in a block's state, from now on: where it stands in its data, say. `None`
+    /// takes it out. It is among the scalars of [`state`](Self::state), under the name `note.` and `name`.
+    ///
+    /// # Errors
+    ///
+    /// Returns those of [`with_block`](Self::with_block), and [`ControlError::Block`] if the block keeps none.
+    pub fn note(&self, block: &str, name: &str, value: Option<String>) -> Result<(), ControlError> {
+        let name = name.to_owned();
+        self.with_block(block, move |block| block.note(&name, value))?
             .map_err(|source| ControlError::Block { block: block.to_owned(), source })
     }
 }

@@ -6,54 +6,131 @@ use crate::contract::dims::Dim;
 use crate::contract::error::cause::BoxError;
 use crate::contract::schema::{Schema, TensorSpec};
 use crate::contract::tensor::{HostTensor, TensorInfo};
+use crate::sync::guarded;
 
-/// The rows of a dummy run. Not 1, so that a dim that is 1 is not taken for the rows.
-const ROWS: usize = 3;
+/// The rows of a dummy run, from the first on until a block takes them: a module that was traced for one row takes no
+/// more. Not 1 first, so that a dim that is 1 is not taken for the rows.
+const ROWS: [usize; 3] = [3, 2, 1];
+/// The largest size of a free dim: long enough for blocks that need a certain length, and quick.
+const LONGEST: usize = 64;
 
-/// Runs `block` on three rows of zeros and describes its outputs as `output_0`, `output_1`, …
+/// A dummy run that failed.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "dummy run of {rows} rows{} failed; a block that says what comes out (`with_outputs`) needs none",
+    free.map_or_else(String::new, |size| format!(", with free dims of {size},"))
+)]
+struct ProbeError {
+    rows: usize,
+    free: Option<usize>,
+    source: BoxError,
+}
+
+/// One dummy run: the size of free dims, and what came out.
+struct Probe {
+    free: Option<usize>,
+    outputs: Vec<TensorInfo>,
+}
+
+/// Runs `block` on zeros and describes its outputs, by the names that the block has for them, or as `output_0`,
+/// `output_1`, …
 ///
-/// Where inputs have free dims it runs twice, with sizes 1 and 2: an output dim that differs between the
-/// two runs is free as well.
+/// Where inputs have free dims it runs with several sizes of them. An output dim that is the same in all runs that
+/// succeed is fixed, any other is free.
 pub(crate) fn probe_outputs<D: Device>(
     device: &D,
     block: &mut dyn Backend<D>,
     inputs: &Schema,
 ) -> Result<Schema, BoxError> {
-    let largest = inputs.tensors().iter().flat_map(TensorSpec::dims).filter_map(|dim| match dim {
+    let dims = inputs.tensors().iter().flat_map(TensorSpec::dims);
+    let largest = dims.filter_map(|dim| match dim {
         Dim::Free { max } => Some(*max),
         Dim::Batch | Dim::Fixed(_) => None,
     });
     let largest = largest.max();
-    let first = run(device, block, inputs, 1)?;
-    let second = if largest.is_some() { run(device, block, inputs, 2)? } else { first.clone() };
-    let tensors = first.iter().zip(&second).enumerate().map(|(i, (a, b))| {
-        if a.rows() != Some(ROWS) {
-            return Err(format!("output {i} has dims {:?}, expected {ROWS} rows in a dummy run", a.dims));
+    let mut first_error = None;
+    for rows in ROWS {
+        let mut probes = Vec::new();
+        for free in sizes(largest) {
+            let outputs = guarded(|| run(device, block, inputs, rows, free))
+                .unwrap_or_else(|message| Err(format!("panic: {message}").into()));
+            match outputs.and_then(|outputs| checked(outputs, rows)) {
+                Ok(outputs) => probes.push(Probe { free, outputs }),
+                Err(source) => drop(first_error.get_or_insert(ProbeError { rows, free, source })),
+            }
         }
-        let rest = a.dims.iter().zip(&b.dims).skip(1).map(|(a, b)| match largest {
-            Some(max) if a != b => Dim::Free { max },
-            _ => Dim::Fixed(*a),
+        if let Some(schema) = agreed(&probes, &block.output_names(), largest) {
+            return schema;
+        }
+    }
+    Err(first_error.map_or_else(|| "block gives another number of outputs each time".into(), Into::into))
+}
+
+/// The sizes of free dims to run with: `None` if there are none.
+fn sizes(largest: Option<usize>) -> Vec<Option<usize>> {
+    let Some(largest) = largest else { return vec![None] };
+    let base = largest.clamp(1, LONGEST);
+    let mut sizes = vec![Some(base), Some(base - base / 4), Some(base.div_ceil(2)), Some(1)];
+    sizes.dedup();
+    sizes
+}
+
+fn checked(outputs: Vec<TensorInfo>, rows: usize) -> Result<Vec<TensorInfo>, BoxError> {
+    for (i, output) in outputs.iter().enumerate() {
+        if output.rows() != Some(rows) {
+            return Err(format!("output {i} has dims {:?}, expected {rows} rows", output.dims).into());
+        }
+    }
+    Ok(outputs)
+}
+
+/// What all runs agree on. `None` without a run, or if they do not even agree on the number of outputs and dims.
+fn agreed(probes: &[Probe], names: &[String], largest: Option<usize>) -> Option<Result<Schema, BoxError>> {
+    let first = probes.first()?;
+    let alike = |probe: &Probe| {
+        let shape = |outputs: &[TensorInfo]| {
+            outputs.iter().map(|output| (output.dtype, output.dims.len())).collect::<Vec<_>>()
+        };
+        shape(&probe.outputs) == shape(&first.outputs)
+    };
+    if !probes.iter().all(alike) {
+        return None;
+    }
+    // With one size only, nothing is known of how the output's dims depend on it.
+    let is_known = largest.is_none_or(|largest| largest == 1) || probes.len() > 1;
+    let tensors = first.outputs.iter().enumerate().map(|(i, output)| {
+        let rest = (1..output.dims.len()).map(|at| {
+            let size = |probe: &Probe| probe.outputs[i].dims[at];
+            if is_known && probes.iter().all(|probe| size(probe) == output.dims[at]) {
+                Dim::Fixed(output.dims[at])
+            } else if probes.iter().all(|probe| Some(size(probe)) == probe.free) {
+                Dim::Free { max: largest.unwrap_or(usize::MAX) }
+            } else {
+                Dim::Free { max: usize::MAX }
+            }
         });
         let dims: Vec<_> = std::iter::once(Dim::Batch).chain(rest).collect();
-        Ok(TensorSpec::new(format!("output_{i}"), a.dtype, dims))
+        let name = names.get(i).cloned().unwrap_or_else(|| format!("output_{i}"));
+        TensorSpec::new(name, output.dtype, dims)
     });
-    Ok(Schema::new(tensors.collect::<Result<_, _>>()?)?)
+    Some(Schema::new(tensors.collect()).map_err(Into::into))
 }
 
 fn run<D: Device>(
     device: &D,
     block: &mut dyn Backend<D>,
     inputs: &Schema,
-    free: usize,
+    rows: usize,
+    free: Option<usize>,
 ) -> Result<Vec<TensorInfo>, BoxError> {
     let zeros = inputs.tensors().iter().map(|spec| {
         let dims: Vec<usize> = spec
             .dims()
             .iter()
             .map(|dim| match *dim {
-                Dim::Batch => ROWS,
+                Dim::Batch => rows,
                 Dim::Fixed(size) => size,
-                Dim::Free { max } => free.min(max),
+                Dim::Free { max } => free.map_or(max, |free| free.min(max)),
             })
             .collect();
         let zeros = HostTensor::zeros(spec.dtype(), &dims).ok_or("input is too large for a dummy run")?;

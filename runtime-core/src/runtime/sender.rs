@@ -1,7 +1,7 @@
 //! The senders: bring outputs back, cut them by the tasks' rows, and complete the tickets.
 
 use super::batch::{CutBatch, DoneBatch};
-use super::directory::Station;
+use super::directory::{Gives, Station};
 use super::outside::Verdict;
 use super::shared::Shared;
 use crate::contract::answer::cell::TaskResult;
@@ -12,7 +12,6 @@ use crate::contract::error::cause::Chain;
 use crate::contract::error::device::DeviceError;
 use crate::contract::error::task::TaskError;
 use crate::contract::event::BatchEvent;
-use crate::contract::schema::Schema;
 use crate::sync::{discard, discard_all, flume, guarded, log};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -120,6 +119,7 @@ fn settle<D: Device>(
                 failed: !succeeded,
                 tasks_succeeded,
                 tasks_failed,
+                training: batch.training,
                 ..BatchEvent::new(batch.station.id, batch.station.pass, &batch.headers, batch.left_queue)
             });
         });
@@ -173,7 +173,7 @@ fn check<D: Device>(
     outputs: &[D::Tensor],
 ) -> Result<(), BatchError> {
     let promised = station.gives();
-    if let Some(expected) = promised.map(|schema| schema.tensors().len()).filter(|&n| n != outputs.len()) {
+    if let Some(expected) = promised.map(Gives::count).filter(|&n| n != outputs.len()) {
         return Err(BatchError::WrongOutputs { expected, got: outputs.len() });
     }
     for (at, tensor) in outputs.iter().enumerate() {
@@ -182,7 +182,7 @@ fn check<D: Device>(
             let (output, got) = (name_of(promised, at), got.rows().unwrap_or(0));
             return Err(BatchError::WrongRows { output, expected: rows, got });
         }
-        let spec = promised.and_then(|schema| schema.tensors().get(at));
+        let spec = promised.and_then(|promised| promised.get(at));
         if let Some(spec) = spec.filter(|spec| !spec.is_kept_by(&got)) {
             let (output, expected, got) = (spec.name().to_owned(), spec.to_string(), got.to_string());
             return Err(BatchError::WrongOutput { output, expected, got });
@@ -192,7 +192,7 @@ fn check<D: Device>(
 }
 
 /// The name of an output, or its position if the block's outputs have no names.
-fn name_of(promised: Option<&Schema>, at: usize) -> String {
-    let spec = promised.and_then(|schema| schema.tensors().get(at));
+fn name_of(promised: Option<Gives<'_>>, at: usize) -> String {
+    let spec = promised.and_then(|promised| promised.get(at));
     spec.map_or_else(|| at.to_string(), |spec| spec.name().to_owned())
 }

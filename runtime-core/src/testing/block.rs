@@ -1,7 +1,7 @@
 //! A block made of closures.
 
 use super::device::FakeDevice;
-use crate::contract::backend::{Backend, BlockInfo, BlockState};
+use crate::contract::backend::{Backend, BlockInfo, BlockState, Fit, Unmatched};
 use crate::contract::device::Device;
 use crate::contract::error::cause::BoxError;
 use crate::contract::schema::{Schema, TensorSpec};
@@ -33,7 +33,13 @@ impl<D: Device> FnBlock<D> {
         outputs: Option<Schema>,
         forward: impl FnMut(&[D::Tensor]) -> Result<Vec<D::Tensor>, BoxError> + Send + 'static,
     ) -> Self {
-        let info = BlockInfo { name: name.to_owned(), inputs, outputs, backward: false };
+        let info = BlockInfo {
+            name: name.to_owned(),
+            inputs,
+            outputs,
+            backward: false,
+            backward_gives_outputs: false,
+        };
         Self { info, forward: Box::new(forward), backward: None, state: BlockState::default() }
     }
 
@@ -97,8 +103,8 @@ impl<D: Device> Backend<D> for FnBlock<D> {
         Ok(self.state.clone())
     }
 
-    fn restore(&mut self, state: &BlockState) -> Result<Vec<String>, BoxError> {
+    fn restore(&mut self, state: &BlockState, _fit: Fit) -> Result<Unmatched, BoxError> {
         self.state = state.clone();
-        Ok(Vec::new())
+        Ok(Unmatched::default())
     }
 }

@@ -6,7 +6,7 @@
 use crate::Result;
 use crate::work::{Work, block_of};
 use skep_runtime_core::{
-    Backend, BlockInfo, BlockState, BoxError, DType, Device, DeviceError, Dims, HostTensor, Schema,
+    Backend, BlockInfo, BlockState, BoxError, DType, Device, DeviceError, Dims, Fit, HostTensor, Schema,
     TensorInfo, TensorOps, TensorSpec,
 };
 use smallvec::SmallVec;
@@ -108,7 +108,7 @@ impl Backend<NullDevice> for Null {
         Ok(BlockState::default())
     }
 
-    fn restore(&mut self, _: &BlockState) -> std::result::Result<Vec<String>, BoxError> {
+    fn restore(&mut self, _: &BlockState, _: Fit) -> std::result::Result<Unmatched, BoxError> {
         Ok(Vec::new())
     }
 }
@@ -119,7 +119,7 @@ pub(crate) fn work() -> Result<Work<NullDevice>> {
     let (inputs, outputs) = (schema("x")?, schema("y")?);
     let block = move |name: &str| {
         let (inputs, outputs) = (inputs.clone(), Some(outputs.clone()));
-        Ok(block_of(Null(BlockInfo { name: name.to_owned(), inputs, outputs, backward: false })))
+        Ok(block_of(Null(BlockInfo { name: name.to_owned(), inputs, outputs, backward: false, backward_gives_outputs: false })))
     };
     let tasks = || Box::new(|| vec![Column(SmallVec::from_slice(&[1.0]))]) as Box<_>;
     Ok(Work::new(NullDevice, block, tasks))

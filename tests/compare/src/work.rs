@@ -1,7 +1,7 @@
 //! What all systems are given to do: a block on a device, and callers' tasks of one row each.
 
 use crate::Result;
-use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, Device};
+use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, Device, Fit, Unmatched};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One system runs at a time, so one pair of counters serves all.
@@ -95,8 +95,8 @@ impl<D: Device> Backend<D> for Counted<D> {
         self.block.state()
     }
 
-    fn restore(&mut self, state: &BlockState) -> std::result::Result<Vec<String>, BoxError> {
-        self.block.restore(state)
+    fn restore(&mut self, state: &BlockState, fit: Fit) -> std::result::Result<Unmatched, BoxError> {
+        self.block.restore(state, fit)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Backend candle.
 
 use super::named::chosen;
-use crate::kit::{Adder, Odd, Two};
+use crate::kit::{Adder, Bare, Bias, Derived, Idle, Normed, Odd, Pupil, Two};
 use crate::subject::{Learner, Subject};
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
+use skep_backend_candle::layers::{BatchNorm, by_mode};
 use skep_backend_candle::{self as backend, CandleDevice, CpuOptions, Layers, candle_core, candle_nn};
 use skep_runtime_core::DType;
 use skep_toolkit::Computes;
@@ -72,5 +73,55 @@ impl Computes<Two> for backend::Candle {
 impl Computes<Odd> for backend::Candle {
     fn layers(_: &Odd, _: &VarBuilder<'_>) -> Result<Box<dyn Layers>> {
         Ok(Box::new(|inputs: &[Tensor]| Ok(vec![inputs[0].affine(2.0, 0.0)?, inputs[2].clone()])))
+    }
+}
+
+impl Computes<Pupil> for backend::Candle {
+    fn layers(&Pupil { dtype, bias }: &Pupil, vb: &VarBuilder<'_>) -> Result<Box<dyn Layers>> {
+        let vb = vb.clone().set_dtype(match dtype {
+            DType::F16 => candle_core::DType::F16,
+            DType::BF16 => candle_core::DType::BF16,
+            DType::F64 => candle_core::DType::F64,
+            _ => candle_core::DType::F32,
+        });
+        let w = vb.get(4, "w")?;
+        let b = if bias == Bias::Tied { vb.get(4, "w")? } else { vb.get(4, "b")? };
+        Ok(Box::new(move |inputs: &[Tensor]| {
+            let y = inputs[0].broadcast_mul(&w)?;
+            let without = bias == Bias::Late && y.dim(0)? == 1;
+            Ok(vec![if without { y } else { y.broadcast_add(&b)? }])
+        }))
+    }
+}
+
+impl Computes<Derived> for backend::Candle {
+    fn layers(_: &Derived, vb: &VarBuilder<'_>) -> Result<Box<dyn Layers>> {
+        let w2 = (vb.get(4, "w")? * 2.0)?;
+        Ok(Box::new(move |inputs: &[Tensor]| Ok(vec![inputs[0].broadcast_mul(&w2)?])))
+    }
+}
+
+impl Computes<Idle> for backend::Candle {
+    fn layers(_: &Idle, vb: &VarBuilder<'_>) -> Result<Box<dyn Layers>> {
+        let (w, _) = (vb.get(4, "w")?, vb.get(2, "idle")?);
+        Ok(Box::new(move |inputs: &[Tensor]| Ok(vec![inputs[0].broadcast_mul(&w)?])))
+    }
+}
+
+impl Computes<Normed> for backend::Candle {
+    fn layers(_: &Normed, vb: &VarBuilder<'_>) -> Result<Box<dyn Layers>> {
+        let norm = BatchNorm::new(3, &vb.pp("norm"))?;
+        Ok(Box::new(by_mode(move |inputs: &[Tensor], training| {
+            let mode =
+                Tensor::full(f32::from(u8::from(training)), (inputs[0].dim(0)?, 1), inputs[0].device())?;
+            Ok(vec![norm.forward(&inputs[0], training)?, mode])
+        })))
+    }
+}
+
+impl Computes<Bare> for backend::Candle {
+    fn layers(_: &Bare, vb: &VarBuilder<'_>) -> Result<Box<dyn Layers>> {
+        let w = vb.get_with_hints((1, 4), "w", Init::Const(1.0))?;
+        Ok(Box::new(move |inputs: &[Tensor]| Ok(vec![w.broadcast_as((inputs[0].dim(0)?, 4))?])))
     }
 }

@@ -52,6 +52,11 @@ impl<L: Learner> Alone<L> {
         Ok(self.read(&of_inputs))
     }
 
+    /// Inputs to outputs, as the block gives them.
+    pub fn outputs(&mut self, inputs: &[HostTensor]) -> Vec<<L::Device as TensorOps>::Tensor> {
+        self.block.forward(&self.placed(inputs)).unwrap()
+    }
+
     /// What the device says of a tensor.
     pub fn describe(&self, tensor: &HostTensor) -> TensorInfo {
         self.device.describe(&self.device.from_host(tensor).unwrap()).unwrap()
@@ -68,7 +73,8 @@ impl<L: Learner> Alone<L> {
         tensors.iter().map(place).collect()
     }
 
-    fn read(&self, tensors: &[<L::Device as TensorOps>::Tensor]) -> Vec<HostTensor> {
+    /// The values of tensors.
+    pub fn read(&self, tensors: &[<L::Device as TensorOps>::Tensor]) -> Vec<HostTensor> {
         tensors.iter().map(|tensor| self.device.to_host(tensor).unwrap()).collect()
     }
 }

@@ -25,11 +25,11 @@ pub use hooked::{Hooked, Operation};
 pub use hostile::{Bomb, HostileError, HostileObserver, eat_wake_up};
 pub use logs::{Log, quiet_panics};
 pub use moody::{Method, Moody};
-pub use numbers::{assert_close, noise, numbers, rows_of, write_weights};
+pub use numbers::{assert_close, in_dtype, noise, numbers, rows_of, wide_numbers, write_weights};
 pub use overheard::Overheard;
 pub use process::{threads, threads_left};
 pub use rig::{On, Rig, new_builder, pool_of, rig};
-pub use specs::{Adder, Odd, Two};
+pub use specs::{Adder, Bare, Bias, Derived, Idle, Normed, Odd, Pupil, Two};
 pub use waits::{
     LIMIT, all_succeed, answer, block_on, drain, limited, poll_once, poll_pending, receive, spawn, values_of,
 };

@@ -2,7 +2,7 @@
 
 use crate::kit::{Alone, noise, numbers};
 use crate::subject::Learner;
-use skep_runtime_core::{Backend, BlockState, DType, HostTensor};
+use skep_runtime_core::{Backend, BlockState, DType, Fit, HostTensor};
 use skep_toolkit::blocks::{Activation, Ffn, Transformer};
 use skep_toolkit::{AdamW, Block, Optimizer, RestoreError};
 use std::slice::from_ref;
@@ -10,7 +10,7 @@ use std::slice::from_ref;
 fn ffn<L: Learner>(hidden: usize, seed: u64) -> Alone<L> {
     let ffn = Ffn { input: 3, hidden, output: 2, activation: Activation::Gelu };
     let block = Block::of("ffn", ffn).unwrap().with_seed(seed);
-    Alone::new(block.with_optimizer(Optimizer::adamw(AdamW::default())))
+    Alone::new(block.with_optimizer(Optimizer::adamw(AdamW::default())).unwrap())
 }
 
 fn train<L: Learner>(block: &mut Alone<L>) {
@@ -25,7 +25,8 @@ pub fn the_parts_of_a_state_have_plain_names<L: Learner>() {
     assert_eq!(state.parameters["fc1.weight"].dims(), [5, 3]);
     assert_eq!(state.optimizer.len(), 8);
     assert_eq!(state.optimizer["exp_avg_sq.fc2.weight"].dims(), [2, 5]);
-    assert_eq!(state.scalars["step"], "0");
+    assert_eq!((&*state.scalars["optimizer"], &*state.scalars["step"]), ("adamw", "0"));
+    assert_eq!(state.scalars["step.fc1.weight"], "0");
 
     let layer = Transformer { size: 4, heads: 2, hidden: 8, max_positions: 3, activation: Activation::Relu };
     let state = Alone::<L>::new(Block::of("layer", layer).unwrap()).state();
@@ -58,7 +59,7 @@ pub fn inference_sees_restored_and_trained_parameters<L: Learner>() {
     train(&mut one);
     let trained = numbers(&one.forward(from_ref(&x)).unwrap()[0]);
     assert_ne!(trained, numbers(&ffn::<L>(5, 1).forward(from_ref(&x)).unwrap()[0]));
-    two.block.restore(&one.state()).unwrap();
+    two.block.restore(&one.state(), Fit::Exact).unwrap();
     assert_eq!(numbers(&two.forward(&[x]).unwrap()[0]), trained);
 }
 
@@ -70,10 +71,17 @@ pub fn missing_parts_are_named_and_keep_their_value<L: Learner>() {
     state.parameters.remove("fc1.bias");
     state.optimizer.remove("exp_avg.fc2.weight");
     state.scalars.clear();
+    state.parameters.insert("fc3.bias".to_owned(), state.parameters["fc2.bias"].clone());
 
     let mut block = ffn::<L>(5, 2);
     let before = block.state();
-    assert_eq!(block.block.restore(&state).unwrap(), ["fc1.bias", "exp_avg.fc2.weight", "step"]);
+    let exact = block.block.restore(&state, Fit::Exact).unwrap_err().to_string();
+    let expected = r#"it lacks ["exp_avg.fc2.weight", "step", "fc1.bias"] and it has ["fc3.bias"], which the block lacks"#;
+    assert_eq!(exact, format!("state does not fit exactly: {expected}"));
+    assert_eq!(block.state(), before);
+    let unmatched = block.block.restore(&state, Fit::Partial).unwrap();
+    assert_eq!(unmatched.missing, ["exp_avg.fc2.weight", "step", "fc1.bias"]);
+    assert_eq!(unmatched.unknown, ["fc3.bias"]);
     let after = block.state();
     assert_eq!(after.parameters["fc1.bias"], before.parameters["fc1.bias"]);
     assert_eq!(after.parameters["fc1.weight"], state.parameters["fc1.weight"]);
@@ -89,7 +97,7 @@ fn refused<L: Learner>(spoil: impl FnOnce(&mut BlockState)) -> RestoreError {
     spoil(&mut state);
     let mut block = ffn::<L>(5, 2);
     let before = block.state();
-    let error = block.block.restore(&state).unwrap_err();
+    let error = block.block.restore(&state, Fit::Exact).unwrap_err();
     assert_eq!(block.state(), before);
     error.downcast_ref::<RestoreError>().unwrap().clone()
 }

@@ -2,7 +2,7 @@
 
 use crate::kit::{Alone, Columns, Odd, assert_close, noise, numbers, rows_of};
 use crate::subject::Learner;
-use skep_runtime_core::{Backend, DType, HostTensor};
+use skep_runtime_core::{Backend, DType, Fit, HostTensor};
 use skep_toolkit::blocks::{Activation, DetDropout, Ffn, Nop, NopDelay, Transformer};
 use skep_toolkit::{AdamW, Block, BlockError, Optimizer, Sgd, StepError};
 use std::slice::from_ref;
@@ -49,7 +49,7 @@ fn check_block<L: Learner>(make: impl Fn() -> Block<L::Library>, inputs: &[HostT
     // With a learning rate of 1, the step is the gradient.
     let before = block.state();
     let sgd = Optimizer::sgd(Sgd { learning_rate: 1.0, ..Sgd::default() });
-    let mut stepped = Alone::<L>::new(make().with_optimizer(sgd));
+    let mut stepped = Alone::<L>::new(make().with_optimizer(sgd.clone()).unwrap());
     stepped.backward(inputs, from_ref(&weights)).unwrap();
     let after = stepped.state();
     for (name, value) in &before.parameters {
@@ -59,10 +59,10 @@ fn check_block<L: Learner>(make: impl Fn() -> Block<L::Library>, inputs: &[HostT
         check(&gradient, value, |moved| {
             let mut state = before.clone();
             state.parameters.insert(name.clone(), moved);
-            block.block.restore(&state).unwrap();
+            block.block.restore(&state, Fit::Exact).unwrap();
             weighed(&mut block, inputs, &weights)
         });
-        block.block.restore(&before).unwrap();
+        block.block.restore(&before, Fit::Exact).unwrap();
     }
 }
 
@@ -162,12 +162,13 @@ pub fn wrong_gradients_are_refused<L: Learner>() {
 pub fn a_gradient_that_is_not_a_number_does_not_touch_the_parameters<L: Learner>() {
     let ffn = Ffn { input: 2, hidden: 3, output: 1, activation: Activation::Gelu };
     let adamw = Optimizer::adamw(AdamW::default());
-    let mut block = Alone::<L>::new(Block::of("ffn", ffn).unwrap().with_optimizer(adamw));
+    let mut block = Alone::<L>::new(Block::of("ffn", ffn).unwrap().with_optimizer(adamw).unwrap());
     let before = block.state();
     let poison = HostTensor::from_f32(&[1, 1], &[f32::NAN]).unwrap();
     let error = block.backward(&[noise(&[1, 2], 1)], &[poison]).unwrap_err();
-    assert!(matches!(error.downcast_ref(), Some(StepError::NotFinite { .. })), "{error}");
+    assert!(matches!(error.downcast_ref(), Some(StepError::GradientNotFinite { .. })), "{error}");
     assert_eq!(block.state(), before);
+    assert_eq!(block.block.training().unwrap().refused, 1, "it is counted");
 }
 
 /// `load` comes first.

@@ -3,13 +3,13 @@
 use crate::Subject;
 use crate::kit::{
     Columns, Hooked, LIMIT, Log, On, Operation, answer, block_on, columns, drain, named_schema, new_builder,
-    poll_pending, pool_of, receive, rig, rows_block, spawn, values_of,
+    poll_pending, pool_of, quiet_panics, receive, rig, rows_block, spawn, values_of,
 };
 use skep_pool::{PoolOptions, TaskPool};
 use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
-    DType, Deadline, Device, Dim, FrontError, HostTensor, Inputs, Priority, Request, RunningRuntime, Schema,
-    Submit, SubmitError, TaskError, TensorOps, TensorSpec,
+    BoxError, Chain, DType, Deadline, Device, Dim, FrontError, HostTensor, Inputs, Priority, Request,
+    RunningRuntime, Schema, Submit, SubmitError, TaskError, TensorOps, TensorSpec,
 };
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -213,7 +213,45 @@ pub fn outputs_are_found_by_a_dummy_run<S: Subject>() {
     let id = builder.block(block).unwrap();
     let outputs = builder.info(id).expect("it is registered").outputs.as_ref().expect("outputs are known");
     assert_eq!(outputs.tensors(), [TensorSpec::new("output_0", DType::F32, dims)]);
-    assert_eq!(sizes.take(), [[3, 1, 2], [3, 2, 2]]);
+    assert_eq!(sizes.take(), [[3, 8, 2], [3, 6, 2], [3, 4, 2], [3, 1, 2]]);
+}
+
+/// How an output's dims follow the inputs' is told by several sizes, of which a block need not take all; what is not
+/// known is free. A block that takes one row only is run with one. If all fail, the error tells with what.
+pub fn dummy_runs_are_as_many_as_a_block_needs<S: Subject>() {
+    let outputs = |max, most: usize, length: fn(usize) -> Result<usize, BoxError>| {
+        let (mut builder, _) = new_builder(S::device(), 1);
+        let on = Arc::clone(builder.device());
+        let dims = [Dim::Batch, Dim::Free { max }];
+        let inputs = Schema::new(vec![TensorSpec::new("x", DType::F32, dims)]).unwrap();
+        let block = FnBlock::new("block", inputs, None, move |inputs: &[_]| {
+            let dims = on.describe(&inputs[0])?.dims;
+            if dims[0] > most {
+                return Err(format!("{} rows, expected at most {most}", dims[0]).into());
+            }
+            let zeros = HostTensor::zeros(DType::F32, &[dims[0], length(dims[1])?]).unwrap();
+            Ok(vec![on.gather(&[on.from_host(&zeros)?])?])
+        });
+        let id = builder.block(block).map_err(|error| Chain(&error).to_string())?;
+        Ok::<Dim, String>(builder.info(id).unwrap().outputs.as_ref().unwrap().tensors()[0].dims()[1])
+    };
+    let free = Dim::Free { max: usize::MAX };
+    assert_eq!(outputs(128, 3, |n| Ok(2 * n)), Ok(free), "twice as long");
+    assert_eq!(outputs(128, 3, |n| Ok(n.div_ceil(2))), Ok(free), "half as long");
+    assert_eq!(outputs(128, 3, |n| Ok(n.min(40))), Ok(free), "cut off");
+    assert_eq!(outputs(128, 3, |_| Ok(5)), Ok(Dim::Fixed(5)));
+    assert_eq!(outputs(128, 3, Ok), Ok(Dim::Free { max: 128 }));
+    assert_eq!(outputs(128, 1, |_| Ok(5)), Ok(Dim::Fixed(5)), "one row only");
+    // A convolution over 40: shorter inputs have no output.
+    let convolved = |n: usize| if n < 40 { Err("too short".into()) } else { Ok(n - 39) };
+    assert_eq!(outputs(128, 3, convolved), Ok(free));
+    // Only one size can be: nothing is known.
+    let one = |n: usize| if n == 64 { Ok(7) } else { Err("not 64".into()) };
+    assert_eq!(outputs(64, 3, one), Ok(free));
+    quiet_panics();
+    let error = outputs(32, 3, |n| if n > 0 { panic!("on purpose: never") } else { Ok(1) }).unwrap_err();
+    let expected = "dummy run of 3 rows, with free dims of 32, failed; a block that says what comes out (`with_outputs`)";
+    assert!(error.contains(expected) && error.contains("never"), "{error}");
 }
 
 /// A block may be served with the inputs of its callers running on the caller's thread as well as on many.

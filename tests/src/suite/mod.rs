@@ -14,6 +14,7 @@ pub mod foreign;
 pub mod gradients;
 pub mod isolation;
 pub mod kinds;
+pub mod learning;
 pub mod life;
 pub mod loss;
 pub mod many_pools;
@@ -22,6 +23,7 @@ pub mod model;
 pub mod optimizer;
 pub mod panics;
 pub mod priority;
+pub mod pytorch;
 pub mod shutdown;
 pub mod split;
 pub mod start;
@@ -45,6 +47,7 @@ macro_rules! conformance {
             several_inputs_and_outputs_keep_their_places,
             inputs_can_be_named,
             outputs_are_found_by_a_dummy_run,
+            dummy_runs_are_as_many_as_a_block_needs,
             many_callers_get_their_own_rows,
             outputs_are_copied_back_by_senders,
         }
@@ -241,6 +244,8 @@ macro_rules! training {
             a_restart_goes_on_from_the_newest_whole_file,
             a_checkpoint_that_does_not_fit_changes_nothing,
             the_checkpointer_ends_with_its_owner,
+            blocks_and_files_must_be_the_same_ones,
+            blocks_are_saved_one_by_one,
         }
         $crate::cases! { $subject, tensors:
             scatter_gives_back_what_was_gathered,
@@ -280,6 +285,25 @@ macro_rules! training {
             a_large_gradient_is_scaled_down_to_the_norm,
             the_norm_goes_over_all_parameters,
             training_goes_on_after_a_restart_as_if_there_had_been_none,
+        }
+        $crate::cases! { $subject, pytorch:
+            optimizers_agree_with_pytorch,
+            batch_norm_agrees_with_pytorch,
+        }
+        $crate::cases! { $subject, learning:
+            settings_of_an_optimizer_are_checked,
+            a_step_that_would_destroy_a_parameter_is_not_taken,
+            small_steps_of_half_precision_add_up,
+            steps_are_counted_for_each_parameter,
+            derived_parameters_are_never_out_of_date,
+            parameters_without_a_gradient_are_named,
+            an_answer_stays_as_it_is,
+            gradients_that_are_not_finite_are_refused,
+            a_state_of_another_optimizer_is_refused,
+            training_can_be_followed,
+            a_schedule_of_an_application_s_own,
+            an_application_s_notes_are_part_of_the_state,
+            a_backward_pass_gives_its_outputs_when_asked,
         }
         $crate::cases! { $subject, block_state:
             the_parts_of_a_state_have_plain_names,

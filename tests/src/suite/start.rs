@@ -8,8 +8,8 @@ use crate::kit::{
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
 use skep_runtime_core::testing::{FnBlock, ManualClock};
 use skep_runtime_core::{
-    Backend, BlockInfo, BlockState, BoxError, Chain, ControlError, Device, DeviceError, Pass, Shutdown,
-    StartError, TaskError,
+    Backend, BlockInfo, BlockState, BoxError, Chain, ControlError, Device, DeviceError, Fit, Pass, Shutdown,
+    StartError, TaskError, Unmatched,
 };
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -124,8 +124,8 @@ impl<D: Device> Backend<D> for Unloadable<D> {
     fn state(&self) -> Result<BlockState, BoxError> {
         self.block.state()
     }
-    fn restore(&mut self, state: &BlockState) -> Result<Vec<String>, BoxError> {
-        self.block.restore(state)
+    fn restore(&mut self, state: &BlockState, fit: Fit) -> Result<Unmatched, BoxError> {
+        self.block.restore(state, fit)
     }
 }
 
@@ -145,7 +145,9 @@ pub fn a_block_that_cannot_be_loaded_is_told<S: Subject>() {
     let block =
         FnBlock::new("dummy", crate::kit::schema("x"), None, |_: &[_]| Err("no zeros, please".into()));
     let error = builder.block(block).unwrap_err();
-    assert_eq!(Chain(&error).to_string(), "block `dummy` cannot be loaded: no zeros, please");
+    let message = Chain(&error).to_string();
+    assert!(message.starts_with("block `dummy` cannot be loaded: dummy run of 3 rows failed; "), "{message}");
+    assert!(message.ends_with(": no zeros, please"), "{message}");
 }
 
 /// Whatever goes wrong while a block is served, its name is free afterwards, and no pool feeds it.

@@ -6,7 +6,9 @@ use crate::kit::{
 };
 use skep_pool::{PoolOptions, Serve, ServeOptions};
 use skep_runtime_core::testing::FnBlock;
-use skep_runtime_core::{Backend, BlockInfo, BlockState, BoxError, Chain, ControlError, Device, HostTensor};
+use skep_runtime_core::{
+    Backend, BlockInfo, BlockState, BoxError, Chain, ControlError, Device, Fit, HostTensor, Unmatched,
+};
 use std::sync::Arc;
 
 /// A block that counts its batches twice, before the gate and after it.
@@ -37,7 +39,7 @@ impl<D: Device> Backend<D> for Twice<D> {
         let scalars = scalars.into_iter().map(|(name, count)| (name.to_owned(), count.to_string())).collect();
         Ok(BlockState { scalars, ..BlockState::default() })
     }
-    fn restore(&mut self, _: &BlockState) -> Result<Vec<String>, BoxError> {
+    fn restore(&mut self, _: &BlockState, _: Fit) -> Result<Unmatched, BoxError> {
         Err("this block cannot go back".into())
     }
 }
@@ -49,7 +51,7 @@ pub fn a_state_is_restored_before_the_start<S: Subject>() {
     builder.serve(rows_block(&device, "same", Ok), ServeOptions::default()).unwrap();
     let scalars = [("step".to_owned(), "7".to_owned())].into_iter().collect();
     let state = BlockState { scalars, ..BlockState::default() };
-    assert!(builder.restore("same", &state).unwrap().is_empty());
+    builder.restore("same", &state).unwrap();
     let unknown = builder.restore("other", &state).unwrap_err();
     assert!(matches!(unknown, ControlError::UnknownBlock { name } if name == "other"));
     let runtime = builder.build().unwrap();

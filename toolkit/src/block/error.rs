@@ -1,6 +1,6 @@
 //! What blocks check before they compute.
 
-use skep_runtime_core::{BoxError, Device};
+use skep_runtime_core::{BoxError, DType, Device};
 
 /// The reason why a block could not do what it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -12,6 +12,20 @@ pub enum BlockError {
     /// The block was made for inference only.
     #[error("block has no backward pass")]
     InferenceOnly,
+    /// A parameter has an element type that no step can change.
+    #[error("parameter `{parameter}` is {dtype}, expected f32, f64, f16 or bf16 to be trained")]
+    NotTrainable {
+        /// The parameter.
+        parameter: String,
+        /// Its element type.
+        dtype: DType,
+    },
+    /// When layers were made anew, they asked for a parameter that they had not asked for at first.
+    #[error("layers ask for `{parameter}`, which they did not ask for when the block was loaded")]
+    OtherParameter {
+        /// The parameter.
+        parameter: String,
+    },
     /// As many gradients as outputs are needed.
     #[error("block got {got} gradients, expected {expected}")]
     WrongGradients {

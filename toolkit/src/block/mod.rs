@@ -7,14 +7,17 @@ pub(crate) mod state;
 use crate::blocks::spec::{Signature, Spec};
 use crate::config::ConfigError;
 use crate::optim::optimizer::Optimizer;
-use crate::optim::stepper::Stepper;
+use crate::optim::stepper::{Stepper, wide};
 use crate::parameters::source::{Read, Source};
 use crate::parameters::weights::Weights;
 use error::BlockError;
-use library::{Build, Computes, Library, Tensor};
+use library::{Build, Computes, Gradients, Library, Tensor};
 use skep_runtime_core::{
-    Backend, BlockInfo, BlockState, BoxError, Device, DeviceError, HostTensor, Schema, TensorOps,
+    Backend, BlockInfo, BlockState, BoxError, DType, Device, DeviceError, Fit, HostTensor, Schema, TensorOps,
+    Training, Unmatched,
 };
+use state::Parts;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +34,10 @@ pub struct Block<L: Library> {
     weights: Option<PathBuf>,
     read: Option<Arc<Read>>,
     optimizer: Option<Optimizer>,
+    allow_unused: bool,
+    notes: BTreeMap<String, String>,
+    /// Counts the changes of the state.
+    revision: u64,
     loaded: Option<Loaded<L>>,
 }
 
@@ -48,22 +55,34 @@ struct Loaded<L: Library> {
     library: L,
     /// None where the block is not trained.
     stepper: Option<Stepper<Tensor<L>>>,
+    /// Parameters have changed since the layers were made.
+    is_stale: bool,
 }
 
 impl<L: Library> Block<L> {
-    /// Makes a block of the layers that `build` makes. `build` is called when the block is loaded, once or
-    /// more, and must ask for the same parameters each time.
+    /// Makes a block of the layers that `build` makes. `build` is called when the block is loaded, and again whenever
+    /// parameters have changed, by a step or a restored state: layers may keep what they derive of their parameters (a
+    /// product, a contiguous copy), and it never is out of date. It must ask for the same parameters each time.
     pub fn new<B>(name: impl Into<String>, inputs: Schema, build: B) -> Self
     where
         B: Fn(&L::Builder<'_>) -> Result<Box<L::Layers>, L::Error> + Send + 'static,
     {
         Self {
-            info: BlockInfo { name: name.into(), inputs, outputs: None, backward: L::BACKWARD },
+            info: BlockInfo {
+                name: name.into(),
+                inputs,
+                outputs: None,
+                backward: L::BACKWARD,
+                backward_gives_outputs: false,
+            },
             build: Box::new(build),
             seed: 0,
             weights: None,
             read: None,
             optimizer: None,
+            allow_unused: false,
+            notes: BTreeMap::new(),
+            revision: 0,
             loaded: None,
         }
     }
@@ -114,10 +133,32 @@ impl<L: Library> Block<L> {
         self
     }
 
-    /// Has each backward pass end with a step of this optimizer. Without one, gradients reach the inputs
-    /// and the parameters stay as they are.
-    pub fn with_optimizer(mut self, optimizer: Optimizer) -> Self {
+    /// Has each backward pass end with a step of this optimizer: tasks that meet in a batch make one step. Without an
+    /// optimizer, gradients reach the inputs and the parameters stay as they are.
+    ///
+    /// Parameters of half precision are stepped by a master copy in f32, which is part of the state.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ConfigError`] that names the first setting that is out of range.
+    pub fn with_optimizer(mut self, optimizer: Optimizer) -> Result<Self, ConfigError> {
+        optimizer.check()?;
         self.optimizer = Some(optimizer);
+        Ok(self)
+    }
+
+    /// Trains the parameters that get a gradient, although others never had one: they are named in a warning. By
+    /// default, a step before which a parameter never had a gradient is an error that names it, because mostly an
+    /// operation without a backward pass is in the way.
+    pub fn allow_unused_parameters(mut self) -> Self {
+        self.allow_unused = true;
+        self
+    }
+
+    /// Has each backward pass give the outputs of its forward pass too, after the gradients of the inputs. A block that
+    /// computes its own loss then needs one call for a step, not two.
+    pub fn with_backward_outputs(mut self) -> Self {
+        self.info.backward_gives_outputs = true;
         self
     }
 
@@ -130,15 +171,101 @@ impl<L: Library> Block<L> {
     fn loaded(&self) -> Result<&Loaded<L>, BlockError> {
         self.loaded.as_ref().ok_or(BlockError::NotLoaded)
     }
-
-    fn loaded_mut(&mut self) -> Result<&mut Loaded<L>, BlockError> {
-        self.loaded.as_mut().ok_or(BlockError::NotLoaded)
-    }
 }
 
 impl<L: Library> Loaded<L> {
-    fn parameters(&self) -> impl Iterator<Item = (&String, &Tensor<L>)> {
-        self.library.variables().chain(self.library.buffers())
+    /// Begins the training of the parameters.
+    fn stepper(
+        device: &L::Device,
+        library: &L,
+        optimizer: Optimizer,
+        allow_unused: bool,
+    ) -> Result<Stepper<Tensor<L>>, BoxError> {
+        let mut stepper = Stepper::new(optimizer, allow_unused);
+        for (name, parameter) in library.variables().filter(|(name, _)| library.same_as(name).is_none()) {
+            let info = device.describe(parameter)?;
+            let dtype = wide(info.dtype)
+                .ok_or_else(|| BlockError::NotTrainable { parameter: name.clone(), dtype: info.dtype })?;
+            let no_room = || DeviceError::OutOfMemory {
+                device: device.name(),
+                message: format!("zeros of dims {:?} do not fit into the host's memory", info.dims),
+            };
+            let zeros = || L::place(device, &HostTensor::zeros(dtype, &info.dims).ok_or_else(no_room)?);
+            let master = if dtype == info.dtype { None } else { Some(L::cast(parameter, dtype)?) };
+            stepper.add::<BoxError>(name, info.dtype, zeros, master)?;
+        }
+        Ok(stepper)
+    }
+
+    /// Has layers see the parameters as they are now.
+    fn refresh(&mut self, build: &Build<L>) -> Result<(), BoxError> {
+        if self.is_stale {
+            self.library.rebuild(build)?;
+            self.is_stale = false;
+        }
+        Ok(())
+    }
+
+    /// Both passes and the step. After an error, parameters and buffers are as they were.
+    fn backward(
+        &mut self,
+        inputs: &[Tensor<L>],
+        gradients: &[Tensor<L>],
+    ) -> Result<Gradients<Tensor<L>>, BoxError> {
+        let Self { library, stepper, .. } = self;
+        let buffers = library.buffers()?;
+        let mut step = || {
+            let mut back = library.backward(inputs, gradients, stepper.is_some())?;
+            if let Some(stepper) = stepper {
+                stepper.step(library, std::mem::take(&mut back.of_parameters))?;
+            }
+            Ok(back)
+        };
+        let back = step();
+        if back.is_err() {
+            for (name, value) in buffers {
+                library.set(&name, value)?;
+            }
+        }
+        back
+    }
+
+    /// Replaces the state, and returns an application's notes.
+    fn restore(
+        &mut self,
+        state: &BlockState,
+        fit: Fit,
+    ) -> Result<(BTreeMap<String, String>, Unmatched), BoxError> {
+        let place = |value: &HostTensor| L::place(&self.device, value);
+        let mut saved = self.with_parts(|parts| state::read(parts, state, fit, place))?;
+        // Also after a failure: then some have been replaced.
+        self.is_stale = true;
+        let set = saved.tensors.into_iter().try_for_each(|(name, value)| self.library.set(&name, value));
+        set.and(self.library.replaced())?;
+        if let Some(stepper) = &mut self.stepper {
+            let parameters: BTreeMap<&String, &Tensor<L>> = self.library.variables().collect();
+            let master =
+                |name: &str| parameters.get(&name.to_owned()).map(|own| L::cast(own, DType::F32)).transpose();
+            stepper.resume::<BoxError>(&mut saved.progress, master)?;
+        }
+        Ok((saved.notes, saved.unmatched))
+    }
+
+    /// Calls `work` with all that makes the state.
+    fn with_parts<R>(
+        &self,
+        work: impl FnOnce(&Parts<'_, L::Device>) -> Result<R, BoxError>,
+    ) -> Result<R, BoxError> {
+        let buffers = self.library.buffers()?;
+        let names = self.library.variables().map(|(name, _)| name.as_str());
+        let variables = self.library.variables().map(|(name, tensor)| (name.as_str(), tensor));
+        let tensors = variables.chain(buffers.iter().map(|(name, tensor)| (name.as_str(), tensor))).collect();
+        work(&Parts {
+            device: &self.device,
+            tensors,
+            same: names.filter_map(|name| Some((name, self.library.same_as(name)?))).collect(),
+            stepper: self.stepper.as_ref(),
+        })
     }
 }
 
@@ -155,26 +282,20 @@ impl<L: Library> Backend<L::Device> for Block<L> {
         };
         let sorted = |error| L::sorted(device, error);
         let mut library = L::load(device, source, self.info.backward, &*self.build).map_err(sorted)?;
-        let zeros = |like: &Tensor<L>| {
-            let info = device.describe(like)?;
-            let no_room = || DeviceError::OutOfMemory {
-                device: device.name(),
-                message: format!("zeros of dims {:?} do not fit into the host's memory", info.dims),
-            };
-            L::place(device, &HostTensor::zeros(info.dtype, &info.dims).ok_or_else(no_room)?)
-        };
-        let begin = |optimizer| Stepper::new(optimizer, library.variables(), zeros);
-        let stepper = self.optimizer.map(begin).transpose().map_err(sorted)?;
+        let begin = |optimizer| Loaded::stepper(device, &library, optimizer, self.allow_unused);
+        let stepper = self.optimizer.clone().map(begin).transpose().map_err(sorted)?;
         if stepper.is_some() {
             library.trained().map_err(sorted)?;
         }
-        self.loaded = Some(Loaded { device: device.clone(), library, stepper });
+        self.loaded = Some(Loaded { device: device.clone(), library, stepper, is_stale: false });
+        self.revision += 1;
         Ok(())
     }
 
     fn forward(&mut self, inputs: &[Tensor<L>]) -> Result<Vec<Tensor<L>>, BoxError> {
-        let Loaded { device, library, .. } = self.loaded()?;
-        library.forward(inputs).map_err(|error| L::sorted(device, error))
+        let loaded = self.loaded.as_mut().ok_or(BlockError::NotLoaded)?;
+        let outputs = loaded.refresh(&*self.build).and_then(|()| loaded.library.forward(inputs));
+        outputs.map_err(|error| L::sorted(&loaded.device, error))
     }
 
     fn backward(
@@ -182,31 +303,53 @@ impl<L: Library> Backend<L::Device> for Block<L> {
         inputs: &[Tensor<L>],
         gradients: &[Tensor<L>],
     ) -> Result<Vec<Tensor<L>>, BoxError> {
-        let allowed = self.info.backward;
-        let Loaded { device, library, stepper } = self.loaded_mut()?;
-        if !allowed {
+        let loaded = self.loaded.as_mut().ok_or(BlockError::NotLoaded)?;
+        if !self.info.backward {
             return Err(BlockError::InferenceOnly.into());
         }
-        let back = library.backward(inputs, gradients, stepper.as_mut());
-        back.map_err(|error| L::sorted(device, error))
+        let back = loaded.refresh(&*self.build).and_then(|()| loaded.backward(inputs, gradients));
+        // A step that was not taken may have used up the graph of what layers derived of their parameters.
+        loaded.is_stale = loaded.stepper.is_some();
+        self.revision += 1;
+        let Gradients { outputs, mut of_inputs, .. } =
+            back.map_err(|error| L::sorted(&loaded.device, error))?;
+        if self.info.backward_gives_outputs {
+            of_inputs.extend(outputs);
+        }
+        Ok(of_inputs)
     }
 
     fn state(&self) -> Result<BlockState, BoxError> {
-        let loaded = self.loaded()?;
-        state::save(&loaded.device, loaded.parameters(), loaded.stepper.as_ref())
+        self.loaded()?.with_parts(|parts| state::save(parts, &self.notes))
     }
 
-    fn restore(&mut self, state: &BlockState) -> Result<Vec<String>, BoxError> {
-        let loaded = self.loaded_mut()?;
-        let place = |value: &HostTensor| L::place(&loaded.device, value);
-        let read = state::read(&loaded.device, loaded.parameters(), loaded.stepper.as_ref(), state, place);
-        let Loaded { device, library, stepper } = loaded;
-        let mut saved = read.map_err(|error| L::sorted(device, error))?;
-        let parameters = std::mem::take(&mut saved.parameters);
-        let set = parameters.into_iter().try_for_each(|(name, value)| library.set(&name, value));
-        // Also after a failure: then some have been replaced.
-        let replaced = library.replaced();
-        set.and(replaced).map_err(|error| L::sorted(device, error))?;
-        Ok(saved.resume(stepper.as_mut()))
+    fn restore(&mut self, state: &BlockState, fit: Fit) -> Result<Unmatched, BoxError> {
+        let loaded = self.loaded.as_mut().ok_or(BlockError::NotLoaded)?;
+        let restored = loaded.restore(state, fit).map_err(|error| L::sorted(&loaded.device, error))?;
+        let (notes, unmatched) = restored;
+        self.notes = notes;
+        self.revision += 1;
+        Ok(unmatched)
+    }
+
+    fn output_names(&self) -> Vec<String> {
+        self.loaded.as_ref().map_or_else(Vec::new, |loaded| loaded.library.output_names())
+    }
+
+    fn training(&self) -> Option<Training> {
+        Some(self.loaded.as_ref()?.stepper.as_ref()?.training())
+    }
+
+    fn revision(&self) -> Option<u64> {
+        Some(self.revision)
+    }
+
+    fn note(&mut self, name: &str, value: Option<String>) -> Result<(), BoxError> {
+        match value {
+            Some(value) => self.notes.insert(name.to_owned(), value),
+            None => self.notes.remove(name),
+        };
+        self.revision += 1;
+        Ok(())
     }
 }

@@ -1,10 +1,16 @@
 //! The state of a block, out to plain bytes and back.
 
-use crate::optim::stepper::Stepper;
-use skep_runtime_core::{BlockState, BoxError, DType, Device, HostTensor};
-use std::collections::BTreeMap;
+use crate::optim::stepper::{Progress, Stepper};
+use skep_runtime_core::{BlockState, BoxError, DType, Device, Fit, HostTensor, Unmatched};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
+/// The optimizer's name.
+const OPTIMIZER: &str = "optimizer";
+/// The number of steps of the block; with a dot and a parameter's name after it, of that parameter.
 const STEP: &str = "step";
+/// What an application keeps in the state has this before its name.
+const NOTE: &str = "note.";
 
 /// The reason why a state is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,95 +38,216 @@ pub enum RestoreError {
         /// Its value.
         got: String,
     },
+    /// The state is that of another optimizer.
+    #[error("state is of the optimizer `{got}`, expected `{expected}`")]
+    OtherOptimizer {
+        /// The block's optimizer.
+        expected: String,
+        /// The optimizer of the state.
+        got: String,
+    },
+    /// One parameter has two names, and two values in the state.
+    #[error("`{name}` and `{other}` are one parameter, and the state has two values for it")]
+    TwoValues {
+        /// The parameter's first name.
+        name: String,
+        /// Its other name.
+        other: String,
+    },
+    /// The state and the block have different parts.
+    #[error("state does not fit exactly: {}", Differing(.0))]
+    Unmatched(Unmatched),
 }
 
-/// A copy of parameters, and of what an optimizer remembers.
+/// The parts that only one of two sides has, in a sentence.
+struct Differing<'a>(&'a Unmatched);
+
+impl fmt::Display for Differing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Unmatched { missing, unknown, .. } = self.0;
+        if !missing.is_empty() {
+            write!(f, "it lacks {missing:?}")?;
+        }
+        if !unknown.is_empty() {
+            let and = if missing.is_empty() { "" } else { " and " };
+            write!(f, "{and}it has {unknown:?}, which the block lacks")?;
+        }
+        Ok(())
+    }
+}
+
+/// The parts of a block that make its state.
+pub(super) struct Parts<'a, D: Device> {
+    pub(super) device: &'a D,
+    /// Parameters and buffers by name.
+    pub(super) tensors: BTreeMap<&'a str, &'a D::Tensor>,
+    /// The other names of a parameter, with the first one.
+    pub(super) same: Vec<(&'a str, &'a str)>,
+    pub(super) stepper: Option<&'a Stepper<D::Tensor>>,
+}
+
+/// A copy of parameters, of what an optimizer remembers, and of an application's notes.
 ///
 /// # Errors
 ///
 /// When a tensor cannot be read from the device.
-pub(super) fn save<'a, D: Device>(
-    device: &D,
-    parameters: impl IntoIterator<Item = (&'a String, &'a D::Tensor)>,
-    stepper: Option<&Stepper<D::Tensor>>,
+pub(super) fn save<D: Device>(
+    parts: &Parts<'_, D>,
+    notes: &BTreeMap<String, String>,
 ) -> Result<BlockState, BoxError> {
     let mut state = BlockState::default();
-    for (name, tensor) in parameters {
-        state.parameters.insert(name.clone(), device.to_host(tensor)?);
+    for (name, tensor) in &parts.tensors {
+        state.parameters.insert((*name).to_owned(), parts.device.to_host(tensor)?);
     }
-    if let Some(stepper) = stepper {
+    if let Some(stepper) = parts.stepper {
         for (name, tensor) in stepper.memory() {
-            state.optimizer.insert(name, device.to_host(tensor)?);
+            state.optimizer.insert(name, parts.device.to_host(tensor)?);
         }
-        state.scalars.insert(STEP.to_owned(), stepper.steps().to_string());
+        state.scalars.insert(OPTIMIZER.to_owned(), stepper.optimizer().name().to_owned());
+        state.scalars.insert(STEP.to_owned(), stepper.training().steps.to_string());
+        state.scalars.extend(stepper.steps().map(|(name, steps)| (steps_of(name), steps.to_string())));
     }
+    state.scalars.extend(notes.iter().map(|(name, value)| (format!("{NOTE}{name}"), value.clone())));
     Ok(state)
+}
+
+fn steps_of(parameter: &str) -> String {
+    format!("{STEP}.{parameter}")
 }
 
 /// What was read of a state: all of it fits, and nothing has been replaced yet.
 #[derive(Debug)]
 pub(super) struct Saved<T> {
-    /// Parameters by name.
-    pub(super) parameters: BTreeMap<String, T>,
-    /// Names of what the block has and the state has not.
-    missing: Vec<String>,
-    memory: BTreeMap<String, T>,
-    steps: Option<u64>,
+    /// Parameters and buffers by name.
+    pub(super) tensors: BTreeMap<String, T>,
+    pub(super) progress: Progress<T>,
+    pub(super) notes: BTreeMap<String, String>,
+    pub(super) unmatched: Unmatched,
 }
 
-impl<T> Saved<T> {
-    /// Replaces what the optimizer remembers.
-    pub(super) fn resume(self, stepper: Option<&mut Stepper<T>>) -> Vec<String> {
-        if let Some(stepper) = stepper {
-            stepper.resume(self.memory, self.steps);
-        }
-        self.missing
-    }
-}
-
-/// Reads a state for a block that has these parameters. `place` puts a tensor onto the device.
+/// Reads a state for a block that has these parts. `place` puts a tensor onto the device.
 ///
 /// # Errors
 ///
-/// When a part does not fit or cannot be placed.
-pub(super) fn read<'a, D: Device>(
-    device: &D,
-    parameters: impl IntoIterator<Item = (&'a String, &'a D::Tensor)>,
-    stepper: Option<&Stepper<D::Tensor>>,
+/// When a part does not fit or cannot be placed, and with [`Fit::Exact`] also when one is missing or unknown.
+pub(super) fn read<D: Device>(
+    parts: &Parts<'_, D>,
     state: &BlockState,
+    fit: Fit,
     place: impl Fn(&HostTensor) -> Result<D::Tensor, BoxError>,
 ) -> Result<Saved<D::Tensor>, BoxError> {
-    let placed = |name: &str, saved: &HostTensor, own: &D::Tensor| {
-        check(device, name, saved, own)?;
-        place(saved)
+    let mut progress = Progress { memory: BTreeMap::new(), steps: None, steps_of: BTreeMap::new() };
+    let mut unmatched = Unmatched::default();
+    if let Some(stepper) = parts.stepper {
+        match other_optimizer(stepper.optimizer().name(), state) {
+            Some(error) if fit == Fit::Exact => return Err(error.into()),
+            Some(_) => unmatched = without_progress(stepper, state),
+            None => (progress, unmatched) = read_progress(parts.device, stepper, state, &place)?,
+        }
+    }
+    let mut tensors = BTreeMap::new();
+    for (name, own) in &parts.tensors {
+        match state.parameters.get(*name) {
+            Some(saved) => {
+                check(parts.device, name, saved, own)?;
+                tensors.insert((*name).to_owned(), place(saved)?);
+            }
+            None => unmatched.missing.push((*name).to_owned()),
+        }
+    }
+    for (other, name) in &parts.same {
+        let (first, second) = (state.parameters.get(*name), state.parameters.get(*other));
+        if first.is_some() && second.is_some() && first != second {
+            let (name, other) = ((*name).to_owned(), (*other).to_owned());
+            return Err(RestoreError::TwoValues { name, other }.into());
+        }
+    }
+    let unknown = state.parameters.keys().filter(|name| !parts.tensors.contains_key(name.as_str()));
+    unmatched.unknown.extend(unknown.cloned());
+    let mut notes = BTreeMap::new();
+    for (name, value) in &state.scalars {
+        if let Some(name) = name.strip_prefix(NOTE) {
+            notes.insert(name.to_owned(), value.clone());
+        } else if name != OPTIMIZER && name != STEP && !name.starts_with("step.") {
+            unmatched.unknown.push(name.clone());
+        }
+    }
+    if fit == Fit::Exact && !unmatched.is_empty() {
+        return Err(RestoreError::Unmatched(unmatched).into());
+    }
+    Ok(Saved { tensors, progress, notes, unmatched })
+}
+
+/// Whether a state is of another optimizer. Files of earlier versions do not tell; their tensors do.
+fn other_optimizer(own: &str, state: &BlockState) -> Option<RestoreError> {
+    let has = |prefix: &str| state.optimizer.keys().any(|name| name.starts_with(prefix));
+    let got = match state.scalars.get(OPTIMIZER) {
+        Some(name) => name.as_str(),
+        None if has("exp_avg.") => "adamw",
+        None if has("momentum.") => "sgd",
+        None => return None,
     };
-    let (mut taken, mut memory, mut missing) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-    for (name, own) in parameters {
-        match state.parameters.get(name) {
-            Some(saved) => drop(taken.insert(name.clone(), placed(name, saved, own)?)),
-            None => missing.push(name.clone()),
+    let other = || RestoreError::OtherOptimizer { expected: own.to_owned(), got: got.to_owned() };
+    (got != own).then(other)
+}
+
+/// What is left out of a state that is of another optimizer.
+fn without_progress<T>(stepper: &Stepper<T>, state: &BlockState) -> Unmatched {
+    let missing = stepper.memory().map(|(name, _)| name).chain([STEP.to_owned()]);
+    Unmatched::new(missing.collect(), state.optimizer.keys().cloned().collect())
+}
+
+/// What a state says of the optimizer's work, and what it and the block do not have in common of that.
+fn read_progress<D: Device>(
+    device: &D,
+    stepper: &Stepper<D::Tensor>,
+    state: &BlockState,
+    place: impl Fn(&HostTensor) -> Result<D::Tensor, BoxError>,
+) -> Result<(Progress<D::Tensor>, Unmatched), BoxError> {
+    let mut unmatched = Unmatched::default();
+    let mut memory = BTreeMap::new();
+    let mut own_names = BTreeSet::new();
+    for (name, own) in stepper.memory() {
+        match state.optimizer.get(&name) {
+            Some(saved) => {
+                check(device, &name, saved, own)?;
+                memory.insert(name.clone(), place(saved)?);
+            }
+            None => unmatched.missing.push(name.clone()),
+        }
+        own_names.insert(name);
+    }
+    let unknown = state.optimizer.keys().filter(|name| !own_names.contains(*name));
+    unmatched.unknown.extend(unknown.cloned());
+
+    let steps = number(state, STEP)?;
+    if steps.is_none() {
+        unmatched.missing.push(STEP.to_owned());
+    }
+    // Files of earlier versions have one number for all parameters.
+    let is_old = !state.scalars.keys().any(|name| name.starts_with("step."));
+    let mut steps_of_each = BTreeMap::new();
+    for (name, _) in stepper.steps() {
+        let own = steps_of(name);
+        match number(state, &own)?.or(steps.filter(|_| is_old)) {
+            Some(steps) => drop(steps_of_each.insert(name.clone(), steps)),
+            None if steps.is_some() => unmatched.missing.push(own),
+            None => {}
         }
     }
-    let mut steps = None;
-    if let Some(stepper) = stepper {
-        for (name, own) in stepper.memory() {
-            match state.optimizer.get(&name) {
-                Some(saved) => {
-                    let saved = placed(&name, saved, own)?;
-                    memory.insert(name, saved);
-                }
-                None => missing.push(name),
-            }
-        }
-        match state.scalars.get(STEP) {
-            Some(text) => {
-                let not_a_number = || RestoreError::NotANumber { name: STEP.to_owned(), got: text.clone() };
-                steps = Some(text.parse::<u64>().map_err(|_| not_a_number())?);
-            }
-            None => missing.push(STEP.to_owned()),
-        }
-    }
-    Ok(Saved { parameters: taken, missing, memory, steps })
+    let own: BTreeSet<&str> = stepper.steps().map(|(name, _)| name.as_str()).collect();
+    let foreign = state
+        .scalars
+        .keys()
+        .filter(|name| name.strip_prefix("step.").is_some_and(|parameter| !own.contains(parameter)));
+    unmatched.unknown.extend(foreign.cloned());
+    Ok((Progress { memory, steps, steps_of: steps_of_each }, unmatched))
+}
+
+fn number(state: &BlockState, name: &str) -> Result<Option<u64>, RestoreError> {
+    let Some(text) = state.scalars.get(name) else { return Ok(None) };
+    let not_a_number = |_| RestoreError::NotANumber { name: name.to_owned(), got: text.clone() };
+    text.parse().map(Some).map_err(not_a_number)
 }
 
 /// Whether a saved tensor is like the one that it is to replace.

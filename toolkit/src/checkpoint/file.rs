@@ -78,6 +78,11 @@ pub fn decode(bytes: &[u8]) -> Result<BlockState, CheckpointError> {
     Ok(state)
 }
 
+/// Returns true if the metadata of a file has this state's checksum.
+pub(super) fn checksum_of(metadata: &HashMap<String, String>, state: &BlockState) -> bool {
+    metadata.get(CHECKSUM).is_some_and(|sum| *sum == format!("{:08x}", checksum(state)))
+}
+
 fn checksum(state: &BlockState) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     let mut field = |bytes: &[u8]| {

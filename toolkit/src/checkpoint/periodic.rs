@@ -1,55 +1,172 @@
 //! All blocks of a runtime at once, now and then.
 
-use super::dir::CheckpointDir;
-use super::error::CheckpointError;
+use super::dir::{CheckpointDir, Saved, folders};
+use super::error::{CheckpointError, failed};
+use super::write;
 use skep_runtime_core::sync::every::Every;
-use skep_runtime_core::{Chain, Device, Handle};
+use skep_runtime_core::{Backend, BlockState, BoxError, Chain, ControlError, Device, Handle, Unmatched};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Saves every block of a running runtime below `root`, each between two batches of its own choosing.
+/// Saves every block of a running runtime below `root`, each between two batches of its own choosing. A state that its
+/// newest checkpoint holds already is not written again.
 ///
 /// # Errors
 ///
-/// Returns the error of the first block that cannot be saved; the others are saved all the same.
+/// Returns [`CheckpointError::Blocks`] with the blocks that cannot be saved; the others are saved all the same.
 pub fn save_all<D: Device>(
     handle: &Handle<D>,
     root: &Path,
     keep: usize,
-) -> Result<Vec<PathBuf>, CheckpointError> {
-    let saved: Vec<_> = handle
-        .blocks()
-        .iter()
-        .map(|block| {
-            let dir = CheckpointDir::create(root, &block.name, keep)?;
-            dir.save(&handle.state(&block.name)?)
-        })
-        .collect();
-    saved.into_iter().collect()
+) -> Result<Vec<Saved>, CheckpointError> {
+    save_changed(handle, root, keep, &mut Revisions::new())
 }
 
-/// Restores every block of a running runtime from its newest whole checkpoint below `root`. Blocks without
-/// one keep their state. Returns the files that were loaded.
-///
-/// Parts that a checkpoint does not hold keep their value and are named in a warning.
+/// The revision of each block that was last saved.
+type Revisions = BTreeMap<String, u64>;
+
+/// The same for the blocks that have changed since.
+fn save_changed<D: Device>(
+    handle: &Handle<D>,
+    root: &Path,
+    keep: usize,
+    revisions: &mut Revisions,
+) -> Result<Vec<Saved>, CheckpointError> {
+    let (mut saved, mut failed) = (Vec::new(), Vec::new());
+    for block in handle.blocks() {
+        match save_block(handle, root, keep, &block.name, revisions) {
+            Ok(done) => saved.extend(done),
+            Err(error) => failed.push((block.name, error)),
+        }
+    }
+    for Saved { path, not_finite, .. } in &saved {
+        if let Some(tensor) = not_finite {
+            tracing::warn!(path = %path.display(), tensor, "state is not finite, and saved beside the last good one");
+        }
+    }
+    match failed.first() {
+        None => Ok(saved),
+        Some((_, first)) => Err(CheckpointError::Blocks {
+            source: Arc::new(first.clone()),
+            saved: saved.into_iter().map(|saved| saved.path).collect(),
+            failed,
+        }),
+    }
+}
+
+/// `None` if the block has not changed.
+fn save_block<D: Device>(
+    handle: &Handle<D>,
+    root: &Path,
+    keep: usize,
+    name: &str,
+    revisions: &mut Revisions,
+) -> Result<Option<Saved>, CheckpointError> {
+    let dir = CheckpointDir::new(root, name, keep)?;
+    let before = revisions.get(name).copied();
+    let copy = move |block: &mut dyn Backend<D>| -> Result<Option<(BlockState, Option<u64>)>, BoxError> {
+        let revision = block.revision();
+        if revision.is_some() && revision == before {
+            return Ok(None);
+        }
+        Ok(Some((block.state()?, revision)))
+    };
+    let state = handle.with_block(name, copy)?;
+    let state = state.map_err(|source| ControlError::Block { block: name.to_owned(), source })?;
+    let Some((state, revision)) = state else { return Ok(None) };
+    let saved = dir.save(&state)?;
+    if let Some(revision) = revision {
+        revisions.insert(name.to_owned(), revision);
+    }
+    Ok(Some(saved))
+}
+
+/// Restores every block of a running runtime from its newest whole checkpoint below `root`, and returns the files that
+/// were loaded: `None` if there is no checkpoint of any block yet. Makes nothing, also no folder.
 ///
 /// # Errors
 ///
-/// Returns the error of the first block whose checkpoint does not fit it; blocks after it are not restored.
-pub fn restore_all<D: Device>(handle: &Handle<D>, root: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
-    let mut loaded = Vec::new();
-    for block in handle.blocks() {
-        let Some((path, state)) = CheckpointDir::create(root, &block.name, 1)?.load()?.found else {
-            continue;
-        };
-        let missing = handle.restore(&block.name, state)?;
-        if !missing.is_empty() {
-            tracing::warn!(block = block.name, ?missing, "checkpoint lacks parts, they keep their value");
-        }
-        loaded.push(path);
+/// Returns [`CheckpointError::OtherBlocks`] if blocks and checkpoints are not the same ones, and
+/// [`CheckpointError::Unreadable`] if no file of a block can be read: nothing is restored then. Returns
+/// [`CheckpointError::Control`] if a checkpoint does not fit its block exactly; blocks after it are not restored.
+pub fn restore_all<D: Device>(
+    handle: &Handle<D>,
+    root: &Path,
+) -> Result<Option<Vec<PathBuf>>, CheckpointError> {
+    let names: Vec<String> = handle.blocks().into_iter().map(|block| block.name).collect();
+    let mut unknown = folders(root)?;
+    let (mut dirs, mut missing) = (Vec::new(), Vec::new());
+    for name in names {
+        let dir = CheckpointDir::new(root, &name, 1)?;
+        unknown.retain(|folder| dir.path().file_name().is_none_or(|own| own != folder.as_str()));
+        if dir.has_any()? { dirs.push((name, dir)) } else { missing.push(name) }
     }
-    Ok(loaded)
+    if dirs.is_empty() && unknown.is_empty() {
+        return Ok(None);
+    }
+    if !missing.is_empty() || !unknown.is_empty() {
+        return Err(CheckpointError::OtherBlocks { root: root.to_owned(), missing, unknown });
+    }
+    // Looked at beforehand and loaded again: all states at once may not fit into memory.
+    for (name, dir) in &dirs {
+        newest(name, dir)?;
+    }
+    let mut loaded = Vec::new();
+    for (name, dir) in dirs {
+        if let Some((path, state)) = newest(&name, &dir)? {
+            handle.restore(&name, state)?;
+            loaded.push(path);
+        }
+    }
+    Ok(Some(loaded))
+}
+
+/// The newest checkpoint, if there is any file.
+fn newest(block: &str, dir: &CheckpointDir) -> Result<Option<(PathBuf, BlockState)>, CheckpointError> {
+    let newest = dir.load()?;
+    match newest.skipped.into_iter().next() {
+        Some((path, error)) if newest.found.is_none() => Err(CheckpointError::Unreadable {
+            block: block.to_owned(),
+            newest: path,
+            source: Arc::new(error),
+        }),
+        _ => Ok(newest.found),
+    }
+}
+
+/// The checkpoint that [`restore_partial`] found for one block, and the parts that did not fit.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Restored {
+    /// The block.
+    pub block: String,
+    /// The file that was loaded; `None` if there is none, and the block keeps its state.
+    pub path: Option<PathBuf>,
+    /// The parts that only the block or only the file has.
+    pub unmatched: Unmatched,
+}
+
+/// Restores what fits of the newest whole checkpoints below `root`, block by block, and tells what does not: parts that a
+/// checkpoint lacks keep their values, blocks without one their state. For a model that has changed since.
+///
+/// # Errors
+///
+/// Returns the error of the first block whose checkpoint has a part of other dims or another element type, or whose files
+/// cannot be read; blocks after it are not restored.
+pub fn restore_partial<D: Device>(handle: &Handle<D>, root: &Path) -> Result<Vec<Restored>, CheckpointError> {
+    let restore = |block: String| {
+        let found = newest(&block, &CheckpointDir::new(root, &block, 1)?)?;
+        Ok(match found {
+            Some((path, state)) => {
+                let unmatched = handle.restore_partial(&block, state)?;
+                Restored { block, path: Some(path), unmatched }
+            }
+            None => Restored { block, path: None, unmatched: Unmatched::default() },
+        })
+    };
+    handle.blocks().into_iter().map(|block| restore(block.name)).collect()
 }
 
 /// Saves all blocks every so often, on a thread of its own, until it is dropped.
@@ -61,7 +178,8 @@ pub struct Checkpointer {
 
 impl Checkpointer {
     /// Starts to save every block of `handle`'s runtime below `root`, each `every` so often, keeping the
-    /// newest `keep` of each. A failure is logged and the next round tries again.
+    /// newest `keep` of each. A block that has not changed since is not copied again. A failure is logged and the next
+    /// round tries again.
     ///
     /// # Errors
     ///
@@ -78,16 +196,15 @@ impl Checkpointer {
         if every.is_zero() {
             return Err(CheckpointError::Zero { setting: "checkpoint period" });
         }
-        let failed =
-            |action, source| CheckpointError::Io { action, path: root.to_owned(), source: Arc::new(source) };
-        std::fs::create_dir_all(root).map_err(|source| failed("create", source))?;
+        write::create_folders(root)?;
         let folder = root.to_owned();
+        let mut revisions = Revisions::new();
         let save = move || {
-            if let Err(error) = save_all(&handle, &folder, keep) {
+            if let Err(error) = save_changed(&handle, &folder, keep, &mut revisions) {
                 tracing::warn!(error = %Chain(&error), "checkpoint failed");
             }
         };
         let thread = Every::start("skep-checkpoint", every, save);
-        Ok(Self { _thread: thread.map_err(|source| failed("start a thread for", source))? })
+        Ok(Self { _thread: thread.map_err(failed("start a thread for", root))? })
     }
 }

@@ -1,6 +1,7 @@
 //! Optimizers: the settings, and the numbers of each step.
 
 use super::schedule::Schedule;
+use crate::config::ConfigError;
 
 /// The way in which a block's parameters follow their gradients. The block keeps what the steps need to remember.
 ///
@@ -12,7 +13,7 @@ use super::schedule::Schedule;
 ///     .with_max_norm(1.0);
 /// assert_ne!(optimizer, Optimizer::adamw(AdamW::default()));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Optimizer {
     pub(super) rule: Rule,
     pub(super) schedule: Schedule,
@@ -28,6 +29,40 @@ impl Optimizer {
     /// Creates an optimizer by gradient descent with momentum.
     pub fn sgd(rule: Sgd) -> Self {
         Self::new(Rule::Sgd(rule))
+    }
+
+    /// Returns the name by which saved states know it: `adamw`, `sgd`.
+    pub fn name(&self) -> &'static str {
+        self.rule.name()
+    }
+
+    /// Checks all settings.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let held = |fits: bool, key, got: f64, expected| {
+            if fits { Ok(()) } else { Err(ConfigError::invalid(key, got, expected)) }
+        };
+        let not_negative =
+            |key, got: f64| held(got.is_finite() && got >= 0.0, key, got, "a finite number, at least 0");
+        let below_one =
+            |key, got: f64| held((0.0..1.0).contains(&got), key, got, "a number from 0 to below 1");
+        let positive =
+            |key, got: f64| held(got.is_finite() && got > 0.0, key, got, "a finite number above 0");
+        match self.rule {
+            Rule::AdamW(AdamW { learning_rate, beta1, beta2, eps, weight_decay }) => {
+                not_negative("learning_rate", learning_rate)?;
+                below_one("beta1", beta1)?;
+                below_one("beta2", beta2)?;
+                positive("eps", eps)?;
+                not_negative("weight_decay", weight_decay)?;
+            }
+            Rule::Sgd(Sgd { learning_rate, momentum, weight_decay }) => {
+                not_negative("learning_rate", learning_rate)?;
+                below_one("momentum", momentum)?;
+                not_negative("weight_decay", weight_decay)?;
+            }
+        }
+        self.max_norm.map_or(Ok(()), |max_norm| positive("max_norm", max_norm))?;
+        self.schedule.check()
     }
 
     fn new(rule: Rule) -> Self {
@@ -100,6 +135,20 @@ pub enum Rule {
 }
 
 impl Rule {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::AdamW(_) => "adamw",
+            Self::Sgd(_) => "sgd",
+        }
+    }
+
+    pub(super) fn learning_rate(&self) -> f64 {
+        match self {
+            Self::AdamW(rule) => rule.learning_rate,
+            Self::Sgd(rule) => rule.learning_rate,
+        }
+    }
+
     /// Returns the names of what is remembered of each parameter: `PyTorch`'s, where it has one.
     pub fn memory_names(&self) -> &'static [&'static str] {
         match self {
@@ -108,6 +157,19 @@ impl Rule {
             Self::Sgd(_) => &["momentum"],
         }
     }
+}
+
+/// The numbers of one parameter's step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    /// The change of the parameter.
+    pub rule: Rule,
+    /// The number of this step among those of the parameter, counted from 1.
+    pub t: u64,
+    /// The factor of the learning rate.
+    pub factor: f64,
+    /// The factor of the gradients; 1 if they are not clipped.
+    pub scale: f64,
 }
 
 impl AdamW {
@@ -127,6 +189,41 @@ mod tests {
         let rule = AdamW { beta1: 0.5, beta2: 0.75, ..AdamW::default() };
         assert_eq!(rule.corrections(1).map(|c| c.to_string()), ["2", "4"]);
         assert_eq!(rule.corrections(u64::MAX).map(|c| c.to_string()), ["1", "1"]);
+    }
+
+    #[test]
+    fn each_setting_is_checked_by_name() {
+        let adamw = |change: fn(&mut AdamW)| {
+            let mut rule = AdamW::default();
+            change(&mut rule);
+            Optimizer::adamw(rule)
+        };
+        let sgd = |change: fn(&mut Sgd)| {
+            let mut rule = Sgd::default();
+            change(&mut rule);
+            Optimizer::sgd(rule)
+        };
+        let fine = Optimizer::sgd(Sgd::default());
+        assert!(fine.check().is_ok() && Optimizer::adamw(AdamW::default()).check().is_ok());
+        assert!(adamw(|rule| rule.learning_rate = 0.0).check().is_ok(), "frozen on purpose");
+        for (optimizer, expected) in [
+            (adamw(|rule| rule.learning_rate = f64::NAN), "`learning_rate` is `NaN`"),
+            (adamw(|rule| rule.learning_rate = -1e-3), "`learning_rate` is `-0.001`"),
+            (adamw(|rule| rule.beta1 = 1.0), "`beta1` is `1`"),
+            (adamw(|rule| rule.beta2 = f64::INFINITY), "`beta2` is `inf`"),
+            (adamw(|rule| rule.eps = 0.0), "`eps` is `0`"),
+            (adamw(|rule| rule.weight_decay = -1.0), "`weight_decay` is `-1`"),
+            (sgd(|rule| rule.learning_rate = f64::INFINITY), "`learning_rate` is `inf`"),
+            (sgd(|rule| rule.momentum = -0.5), "`momentum` is `-0.5`"),
+            (sgd(|rule| rule.weight_decay = f64::NAN), "`weight_decay` is `NaN`"),
+            (fine.clone().with_max_norm(-1.0), "`max_norm` is `-1`"),
+            (fine.clone().with_max_norm(f64::NAN), "`max_norm` is `NaN`"),
+            (fine.clone().with_max_norm(0.0), "`max_norm` is `0`"),
+            (fine.with_schedule(Schedule::Step { every: 0, factor: 0.5 }), "`every` is `0`"),
+        ] {
+            let message = optimizer.check().unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{message}");
+        }
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use super::init::Init;
 use super::weights::{ParameterError, Weights};
 use skep_runtime_core::{BoxError, DType, HostTensor};
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -52,23 +51,23 @@ impl Source {
         dims: Option<&[usize]>,
         init: Init,
         admit: impl FnOnce(usize) -> Result<(), E>,
-    ) -> Result<Cow<'_, HostTensor>, BoxError> {
+    ) -> Result<HostTensor, BoxError> {
         match (self, dims) {
             (Self::File(weights), _) => {
                 let value = weights.get(name)?;
                 check_dims(name, dims.unwrap_or(value.dims()), value.dims())?;
-                Ok(Cow::Borrowed(value))
+                Ok(value)
             }
             (Self::Read(read), _) => {
                 let value = read(name)?;
                 check_dims(name, dims.unwrap_or(value.dims()), value.dims())?;
-                Ok(Cow::Owned(value))
+                Ok(value)
             }
             (Self::Seed(seed), Some(dims)) => {
                 let bytes = dims.iter().fold(DType::F32.size(), |bytes, &dim| bytes.saturating_mul(dim));
                 admit(bytes).map_err(Into::into)?;
                 let values = init.values(*seed, name, dims.iter().product());
-                Ok(Cow::Owned(HostTensor::from_f32(dims, &values)?))
+                Ok(HostTensor::from_f32(dims, &values)?)
             }
             (Self::Seed(_), None) => Err(ParameterError::NoDims { name: name.to_owned() }.into()),
         }

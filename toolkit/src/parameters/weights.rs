@@ -1,10 +1,21 @@
-//! Parameters from a safetensors file.
+//! Parameters from safetensors files.
+//!
+//! Only the heads are read at first. A tensor's bytes are read when a layer asks for it, straight into the tensor, so
+//! blocks that share a file read their own parts of it, and need no more memory than their parameters. Mapping the file
+//! would need `unsafe`, and a file that shrinks would end the process.
 
+use super::head::{self, HeadError};
 use crate::dtype::FILES;
-use safetensors::SafeTensors;
+use safetensors::Dtype;
 use skep_runtime_core::{BoxError, HostTensor};
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The end of the name of a file that lists shards.
+const INDEX: &str = ".index.json";
 
 /// The reason why a weights file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +27,7 @@ pub enum WeightsError {
         /// The file.
         path: PathBuf,
         /// The system's error.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The file is not a whole safetensors file: torn, or something else.
     #[error("weights file {} is not a whole safetensors file", .path.display())]
@@ -25,6 +36,18 @@ pub enum WeightsError {
         path: PathBuf,
         /// The error in it.
         source: BoxError,
+    },
+    /// A list of shards is not one, or does not fit the shards.
+    #[error("list of shards {} has `{key}` {got}, expected {expected}", .path.display())]
+    Index {
+        /// The file.
+        path: PathBuf,
+        /// The part of it.
+        key: String,
+        /// The value there.
+        got: String,
+        /// The value that would be right.
+        expected: String,
     },
 }
 
@@ -49,10 +72,12 @@ pub enum ParameterError {
         got: Vec<usize>,
     },
     /// It has an element type in the weights file that cannot be read.
-    #[error("tensor `{name}` of the weights file has a dtype that is not supported")]
+    #[error("tensor `{name}` of the weights file is {got}, expected f32, f16, bf16 or f64: convert the file")]
     WrongDType {
         /// Its name.
         name: String,
+        /// The element type, as safetensors calls it.
+        got: String,
     },
     /// A layer asks for whatever the weights file holds, and there is no file.
     #[error("tensor `{name}` is asked for without dims, which needs a weights file")]
@@ -60,31 +85,106 @@ pub enum ParameterError {
         /// Its name.
         name: String,
     },
+    /// The file has changed since its head was read.
+    #[error("tensor `{name}` cannot be read any more from {}: {error}", .path.display())]
+    Gone {
+        /// Its name.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        error: String,
+    },
 }
 
-/// The tensors of a weights file by name.
+/// The tensors of weights files by name.
 #[derive(Debug)]
 pub struct Weights {
-    /// `None` for one of an element type that no parameter can have.
-    tensors: BTreeMap<String, Option<HostTensor>>,
+    tensors: BTreeMap<String, Stored>,
+}
+
+/// Where one tensor stands.
+#[derive(Debug)]
+struct Stored {
+    file: Arc<PathBuf>,
+    dtype: Dtype,
+    dims: Vec<usize>,
+    start: u64,
+    bytes: usize,
 }
 
 impl Weights {
-    /// Reads a file whole. Mapping it would need `unsafe`, and a file that shrinks would end the process.
+    /// Reads the head of a safetensors file, or those of all files that a list of shards (`*.index.json`) names.
     ///
     /// # Errors
     ///
-    /// Returns a [`WeightsError`] if the file cannot be read, or is not a whole safetensors file.
+    /// Returns a [`WeightsError`] if a file cannot be read, or is not a whole safetensors file.
     pub fn read(path: &Path) -> Result<Self, WeightsError> {
+        let mut weights = Self { tensors: BTreeMap::new() };
+        if path.to_str().is_some_and(|name| name.ends_with(INDEX)) {
+            weights.add_shards(path)?;
+        } else {
+            weights.add(path)?;
+        }
+        Ok(weights)
+    }
+
+    fn add(&mut self, path: &Path) -> Result<(), WeightsError> {
+        let unreadable = |source| WeightsError::Read { path: path.to_owned(), source };
+        let mut file = File::open(path).map_err(unreadable)?;
+        let head = head::read(&mut file).map_err(|error| match error {
+            HeadError::Io(source) => unreadable(source),
+            other => WeightsError::Torn { path: path.to_owned(), source: other.into() },
+        })?;
+        let file = Arc::new(path.to_owned());
+        for (name, info) in head.tensors.tensors() {
+            let (start, end) = info.data_offsets;
+            let stored = Stored {
+                file: Arc::clone(&file),
+                dtype: info.dtype,
+                dims: info.shape.clone(),
+                start: head.data + start as u64,
+                bytes: end - start,
+            };
+            self.tensors.insert(name, stored);
+        }
+        Ok(())
+    }
+
+    fn add_shards(&mut self, index: &Path) -> Result<(), WeightsError> {
         let bytes =
-            std::fs::read(path).map_err(|source| WeightsError::Read { path: path.to_owned(), source })?;
-        let file = SafeTensors::deserialize(&bytes)
-            .map_err(|error| WeightsError::Torn { path: path.to_owned(), source: error.into() })?;
-        let host = |view: &safetensors::tensor::TensorView<'_>| {
-            HostTensor::new(FILES.ours(view.dtype(), String::new).ok()?, view.shape(), view.data().to_vec())
-                .ok()
+            std::fs::read(index).map_err(|source| WeightsError::Read { path: index.to_owned(), source })?;
+        let wrong = |key: &str, got: String, expected: &str| WeightsError::Index {
+            path: index.to_owned(),
+            key: key.to_owned(),
+            got,
+            expected: expected.to_owned(),
         };
-        Ok(Self { tensors: file.iter().map(|(name, view)| (name.to_owned(), host(&view))).collect() })
+        let list: serde_json::Value = serde_json::from_slice(&bytes)
+            .map_err(|error| WeightsError::Torn { path: index.to_owned(), source: error.into() })?;
+        let map = list["weight_map"].as_object().ok_or_else(|| {
+            wrong("weight_map", list["weight_map"].to_string(), "an object of tensors and their files")
+        })?;
+        let mut shards: BTreeMap<&str, PathBuf> = BTreeMap::new();
+        for (name, shard) in map {
+            let plain = |shard: &&str| Path::new(shard).file_name().is_some_and(|file| file == *shard);
+            let shard = shard.as_str().filter(plain).ok_or_else(|| {
+                wrong(&format!("weight_map.{name}"), shard.to_string(), "the name of a file beside it")
+            })?;
+            shards.entry(shard).or_insert_with(|| index.with_file_name(shard));
+        }
+        for path in shards.values() {
+            self.add(path)?;
+        }
+        for (name, shard) in map {
+            let holds =
+                |stored: &Stored| stored.file.file_name().and_then(|file| file.to_str()) == shard.as_str();
+            if !self.tensors.get(name).is_some_and(holds) {
+                let expected = "a file that holds this tensor";
+                return Err(wrong(&format!("weight_map.{name}"), shard.to_string(), expected));
+            }
+        }
+        Ok(())
     }
 
     /// Returns true if there is a tensor of this name.
@@ -92,16 +192,159 @@ impl Weights {
         self.tensors.contains_key(name)
     }
 
-    /// Returns the tensor of this name.
+    /// Reads the tensor of this name.
     ///
     /// # Errors
     ///
-    /// Returns a [`ParameterError`] if the file lacks it or has it in an unknown element type.
-    pub fn get(&self, name: &str) -> Result<&HostTensor, ParameterError> {
-        match self.tensors.get(name) {
-            Some(Some(tensor)) => Ok(tensor),
-            Some(None) => Err(ParameterError::WrongDType { name: name.to_owned() }),
-            None => Err(ParameterError::Missing { name: name.to_owned() }),
+    /// Returns a [`ParameterError`] if the file lacks it, has it in an unknown element type, or has changed since its
+    /// head was read.
+    pub fn get(&self, name: &str) -> Result<HostTensor, ParameterError> {
+        let missing = || ParameterError::Missing { name: name.to_owned() };
+        let stored = self.tensors.get(name).ok_or_else(missing)?;
+        let dtype = FILES
+            .ours(stored.dtype, || format!("{:?}", stored.dtype))
+            .map_err(|error| ParameterError::WrongDType { name: name.to_owned(), got: error.got })?;
+        let gone = |error: String| ParameterError::Gone {
+            name: name.to_owned(),
+            path: stored.file.to_path_buf(),
+            error,
+        };
+        let read = || {
+            let mut file = File::open(&*stored.file)?;
+            file.seek(SeekFrom::Start(stored.start))?;
+            let mut bytes = Vec::with_capacity(stored.bytes);
+            file.take(stored.bytes as u64).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        let bytes = read().map_err(|error: io::Error| gone(error.to_string()))?;
+        HostTensor::new(dtype, &stored.dims, bytes).map_err(|error| gone(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use safetensors::tensor::TensorView;
+    use skep_runtime_core::Chain;
+
+    fn file(tensors: &[(&str, Dtype, usize)]) -> Vec<u8> {
+        let data = [1; 64];
+        let view = |&(name, dtype, count): &(&str, Dtype, usize)| {
+            let size = dtype.bitsize() / 8 * count;
+            (name.to_owned(), TensorView::new(dtype, vec![count], &data[..size]).unwrap())
+        };
+        safetensors::serialize(tensors.iter().map(view), None).unwrap()
+    }
+
+    fn refused(name: &str, bytes: &[u8]) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        Chain(&Weights::read(&path).unwrap_err()).to_string()
+    }
+
+    #[test]
+    fn files_of_other_kinds_are_known_by_how_they_begin() {
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 5\n";
+        for (bytes, expected) in [
+            (&b""[..], "it is empty"),
+            (pointer.as_bytes(), "a pointer of Git LFS, expected a safetensors file: fetch"),
+            (b"<!DOCTYPE html><html>", "a page of HTML"),
+            (b"\n  <HTML><body>401", "a page of HTML"),
+            (b"PK\x03\x04 archive/data.pkl", "pickles can run code; load it in Python"),
+            (b"\x80\x02}q\x00(X", "a pickle"),
+            (b"GGUF\x03\x00\x00\x00", "a GGUF file"),
+            (b"{\"weight_map\": {}}", "text in JSON"),
+            (b"\x01\x00\x00", "it has 3 bytes, expected 8"),
+            (b"hello, this is no weights file", "no safetensors file, or damaged"),
+        ] {
+            let message = refused("model.safetensors", bytes);
+            assert!(message.contains(expected), "{message}");
+            assert!(message.contains("model.safetensors"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_as_long_as_a_pickle_begins_is_a_head() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w");
+        // Names of all lengths, so that the head's length begins with 0x80 once.
+        let mut met = false;
+        for length in 1..200 {
+            let bytes = file(&[(&"n".repeat(length), Dtype::F32, 1)]);
+            met |= bytes[0] == 0x80;
+            std::fs::write(&path, bytes).unwrap();
+            Weights::read(&path).unwrap();
+        }
+        assert!(met);
+    }
+
+    #[test]
+    fn cut_and_odd_files_are_told_in_words_of_their_own() {
+        let whole = file(&[("w", Dtype::F32, 4)]);
+        let message = refused("w", &whole[..whole.len() - 3]);
+        assert!(
+            message.contains(&format!("it has {} bytes, expected {}", whole.len() - 3, whole.len())),
+            "{message}"
+        );
+        let head = br#"{"__metadata__":{"step":7},"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+        let bytes = [&(head.len() as u64).to_le_bytes(), &head[..], &[0; 4]].concat();
+        let message = refused("w", &bytes);
+        assert!(message.contains("value `step` of its metadata is 7, expected a string"), "{message}");
+    }
+
+    #[test]
+    fn only_a_tensor_that_is_asked_for_must_be_of_a_known_type() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w");
+        std::fs::write(&path, file(&[("a", Dtype::F32, 2), ("scale", Dtype::F8_E4M3, 4)])).unwrap();
+        let weights = Weights::read(&path).unwrap();
+        assert_eq!(weights.get("a").unwrap().dims(), [2]);
+        let message = weights.get("scale").unwrap_err().to_string();
+        assert!(
+            message.starts_with("tensor `scale` of the weights file is F8_E4M3, expected f32"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w");
+        let bytes = file(&[("a", Dtype::F32, 2), ("b", Dtype::F32, 3)]);
+        std::fs::write(&path, &bytes).unwrap();
+        let weights = Weights::read(&path).unwrap();
+        // What stands behind `a` is not there any more, and `a` is read all the same.
+        std::fs::write(&path, &bytes[..bytes.len() - 4]).unwrap();
+        assert_eq!(weights.get("a").unwrap().dims(), [2]);
+        assert!(matches!(weights.get("b"), Err(ParameterError::Gone { .. })));
+    }
+
+    #[test]
+    fn shards_are_found_through_their_list() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+        write("model-1.safetensors", &file(&[("a", Dtype::F32, 2)]));
+        write("model-2.safetensors", &file(&[("b", Dtype::F16, 2)]));
+        let index = folder.path().join("model.safetensors.index.json");
+        let list = |b: &str| format!(r#"{{"weight_map":{{"a":"model-1.safetensors","b":"{b}"}}}}"#);
+        std::fs::write(&index, list("model-2.safetensors")).unwrap();
+        let weights = Weights::read(&index).unwrap();
+        assert!(weights.contains("a") && weights.get("b").unwrap().dims() == [2]);
+
+        for (list, expected) in [
+            (
+                list("model-1.safetensors"),
+                "`weight_map.b` \"model-1.safetensors\", expected a file that holds",
+            ),
+            (list("model-3.safetensors"), "model-3.safetensors cannot be read"),
+            (list("../model-2.safetensors"), "expected the name of a file beside it"),
+            ("{}".to_owned(), "`weight_map` null, expected an object"),
+            ("no".to_owned(), "is not a whole safetensors file"),
+        ] {
+            std::fs::write(&index, list).unwrap();
+            let message = Chain(&Weights::read(&index).unwrap_err()).to_string();
+            assert!(message.contains(expected), "{message}");
         }
     }
 }

@@ -77,6 +77,12 @@ pub enum SubmitError {
         /// The dims that were given.
         got: Vec<usize>,
     },
+    /// An element of a tensor is infinite or not a number.
+    #[error("input `{input}` has an element that is infinite or not a number, expected finite ones")]
+    NotFinite {
+        /// The name of the input.
+        input: String,
+    },
     /// The tensors of one task have different numbers of rows.
     #[error("input `{input}` has {got} rows, expected {expected} as in the first input")]
     RowsDiffer {
@@ -148,6 +154,7 @@ impl SubmitError {
             | Self::NotOnce { .. }
             | Self::WrongDType { .. }
             | Self::WrongDims { .. }
+            | Self::NotFinite { .. }
             | Self::RowsDiffer { .. }
             | Self::NoRows
             | Self::TooManyRows { .. }
