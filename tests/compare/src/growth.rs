@@ -8,7 +8,7 @@ use skep_runtime_core::pool::{Pool, Settled};
 use skep_runtime_core::testing::ManualClock;
 use skep_runtime_core::{
     BatchEvent, Clock, Counts, DType, DeviceError, Dim, Dims, HostTensor, Meter, Pass, PoolId, Priority,
-    Request, Schema, TaskHeader, TensorInfo, TensorOps, TensorSpec, Ticket,
+    Request, RuntimeId, Schema, TaskHeader, TensorInfo, TensorOps, TensorSpec, Ticket,
 };
 use skep_stats::Stats;
 use std::future::Future;
@@ -64,6 +64,7 @@ struct Bench {
     pool: TaskPool<Rows>,
     contract: Arc<dyn Pool<Row>>,
     clock: Arc<ManualClock>,
+    owner: RuntimeId,
 }
 
 impl Bench {
@@ -75,8 +76,9 @@ impl Bench {
         let time = Arc::clone(&clock) as Arc<dyn Clock>;
         let pool = TaskPool::new("pool".to_owned(), Pass::Forward, Arc::new(Rows), schema, options, time);
         let pool = pool.expect("good options");
-        let contract = pool.as_pool();
-        Self { pool, contract, clock }
+        let (contract, owner) = (pool.as_pool(), RuntimeId::next());
+        assert!(contract.claim(owner), "nobody else has it");
+        Self { pool, contract, clock, owner }
     }
 
     fn plain(capacity: usize, max_rows: usize) -> Self {
@@ -110,7 +112,7 @@ impl Bench {
     }
 
     fn expire(&self) -> usize {
-        let mut expired = self.contract.expire(self.clock.now());
+        let mut expired = self.contract.expire(self.owner, self.clock.now());
         self.contract.after_cut();
         Settled::deliver_all(&mut expired.settled);
         expired.settled.len()
