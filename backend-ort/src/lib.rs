@@ -9,7 +9,7 @@
 //! use skep_backend_ort::blocks::{Activation, Ffn};
 //! use skep_backend_ort::prelude::*;
 //!
-//! # if std::env::var_os("ORT_DYLIB_PATH").is_none() { return Ok(()) }
+//! # if std::env::var_os("ORT_DYLIB_PATH").is_none() { println!("skipped: no ONNX Runtime"); return Ok(()) }
 //! let ffn = Ffn { input: 4, hidden: 16, output: 2, activation: Activation::Gelu };
 //! let mut block = OrtBlock::of("expert.0", ffn)?.with_seed(7);
 //!

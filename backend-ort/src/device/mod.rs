@@ -26,8 +26,8 @@ pub struct CpuOptions {
     /// The number of threads that one operation may use (ONNX Runtime's intra-op threads), the device thread
     /// included; `None` leaves it to ONNX Runtime: as many as there are physical cores.
     ///
-    /// Each block has threads of its own, which sleep while it does not run. One thread per core is right for a
-    /// machine that does nothing else.
+    /// Each block has threads of its own, which look for work a moment after each run and then sleep. One thread per
+    /// core is right for a machine that does nothing else.
     pub threads: Option<usize>,
     /// The most bytes that one tensor which the device makes may have; `None` for a quarter of the
     /// machine's memory (of the container's limit, if there is one).
@@ -45,7 +45,7 @@ pub struct CpuOptions {
 /// use skep_backend_ort::OrtDevice;
 /// use skep_backend_ort::runtime::{Device, HostTensor, TensorOps};
 ///
-/// # if std::env::var_os("ORT_DYLIB_PATH").is_none() { return Ok(()) }
+/// # if std::env::var_os("ORT_DYLIB_PATH").is_none() { println!("skipped: no ONNX Runtime"); return Ok(()) }
 /// let device = OrtDevice::cpu()?;
 /// let part = |rows| device.from_host(&HostTensor::from_f32(&[rows, 2], &vec![1.0; 2 * rows]).unwrap());
 /// let batch = device.gather(&[part(1)?, part(2)?])?;

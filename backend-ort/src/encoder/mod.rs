@@ -30,7 +30,7 @@ use std::sync::Arc;
 /// use std::sync::Arc;
 /// use std::time::Duration;
 ///
-/// # if std::env::var_os("ORT_DYLIB_PATH").is_none() { return Ok(()) }
+/// # if std::env::var_os("ORT_DYLIB_PATH").is_none() { println!("skipped: no ONNX Runtime"); return Ok(()) }
 /// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/models/fixtures/bert_mean");
 /// let model = Arc::new(Model::read(folder)?);
 /// let block = blocks::TextModel { model: model.clone(), precision: Precision::F32 }.block("embed")?;
