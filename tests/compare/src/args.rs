@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// Why there is no such Python, for the report
     #[arg(long, default_value = "no Python was given", value_name = "REASON")]
     pub(crate) no_python: String,
+    /// Program with text-embeddings-inference's candle backend; left out without it
+    #[arg(long)]
+    pub(crate) tei: Option<PathBuf>,
     /// Only the system of this name, and others given in the same way; the first that is left is the baseline
     #[arg(long = "system", value_name = "NAME")]
     pub(crate) systems: Vec<String>,

@@ -15,6 +15,9 @@ pub(crate) use backend::CandleDevice as BackendDevice;
 #[cfg(feature = "tch")]
 pub(crate) use backend::TchDevice as BackendDevice;
 
+/// The block of a published text model.
+pub(crate) use backend::blocks::TextModel as TextBlock;
+
 /// What the tables call the backend.
 pub(crate) const NAME: &str = if cfg!(feature = "tch") { "tch" } else { "candle" };
 

@@ -82,7 +82,7 @@ pub(crate) fn blocking<'a, D: Device + Clone, S: Blocking<D::Tensor> + 'a>(
 }
 
 /// In µs.
-type Latencies = Vec<f64>;
+pub(crate) type Latencies = Vec<f64>;
 
 fn call_and_wait<T, S: Blocking<T>>(
     system: &S,
@@ -199,7 +199,7 @@ pub(crate) fn bare<'a, D: Device + Clone>(work: &Work<D>, batch: usize, blocks: 
 
 /// What is read off the machine at the beginning of a measurement, which is the first answer.
 #[derive(Default)]
-struct Measure(OnceLock<Begin>);
+pub(crate) struct Measure(OnceLock<Begin>);
 
 struct Begin {
     batches: u64,
@@ -211,7 +211,7 @@ struct Begin {
 
 impl Measure {
     /// Called with each answer, of which the first begins the measurement.
-    fn begin(&self, busy: impl FnOnce() -> Option<Duration>) {
+    pub(crate) fn begin(&self, busy: impl FnOnce() -> Option<Duration>) {
         self.0.get_or_init(|| {
             // What costs most to ask goes first: adding up the stats of thousands of pools takes a while.
             let (busy, cpu) = (busy(), cpu_seconds());
@@ -220,7 +220,11 @@ impl Measure {
         });
     }
 
-    fn end(&self, latencies_us: Latencies, busy: impl FnOnce() -> Option<Duration>) -> Result<Sample> {
+    pub(crate) fn end(
+        &self,
+        latencies_us: Latencies,
+        busy: impl FnOnce() -> Option<Duration>,
+    ) -> Result<Sample> {
         let begin = self.0.get().ok_or("no task was answered")?;
         let seconds = begin.start.elapsed().as_secs_f64();
         let cpu_seconds = cpu_seconds() - begin.cpu;

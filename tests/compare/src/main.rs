@@ -13,12 +13,13 @@ mod contest;
 mod drive;
 mod machine;
 mod null;
+mod peer;
 mod processor;
-mod python;
 mod report;
 mod row;
 mod scenarios;
 mod systems;
+mod texts;
 mod work;
 
 use args::Args;

@@ -6,14 +6,15 @@ use crate::backend;
 use crate::contest::Contest;
 use crate::drive::{CALLERS, Load, awaited, bare, blocking};
 use crate::null;
+use crate::peer;
 use crate::processor;
-use crate::python::Hivemind;
 use crate::report::Results;
 use crate::systems::amate::Amate;
 use crate::systems::batch_aint_one::BatchAintOne;
 use crate::systems::floor::Floor;
 use crate::systems::skep::{Observed, Skep};
 use crate::systems::{MAX_ROWS, batched_fn};
+use crate::texts;
 use crate::work::Work;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use skep_runtime_core::Device;
@@ -27,7 +28,7 @@ pub(crate) struct Scenario {
 /// Runs only where it is asked for by name: it takes all backends, which the others do not.
 pub(crate) const PROCESSOR: &str = "processor";
 
-pub(crate) fn all() -> [Scenario; 8] {
+pub(crate) fn all() -> [Scenario; 9] {
     let scenario = |name, what, run| Scenario { name, what, run };
     [
         scenario("null", "a block that does nothing: what the systems cost", null),
@@ -38,6 +39,7 @@ pub(crate) fn all() -> [Scenario; 8] {
         scenario("transformer", "an encoder layer of MiniLM's size", transformer),
         scenario("minilm", "all-MiniLM-L6-v2", minilm),
         scenario(PROCESSOR, "every backend on the processor, beside Python's libraries", processor::run),
+        scenario("texts", "all-MiniLM-L6-v2 from texts, tokenization included", texts),
     ]
 }
 
@@ -155,7 +157,7 @@ fn with_hivemind<D: Device + Clone>(
     };
     let load = Load { outstanding: 256, pools };
     let mut contest = Contest::new(workload, load.outstanding);
-    contest.enter("hivemind", Hivemind::start(python, workload, load)?.round());
+    contest.enter("hivemind", peer::hivemind(python, workload, load)?.round());
     contest.enter("skep", blocking(Skep::start(work, pools, Observed::Stats)?, work, load));
     contest.run(args, args.long(), results)
 }
@@ -193,6 +195,38 @@ fn minilm(args: &Args, results: &mut Results) -> Result<()> {
     for tokens in [16, 64, 128] {
         let work = backend::minilm(folder, tokens)?;
         model(args, results, &format!("MiniLM, {tokens} tokens"), &work, TOKENS / tokens)?;
+    }
+    Ok(())
+}
+
+/// Sentences to vectors: with `models`, as the demo did it before there was such a crate, and on the candle backend of
+/// text-embeddings-inference behind a bare queue.
+fn texts(args: &Args, results: &mut Results) -> Result<()> {
+    let Some(folder) = &args.minilm else {
+        results.skip("texts", "the model is not on this machine");
+        return Ok(());
+    };
+    for tokens in [16, 64, 128] {
+        let (rows, runtime) = (TOKENS / tokens, tokio()?);
+        let workload = format!("MiniLM from texts of {tokens} tokens, {}, batches of {rows}", backend::NAME);
+        let load = Load { outstanding: 4 * rows, pools: 1 };
+        let texts = texts::of_length(folder, tokens)?;
+        let mut contest = Contest::new(&workload, load.outstanding);
+        contest.enter(
+            "as the demo was",
+            texts::rounds(&runtime, texts::Before::start(folder, rows)?, &texts, load),
+        );
+        contest.enter("models", texts::rounds(&runtime, texts::Models::start(folder, rows)?, &texts, load));
+        match &args.tei {
+            Some(program) => {
+                let peer = texts::inference(program, folder, &texts, load.outstanding, rows)?;
+                contest.enter("text-embeddings-inference's candle", peer.round());
+            }
+            None => {
+                results.skip(&format!("text-embeddings-inference, {workload}"), "its program was not given");
+            }
+        }
+        contest.run(args, args.long(), results)?;
     }
     Ok(())
 }

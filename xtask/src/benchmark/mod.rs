@@ -7,3 +7,4 @@ pub(crate) mod history;
 pub(crate) mod instructions;
 pub(crate) mod measure;
 pub(crate) mod results;
+pub(crate) mod tei;

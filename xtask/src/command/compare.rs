@@ -1,6 +1,7 @@
 //! `cargo xtask compare`: Skep beside other systems, with the programs of `tests/compare`.
 
 use crate::benchmark::comparison::build;
+use crate::benchmark::tei;
 use crate::combination::choice::{self, Choice};
 use crate::combination::table::{self, Backend, Device, Use};
 use crate::error::Error;
@@ -10,7 +11,7 @@ use crate::machine::process::{root, run, target};
 use clap::Args;
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 #[derive(Args, Debug)]
@@ -24,7 +25,11 @@ pub(crate) struct Compare {
     /// Leave out what runs in Python, which takes an environment of 5 GB
     #[arg(long)]
     no_python: bool,
-    /// Write the results into docs/benchmarks.md
+    /// Text-embeddings-inference's candle backend takes part in `texts`: a checkout of its sources
+    #[arg(long, value_name = "CHECKOUT")]
+    tei: Option<PathBuf>,
+    /// Write the results into docs/benchmarks.md: between the marks of this backend, and of the scenarios that were asked
+    /// for by name
     #[arg(long)]
     publish: bool,
     /// Arguments of the comparison itself: see `cargo xtask compare -- --help`
@@ -49,6 +54,9 @@ impl Compare {
         match sentence_model::folder() {
             Ok(folder) => drop(command.arg("--minilm").arg(folder)),
             Err(error) => eprintln!("without MiniLM: {}", error.told()),
+        }
+        if let Some(checkout) = &self.tei {
+            command.arg("--tei").arg(tei::build(checkout, &target)?);
         }
         let wanted =
             if self.is_about_processors() { &environment::LIBRARIES } else { &environment::HIVEMIND };
@@ -82,7 +90,7 @@ impl Compare {
         run(command.args(&self.arguments))?;
         println!("\nresults: {}", out.display());
         if self.publish {
-            publish(&out, &name)?;
+            publish(&out, &published_as(&name, &self.arguments))?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -116,14 +124,23 @@ fn features(backends: &[Backend]) -> Vec<String> {
     vec!["--no-default-features".to_owned(), "--features".to_owned(), names.join(",")]
 }
 
-/// Puts the table between the marks of its backend in docs/benchmarks.md, and the picture and the rows beside it.
-fn publish(out: &Path, backend: &str) -> Result<(), Error> {
+/// The backend, and the scenarios that were asked for by name.
+fn published_as(backend: &str, arguments: &[OsString]) -> String {
+    let scenarios =
+        arguments.iter().map(|word| word.to_string_lossy()).take_while(|word| !word.starts_with('-'));
+    // The scenario of all backends is published as itself.
+    let scenarios = scenarios.filter(|word| word != PROCESSOR);
+    scenarios.fold(backend.to_owned(), |name, scenario| format!("{name}-{scenario}"))
+}
+
+/// Puts the table between the marks of its name in docs/benchmarks.md, and the picture and the rows beside it.
+fn publish(out: &Path, name: &str) -> Result<(), Error> {
     let docs = root().join("docs");
     let page = docs.join("benchmarks.md");
     let text = fs::read_to_string(&page).map_err(Error::file("read", &page))?;
     let file = out.join("table.md");
     let table = fs::read_to_string(&file).map_err(Error::file("read", &file))?;
-    let marks = [format!("<!-- compare {backend}: begin -->"), format!("<!-- compare {backend}: end -->")];
+    let marks = [format!("<!-- compare {name}: begin -->"), format!("<!-- compare {name}: end -->")];
     let text = replace_between(&text, [&marks[0], &marks[1]], &table).ok_or_else(|| {
         Error::Usage(format!("{} has no `{}` and `{}`", page.display(), marks[0], marks[1]))
     })?;
@@ -131,7 +148,7 @@ fn publish(out: &Path, backend: &str) -> Result<(), Error> {
     let folder = docs.join("benchmarks");
     fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
     for (file, extension) in [("compare", "svg"), ("rows", "json")] {
-        let to = folder.join(format!("{backend}.{extension}"));
+        let to = folder.join(format!("{name}.{extension}"));
         fs::copy(out.join(format!("{file}.{extension}")), &to).map_err(Error::file("write", &to))?;
     }
     println!("published in {}", page.display());
@@ -158,9 +175,17 @@ mod tests {
     }
 
     #[test]
+    fn results_are_published_by_backend_and_scenarios() {
+        let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        assert_eq!(published_as("candle", &words(&[])), "candle");
+        assert_eq!(published_as("candle", &words(&["--rounds", "3"])), "candle");
+        assert_eq!(published_as("tch", &words(&["texts", "--rounds", "3"])), "tch-texts");
+    }
+
+    #[test]
     fn the_page_has_the_marks() {
         let page = fs::read_to_string(root().join("docs").join("benchmarks.md")).unwrap();
-        for backend in ["candle", "tch", PROCESSOR] {
+        for backend in ["candle", "tch", "candle-texts", "tch-texts", PROCESSOR] {
             let marks =
                 [format!("<!-- compare {backend}: begin -->"), format!("<!-- compare {backend}: end -->")];
             assert!(replace_between(&page, [&marks[0], &marks[1]], "").is_some(), "{backend}");
