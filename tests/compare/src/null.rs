@@ -7,7 +7,7 @@ use crate::Result;
 use crate::work::{Work, block_of};
 use skep_runtime_core::{
     Backend, BlockInfo, BlockState, BoxError, DType, Device, DeviceError, Dims, Fit, HostTensor, Schema,
-    TensorInfo, TensorOps, TensorSpec,
+    TensorInfo, TensorOps, TensorSpec, Unmatched,
 };
 use smallvec::SmallVec;
 
@@ -109,7 +109,7 @@ impl Backend<NullDevice> for Null {
     }
 
     fn restore(&mut self, _: &BlockState, _: Fit) -> std::result::Result<Unmatched, BoxError> {
-        Ok(Vec::new())
+        Ok(Unmatched::default())
     }
 }
 
