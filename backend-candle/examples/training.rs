@@ -18,7 +18,7 @@ const TARGETS: [f32; 4] = [0.0, 1.0, 1.0, 0.0];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let ffn = Ffn { input: 2, hidden: 16, output: 1, activation: Activation::Gelu };
-    let adamw = Optimizer::adamw(AdamW { learning_rate: 0.03, ..AdamW::default() });
+    let adamw = Optimizer::adamw(AdamW::default().learning_rate(0.03));
     let block = CandleBlock::of("xor", ffn)?.with_seed(1).with_optimizer(adamw)?;
 
     let mut builder = RuntimeBuilder::new(CandleDevice::cpu());

@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // A slow model: 50 ms for each batch, and one row to a batch, so that there is something to overtake.
     let nop = NopDelay { size: 1, delay: Duration::from_millis(50) };
     let slow = TchBlock::of("slow", nop)?.inference_only();
-    let options = PoolOptions { max_rows: 1, ..PoolOptions::default() };
+    let options = PoolOptions::default().max_rows(1);
 
     // With the default of 1, one batch more would be on its way to the device already.
     let mut builder = RuntimeBuilder::new(TchDevice::cpu()).prefetch(0);

@@ -11,7 +11,7 @@
 //! use std::time::Duration;
 //!
 //! let mut builder = RuntimeBuilder::new(FakeDevice::new());
-//! let options = PoolOptions { max_rows: 32, ..PoolOptions::default() };
+//! let options = PoolOptions::default().max_rows(32);
 //! let double = builder.serve(
 //!     FnBlock::rows("double", 2, |x: &[FakeTensor]| Ok(vec![x[0].map(|v| v * 2.0)])),
 //!     ServeOptions::forward(options),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 /// The options by which a pool takes tasks and cuts batches. The defaults serve an interactive model well.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PoolOptions {
     /// The most rows of one batch. Default 64. Choose it as large as the device's memory and the callers'
     /// patience allow: past some size, rows per second stop growing and only the latency does.
@@ -54,6 +55,80 @@ pub struct PoolOptions {
     /// tasks that make it fail get the error, and outputs are not checked for being finite. Switch `rerun`
     /// off if a block has side effects, or if a second run costs more than lost answers.
     pub failures: FailureRules,
+}
+
+impl PoolOptions {
+    /// Sets [`max_rows`](Self#structfield.max_rows).
+    pub fn max_rows(mut self, max_rows: usize) -> Self {
+        self.max_rows = max_rows;
+        self
+    }
+
+    /// Sets [`min_rows`](Self#structfield.min_rows).
+    pub fn min_rows(mut self, min_rows: usize) -> Self {
+        self.min_rows = min_rows;
+        self
+    }
+
+    /// Sets [`max_delay`](Self#structfield.max_delay).
+    pub fn max_delay(mut self, max_delay: impl Into<Option<Duration>>) -> Self {
+        self.max_delay = max_delay.into();
+        self
+    }
+
+    /// Sets [`capacity`](Self#structfield.capacity).
+    pub fn capacity(mut self, capacity: usize) -> Self {
+        self.capacity = capacity;
+        self
+    }
+
+    /// Sets [`capacity_rows`](Self#structfield.capacity_rows).
+    pub fn capacity_rows(mut self, capacity_rows: impl Into<Option<usize>>) -> Self {
+        self.capacity_rows = capacity_rows.into();
+        self
+    }
+
+    /// Sets [`reserve`](Self#structfield.reserve).
+    pub fn reserve(mut self, reserve: usize) -> Self {
+        self.reserve = reserve;
+        self
+    }
+
+    /// Sets [`eviction`](Self#structfield.eviction).
+    pub fn eviction(mut self, eviction: bool) -> Self {
+        self.eviction = eviction;
+        self
+    }
+
+    /// Sets [`priority`](Self#structfield.priority).
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Sets [`split_large_tasks`](Self#structfield.split_large_tasks).
+    pub fn split_large_tasks(mut self, split_large_tasks: bool) -> Self {
+        self.split_large_tasks = split_large_tasks;
+        self
+    }
+
+    /// Sets [`split_backward`](Self#structfield.split_backward).
+    pub fn split_backward(mut self, split_backward: bool) -> Self {
+        self.split_backward = split_backward;
+        self
+    }
+
+    /// Sets [`finite_inputs`](Self#structfield.finite_inputs).
+    pub fn finite_inputs(mut self, finite_inputs: impl Into<Option<bool>>) -> Self {
+        self.finite_inputs = finite_inputs.into();
+        self
+    }
+
+    /// Sets [`failures`](Self#structfield.failures).
+    pub fn failures(mut self, failures: FailureRules) -> Self {
+        self.failures = failures;
+        self
+    }
 }
 
 impl Default for PoolOptions {
@@ -147,50 +222,41 @@ mod tests {
     fn options_that_would_never_run_are_refused() {
         let good = PoolOptions::default();
         assert!(good.check("x").is_ok());
-        assert_eq!(
-            message(&PoolOptions { max_rows: 0, ..good.clone() }),
-            "pool `x`: max_rows is 0, expected at least 1"
-        );
-        assert_eq!(
-            message(&PoolOptions { min_rows: 65, ..good.clone() }),
-            "pool `x`: min_rows is 65, expected 1 to max_rows"
-        );
-        assert_eq!(
-            message(&PoolOptions { capacity: 0, ..good.clone() }),
-            "pool `x`: capacity is 0, expected at least 1"
-        );
+        assert_eq!(message(&good.clone().max_rows(0)), "pool `x`: max_rows is 0, expected at least 1");
+        assert_eq!(message(&good.clone().min_rows(65)), "pool `x`: min_rows is 65, expected 1 to max_rows");
+        assert_eq!(message(&good.clone().capacity(0)), "pool `x`: capacity is 0, expected at least 1");
         let delay = Some(Duration::from_millis(5));
         assert_eq!(
-            message(&PoolOptions { max_delay: delay, ..good.clone() }),
+            message(&good.clone().max_delay(delay)),
             "pool `x`: max_delay is 5ms, expected none unless min_rows is above 1, or nothing waits for company"
         );
         assert_eq!(
-            message(&PoolOptions { capacity_rows: Some(63), ..good.clone() }),
+            message(&good.clone().capacity_rows(Some(63))),
             "pool `x`: capacity_rows is 63, expected at least max_rows"
         );
         assert_eq!(
-            message(&PoolOptions { reserve: 1024, ..good.clone() }),
+            message(&good.clone().reserve(1024)),
             "pool `x`: reserve is 1024, expected less than capacity"
         );
         assert_eq!(
-            message(&PoolOptions { reserve: 512, capacity_rows: Some(100), ..good.clone() }),
+            message(&good.clone().reserve(512).capacity_rows(Some(100))),
             "pool `x`: reserve is 512, expected so few that as many as max_rows of capacity_rows are left"
         );
-        let alone = PoolOptions { min_rows: 2, ..good };
+        let alone = good.min_rows(2);
         assert_eq!(
             message(&alone),
             "pool `x`: min_rows is 2, expected 1 unless max_delay bounds the wait for more"
         );
-        assert!(PoolOptions { max_delay: Some(Duration::ZERO), ..alone }.check("x").is_ok());
+        assert!(alone.max_delay(Some(Duration::ZERO)).check("x").is_ok());
     }
 
     #[test]
     fn a_reserve_is_for_those_more_urgent_than_the_pool() {
-        let options = PoolOptions { capacity: 10, max_rows: 4, reserve: 5, ..PoolOptions::default() };
+        let options = PoolOptions::default().capacity(10).max_rows(4).reserve(5);
         let room = |priority| options.room(Priority(priority));
         assert_eq!(room(0), Room { tasks: 5, rows: 20 });
         assert_eq!((room(1), room(-1)), (room(0), Room { tasks: 10, rows: 40 }));
-        let most = PoolOptions { capacity: usize::MAX, max_rows: usize::MAX, reserve: 1, ..options };
+        let most = options.capacity(usize::MAX).max_rows(usize::MAX).reserve(1);
         assert_eq!(most.room(Priority(0)), Room { tasks: usize::MAX - 1, rows: usize::MAX - 1 });
     }
 }

@@ -25,7 +25,9 @@ impl<O: TensorOps> Meter for Inner<O> {
     fn counts(&self) -> Counts {
         let state = self.state.lock();
         let (waiting, waiting_rows) = (state.queue.waiting() as u64, state.queue.rows() as u64);
-        Counts { waiting, waiting_rows, ..state.counts }
+        let mut counts = state.counts;
+        (counts.waiting, counts.waiting_rows) = (waiting, waiting_rows);
+        counts
     }
 }
 
@@ -115,7 +117,7 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
             bell.ring();
         }
         discard_all(leftovers);
-        Expired { settled, next }
+        Expired::new(settled, next)
     }
 
     fn close(&self, by: RuntimeId, how: Shutdown) {
@@ -146,7 +148,7 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
         let now = self.now();
         let mut state = self.state.lock();
         if state.owner.take_if(|owner| *owner == by).is_none() {
-            return Lost { settled: Vec::new(), counts: state.counts };
+            return Lost::new(Vec::new(), state.counts);
         }
         state.loss = Some(loss.clone());
         let waiting = state.queue.clear();
@@ -157,7 +159,7 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
         let counts = state.counts;
         drop(state);
         discard_all(leftovers);
-        Lost { settled, counts }
+        Lost::new(settled, counts)
     }
 }
 

@@ -163,7 +163,7 @@ fn pools_of<D: Device>(
         let schema = backward_schema(&info)
             .map_err(|source| StartError::Schema { block: info.name.clone(), source })?;
         let finite_inputs = options.backward.finite_inputs.or(Some(true));
-        Some(pool(Pass::Backward, schema, PoolOptions { finite_inputs, ..options.backward })?)
+        Some(pool(Pass::Backward, schema, options.backward.finite_inputs(finite_inputs))?)
     } else {
         None
     };
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn options_can_be_those_of_both_passes() {
-        let options = ServeOptions::both(PoolOptions { max_rows: 3, ..PoolOptions::default() });
+        let options = ServeOptions::both(PoolOptions::default().max_rows(3));
         assert_eq!((options.forward.max_rows, options.backward.max_rows), (3, 3));
     }
 }

@@ -107,7 +107,7 @@ fn batch_of_one<T: 'static>(task: Task<T>) -> Batch<T> {
         return batch_of(1, std::iter::once(task));
     }
     let Task { header, inputs, reply, .. } = task;
-    Batch::new(vec![inputs], vec![BatchTask { header, reply }])
+    Batch::new(vec![inputs], vec![BatchTask::new(header, reply)])
 }
 
 fn batch_of<T: 'static>(count: usize, tasks: impl Iterator<Item = Task<T>>) -> Batch<T> {
@@ -125,7 +125,7 @@ fn batch_of<T: 'static>(count: usize, tasks: impl Iterator<Item = Task<T>>) -> B
             column.push(tensor);
         }
         batch.vectors.push(inputs);
-        batch.tasks.push(BatchTask { header, reply });
+        batch.tasks.push(BatchTask::new(header, reply));
     }
     batch
 }

@@ -34,20 +34,19 @@ fn options() -> impl Strategy<Value = PoolOptions> {
         |(max_rows, delay, room, priority, split, rules)| {
             let ((min_rows, max_delay), (capacity, capacity_rows, reserve, eviction)) = (delay, room);
             let ((split_large_tasks, split_backward), (rerun, check_finite, finite_inputs)) = (split, rules);
-            PoolOptions {
-                max_rows,
-                min_rows,
-                max_delay,
-                capacity,
-                capacity_rows,
-                reserve,
-                eviction,
-                priority: Priority(priority),
-                split_large_tasks,
-                split_backward,
-                finite_inputs,
-                failures: FailureRules { rerun, check_finite },
-            }
+            PoolOptions::default()
+                .max_rows(max_rows)
+                .min_rows(min_rows)
+                .max_delay(max_delay)
+                .capacity(capacity)
+                .capacity_rows(capacity_rows)
+                .reserve(reserve)
+                .eviction(eviction)
+                .priority(Priority(priority))
+                .split_large_tasks(split_large_tasks)
+                .split_backward(split_backward)
+                .finite_inputs(finite_inputs)
+                .failures(FailureRules::default().rerun(rerun).check_finite(check_finite))
         },
     )
 }

@@ -70,7 +70,7 @@ fn pool(columns: usize, options: PoolOptions) -> (TaskPool<Ops>, Arc<Ops>, Arc<M
 }
 
 fn splitting() -> PoolOptions {
-    PoolOptions { split_large_tasks: true, ..PoolOptions::default() }
+    PoolOptions::default().split_large_tasks(true)
 }
 
 #[test]
@@ -107,11 +107,11 @@ fn a_large_task_is_cut_as_its_turn_comes() {
 
 #[test]
 fn a_pool_without_a_bound_takes_what_can_be_counted() {
-    let unbounded = PoolOptions { capacity_rows: Some(usize::MAX), ..splitting() };
+    let unbounded = splitting().capacity_rows(Some(usize::MAX));
     let (pool, ops, clock) = pool(1, unbounded.clone());
     let refused = pool.try_submit(vec![Pretended(usize::MAX, 1)]).err().unwrap();
     assert!(matches!(refused.error, SubmitError::TooManyRows { .. }), "{refused}");
-    let whole = PoolOptions { max_rows: usize::MAX, split_large_tasks: false, ..unbounded };
+    let whole = unbounded.max_rows(usize::MAX).split_large_tasks(false);
     let (pool, ..) = (self::pool(0, whole).0, ops, clock);
     let first = pool.try_submit(vec![Pretended(usize::MAX, 0)]).unwrap();
     let refused = pool.try_submit(vec![Pretended(1, 0)]).err().unwrap();

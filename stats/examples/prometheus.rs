@@ -37,7 +37,7 @@ impl Meter for Queue {
     }
 
     fn counts(&self) -> Counts {
-        Counts { submitted: 100, refused: 4, waiting: 6, ..Counts::default() }
+        Counts::default().submitted(100).refused(4).waiting(6)
     }
 }
 

@@ -11,7 +11,7 @@
 //! # struct Pool;
 //! # impl Meter for Pool {
 //! #     fn name(&self) -> &str { "ffn_forward" }
-//! #     fn counts(&self) -> Counts { Counts { submitted: 2, ..Counts::default() } }
+//! #     fn counts(&self) -> Counts { Counts::default().submitted(2) }
 //! # }
 //! use skep_runtime_core::{BatchEvent, Observer, Pass, PoolId, TaskHeader};
 //! use skep_stats::Stats;

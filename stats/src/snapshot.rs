@@ -113,7 +113,7 @@ impl Snapshot {
                 if let Some(tally) = &tally {
                     all.add(tally);
                 }
-                all_counts = sum(all_counts, counts);
+                all_counts = all_counts + counts;
                 PoolSnapshot::new(meter.name(), tally.as_ref(), counts)
             })
             .collect();
@@ -199,18 +199,4 @@ impl PoolSnapshot {
 /// Returns `a / b`, or 0 if there is nothing to divide by.
 pub(crate) fn ratio(a: f64, b: f64) -> f64 {
     if b > 0.0 { a / b } else { 0.0 }
-}
-
-fn sum(a: Counts, b: Counts) -> Counts {
-    Counts {
-        submitted: a.submitted + b.submitted,
-        refused: a.refused + b.refused,
-        cancelled: a.cancelled + b.cancelled,
-        expired: a.expired + b.expired,
-        evicted: a.evicted + b.evicted,
-        failed: a.failed + b.failed,
-        shut_down: a.shut_down + b.shut_down,
-        waiting: a.waiting + b.waiting,
-        waiting_rows: a.waiting_rows + b.waiting_rows,
-    }
 }

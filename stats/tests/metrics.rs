@@ -22,17 +22,16 @@ fn events_and_counts_reach_the_recorder() {
     let handle = recorder.handle();
     let stats = Stats::new();
     let observer = stats.observer();
-    let counts = Counts {
-        submitted: 20,
-        refused: 1,
-        cancelled: 2,
-        expired: 3,
-        evicted: 6,
-        failed: 7,
-        shut_down: 4,
-        waiting: 5,
-        waiting_rows: 9,
-    };
+    let counts = Counts::default()
+        .submitted(20)
+        .refused(1)
+        .cancelled(2)
+        .expired(3)
+        .evicted(6)
+        .failed(7)
+        .shut_down(4)
+        .waiting(5)
+        .waiting_rows(9);
     let (a, idle) = (Queue::new("a", counts), Queue::new("idle", Counts::default()));
     let start = Instant::now();
 
@@ -94,8 +93,8 @@ fn a_runtime_in_place_of_a_lost_one_counts_on() {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
     // A runtime's meter stands still once its device is lost, and the pool counts anew for another runtime.
-    let lost: Arc<dyn Meter> = Queue::new("a", Counts { submitted: 5, shut_down: 5, ..Counts::default() });
-    let next: Arc<dyn Meter> = Queue::new("a", Counts { submitted: 2, waiting: 2, ..Counts::default() });
+    let lost: Arc<dyn Meter> = Queue::new("a", Counts::default().submitted(5).shut_down(5));
+    let next: Arc<dyn Meter> = Queue::new("a", Counts::default().submitted(2).waiting(2));
     let start = Instant::now();
     metrics::with_local_recorder(&recorder, || {
         let stats = Stats::new();
@@ -124,7 +123,7 @@ fn a_thread_publishes_a_last_time_when_it_ends() {
     let stats = Stats::new();
     let start = Instant::now();
     let publishing = Metrics::new(stats.clone()).every(Duration::from_hours(1)).unwrap();
-    let pool: Arc<dyn Meter> = Queue::new("late", Counts { submitted: 3, ..Counts::default() });
+    let pool: Arc<dyn Meter> = Queue::new("late", Counts::default().submitted(3));
     begin(&*stats.observer(), "cpu", start, &[pool]);
     drop(publishing);
     assert_eq!(values(&handle.render())["skep_submitted_total{pool=\"late\"}"], "3");

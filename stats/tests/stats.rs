@@ -17,22 +17,21 @@ fn meters(pools: &[Arc<Queue>]) -> Vec<Arc<dyn Meter>> {
 }
 
 fn submitted(submitted: u64) -> Counts {
-    Counts { submitted, ..Counts::default() }
+    Counts::default().submitted(submitted)
 }
 
 #[test]
 fn every_task_is_in_exactly_one_place() {
-    let counts = Counts {
-        submitted: 37,
-        refused: 1,
-        cancelled: 2,
-        expired: 3,
-        evicted: 6,
-        failed: 1,
-        shut_down: 4,
-        waiting: 5,
-        waiting_rows: 50,
-    };
+    let counts = Counts::default()
+        .submitted(37)
+        .refused(1)
+        .cancelled(2)
+        .expired(3)
+        .evicted(6)
+        .failed(1)
+        .shut_down(4)
+        .waiting(5)
+        .waiting_rows(50);
     let pool = Queue::new("a", counts);
     let stats = Stats::new();
     let observer = stats.observer();
@@ -59,7 +58,7 @@ fn every_task_is_in_exactly_one_place() {
     );
 
     // The rest of the tasks end, and the line closes.
-    *pool.counts.lock() = Counts { waiting: 0, cancelled: 7, expired: 4, shut_down: 6, ..counts };
+    *pool.counts.lock() = counts.waiting(0).cancelled(7).expired(4).shut_down(6);
     (event.tasks_succeeded, event.tasks_failed) = (7, 0);
     observer.batch(&event);
     event.pool = PoolId::new(1);

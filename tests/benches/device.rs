@@ -107,8 +107,7 @@ fn ffn(c: &mut Criterion) {
 fn serve(device: &DemoDevice, size: usize) -> (RunningRuntime<DemoDevice>, TaskPool<DemoDevice>, Stats) {
     let stats = Stats::new();
     let mut builder = RuntimeBuilder::new(device.clone()).observer(stats.observer());
-    let options =
-        PoolOptions { max_rows: size, capacity: size * BATCHES_AHEAD * 2, ..PoolOptions::default() };
+    let options = PoolOptions::default().max_rows(size).capacity(size * BATCHES_AHEAD * 2);
     let block = DemoBlock::of("ffn", FFN).expect("a valid block");
     let pool = builder.serve(block, ServeOptions::forward(options)).expect("a name of its own").forward;
     (builder.start().expect("threads"), pool, stats)

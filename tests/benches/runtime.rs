@@ -36,7 +36,7 @@ fn serve(
     if let Some(observer) = observer {
         builder = builder.observer(observer);
     }
-    let options = ServeOptions::forward(PoolOptions { capacity: 4096, ..PoolOptions::default() });
+    let options = ServeOptions::forward(PoolOptions::default().capacity(4096));
     let blocks = (0..pools)
         .map(|i| builder.serve(null_block(&format!("null.{i}")), options.clone()).expect("a valid block"))
         .collect();
@@ -217,7 +217,7 @@ fn run_all(tasks: usize, max_rows: usize, room: usize) -> Duration {
         }
         Ok(vec![x[0].clone()])
     });
-    let options = PoolOptions { capacity: tasks, max_rows, ..PoolOptions::default() };
+    let options = PoolOptions::default().capacity(tasks).max_rows(max_rows);
     let pool = builder.serve(block, ServeOptions::forward(options)).expect("a valid block").forward;
     let pending: Vec<_> = (0..tasks).map(|_| System::submit(&pool)).collect();
     let start = Instant::now();

@@ -82,9 +82,9 @@ impl Learning {
     fn optimizer(self) -> Option<Optimizer> {
         match self {
             Self::Off => None,
-            Self::Sgd { rate } => Some(Optimizer::sgd(Sgd { learning_rate: rate, ..Sgd::default() })),
+            Self::Sgd { rate } => Some(Optimizer::sgd(Sgd::default().learning_rate(rate))),
             Self::AdamW => {
-                let rule = AdamW { learning_rate: 0.05, ..AdamW::default() };
+                let rule = AdamW::default().learning_rate(0.05);
                 let schedule = Schedule::WarmupLinear { warmup: 4, total: 40 };
                 Some(Optimizer::adamw(rule).with_schedule(schedule).with_max_norm(1.0))
             }

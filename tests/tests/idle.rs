@@ -48,8 +48,7 @@ fn sleeps_through<S: Subject>() {
         Ok(rows)
     });
     // A delay that has passed and a deadline that has not are no reasons to wake up again and again.
-    let options =
-        PoolOptions { min_rows: 2, max_delay: Some(Duration::from_millis(1)), ..PoolOptions::default() };
+    let options = PoolOptions::default().min_rows(2).max_delay(Some(Duration::from_millis(1)));
     let pool = pool_of(&mut builder, block, options);
     let runtime = builder.start().unwrap();
     all_succeed((0u8..50).map(|v| {

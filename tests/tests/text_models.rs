@@ -214,7 +214,7 @@ fn agrees<L: Learner>() {
 fn trained<L: Learner>(name: &str) -> (f64, BlockState) {
     let device = L::device();
     let folder = data().join("fixtures").join(name);
-    let optimizer = Optimizer::sgd(Sgd { learning_rate: 1e-3, ..Sgd::default() });
+    let optimizer = Optimizer::sgd(Sgd::default().learning_rate(1e-3));
     let config = Config::new().with("directory", folder.display());
     let mut block = L::block("text_model", "model", &config, Some(optimizer));
     block.load(&device).unwrap();

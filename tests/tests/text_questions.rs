@@ -26,7 +26,7 @@ const LONG: &str = "the cat sat on the mat and the dog ran on and the cat sat on
 /// A batch waits for company until the clock is moved.
 fn in_pairs() -> PoolOptions {
     let hour = Duration::from_hours(1);
-    PoolOptions { max_rows: 2, min_rows: 2, max_delay: Some(hour), ..PoolOptions::default() }
+    PoolOptions::default().max_rows(2).min_rows(2).max_delay(Some(hour))
 }
 
 /// Puts questions to one of the suite's models, with a pool of these options.

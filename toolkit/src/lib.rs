@@ -14,7 +14,7 @@
 //! assert_eq!((ffn.hidden, ffn.output), (128, 64));
 //! assert_eq!(ffn.signature()?.inputs.tensors()[0].name(), "x");
 //!
-//! let optimizer = Optimizer::adamw(AdamW { learning_rate: 3e-4, ..AdamW::default() })
+//! let optimizer = Optimizer::adamw(AdamW::default().learning_rate(3e-4))
 //!     .with_schedule(Schedule::WarmupLinear { warmup: 100, total: 10_000 });
 //! // In a backend: `CandleBlock::of("expert.0", ffn)?.with_optimizer(optimizer)`.
 //! # let _ = optimizer;

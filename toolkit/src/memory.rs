@@ -30,7 +30,7 @@ fn parse(meminfo: &str) -> Option<MemoryInfo> {
         line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
     };
     let total = bytes("MemTotal")?;
-    Some(MemoryInfo { used: total.saturating_sub(bytes("MemAvailable")?), total })
+    Some(MemoryInfo::new(total.saturating_sub(bytes("MemAvailable")?), total))
 }
 
 #[cfg(test)]
@@ -40,7 +40,7 @@ mod tests {
     #[test]
     fn meminfo_is_read_in_bytes() {
         let text = "MemTotal:       1000 kB\nMemFree:  10 kB\nMemAvailable:    400 kB\n";
-        assert_eq!(parse(text), Some(MemoryInfo { used: 600 * 1024, total: 1000 * 1024 }));
+        assert_eq!(parse(text), Some(MemoryInfo::new(600 * 1024, 1000 * 1024)));
     }
 
     #[test]

@@ -18,10 +18,11 @@ use skep_toolkit::memory;
 /// ```
 /// use skep_backend_candle::{CandleDevice, CpuOptions};
 ///
-/// let device = CandleDevice::cpu_with(CpuOptions { threads: Some(1), ..CpuOptions::default() });
+/// let device = CandleDevice::cpu_with(CpuOptions::default().threads(Some(1)));
 /// assert_eq!(device.max_bytes(), CandleDevice::cpu().max_bytes());
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CpuOptions {
     /// The number of threads that a batch may use, the device thread included; `None` takes `RAYON_NUM_THREADS`, or as
     /// many as there are cores. Text models share the texts of a batch among them, so that threads meet once a batch;
@@ -42,6 +43,20 @@ pub struct CpuOptions {
     /// candle ends the process when the host's memory runs out, so the size is checked before it is asked
     /// for. What a block makes in between is not checked: leave room for it.
     pub max_bytes: Option<usize>,
+}
+
+impl CpuOptions {
+    /// Sets [`threads`](Self#structfield.threads).
+    pub fn threads(mut self, threads: impl Into<Option<usize>>) -> Self {
+        self.threads = threads.into();
+        self
+    }
+
+    /// Sets [`max_bytes`](Self#structfield.max_bytes).
+    pub fn max_bytes(mut self, max_bytes: impl Into<Option<usize>>) -> Self {
+        self.max_bytes = max_bytes.into();
+        self
+    }
 }
 
 /// A place where candle runs: `cpu`, `cuda:0`, `metal:0`.

@@ -88,8 +88,7 @@ fn a_text_is_the_same_in_any_company_and_with_any_number_of_threads() {
         let of = |threads: usize, rows: usize| {
             let model = Arc::clone(&model);
             std::thread::spawn(move || {
-                let device =
-                    CandleDevice::cpu_with(CpuOptions { threads: Some(threads), ..CpuOptions::default() });
+                let device = CandleDevice::cpu_with(CpuOptions::default().threads(Some(threads)));
                 device.bind_thread().unwrap();
                 let text = TextModel { model: Arc::clone(&model), precision: Precision::F32 };
                 let mut block = text.block("text").unwrap();

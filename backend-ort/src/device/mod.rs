@@ -18,7 +18,7 @@ use std::fmt;
 /// ```no_run
 /// use skep_backend_ort::{CpuOptions, OrtDevice};
 ///
-/// let device = OrtDevice::cpu_with(CpuOptions { threads: Some(1), ..CpuOptions::default() })?;
+/// let device = OrtDevice::cpu_with(CpuOptions::default().threads(Some(1)))?;
 /// # Ok::<(), skep_backend_ort::runtime::DeviceError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

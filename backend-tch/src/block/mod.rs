@@ -32,7 +32,7 @@ pub use pass::{Layers, by_mode};
 ///     let linear = layers::linear(8, 4, &vb.pp("linear"))?;
 ///     Ok(Box::new(move |inputs: &[Tensor]| Ok(vec![linear.forward(&inputs[0])?])))
 /// })
-/// .with_optimizer(Optimizer::sgd(Sgd { learning_rate: 0.1, ..Sgd::default() }))?;
+/// .with_optimizer(Optimizer::sgd(Sgd::default().learning_rate(0.1)))?;
 ///
 /// let device = TchDevice::cpu();
 /// block.load(&device)?;

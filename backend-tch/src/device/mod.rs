@@ -17,10 +17,11 @@ pub(crate) use bytes::torch_dims;
 /// ```
 /// use skep_backend_tch::{CpuOptions, TchDevice};
 ///
-/// let device = TchDevice::cpu_with(CpuOptions { threads: Some(1), ..CpuOptions::default() });
+/// let device = TchDevice::cpu_with(CpuOptions::default().threads(Some(1)));
 /// assert_eq!(device.max_bytes(), TchDevice::cpu().max_bytes());
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CpuOptions {
     /// The number of threads that one operation may use (libtorch's intra-op threads), the device thread included;
     /// `None` leaves it to libtorch: `OMP_NUM_THREADS`, or as many as there are physical cores.
@@ -37,6 +38,20 @@ pub struct CpuOptions {
     /// Operating systems promise more memory than there is and end the process that uses it, so the size is
     /// checked before it is asked for. What a block makes in between is not checked: leave room for it.
     pub max_bytes: Option<usize>,
+}
+
+impl CpuOptions {
+    /// Sets [`threads`](Self#structfield.threads).
+    pub fn threads(mut self, threads: impl Into<Option<usize>>) -> Self {
+        self.threads = threads.into();
+        self
+    }
+
+    /// Sets [`max_bytes`](Self#structfield.max_bytes).
+    pub fn max_bytes(mut self, max_bytes: impl Into<Option<usize>>) -> Self {
+        self.max_bytes = max_bytes.into();
+        self
+    }
 }
 
 /// A place where libtorch runs: `cpu`, `cuda:0`.
@@ -263,6 +278,6 @@ impl Device for TchDevice {
     fn memory(&self) -> Option<MemoryInfo> {
         let Some(ordinal) = self.cuda else { return memory::of_machine() };
         let (free, total) = shim::memory(ordinal).ok()?;
-        Some(MemoryInfo { used: total.saturating_sub(free), total })
+        Some(MemoryInfo::new(total.saturating_sub(free), total))
     }
 }

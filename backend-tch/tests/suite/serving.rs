@@ -19,7 +19,7 @@ fn ffn() -> TchBlock {
 
 #[test]
 fn many_callers_get_what_the_block_alone_gives() {
-    let options = CpuOptions { threads: Some(1), ..CpuOptions::default() };
+    let options = CpuOptions::default().threads(Some(1));
     let mut builder = RuntimeBuilder::new(TchDevice::cpu_with(options));
     let served = builder.serve(ffn(), ServeOptions::default()).unwrap();
     let runtime = builder.start().unwrap();
@@ -48,7 +48,7 @@ fn many_callers_get_what_the_block_alone_gives() {
 
 #[test]
 fn a_training_step_through_a_pool_is_the_blocks_own() {
-    let sgd = || Optimizer::sgd(Sgd { learning_rate: 0.1, ..Sgd::default() });
+    let sgd = || Optimizer::sgd(Sgd::default().learning_rate(0.1));
     let mut builder = RuntimeBuilder::new(TchDevice::cpu());
     let served = builder.serve(ffn().with_optimizer(sgd()).unwrap(), ServeOptions::default()).unwrap();
     let runtime = builder.start().unwrap();

@@ -49,7 +49,7 @@ fn a_module_is_served_forward() {
 #[test]
 fn a_module_is_trained_where_its_parameters_allow_it() {
     let folder = tempfile::tempdir().unwrap();
-    let sgd = || Optimizer::sgd(Sgd { learning_rate: 1.0, ..Sgd::default() });
+    let sgd = || Optimizer::sgd(Sgd::default().learning_rate(1.0));
     let mut block = loaded(linear(folder.path()).with_optimizer(sgd()).unwrap());
     let (x, gy) = (noise(&[1, 3], 3), noise(&[1, 2], 4));
     let gradients = block.backward(from_ref(&x), from_ref(&gy)).unwrap();
@@ -226,7 +226,7 @@ def forward(self, x):
         loaded(block.with_optimizer(optimizer.clone()).unwrap())
     };
     let (x, gy) = (tensor(&[1, 2], &[1.0, 1.0]), tensor(&[1, 2], &[1.0, 1.0]));
-    let sgd = Optimizer::sgd(Sgd { learning_rate: 0.1, ..Sgd::default() });
+    let sgd = Optimizer::sgd(Sgd::default().learning_rate(0.1));
     let mut first = block(tied.path(), TIED, &two, &sgd);
     first.backward(from_ref(&x), from_ref(&gy)).unwrap();
     let stepped = first.state().unwrap().parameters["a"].to_f32().unwrap();

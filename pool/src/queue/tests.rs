@@ -152,7 +152,7 @@ impl Bench {
 
 fn rows(max_rows: usize, min_rows: usize, delay: u64) -> PoolOptions {
     let max_delay = Some(Duration::from_secs(delay));
-    PoolOptions { max_rows, min_rows, max_delay, ..PoolOptions::default() }
+    PoolOptions::default().max_rows(max_rows).min_rows(min_rows).max_delay(max_delay)
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn nobody_waits_for_company_that_cannot_come() {
 #[test]
 fn a_delay_without_an_end_is_one() {
     let delay = Some(Duration::MAX);
-    let mut bench = Bench::new(PoolOptions { max_delay: delay, ..rows(8, 2, 0) });
+    let mut bench = Bench::new(rows(8, 2, 0).max_delay(delay));
     bench.push(0, 0, 1, 0, None);
     assert_eq!(bench.look(1_000_000), Look::Idle);
     assert!(bench.push(9, 0, 1, 0, Some(29)), "it may not wait as long as the other");
@@ -339,7 +339,7 @@ fn a_cancelled_head_is_news() {
 
 #[test]
 fn the_newest_of_the_least_urgent_are_evicted_together_or_not_at_all() {
-    let mut bench = Bench::new(PoolOptions { eviction: true, ..rows(8, 1, 0) });
+    let mut bench = Bench::new(rows(8, 1, 0).eviction(true));
     for (second, priority, rows, free) in [(0, 5, 1, 0), (1, 9, 2, 1), (2, 5, 1, 0), (3, 0, 1, 1)] {
         bench.push(second, priority, rows, free, None);
     }
@@ -355,7 +355,7 @@ fn the_newest_of_the_least_urgent_are_evicted_together_or_not_at_all() {
 
 #[test]
 fn no_more_than_some_are_evicted_for_one() {
-    let mut bench = Bench::new(PoolOptions { eviction: true, ..rows(64, 1, 0) });
+    let mut bench = Bench::new(rows(64, 1, 0).eviction(true));
     for second in 0..100 {
         bench.push(second, 5, 1, 0, None);
     }

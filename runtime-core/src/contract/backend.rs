@@ -27,6 +27,7 @@ impl fmt::Display for Pass {
 
 /// The name and the schemas of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BlockInfo {
     /// The block's name, unique within a runtime.
     pub name: String,
@@ -41,11 +42,37 @@ pub struct BlockInfo {
     pub backward_gives_outputs: bool,
 }
 
+impl BlockInfo {
+    /// Creates the info of a block whose outputs are to be found by a dummy run, and that cannot be called backward.
+    pub fn new(name: impl Into<String>, inputs: Schema) -> Self {
+        Self { name: name.into(), inputs, outputs: None, backward: false, backward_gives_outputs: false }
+    }
+
+    /// Sets [`outputs`](Self#structfield.outputs).
+    pub fn outputs(mut self, outputs: impl Into<Option<Schema>>) -> Self {
+        self.outputs = outputs.into();
+        self
+    }
+
+    /// Sets [`backward`](Self#structfield.backward).
+    pub fn backward(mut self, backward: bool) -> Self {
+        self.backward = backward;
+        self
+    }
+
+    /// Sets [`backward_gives_outputs`](Self#structfield.backward_gives_outputs).
+    pub fn backward_gives_outputs(mut self, gives: bool) -> Self {
+        self.backward_gives_outputs = gives;
+        self
+    }
+}
+
 /// The state of a block as it was between two batches: parameters, and what the optimizer remembers.
 ///
 /// Plain bytes on the host, so that saving it to disk needs neither the device nor its thread, and another
 /// backend can read it.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct BlockState {
     /// Parameters and buffers by name.
     pub parameters: BTreeMap<String, HostTensor>,

@@ -6,11 +6,19 @@ use crate::contract::task::TaskHeader;
 use std::fmt;
 
 /// One task of a batch.
+#[non_exhaustive]
 pub struct BatchTask<T> {
     /// The task's header, as it was submitted.
     pub header: TaskHeader,
     /// The reply that gives the task's outputs to its caller.
     pub reply: Reply<T>,
+}
+
+impl<T> BatchTask<T> {
+    /// Creates the task of a header and the reply that answers it.
+    pub const fn new(header: TaskHeader, reply: Reply<T>) -> Self {
+        Self { header, reply }
+    }
 }
 
 impl<T> fmt::Debug for BatchTask<T> {
@@ -20,6 +28,7 @@ impl<T> fmt::Debug for BatchTask<T> {
 }
 
 /// Tasks that run together. The runtime answers each of them.
+#[non_exhaustive]
 pub struct Batch<T> {
     /// For each input of the block a column: the tasks' tensors in the tasks' order, without those of the `pieces`.
     pub columns: Vec<Vec<T>>,

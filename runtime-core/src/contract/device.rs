@@ -5,11 +5,19 @@ use crate::contract::tensor_ops::TensorOps;
 
 /// The memory of a device, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MemoryInfo {
     /// Bytes in use.
     pub used: u64,
     /// Bytes in all.
     pub total: u64,
+}
+
+impl MemoryInfo {
+    /// Creates the memory of a device, of which `used` of `total` bytes are in use.
+    pub const fn new(used: u64, total: u64) -> Self {
+        Self { used, total }
+    }
 }
 
 /// A device: everything that the runtime does with tensors to run batches.

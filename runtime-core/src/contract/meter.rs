@@ -1,9 +1,12 @@
 //! The counts of a pool.
 
+use std::ops::Add;
+
 /// The counts of a pool since it was made, or taken over by another runtime. Every task that was ever submitted is
 /// `refused`, `cancelled`, `expired`, `evicted`, `failed`, `shut_down`, still waiting, or was cut into a batch that ran or
 /// is to run. A task counts once, in however many parts it runs, and before its caller has the answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Counts {
     /// Tasks that callers handed in, the refused ones included.
     pub submitted: u64,
@@ -23,6 +26,81 @@ pub struct Counts {
     pub waiting: u64,
     /// Rows waiting now, those included that are left of tasks of which a part has been cut.
     pub waiting_rows: u64,
+}
+
+impl Counts {
+    /// Sets [`submitted`](Self#structfield.submitted).
+    pub fn submitted(mut self, submitted: u64) -> Self {
+        self.submitted = submitted;
+        self
+    }
+
+    /// Sets [`refused`](Self#structfield.refused).
+    pub fn refused(mut self, refused: u64) -> Self {
+        self.refused = refused;
+        self
+    }
+
+    /// Sets [`cancelled`](Self#structfield.cancelled).
+    pub fn cancelled(mut self, cancelled: u64) -> Self {
+        self.cancelled = cancelled;
+        self
+    }
+
+    /// Sets [`expired`](Self#structfield.expired).
+    pub fn expired(mut self, expired: u64) -> Self {
+        self.expired = expired;
+        self
+    }
+
+    /// Sets [`evicted`](Self#structfield.evicted).
+    pub fn evicted(mut self, evicted: u64) -> Self {
+        self.evicted = evicted;
+        self
+    }
+
+    /// Sets [`failed`](Self#structfield.failed).
+    pub fn failed(mut self, failed: u64) -> Self {
+        self.failed = failed;
+        self
+    }
+
+    /// Sets [`shut_down`](Self#structfield.shut_down).
+    pub fn shut_down(mut self, shut_down: u64) -> Self {
+        self.shut_down = shut_down;
+        self
+    }
+
+    /// Sets [`waiting`](Self#structfield.waiting).
+    pub fn waiting(mut self, waiting: u64) -> Self {
+        self.waiting = waiting;
+        self
+    }
+
+    /// Sets [`waiting_rows`](Self#structfield.waiting_rows).
+    pub fn waiting_rows(mut self, waiting_rows: u64) -> Self {
+        self.waiting_rows = waiting_rows;
+        self
+    }
+}
+
+/// The counts of two pools together.
+impl Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            submitted: self.submitted + other.submitted,
+            refused: self.refused + other.refused,
+            cancelled: self.cancelled + other.cancelled,
+            expired: self.expired + other.expired,
+            evicted: self.evicted + other.evicted,
+            failed: self.failed + other.failed,
+            shut_down: self.shut_down + other.shut_down,
+            waiting: self.waiting + other.waiting,
+            waiting_rows: self.waiting_rows + other.waiting_rows,
+        }
+    }
 }
 
 /// The name and the counts of a pool, without its tensor type.

@@ -32,6 +32,7 @@ impl Outlook {
 
 /// A pool's answer when the runtime looks at it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Look {
     /// A batch can be cut now.
     Ready(Outlook),
@@ -42,6 +43,7 @@ pub enum Look {
 }
 
 /// The answers of waiting tasks whose deadline has passed.
+#[non_exhaustive]
 pub struct Expired<T> {
     /// The answers, to be delivered.
     pub settled: Vec<Settled<T>>,
@@ -59,6 +61,11 @@ impl<T> fmt::Debug for Expired<T> {
 }
 
 impl<T> Expired<T> {
+    /// Creates the answer of a pool: the answers to be delivered, and the time at which the next deadline passes.
+    pub const fn new(settled: Vec<Settled<T>>, next: Option<Instant>) -> Self {
+        Self { settled, next }
+    }
+
     /// Creates the answer of a pool in which no task has a deadline.
     pub const fn none() -> Self {
         Self { settled: Vec::new(), next: None }
@@ -66,11 +73,19 @@ impl<T> Expired<T> {
 }
 
 /// All that a pool leaves to the runtime that has lost its device.
+#[non_exhaustive]
 pub struct Lost<T> {
     /// The answers of its waiting tasks, to be delivered.
     pub settled: Vec<Settled<T>>,
     /// Its counts for good: from now on it may count for another runtime.
     pub counts: Counts,
+}
+
+impl<T> Lost<T> {
+    /// Creates what a pool leaves: the answers to be delivered, and its counts for good.
+    pub const fn new(settled: Vec<Settled<T>>, counts: Counts) -> Self {
+        Self { settled, counts }
+    }
 }
 
 impl<T> fmt::Debug for Lost<T> {
@@ -84,6 +99,7 @@ impl<T> fmt::Debug for Lost<T> {
 
 /// The runtime's rules for batches of a pool that fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FailureRules {
     /// Runs a forward batch that failed again in halves, and these in halves again, until the
     /// tasks that make it fail are alone: only they get the error. A batch of `n` tasks one of which fails
@@ -98,9 +114,28 @@ pub struct FailureRules {
     pub check_finite: bool,
 }
 
+impl FailureRules {
+    /// Creates the default rules.
+    pub const fn new() -> Self {
+        Self { rerun: true, check_finite: false }
+    }
+
+    /// Sets [`rerun`](Self#structfield.rerun).
+    pub fn rerun(mut self, rerun: bool) -> Self {
+        self.rerun = rerun;
+        self
+    }
+
+    /// Sets [`check_finite`](Self#structfield.check_finite).
+    pub fn check_finite(mut self, check_finite: bool) -> Self {
+        self.check_finite = check_finite;
+        self
+    }
+}
+
 impl Default for FailureRules {
     fn default() -> Self {
-        Self { rerun: true, check_finite: false }
+        Self::new()
     }
 }
 

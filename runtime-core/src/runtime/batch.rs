@@ -248,13 +248,7 @@ mod tests {
         let task = |task| BatchTask { header: header(task), reply: Reply::pair().1 };
         let batch = Batch::new(vec![(0..tasks).collect()], (0..tasks).map(task).collect());
         let inputs = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[1])]).unwrap();
-        let info = BlockInfo {
-            name: "block".to_owned(),
-            inputs,
-            outputs: None,
-            backward: false,
-            backward_gives_outputs: false,
-        };
+        let info = BlockInfo::new("block", inputs);
         let station = Station {
             id: PoolId::new(0),
             pool: Arc::new(NoTasks),

@@ -33,13 +33,7 @@ impl<D: Device> FnBlock<D> {
         outputs: Option<Schema>,
         forward: impl FnMut(&[D::Tensor]) -> Result<Vec<D::Tensor>, BoxError> + Send + 'static,
     ) -> Self {
-        let info = BlockInfo {
-            name: name.to_owned(),
-            inputs,
-            outputs,
-            backward: false,
-            backward_gives_outputs: false,
-        };
+        let info = BlockInfo::new(name, inputs).outputs(outputs);
         Self { info, forward: Box::new(forward), backward: None, state: BlockState::default() }
     }
 

@@ -14,7 +14,7 @@ impl Meter for Queue {
     }
 
     fn counts(&self) -> Counts {
-        Counts { submitted: 5, refused: 1, waiting: 2, ..Counts::default() }
+        Counts::default().submitted(5).refused(1).waiting(2)
     }
 }
 

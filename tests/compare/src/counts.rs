@@ -54,7 +54,7 @@ fn run(pools: usize, max_rows: usize, tasks: usize, observed: bool) -> Result<()
     if observed {
         builder = builder.observer(stats.observer());
     }
-    let options = PoolOptions { max_rows, capacity: tasks, ..PoolOptions::default() };
+    let options = PoolOptions::default().max_rows(max_rows).capacity(tasks);
     let served = (0..pools).map(|i| {
         let (stop, left) = (Arc::clone(&stop), Arc::clone(&left));
         let block = FnBlock::rows(&format!("null.{i}"), 1, move |x: &[FakeTensor]| {

@@ -72,7 +72,7 @@ impl Bench {
         let clock = ManualClock::new();
         let schema =
             Schema::new(vec![TensorSpec::new("x", DType::F32, [Dim::Batch, dim])]).expect("a schema");
-        let options = PoolOptions { capacity, max_rows, ..PoolOptions::default() };
+        let options = PoolOptions::default().capacity(capacity).max_rows(max_rows);
         let time = Arc::clone(&clock) as Arc<dyn Clock>;
         let pool = TaskPool::new("pool".to_owned(), Pass::Forward, Arc::new(Rows), schema, options, time);
         let pool = pool.expect("good options");

@@ -119,7 +119,7 @@ pub(crate) fn work() -> Result<Work<NullDevice>> {
     let (inputs, outputs) = (schema("x")?, schema("y")?);
     let block = move |name: &str| {
         let (inputs, outputs) = (inputs.clone(), Some(outputs.clone()));
-        Ok(block_of(Null(BlockInfo { name: name.to_owned(), inputs, outputs, backward: false, backward_gives_outputs: false })))
+        Ok(block_of(Null(BlockInfo::new(name, inputs).outputs(outputs))))
     };
     let tasks = || Box::new(|| vec![Column(SmallVec::from_slice(&[1.0]))]) as Box<_>;
     Ok(Work::new(NullDevice, block, tasks))

@@ -53,7 +53,7 @@ pub(crate) fn device(threads: Option<usize>) -> Result<DemoDevice, BoxError> {
 /// The processor.
 #[allow(clippy::unnecessary_wraps, reason = "one of the backends may lack its library")]
 pub(crate) fn cpu(threads: Option<usize>) -> Result<DemoDevice, BoxError> {
-    let device = DemoDevice::cpu_with(skep::CpuOptions { threads, ..skep::CpuOptions::default() });
+    let device = DemoDevice::cpu_with(skep::CpuOptions::default().threads(threads));
     // The others are always there.
     #[cfg(all(feature = "ort", not(feature = "tch")))]
     let device = device?;

@@ -62,10 +62,10 @@ impl Mixture {
     ) -> Result<Self> {
         let mut serve = |name: String, hidden, output, seed| -> Result<Remote> {
             let ffn = Ffn { input: PIXELS, hidden, output, activation: Activation::Relu };
-            let rule = AdamW { learning_rate: LEARNING_RATE, ..AdamW::default() };
+            let rule = AdamW::default().learning_rate(LEARNING_RATE);
             let optimizer = Optimizer::adamw(rule).with_max_norm(1.0);
             let block = DemoBlock::of(name, ffn)?.with_seed(seed).with_optimizer(optimizer)?;
-            let options = ServeOptions::both(PoolOptions { max_rows: MAX_ROWS, ..PoolOptions::default() });
+            let options = ServeOptions::both(PoolOptions::default().max_rows(MAX_ROWS));
             let block = builder.serve(block, options)?;
             Ok(Remote::new(Arc::clone(builder.device()), block))
         };

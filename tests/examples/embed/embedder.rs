@@ -45,7 +45,7 @@ impl Embedder {
         }
         let block: DemoBlock =
             Block { model: Arc::clone(&model), precision: settings.precision }.block("model")?;
-        let options = PoolOptions { max_rows: settings.max_rows, ..PoolOptions::default() };
+        let options = PoolOptions::default().max_rows(settings.max_rows);
         let served = builder.serve(block, ServeOptions::forward(options))?;
         let text = TextModel::new(model, Arc::clone(builder.device()), Arc::new(served.forward))?;
         let prompt = settings.prompt.map_or(Prompt::Default, Prompt::named);

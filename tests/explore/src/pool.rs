@@ -38,7 +38,7 @@ mod programs {
     }
 
     fn pool(capacity: usize) -> Fixture {
-        pool_with(PoolOptions { max_rows: 2, capacity, ..PoolOptions::default() })
+        pool_with(PoolOptions::default().max_rows(2).capacity(capacity))
     }
 
     fn pool_with(options: PoolOptions) -> Fixture {
@@ -262,7 +262,7 @@ mod programs {
 
     /// An urgent task takes the place of one that is being cut, or cancelled.
     pub(super) fn an_eviction_meets_a_cut() {
-        let fixture = pool_with(PoolOptions { capacity: 1, eviction: true, ..PoolOptions::default() });
+        let fixture = pool_with(PoolOptions::default().capacity(1).eviction(true));
         let background = fixture.pool.try_submit(task(1.0).priority(Priority::BACKGROUND)).unwrap();
         let pool = fixture.pool.clone();
         let urgent = spawn(move || pool.submit(task(2.0).priority(Priority::URGENT)).unwrap());
@@ -276,13 +276,9 @@ mod programs {
 
     fn splitting(capacity: usize) -> Fixture {
         let rows = Some(4);
-        pool_with(PoolOptions {
-            max_rows: 2,
-            capacity,
-            capacity_rows: rows,
-            split_large_tasks: true,
-            ..PoolOptions::default()
-        })
+        pool_with(
+            PoolOptions::default().max_rows(2).capacity(capacity).capacity_rows(rows).split_large_tasks(true),
+        )
     }
 
     fn large() -> Request<FakeTensor> {

@@ -124,13 +124,11 @@ mod programs {
             builder = builder.batch_limit(limit);
         }
         let served = [("one", 2), ("two", 1)].map(|(name, capacity)| {
-            let options = PoolOptions {
-                max_rows: 2,
-                capacity,
-                capacity_rows: Some(8),
-                split_large_tasks: true,
-                ..PoolOptions::default()
-            };
+            let options = PoolOptions::default()
+                .max_rows(2)
+                .capacity(capacity)
+                .capacity_rows(Some(8))
+                .split_large_tasks(true);
             builder.serve(block(name, &ran), ServeOptions::forward(options)).unwrap()
         });
         let pools = served.each_ref().map(|served| served.forward.clone());

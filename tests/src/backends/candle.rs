@@ -45,7 +45,7 @@ impl Learner for Candle {
     ];
 
     fn cpu(threads: Option<usize>, max_bytes: Option<usize>) -> CandleDevice {
-        CandleDevice::cpu_with(CpuOptions { threads, max_bytes })
+        CandleDevice::cpu_with(CpuOptions::default().threads(threads).max_bytes(max_bytes))
     }
 
     fn transposed(matrix: &Tensor) -> Tensor {

@@ -45,7 +45,7 @@ impl Learner for Ort {
     ];
 
     fn cpu(threads: Option<usize>, max_bytes: Option<usize>) -> OrtDevice {
-        OrtDevice::cpu_with(CpuOptions { threads, max_bytes }).unwrap()
+        OrtDevice::cpu_with(CpuOptions::default().threads(threads).max_bytes(max_bytes)).unwrap()
     }
 
     /// Its tensors are contiguous, so this is a copy.

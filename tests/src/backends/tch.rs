@@ -39,7 +39,7 @@ impl Learner for Tch {
     ];
 
     fn cpu(threads: Option<usize>, max_bytes: Option<usize>) -> TchDevice {
-        TchDevice::cpu_with(CpuOptions { threads, max_bytes })
+        TchDevice::cpu_with(CpuOptions::default().threads(threads).max_bytes(max_bytes))
     }
 
     fn transposed(matrix: &Tensor) -> Tensor {

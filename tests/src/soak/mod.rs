@@ -200,18 +200,16 @@ fn options(rng: &mut StdRng) -> PoolOptions {
     let max_rows = [1, 4, 16, 32][rng.random_range(0..4)];
     let patient = max_rows > 1 && rng.random_bool(0.3);
     let capacity = [1, 8, 64][rng.random_range(0..3)];
-    PoolOptions {
-        max_rows,
-        min_rows: if patient { rng.random_range(2..=max_rows) } else { 1 },
-        max_delay: patient.then(|| Duration::from_micros(rng.random_range(0..500))),
-        capacity,
-        reserve: if rng.random_bool(0.2) { capacity / 8 } else { 0 },
-        eviction: rng.random_bool(0.2),
-        split_large_tasks: rng.random_bool(0.5),
-        split_backward: rng.random_bool(0.5),
-        failures: FailureRules { rerun: rng.random_bool(0.8), check_finite: rng.random_bool(0.5) },
-        ..PoolOptions::default()
-    }
+    PoolOptions::default()
+        .max_rows(max_rows)
+        .min_rows(if patient { rng.random_range(2..=max_rows) } else { 1 })
+        .max_delay(patient.then(|| Duration::from_micros(rng.random_range(0..500))))
+        .capacity(capacity)
+        .reserve(if rng.random_bool(0.2) { capacity / 8 } else { 0 })
+        .eviction(rng.random_bool(0.2))
+        .split_large_tasks(rng.random_bool(0.5))
+        .split_backward(rng.random_bool(0.5))
+        .failures(FailureRules::default().rerun(rng.random_bool(0.8)).check_finite(rng.random_bool(0.5)))
 }
 
 /// A caller on a thread of its own.

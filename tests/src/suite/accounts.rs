@@ -34,7 +34,7 @@ pub fn every_fate_is_counted<S: Subject>() {
     let mut builder = builder.observer(stats.observer());
     let device = Arc::clone(builder.device());
     let (block, gate) = gated(&device, "gated");
-    let options = PoolOptions { capacity: 4, max_rows: 2, ..PoolOptions::default() };
+    let options = PoolOptions::default().capacity(4).max_rows(2);
     let pool = pool_of(&mut builder, block, options);
     let block = rows_block(&device, "broken", |_| Err("broken".into()));
     let broken = pool_of(&mut builder, block, PoolOptions::default());
@@ -113,7 +113,7 @@ pub fn a_split_task_is_counted_once<S: Subject>() {
     let block = rows_block(&device, "moody", |rows| {
         if rows.contains(&-1.0) { Err("no negative rows".into()) } else { Ok(rows) }
     });
-    let options = PoolOptions { max_rows: 2, split_large_tasks: true, ..PoolOptions::default() };
+    let options = PoolOptions::default().max_rows(2).split_large_tasks(true);
     let pool = pool_of(&mut builder, block, options);
     let waiting = pool.submit(columns(&*device, &[1.0, 2.0, 3.0, 4.0, 5.0])).unwrap();
     let counts = pool.counts();

@@ -18,7 +18,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-const RULES: FailureRules = FailureRules { rerun: true, check_finite: false };
+const RULES: FailureRules = FailureRules::new();
 
 /// Doubles rows, and fails whenever a row is negative.
 fn double(rows: &[f32]) -> Result<Vec<f32>, BoxError> {
@@ -65,7 +65,7 @@ fn trial<D: Device>(
     });
     let max_rows = tasks.max(64);
     let options =
-        PoolOptions { max_rows, min_rows: tasks, max_delay: Some(LIMIT), failures, ..PoolOptions::default() };
+        PoolOptions::default().max_rows(max_rows).min_rows(tasks).max_delay(Some(LIMIT)).failures(failures);
     let pool = pool_of(&mut builder, picky, options);
     let other = pool_of(&mut builder, other, PoolOptions::default());
     Trial { device, pool, other, runtime: builder.start().unwrap(), clock, ran, stats }
@@ -195,8 +195,7 @@ pub fn a_broken_block_is_given_up_soon<S: Subject>() {
         ran.push(rows.len());
         if is_broken.load(Ordering::SeqCst) { Err("broken".into()) } else { double(&rows) }
     });
-    let options =
-        PoolOptions { max_rows: 64, min_rows: 64, max_delay: Some(LIMIT), ..PoolOptions::default() };
+    let options = PoolOptions::default().max_rows(64).min_rows(64).max_delay(Some(LIMIT));
     let pool = pool_of(&mut builder, block, options);
     let runtime = builder.start().unwrap();
     let all = |pool: &TaskPool<S::Device>| -> Vec<_> {
@@ -221,7 +220,7 @@ pub fn a_broken_block_is_given_up_soon<S: Subject>() {
 
 /// Where a pool does not want it, nothing runs twice.
 pub fn running_again_can_be_switched_off<S: Subject>() {
-    let rules = FailureRules { rerun: false, ..RULES };
+    let rules = RULES.rerun(false);
     let trial = trial(S::device(), 1, 3, rules, double);
     let tickets = trial.submit([1.0, -1.0, 2.0]);
     let (ran, results) = trial.finish(tickets);
@@ -241,7 +240,7 @@ pub fn a_backward_pass_is_never_run_again<S: Subject>() {
             seen.push(on.to_host(&inputs[0])?.dims()[0]);
             Err("no step".into())
         });
-    let backward = PoolOptions { min_rows: 8, max_delay: Some(LIMIT), ..PoolOptions::default() };
+    let backward = PoolOptions::default().min_rows(8).max_delay(Some(LIMIT));
     let options = ServeOptions { backward, ..ServeOptions::default() };
     let backward = builder.serve(block, options).unwrap().backward.unwrap();
     let runtime = builder.start().unwrap();
@@ -280,7 +279,7 @@ pub fn what_a_device_loses_is_made_again<S: Subject>() {
 /// A pool that checks its outputs gives no infinity to anybody, and takes it for the failure of its task.
 pub fn outputs_that_are_not_finite_fail_their_tasks<S: Subject>() {
     for check_finite in [false, true] {
-        let trial = trial(S::device(), 1, 4, FailureRules { check_finite, ..RULES }, |rows| {
+        let trial = trial(S::device(), 1, 4, RULES.check_finite(check_finite), |rows| {
             Ok(rows.iter().map(|v| if *v > 2.5 && *v < 3.5 { f32::NAN } else { 2.0 * v }).collect())
         });
         let tickets = trial.submit(numbers(4));
@@ -399,13 +398,7 @@ pub fn a_split_task_survives_its_neighbour<S: Subject>() {
         double(&rows)
     });
     let delay = Some(LIMIT);
-    let options = PoolOptions {
-        min_rows: 4,
-        max_rows: 4,
-        max_delay: delay,
-        split_large_tasks: true,
-        ..PoolOptions::default()
-    };
+    let options = PoolOptions::default().min_rows(4).max_rows(4).max_delay(delay).split_large_tasks(true);
     let pool = pool_of(&mut builder, block, options);
     let submit = |rows: &[f32]| pool.submit(columns(&*device, rows)).unwrap();
     // Before the start, so that the second waits when the first part of the first is cut.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// A rig whose device is held and whose queue of two is full.
 fn full<D: Device>(device: D) -> (Rig<D>, Vec<Ticket<D::Tensor>>) {
-    let rig = rig(device, 0, PoolOptions { capacity: 2, max_rows: 1, ..PoolOptions::default() });
+    let rig = rig(device, 0, PoolOptions::default().capacity(2).max_rows(1));
     let tickets = vec![rig.hold(), rig.submit(&[1.0]), rig.submit(&[2.0])];
     (rig, tickets)
 }
@@ -112,13 +112,8 @@ pub fn a_part_that_need_not_run_gives_its_place_back<S: Subject>() {
             opened.recv().ok();
             if rows[0] < 0.0 { Err("no mood".into()) } else { Ok(rows) }
         });
-        let options = PoolOptions {
-            capacity: 1,
-            capacity_rows: Some(3),
-            max_rows: 1,
-            split_large_tasks: true,
-            ..PoolOptions::default()
-        };
+        let options =
+            PoolOptions::default().capacity(1).capacity_rows(Some(3)).max_rows(1).split_large_tasks(true);
         let pool = pool_of(&mut builder, block, options);
         let runtime = builder.start().unwrap();
 
@@ -138,8 +133,7 @@ pub fn a_part_that_need_not_run_gives_its_place_back<S: Subject>() {
 /// Room that comes free goes to the most urgent of those who wait for it, and of equals to the first.
 pub fn room_goes_to_the_most_urgent_caller<S: Subject>() {
     for prefetch in [0, 1] {
-        let rig =
-            rig(S::device(), prefetch, PoolOptions { capacity: 1, max_rows: 1, ..PoolOptions::default() });
+        let rig = rig(S::device(), prefetch, PoolOptions::default().capacity(1).max_rows(1));
         let held = rig.hold();
         // With prefetch the loader takes one out.
         let before: Vec<_> =
@@ -169,7 +163,7 @@ pub fn room_goes_to_the_most_urgent_caller<S: Subject>() {
 
 /// Ordinary tasks fill the queue up to its reserve, and urgent ones get in.
 pub fn a_reserve_keeps_room_for_the_urgent<S: Subject>() {
-    let options = PoolOptions { capacity: 3, reserve: 1, max_rows: 2, ..PoolOptions::default() };
+    let options = PoolOptions::default().capacity(3).reserve(1).max_rows(2);
     let rig = rig(S::device(), 0, options);
     let held = rig.hold();
     let request =
@@ -192,12 +186,7 @@ pub fn a_reserve_keeps_room_for_the_urgent<S: Subject>() {
 
 /// A queue that has room for more tasks may have none for their rows.
 pub fn rows_are_bounded_as_well_as_tasks<S: Subject>() {
-    let options = PoolOptions {
-        max_rows: 4,
-        capacity_rows: Some(6),
-        split_large_tasks: true,
-        ..PoolOptions::default()
-    };
+    let options = PoolOptions::default().max_rows(4).capacity_rows(Some(6)).split_large_tasks(true);
     let rig = rig(S::device(), 0, options);
     let held = rig.hold();
     let refused = rig.pool.try_submit(columns(&*rig.device, &[0.0; 7])).unwrap_err();
@@ -216,7 +205,7 @@ pub fn rows_are_bounded_as_well_as_tasks<S: Subject>() {
 
 /// A pool that evicts answers the newest of its least urgent tasks for a more urgent one.
 pub fn an_urgent_task_takes_the_place_of_the_least_urgent<S: Subject>() {
-    let rig = rig(S::device(), 0, PoolOptions { capacity: 3, eviction: true, ..PoolOptions::default() });
+    let rig = rig(S::device(), 0, PoolOptions::default().capacity(3).eviction(true));
     let held = rig.hold();
     let request =
         |value, priority| Request::new(columns(&*rig.device, &[value])).priority(Priority(priority));

@@ -19,7 +19,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 fn up_to(max_rows: usize) -> PoolOptions {
-    PoolOptions { max_rows, ..PoolOptions::default() }
+    PoolOptions::default().max_rows(max_rows)
 }
 
 /// What gathers while the device is busy runs together, first in first out, up to `max_rows`; and a task is
@@ -64,9 +64,9 @@ pub fn a_partial_batch_is_cut_at_its_delay<S: Subject>() {
             })
         };
         let delay = Some(Duration::from_millis(10));
-        let patient = PoolOptions { min_rows: 3, max_delay: delay, ..PoolOptions::default() };
+        let patient = PoolOptions::default().min_rows(3).max_delay(delay);
         let patient = pool_of(&mut builder, block("patient"), patient);
-        let background = PoolOptions { priority: Priority::BACKGROUND, ..PoolOptions::default() };
+        let background = PoolOptions::default().priority(Priority::BACKGROUND);
         let witness = pool_of(&mut builder, block("witness"), background);
         let runtime = builder.start().unwrap();
 
@@ -95,7 +95,7 @@ pub fn the_delay_counts_from_the_oldest_task<S: Subject>() {
     let device = Arc::clone(builder.device());
     let (block, gate) = gated(&device, "patient");
     let delay = Some(Duration::from_millis(10));
-    let options = PoolOptions { min_rows: 3, max_delay: delay, ..PoolOptions::default() };
+    let options = PoolOptions::default().min_rows(3).max_delay(delay);
     let pool = pool_of(&mut builder, block, options);
     let runtime = builder.start().unwrap();
     let old = pool.submit(Request::new(columns(&*device, &[1.0])).priority(Priority::BACKGROUND)).unwrap();
@@ -163,7 +163,7 @@ pub fn large_tasks_are_refused<S: Subject>() {
 pub fn a_full_queue_waits_for_no_company<S: Subject>() {
     for prefetch in [0, 1] {
         let delay = Some(Duration::from_secs(1));
-        let options = PoolOptions { min_rows: 3, max_delay: delay, capacity: 2, ..PoolOptions::default() };
+        let options = PoolOptions::default().min_rows(3).max_delay(delay).capacity(2);
         let rig = rig(S::device(), prefetch, options);
         let tickets = [rig.submit(&[1.0]), rig.submit(&[2.0])];
         assert_eq!(rig.gate.entered(), [1.0, 2.0]);
@@ -227,7 +227,7 @@ pub fn a_pool_that_has_no_batch_after_all_is_looked_at_again<S: Subject>() {
         let block = rows_block(&device, "double", |rows| Ok(rows.iter().map(|v| 2.0 * v).collect()));
         let block = builder.block(block).unwrap();
         let (ticket, reply) = Reply::pair();
-        let task = BatchTask { header: TaskHeader::new(1, clock.now()), reply };
+        let task = BatchTask::new(TaskHeader::new(1, clock.now()), reply);
         let mut batch = Batch::new(vec![columns(&*device, &[3.0])], vec![task]);
         // More vectors than tasks, and not empty: nothing of that is in the answer.
         batch.vectors = vec![columns(&*device, &[4.0]), columns(&*device, &[5.0])];

@@ -25,7 +25,7 @@ pub fn a_cancelled_task_never_runs<S: Subject>() {
 pub fn a_cancelled_task_gives_its_capacity_back<S: Subject>() {
     for prefetch in [0, 1] {
         let device: On<S> = Hooked::new(S::device());
-        let rig = rig(device, prefetch, PoolOptions { capacity: 3, max_rows: 1, ..PoolOptions::default() });
+        let rig = rig(device, prefetch, PoolOptions::default().capacity(3).max_rows(1));
         let held = rig.hold();
         let full = |rig: &crate::kit::Rig<On<S>>| {
             std::iter::from_fn(|| rig.pool.try_submit(columns(&*rig.device, &[1.0])).ok()).collect::<Vec<_>>()
@@ -51,7 +51,7 @@ pub fn a_cancelled_task_gives_its_capacity_back<S: Subject>() {
 
 /// A caller who waits for room gets the place of a task that is cancelled.
 pub fn a_cancelled_task_lets_the_next_caller_in<S: Subject>() {
-    let rig = rig(S::device(), 0, PoolOptions { capacity: 1, ..PoolOptions::default() });
+    let rig = rig(S::device(), 0, PoolOptions::default().capacity(1));
     let held = rig.hold();
     let waiting = rig.submit(&[1.0]);
     let pool = rig.pool.clone();
@@ -84,7 +84,7 @@ pub fn a_task_that_was_cut_runs<S: Subject>() {
 
 /// All parts of a split task go, and only those.
 pub fn a_split_task_is_cancelled_whole<S: Subject>() {
-    let options = PoolOptions { max_rows: 2, split_large_tasks: true, ..PoolOptions::default() };
+    let options = PoolOptions::default().max_rows(2).split_large_tasks(true);
     let rig = rig(S::device(), 0, options);
     let held = rig.hold();
     let before = rig.submit(&[1.0]);

@@ -86,7 +86,7 @@ pub fn prefetched_tasks_expire_while_the_device_is_busy<S: Subject>() {
 /// The others of a prefetched batch run without the expired one, and get their own rows.
 pub fn the_rest_of_a_prefetched_batch_runs<S: Subject>() {
     let (device, gathered) = telling::<S>();
-    let patience = PoolOptions { min_rows: 3, max_delay: Some(LIMIT), ..PoolOptions::default() };
+    let patience = PoolOptions::default().min_rows(3).max_delay(Some(LIMIT));
     let (mut builder, clock) = new_builder(device, 1);
     let device = Arc::clone(builder.device());
     let (block, first_gate) = gated(&device, "first");
@@ -196,7 +196,7 @@ pub fn callers_who_wait_for_room_have_deadlines<S: Subject>() {
     let mut builder = RuntimeBuilder::new(S::device()).prefetch(0).clock(overheard);
     let device = Arc::clone(builder.device());
     let (block, gate) = gated(&device, "gated");
-    let pool = pool_of(&mut builder, block, PoolOptions { capacity: 1, ..PoolOptions::default() });
+    let pool = pool_of(&mut builder, block, PoolOptions::default().capacity(1));
     let runtime = builder.start().unwrap();
     let held = pool.submit(columns(&*device, &[0.0])).unwrap();
     gate.entered();
@@ -223,7 +223,7 @@ pub fn callers_who_wait_for_room_have_deadlines<S: Subject>() {
 
 /// A task that is split expires whole.
 pub fn a_split_task_expires_whole<S: Subject>() {
-    let options = PoolOptions { max_rows: 2, split_large_tasks: true, ..PoolOptions::default() };
+    let options = PoolOptions::default().max_rows(2).split_large_tasks(true);
     let rig = rig(S::device(), 0, options);
     let held = rig.hold();
     let request = Request::new(columns(&*rig.device, &[1.0, 2.0, 3.0])).deadline(SHORT);
@@ -238,7 +238,7 @@ pub fn a_split_task_expires_whole<S: Subject>() {
 /// A task with a deadline waits for company for half of its time at most, and runs.
 pub fn a_lone_task_runs_before_its_deadline<S: Subject>() {
     for prefetch in [0, 1] {
-        let patience = PoolOptions { min_rows: 3, max_delay: Some(10 * SHORT), ..PoolOptions::default() };
+        let patience = PoolOptions::default().min_rows(3).max_delay(Some(10 * SHORT));
         let rig = rig(S::device(), prefetch, patience);
         let ticket = submit(&rig, 1.0, SHORT);
         rig.clock.advance((SHORT / 2).saturating_sub(TICK));

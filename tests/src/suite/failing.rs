@@ -44,7 +44,7 @@ pub fn blocks_that_fail_harm_their_batch_only<S: Subject>() {
             }
             Ok(rows)
         });
-        let pool = pool_of(&mut builder, block, PoolOptions { max_rows: 2, ..PoolOptions::default() });
+        let pool = pool_of(&mut builder, block, PoolOptions::default().max_rows(2));
         let runtime = builder.start().unwrap();
         let expected = [
             (10.0, "panic in block `moody`: on purpose: 10"),
@@ -178,7 +178,7 @@ pub fn a_failed_join_harms_that_task_only<S: Subject>() {
         let (mut builder, _) = new_builder(device, 1);
         let device = Arc::clone(builder.device());
         let block = rows_block(&device, "double", |rows| Ok(rows.iter().map(|v| 2.0 * v).collect()));
-        let options = PoolOptions { max_rows: 2, split_large_tasks: true, ..PoolOptions::default() };
+        let options = PoolOptions::default().max_rows(2).split_large_tasks(true);
         let pool = pool_of(&mut builder, block, options);
         let runtime = builder.start().unwrap();
         let error =

@@ -78,7 +78,7 @@ pub fn hostile_errors_harm_their_batch_only<S: Subject>() {
             };
             Err(error)
         });
-        let pool = pool_of(&mut builder, block, PoolOptions { max_rows: 1, ..PoolOptions::default() });
+        let pool = pool_of(&mut builder, block, PoolOptions::default().max_rows(1));
         let runtime = builder.start().unwrap();
         for row in [1.0, 2.0, 3.0, 4.0] {
             let ticket = pool.submit(columns(&*device, &[row])).unwrap();
@@ -160,7 +160,7 @@ pub fn an_observer_that_parks_keeps_nobody_asleep<S: Subject>() {
         let mut builder = builder.observer(Arc::new(Parking(log.clone())));
         let device = Arc::clone(builder.device());
         let (block, gate) = gated(&device, "gated");
-        let pool = pool_of(&mut builder, block, PoolOptions { max_rows: 1, ..PoolOptions::default() });
+        let pool = pool_of(&mut builder, block, PoolOptions::default().max_rows(1));
         let runtime = builder.start().unwrap();
         let tickets: Vec<_> = (0..5).map(|_| pool.try_submit(columns(&*device, &[1.0])).unwrap()).collect();
         gate.entered();
@@ -178,7 +178,7 @@ pub fn an_observer_that_parks_keeps_nobody_asleep<S: Subject>() {
 
 /// Work with a block takes turns with batches, however much of it there is.
 pub fn work_with_blocks_starves_nobody<S: Subject>() {
-    let rig = rig(S::device(), 0, PoolOptions { max_rows: 1, ..PoolOptions::default() });
+    let rig = rig(S::device(), 0, PoolOptions::default().max_rows(1));
     let held = rig.hold();
     let order = Log::new();
     let workers: Vec<_> = (0..4)

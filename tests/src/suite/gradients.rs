@@ -48,7 +48,7 @@ fn check_block<L: Learner>(make: impl Fn() -> Block<L::Library>, inputs: &[HostT
 
     // With a learning rate of 1, the step is the gradient.
     let before = block.state();
-    let sgd = Optimizer::sgd(Sgd { learning_rate: 1.0, ..Sgd::default() });
+    let sgd = Optimizer::sgd(Sgd::default().learning_rate(1.0));
     let mut stepped = Alone::<L>::new(make().with_optimizer(sgd.clone()).unwrap());
     stepped.backward(inputs, from_ref(&weights)).unwrap();
     let after = stepped.state();

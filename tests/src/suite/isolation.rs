@@ -37,7 +37,7 @@ pub fn bad_tasks_harm_nobody<S: Subject>() {
     let (mut builder, _) = new_builder(S::device(), 1);
     let device = Arc::clone(builder.device());
     let block = rows_block(&device, "double", |rows| Ok(rows.iter().map(|v| 2.0 * v).collect()));
-    let options = PoolOptions { max_rows: 8, capacity: 64, ..PoolOptions::default() };
+    let options = PoolOptions::default().max_rows(8).capacity(64);
     let pool = pool_of(&mut builder, block, options);
     let runtime = builder.start().unwrap();
     std::thread::scope(|scope| {

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 fn sgd(rate: f64) -> Optimizer {
-    Optimizer::sgd(Sgd { learning_rate: rate, ..Sgd::default() })
+    Optimizer::sgd(Sgd::default().learning_rate(rate))
 }
 
 fn pupil<L: Learner>(dtype: DType, bias: Bias, optimizer: Optimizer) -> Alone<L> {
@@ -30,12 +30,12 @@ fn filled(rows: usize, value: f32, dtype: DType) -> HostTensor {
 
 /// When the block is made, by the setting's name.
 pub fn settings_of_an_optimizer_are_checked<L: Learner>() {
-    let nan = AdamW { learning_rate: f64::NAN, ..AdamW::default() };
+    let nan = AdamW::default().learning_rate(f64::NAN);
     for (optimizer, expected) in [
         (Optimizer::adamw(nan), "`learning_rate` is `NaN`, expected a finite number, at least 0"),
-        (Optimizer::adamw(AdamW { beta1: 1.0, ..AdamW::default() }), "`beta1` is `1`"),
-        (Optimizer::adamw(AdamW { eps: 0.0, ..AdamW::default() }), "`eps` is `0`"),
-        (Optimizer::sgd(Sgd { weight_decay: -1.0, ..Sgd::default() }), "`weight_decay` is `-1`"),
+        (Optimizer::adamw(AdamW::default().beta1(1.0)), "`beta1` is `1`"),
+        (Optimizer::adamw(AdamW::default().eps(0.0)), "`eps` is `0`"),
+        (Optimizer::sgd(Sgd::default().weight_decay(-1.0)), "`weight_decay` is `-1`"),
         (sgd(0.1).with_max_norm(-1.0), "`max_norm` is `-1`, expected a finite number above 0"),
         (sgd(0.1).with_max_norm(f64::NAN), "`max_norm` is `NaN`"),
     ] {
@@ -94,7 +94,7 @@ pub fn small_steps_of_half_precision_add_up<L: Learner>() {
 
 /// Each parameter counts its own steps, and a saved state has them. States of earlier versions have one number for all.
 pub fn steps_are_counted_for_each_parameter<L: Learner>() {
-    let adamw = || Optimizer::adamw(AdamW { learning_rate: 0.01, weight_decay: 0.0, ..AdamW::default() });
+    let adamw = || Optimizer::adamw(AdamW::default().learning_rate(0.01).weight_decay(0.0));
     let new = || {
         let block = Block::of("pupil", Pupil { dtype: DType::F32, bias: Bias::Late }).unwrap();
         let block = block.with_parameters(|_| Ok(noise(&[4], 5))).with_optimizer(adamw()).unwrap();
@@ -195,7 +195,7 @@ pub fn gradients_that_are_not_finite_are_refused<L: Learner>() {
     let (mut builder, _) = new_builder(L::device(), 1);
     let device = Arc::clone(builder.device());
     let served = builder.serve(L::ffn("ffn", 1, Learning::AdamW), ServeOptions::default()).unwrap();
-    let unchecked = PoolOptions { finite_inputs: Some(false), ..PoolOptions::default() };
+    let unchecked = PoolOptions::default().finite_inputs(Some(false));
     let options = ServeOptions { backward: unchecked, ..ServeOptions::default() };
     let careless = builder.serve(L::ffn("careless", 1, Learning::AdamW), options).unwrap();
     let runtime = builder.start().unwrap();
@@ -231,7 +231,7 @@ pub fn a_state_of_another_optimizer_is_refused<L: Learner>() {
         block
     };
     let adamw = || Optimizer::adamw(AdamW::default());
-    let momentum = || Optimizer::sgd(Sgd { momentum: 0.9, ..Sgd::default() });
+    let momentum = || Optimizer::sgd(Sgd::default().momentum(0.9));
     for (from, to, got, expected) in [
         (adamw(), momentum(), "adamw", "sgd"),
         (momentum(), adamw(), "sgd", "adamw"),

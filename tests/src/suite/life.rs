@@ -79,7 +79,7 @@ pub fn tickets_can_be_awaited<S: Subject>() {
 
 /// The door for front ends hands tasks in like the pool itself.
 pub fn front_ends_submit_through_the_door<S: Subject>() {
-    let options = PoolOptions { max_rows: 7, ..PoolOptions::default() };
+    let options = PoolOptions::default().max_rows(7);
     let rig = rig(S::device(), 1, options.clone());
     assert_eq!(rig.pool.options(), &options);
     rig.gate.open();
@@ -259,7 +259,7 @@ pub fn many_callers_get_their_own_rows<S: Subject>() {
     let (mut builder, _) = new_builder(S::device(), 1);
     let device = Arc::clone(builder.device());
     let block = rows_block(&device, "square", |rows| Ok(rows.iter().map(|v| v * v).collect()));
-    let pool = pool_of(&mut builder, block, PoolOptions { capacity: 8, ..PoolOptions::default() });
+    let pool = pool_of(&mut builder, block, PoolOptions::default().capacity(8));
     let runtime = builder.start().unwrap();
     std::thread::scope(|scope| {
         for caller in 0u8..8 {

@@ -85,7 +85,7 @@ fn assert_stuck<T>(result: TaskResult<T>) {
 /// A block that does not return: at the limit everybody is answered, wherever the task is, and nobody gets in.
 pub fn a_block_that_never_returns_is_given_up_at_the_limit<S: Subject>() {
     for prefetch in [0, 1] {
-        let options = PoolOptions { max_rows: 1, capacity: 3, ..PoolOptions::default() };
+        let options = PoolOptions::default().max_rows(1).capacity(3);
         let rig = guarded_runtime(S::device(), prefetch, options);
         let held = rig.hold();
         let waiting: Vec<_> = [1.0, 2.0, 3.0].map(|row| rig.submit(row)).into();
@@ -121,7 +121,7 @@ pub fn a_block_that_never_returns_is_given_up_at_the_limit<S: Subject>() {
 
 /// Callers who wait for room when the device gets stuck are refused, blocking and awaiting.
 pub fn callers_who_wait_for_room_hear_of_the_loss<S: Subject>() {
-    let rig = guarded_runtime(S::device(), 0, PoolOptions { capacity: 1, ..PoolOptions::default() });
+    let rig = guarded_runtime(S::device(), 0, PoolOptions::default().capacity(1));
     let held = rig.hold();
     let waiting = rig.submit(1.0);
     let mut awaiting = pin!(rig.pool().submit_async(columns(&*rig.device, &[2.0])));
@@ -188,7 +188,7 @@ pub fn a_drop_waits_no_longer_than_the_limit<S: Subject>() {
 /// The limit is one batch's: any number of batches may take almost as long, one after the other.
 pub fn batches_within_the_limit_go_on<S: Subject>() {
     for prefetch in [0, 1] {
-        let options = PoolOptions { max_rows: 1, ..PoolOptions::default() };
+        let options = PoolOptions::default().max_rows(1);
         let rig = guarded_runtime(S::device(), prefetch, options);
         let tickets: Vec<_> = [1.0, 2.0, 3.0, 4.0].map(|row| rig.submit(row)).into();
         for (ticket, row) in tickets.into_iter().zip([1.0, 2.0, 3.0, 4.0]) {
@@ -212,7 +212,7 @@ pub fn batches_within_the_limit_go_on<S: Subject>() {
 /// The pools of a stuck device go on with another one, under the callers' hands; whatever the stuck one does
 /// later reaches nobody.
 pub fn another_device_takes_the_pools_over<S: Subject>() {
-    let rig = guarded_runtime(S::device(), 1, PoolOptions { max_rows: 1, ..PoolOptions::default() });
+    let rig = guarded_runtime(S::device(), 1, PoolOptions::default().max_rows(1));
     let held = rig.hold();
     let prefetched = rig.submit(1.0);
     let again = |name: &str| rows_block(&rig.device, name, |rows| Ok(rows.iter().map(|v| 3.0 * v).collect()));
@@ -314,7 +314,7 @@ pub fn a_device_that_dies_fails_what_is_in_flight<S: Subject>() {
                 let fails = operation.is_none() && dies.load(Ordering::SeqCst);
                 if fails { Err(fatal().into()) } else { Ok(rows) }
             });
-            let options = PoolOptions { max_rows: 1, ..PoolOptions::default() };
+            let options = PoolOptions::default().max_rows(1);
             let served = builder.serve(block, ServeOptions::forward(options)).unwrap();
             let runtime = builder.start().unwrap();
             let submit = |row| served.forward.try_submit(columns(&*device, &[row]));
@@ -355,7 +355,7 @@ pub fn a_limit_of_nothing_is_refused<S: Subject>() {
 
 /// A pool follows the clock of the runtime that takes it over.
 pub fn a_pool_follows_the_clock_of_its_new_runtime<S: Subject>() {
-    let rig = guarded_runtime(S::device(), 1, PoolOptions { max_rows: 1, ..PoolOptions::default() });
+    let rig = guarded_runtime(S::device(), 1, PoolOptions::default().max_rows(1));
     let held = rig.hold();
     rig.clock.advance(MOST);
     assert_stuck(answer(held));

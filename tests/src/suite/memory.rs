@@ -34,7 +34,7 @@ fn small<D: Device>(device: &Arc<D>, room: usize, ran: &Log<usize>) -> FnBlock<D
 /// Batches of `rows` rows as soon as there are as many.
 fn batches_of(rows: usize) -> PoolOptions {
     let max_delay = (rows > 1).then_some(LIMIT);
-    PoolOptions { max_rows: 64, min_rows: rows, max_delay, ..PoolOptions::default() }
+    PoolOptions::default().max_rows(64).min_rows(rows).max_delay(max_delay)
 }
 
 /// A block with room for 24 rows, before a pool that makes batches of up to 64: all of 10,000 tasks succeed,
@@ -47,7 +47,7 @@ pub fn all_succeed_in_batches_that_fit<S: Subject>() {
         let device = Arc::clone(builder.device());
         let ran = Log::new();
         let block = small(&device, 24, &ran);
-        let options = PoolOptions { capacity: 10_000, ..PoolOptions::default() };
+        let options = PoolOptions::default().capacity(10_000);
         let pool = pool_of(&mut builder, block, options);
         // Submitted before the start, so that the queue is never short of a full batch.
         let row = |i: usize| (i % 1000) as f32;
@@ -74,7 +74,7 @@ pub fn tasks_of_several_rows_find_their_ceiling<S: Subject>() {
         let (mut builder, _) = new_builder(S::device(), prefetch);
         let device = Arc::clone(builder.device());
         let ran = Log::new();
-        let options = PoolOptions { max_rows: 16, capacity: TASKS.into(), ..PoolOptions::default() };
+        let options = PoolOptions::default().max_rows(16).capacity(TASKS.into());
         let pool = pool_of(&mut builder, small(&device, 6, &ran), options);
         let rows = |i: u16| [0.0, 0.25, 0.5, 0.75].map(|part| f32::from(i) + part);
         let tickets: Vec<_> =
@@ -219,7 +219,7 @@ pub fn a_backward_pass_that_does_not_fit_fails_once<S: Subject>() {
     };
     let block = FnBlock::new("learner", schema("x"), Some(schema("y")), |_: &[_]| Err("not asked".into()))
         .with_backward(step);
-    let backward = PoolOptions { max_rows: 8, ..PoolOptions::default() };
+    let backward = PoolOptions::default().max_rows(8);
     let pool = builder.serve(block, ServeOptions { backward, ..ServeOptions::default() });
     let pool = pool.unwrap().backward.unwrap();
     let inputs = || vec![columns(&*device, &[1.0]).remove(0), columns(&*device, &[1.0]).remove(0)];

@@ -71,7 +71,7 @@ fn run<S: Subject>(min_rows: usize, steps: &[Step]) -> Result<(), TestCaseError>
     let device = Arc::clone(builder.device());
     let (block, gate) = gated(&device, "gated");
     let delay = (min_rows > 1).then(|| Duration::from_millis(DELAY));
-    let options = PoolOptions { max_rows: MAX_ROWS, min_rows, max_delay: delay, ..PoolOptions::default() };
+    let options = PoolOptions::default().max_rows(MAX_ROWS).min_rows(min_rows).max_delay(delay);
     let pool = pool_of(&mut builder, block, options);
     let runtime = builder.start().unwrap();
     let mut model = Model { min_rows, now: 0, queue: Vec::new(), busy: false };

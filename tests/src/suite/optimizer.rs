@@ -43,7 +43,7 @@ fn follow(start: &[f32], steps: u32, rule: impl Fn(&mut f64, f64, i32, &mut [f64
 
 /// Loshchilov and Hutter's algorithm.
 pub fn adamw_follows_the_published_formula<L: Learner>() {
-    let rule = AdamW { learning_rate: 0.05, beta1: 0.8, beta2: 0.95, eps: 1e-6, weight_decay: 0.1 };
+    let rule = AdamW::default().learning_rate(0.05).beta1(0.8).beta2(0.95).eps(1e-6).weight_decay(0.1);
     let mut block = adder::<L>(Optimizer::adamw(rule));
     let start = weights(&block);
     train(&mut block, 0..20);
@@ -58,7 +58,7 @@ pub fn adamw_follows_the_published_formula<L: Learner>() {
 
 /// With momentum and decay.
 pub fn sgd_follows_its_formula<L: Learner>() {
-    let rule = Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.05 };
+    let rule = Sgd::default().learning_rate(0.1).momentum(0.9).weight_decay(0.05);
     let mut block = adder::<L>(Optimizer::sgd(rule));
     let start = weights(&block);
     train(&mut block, 0..20);
@@ -72,7 +72,7 @@ pub fn sgd_follows_its_formula<L: Learner>() {
 /// Up, down, and no further.
 pub fn the_schedule_scales_each_step<L: Learner>() {
     let schedule = Schedule::WarmupLinear { warmup: 3, total: 8 };
-    let sgd = Optimizer::sgd(Sgd { learning_rate: 0.5, ..Sgd::default() }).with_schedule(schedule);
+    let sgd = Optimizer::sgd(Sgd::default().learning_rate(0.5)).with_schedule(schedule);
     let mut block = adder::<L>(sgd);
     let start = weights(&block);
     train(&mut block, 0..12);
@@ -83,7 +83,7 @@ pub fn the_schedule_scales_each_step<L: Learner>() {
 
 /// A small one is left as it is.
 pub fn a_large_gradient_is_scaled_down_to_the_norm<L: Learner>() {
-    let sgd = Optimizer::sgd(Sgd { learning_rate: 1.0, ..Sgd::default() }).with_max_norm(2.0);
+    let sgd = Optimizer::sgd(Sgd::default().learning_rate(1.0)).with_max_norm(2.0);
     let mut block = adder::<L>(sgd);
     let step = |block: &mut Alone<L>, gradient: [f32; 4]| {
         let before = weights(block);
@@ -98,7 +98,7 @@ pub fn a_large_gradient_is_scaled_down_to_the_norm<L: Learner>() {
 
 /// Not over each by itself.
 pub fn the_norm_goes_over_all_parameters<L: Learner>() {
-    let sgd = Optimizer::sgd(Sgd { learning_rate: 1.0, ..Sgd::default() }).with_max_norm(1.0);
+    let sgd = Optimizer::sgd(Sgd::default().learning_rate(1.0)).with_max_norm(1.0);
     let mut block = Alone::<L>::new(Block::of("two", Two).unwrap().with_optimizer(sgd).unwrap());
     let one = HostTensor::from_f32(&[1, 1], &[1.0]).unwrap();
     block.backward(from_ref(&one), from_ref(&one)).unwrap();
@@ -111,7 +111,7 @@ pub fn the_norm_goes_over_all_parameters<L: Learner>() {
 pub fn training_goes_on_after_a_restart_as_if_there_had_been_none<L: Learner>() {
     let optimizers = [
         Optimizer::adamw(AdamW::default()).with_schedule(Schedule::WarmupLinear { warmup: 4, total: 30 }),
-        Optimizer::sgd(Sgd { momentum: 0.9, ..Sgd::default() }),
+        Optimizer::sgd(Sgd::default().momentum(0.9)),
     ];
     for optimizer in optimizers {
         let mut uninterrupted = adder::<L>(optimizer.clone());

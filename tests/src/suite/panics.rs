@@ -21,7 +21,7 @@ pub fn a_pool_that_panics_is_closed<S: Subject>() {
             let (block, gate) = gated(&device, "gated");
             let held = pool_of(&mut builder, block, PoolOptions::default());
             let id = builder.block(rows_block(&device, "moody", Ok)).unwrap();
-            let options = PoolOptions { capacity: 2, max_rows: 1, ..PoolOptions::default() };
+            let options = PoolOptions::default().capacity(2).max_rows(1);
             let pool = TaskPool::new(
                 "moody".to_owned(),
                 Pass::Forward,
@@ -89,7 +89,7 @@ pub fn a_pool_that_panics_at_the_end_harms_nobody<S: Subject>() {
         let (moody, armed) = Moody::armable(&pool.unwrap(), Method::Close);
         builder.pool(id, Pass::Forward, moody).unwrap();
         let (block, gate) = gated(&device, "gated");
-        let good = pool_of(&mut builder, block, PoolOptions { max_rows: 1, ..PoolOptions::default() });
+        let good = pool_of(&mut builder, block, PoolOptions::default().max_rows(1));
         let runtime = builder.start().unwrap();
         let held = good.submit(columns(&*device, &[1.0])).unwrap();
         gate.entered();
@@ -141,7 +141,7 @@ pub fn a_device_thread_that_panics_answers_everybody<S: Subject>() {
         let (mut builder, _) = new_builder(device, prefetch);
         let device = Arc::clone(builder.device());
         let (block, gate) = gated(&device, "gated");
-        let options = PoolOptions { max_rows: 1, ..PoolOptions::default() };
+        let options = PoolOptions::default().max_rows(1);
         let pool = pool_of(&mut builder, block, options);
         let runtime = builder.start().unwrap();
         let held = pool.submit(columns(&*device, &[1.0])).unwrap();

@@ -14,7 +14,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 fn one_row() -> PoolOptions {
-    PoolOptions { max_rows: 1, ..PoolOptions::default() }
+    PoolOptions::default().max_rows(1)
 }
 
 /// A pool whose block logs its rows.
@@ -169,7 +169,7 @@ pub fn pools_have_a_priority<S: Subject>() {
     let (mut builder, clock) = new_builder(S::device(), 1);
     let device = Arc::clone(builder.device());
     let log = Log::new();
-    let options = |priority| PoolOptions { priority, ..one_row() };
+    let options = |priority| one_row().priority(priority);
     let slow = logged(&mut builder, "slow", &log, options(Priority::BACKGROUND));
     let quick = logged(&mut builder, "quick", &log, options(Priority::URGENT));
     let runtime = builder.build().unwrap();

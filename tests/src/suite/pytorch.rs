@@ -22,9 +22,9 @@ fn numbers_of(value: &Value) -> Vec<f64> {
 
 fn optimizer(name: &str) -> Optimizer {
     match name {
-        "adamw" => Optimizer::adamw(AdamW { learning_rate: 0.05, weight_decay: 0.1, ..AdamW::default() }),
-        "sgd" => Optimizer::sgd(Sgd { learning_rate: 0.1, ..Sgd::default() }),
-        _ => Optimizer::sgd(Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 0.05 }),
+        "adamw" => Optimizer::adamw(AdamW::default().learning_rate(0.05).weight_decay(0.1)),
+        "sgd" => Optimizer::sgd(Sgd::default().learning_rate(0.1)),
+        _ => Optimizer::sgd(Sgd::default().learning_rate(0.05).momentum(0.9).weight_decay(0.05)),
     }
 }
 
@@ -112,7 +112,7 @@ pub fn optimizers_agree_with_pytorch<L: Learner>() {
 /// Running statistics move in a training step, inference uses them, a step that fails leaves them, and a state carries
 /// them.
 pub fn batch_norm_agrees_with_pytorch<L: Learner>() {
-    let sgd = Optimizer::sgd(Sgd { learning_rate: 0.1, ..Sgd::default() });
+    let sgd = Optimizer::sgd(Sgd::default().learning_rate(0.1));
     let new = || Alone::<L>::new(Block::of("normed", Normed).unwrap().with_optimizer(sgd.clone()).unwrap());
     let mut block = new();
     let mode = |of| HostTensor::zeros(DType::F32, &[of, 1]).unwrap();

@@ -35,8 +35,7 @@ fn assert_refused<D: Device>(rig: &Rig<D>) {
 /// Draining runs everything that was accepted, also what waits for company.
 pub fn drain_runs_all_that_was_accepted<S: Subject>() {
     for prefetch in [0, 1, 2] {
-        let options =
-            PoolOptions { max_rows: 4, min_rows: 4, max_delay: Some(LIMIT), ..PoolOptions::default() };
+        let options = PoolOptions::default().max_rows(4).min_rows(4).max_delay(Some(LIMIT));
         let rig = rig(S::device(), prefetch, options);
         let tickets: Vec<_> = (0u8..10).map(|v| rig.submit(&[f32::from(v)])).collect();
         let ran = rig.gate.open_for_good();
@@ -50,7 +49,7 @@ pub fn drain_runs_all_that_was_accepted<S: Subject>() {
 /// Aborting answers what waits at once, and lets the batch on the device finish.
 pub fn abort_answers_what_waits<S: Subject>() {
     for prefetch in [0, 1] {
-        let rig = rig(S::device(), prefetch, PoolOptions { max_rows: 1, ..PoolOptions::default() });
+        let rig = rig(S::device(), prefetch, PoolOptions::default().max_rows(1));
         let held = rig.hold();
         let waiting = [1.0, 2.0, 3.0].map(|v| rig.submit(&[v]));
         let handle = rig.runtime.handle().clone();
@@ -84,7 +83,7 @@ pub fn stopping_twice_is_harmless<S: Subject>() {
 
 /// An abort cuts a drain short.
 pub fn an_abort_cuts_a_drain_short<S: Subject>() {
-    let rig = rig(S::device(), 0, PoolOptions { max_rows: 1, ..PoolOptions::default() });
+    let rig = rig(S::device(), 0, PoolOptions::default().max_rows(1));
     let held = rig.hold();
     let waiting = [1.0, 2.0].map(|v| rig.submit(&[v]));
     let spawn = |how| {
@@ -144,7 +143,7 @@ pub fn what_never_starts_answers_its_tasks<S: Subject>() {
 /// waits for the block; the runtime ends when the block returns.
 pub fn a_limit_that_passes_answers_everybody<S: Subject>() {
     for prefetch in [0, 1] {
-        let rig = rig(S::device(), prefetch, PoolOptions { max_rows: 1, ..PoolOptions::default() });
+        let rig = rig(S::device(), prefetch, PoolOptions::default().max_rows(1));
         let held = rig.hold();
         let waiting = [1.0, 2.0, 3.0].map(|v| rig.submit(&[v]));
         let handle = rig.runtime.handle().clone();
@@ -274,7 +273,7 @@ pub fn a_block_cannot_wait_for_its_runtime<S: Subject>() {
     let device = Arc::clone(builder.device());
     let (send, handles) = channel::<Handle<S::Device>>();
     let (block, gate) = gated(&device, "other");
-    let other = pool_of(&mut builder, block, PoolOptions { capacity: 1, ..PoolOptions::default() });
+    let other = pool_of(&mut builder, block, PoolOptions::default().capacity(1));
     let (inside, on) = (other.clone(), Arc::clone(&device));
     let block = rows_block(&device, "selfish", move |rows| {
         let handle = receive(&handles);
@@ -306,7 +305,7 @@ pub fn a_block_cannot_wait_for_its_runtime<S: Subject>() {
 /// Callers who wait for room are let go: blocking and awaiting.
 pub fn callers_who_wait_for_room_are_let_go<S: Subject>() {
     for how in [Shutdown::Drain, Shutdown::Abort] {
-        let rig = rig(S::device(), 0, PoolOptions { capacity: 1, ..PoolOptions::default() });
+        let rig = rig(S::device(), 0, PoolOptions::default().capacity(1));
         let held = rig.hold();
         let waiting = rig.submit(&[1.0]);
         let mut awaiting = pin!(rig.pool.submit_async(columns(&*rig.device, &[2.0])));
@@ -333,7 +332,7 @@ pub fn callers_who_wait_for_room_are_let_go<S: Subject>() {
 
 /// Dropping a running runtime answers what waits, finishes the batch on the device, and joins.
 pub fn a_drop_answers_and_joins<S: Subject>() {
-    let rig = rig(S::device(), 1, PoolOptions { max_rows: 1, ..PoolOptions::default() });
+    let rig = rig(S::device(), 1, PoolOptions::default().max_rows(1));
     let held = rig.hold();
     let waiting = [1.0, 2.0, 3.0].map(|v| rig.submit(&[v]));
     let handle = rig.runtime.handle().clone();

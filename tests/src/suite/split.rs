@@ -16,7 +16,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 fn parts_of(max_rows: usize) -> PoolOptions {
-    PoolOptions { max_rows, split_large_tasks: true, ..PoolOptions::default() }
+    PoolOptions::default().max_rows(max_rows).split_large_tasks(true)
 }
 
 /// A pool that opts in runs a large task in several batches and joins the outputs in order.
@@ -67,8 +67,7 @@ pub fn a_split_task_has_one_place_and_one_end<S: Subject>() {
         opened.recv().ok();
         if rows[0] < 0.0 { Err("no mood".into()) } else { Ok(rows) }
     });
-    let pool =
-        pool_of(&mut builder, block, PoolOptions { capacity: 2, capacity_rows: Some(8), ..parts_of(1) });
+    let pool = pool_of(&mut builder, block, parts_of(1).capacity(2).capacity_rows(Some(8)));
     let runtime = builder.start().unwrap();
     let split = pool.submit(columns(&*device, &[-1.0, 2.0, 3.0])).unwrap();
     assert_eq!(receive(&entered), [-1.0]);
@@ -214,7 +213,7 @@ pub fn a_backward_task_is_split_only_if_that_is_wanted<S: Subject>() {
                 Ok(columns(&*on, &vec![0.5; rows]))
             },
         );
-        let options = PoolOptions { split_backward: wanted, ..parts_of(4) };
+        let options = parts_of(4).split_backward(wanted);
         let pool = builder.serve(block, ServeOptions::both(options)).unwrap().backward.unwrap();
         let runtime = builder.start().unwrap();
         let task = || {

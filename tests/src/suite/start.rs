@@ -168,7 +168,7 @@ pub fn a_block_that_cannot_be_served_leaves_nothing_behind<S: Subject>() {
     builder.pool(first, Pass::Forward, other).unwrap();
     let error = builder.serve(rows_block(&device, "a", Ok), ServeOptions::default()).map(|_| ()).unwrap_err();
     assert_eq!(error.to_string(), "pool name `a_forward` is given twice");
-    let bad = ServeOptions::forward(PoolOptions { capacity: 0, ..PoolOptions::default() });
+    let bad = ServeOptions::forward(PoolOptions::default().capacity(0));
     assert!(builder.serve(rows_block(&device, "b", Ok), bad).is_err());
     builder.block(rows_block(&device, "a", Ok)).unwrap();
     builder.serve(rows_block(&device, "b", Ok), ServeOptions::default()).unwrap();
@@ -232,7 +232,7 @@ pub fn names_and_settings_are_checked<S: Subject>() {
     serve(&mut builder, "same", PoolOptions::default()).unwrap();
     let twice = serve(&mut builder, "same", PoolOptions::default());
     assert_eq!(twice.unwrap_err(), "block name `same` is given twice");
-    let none = serve(&mut builder, "none", PoolOptions { max_rows: 0, ..PoolOptions::default() });
+    let none = serve(&mut builder, "none", PoolOptions::default().max_rows(0));
     assert_eq!(none.unwrap_err(), "pool `none_forward`: max_rows is 0, expected at least 1");
     let (builder, _) = new_builder(S::device(), 65);
     assert_eq!(

@@ -37,7 +37,9 @@ impl<D: Device> Backend<D> for Twice<D> {
     fn state(&self) -> Result<BlockState, BoxError> {
         let scalars = [("before", self.before), ("after", self.after)];
         let scalars = scalars.into_iter().map(|(name, count)| (name.to_owned(), count.to_string())).collect();
-        Ok(BlockState { scalars, ..BlockState::default() })
+        let mut state = BlockState::default();
+        state.scalars = scalars;
+        Ok(state)
     }
     fn restore(&mut self, _: &BlockState, _: Fit) -> Result<Unmatched, BoxError> {
         Err("this block cannot go back".into())
@@ -50,7 +52,8 @@ pub fn a_state_is_restored_before_the_start<S: Subject>() {
     let device = Arc::clone(builder.device());
     builder.serve(rows_block(&device, "same", Ok), ServeOptions::default()).unwrap();
     let scalars = [("step".to_owned(), "7".to_owned())].into_iter().collect();
-    let state = BlockState { scalars, ..BlockState::default() };
+    let mut state = BlockState::default();
+    state.scalars = scalars;
     builder.restore("same", &state).unwrap();
     let unknown = builder.restore("other", &state).unwrap_err();
     assert!(matches!(unknown, ControlError::UnknownBlock { name } if name == "other"));
@@ -66,7 +69,7 @@ pub fn a_state_is_one_between_two_batches<S: Subject>() {
     let (mut builder, _) = new_builder(S::device(), 1);
     let device = Arc::clone(builder.device());
     let (gated, gate): (_, Gate) = crate::kit::gated(&device, "twice");
-    let options = ServeOptions::forward(PoolOptions { max_rows: 1, ..PoolOptions::default() });
+    let options = ServeOptions::forward(PoolOptions::default().max_rows(1));
     let pool = builder.serve(Twice { gated, before: 0, after: 0 }, options).unwrap().forward;
     let runtime = builder.start().unwrap();
     let tickets = [1.0, 2.0].map(|v| pool.submit(columns(&*device, &[v])).unwrap());

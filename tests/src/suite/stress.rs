@@ -127,9 +127,9 @@ fn run<S: Subject>(how: Shutdown) {
     let stats = Stats::new();
     let mut builder = RuntimeBuilder::new(S::device()).senders(2).observer(stats.observer());
     let device = Arc::clone(builder.device());
-    let options = PoolOptions { max_rows: 16, capacity: 64, ..PoolOptions::default() };
-    let patient = PoolOptions { min_rows: 4, max_delay: Some(Duration::from_micros(200)), ..options.clone() };
-    let split = PoolOptions { max_rows: 3, split_large_tasks: true, ..options.clone() };
+    let options = PoolOptions::default().max_rows(16).capacity(64);
+    let patient = options.clone().min_rows(4).max_delay(Some(Duration::from_micros(200)));
+    let split = options.clone().max_rows(3).split_large_tasks(true);
     let pools: Vec<_> = [("plain", options), ("patient", patient), ("split", split)]
         .into_iter()
         .map(|(name, options)| {

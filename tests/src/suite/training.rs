@@ -163,7 +163,7 @@ pub fn a_batch_is_one_step<L: Learner>() {
     for learning in [Learning::Sgd { rate: 0.1 }, Learning::AdamW] {
         let (mut builder, _) = new_builder(L::device(), 1);
         let device = Arc::clone(builder.device());
-        let patient = PoolOptions { min_rows: 3, max_delay: Some(LIMIT), ..PoolOptions::default() };
+        let patient = PoolOptions::default().min_rows(3).max_delay(Some(LIMIT));
         let options = ServeOptions { backward: patient, ..ServeOptions::default() };
         let block = builder.serve(L::ffn("ffn", 5, learning), options).unwrap();
         let runtime = builder.start().unwrap();

@@ -66,7 +66,7 @@ fn a_waiting_task_takes_little_memory_beside_its_tensors() {
     const TASKS: usize = 1000;
 
     let schema = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[1])]).unwrap();
-    let options = PoolOptions { capacity: TASKS, ..PoolOptions::default() };
+    let options = PoolOptions::default().capacity(TASKS);
     let pool = TaskPool::new(
         "x".to_owned(),
         Pass::Forward,

@@ -68,13 +68,7 @@ impl<L: Library> Block<L> {
         B: Fn(&L::Builder<'_>) -> Result<Box<L::Layers>, L::Error> + Send + 'static,
     {
         Self {
-            info: BlockInfo {
-                name: name.into(),
-                inputs,
-                outputs: None,
-                backward: L::BACKWARD,
-                backward_gives_outputs: false,
-            },
+            info: BlockInfo::new(name, inputs).backward(L::BACKWARD),
             build: Box::new(build),
             seed: 0,
             weights: None,

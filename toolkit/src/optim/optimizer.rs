@@ -89,6 +89,7 @@ impl Optimizer {
 /// With the gradient `g` of step `t`: `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g²`, and
 /// `p = p (1 - lr decay) - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct AdamW {
     /// `lr`; 1e-3 unless set.
     pub learning_rate: f64,
@@ -102,6 +103,38 @@ pub struct AdamW {
     pub weight_decay: f64,
 }
 
+impl AdamW {
+    /// Sets [`learning_rate`](Self#structfield.learning_rate).
+    pub fn learning_rate(mut self, learning_rate: f64) -> Self {
+        self.learning_rate = learning_rate;
+        self
+    }
+
+    /// Sets [`beta1`](Self#structfield.beta1).
+    pub fn beta1(mut self, beta1: f64) -> Self {
+        self.beta1 = beta1;
+        self
+    }
+
+    /// Sets [`beta2`](Self#structfield.beta2).
+    pub fn beta2(mut self, beta2: f64) -> Self {
+        self.beta2 = beta2;
+        self
+    }
+
+    /// Sets [`eps`](Self#structfield.eps).
+    pub fn eps(mut self, eps: f64) -> Self {
+        self.eps = eps;
+        self
+    }
+
+    /// Sets [`weight_decay`](Self#structfield.weight_decay).
+    pub fn weight_decay(mut self, weight_decay: f64) -> Self {
+        self.weight_decay = weight_decay;
+        self
+    }
+}
+
 impl Default for AdamW {
     fn default() -> Self {
         Self { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01 }
@@ -110,6 +143,7 @@ impl Default for AdamW {
 
 /// Stochastic gradient descent: `m = momentum m + g + decay p`, `p = p - lr m`.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Sgd {
     /// `lr`; 1e-2 unless set.
     pub learning_rate: f64,
@@ -117,6 +151,26 @@ pub struct Sgd {
     pub momentum: f64,
     /// `decay`; 0 unless set.
     pub weight_decay: f64,
+}
+
+impl Sgd {
+    /// Sets [`learning_rate`](Self#structfield.learning_rate).
+    pub fn learning_rate(mut self, learning_rate: f64) -> Self {
+        self.learning_rate = learning_rate;
+        self
+    }
+
+    /// Sets [`momentum`](Self#structfield.momentum).
+    pub fn momentum(mut self, momentum: f64) -> Self {
+        self.momentum = momentum;
+        self
+    }
+
+    /// Sets [`weight_decay`](Self#structfield.weight_decay).
+    pub fn weight_decay(mut self, weight_decay: f64) -> Self {
+        self.weight_decay = weight_decay;
+        self
+    }
 }
 
 impl Default for Sgd {

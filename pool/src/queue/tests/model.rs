@@ -154,7 +154,7 @@ impl Model {
 }
 
 fn run(min_rows: usize, delay: u64, at_once: bool, steps: Vec<Step>) -> TestCaseResult {
-    let options = PoolOptions { eviction: true, ..rows(MAX_ROWS, min_rows, delay) };
+    let options = rows(MAX_ROWS, min_rows, delay).eviction(true);
     let mut bench = Bench::new(options);
     bench.at_once = at_once;
     let mut model = Model { waiting: Vec::new(), next: 0, min_rows, delay, at_once };

@@ -27,7 +27,7 @@ impl Engine for Candle {
 
     fn device(threads: usize) -> Result<Self::Device> {
         use skep_backend_candle::{CandleDevice, CpuOptions};
-        Ok(CandleDevice::cpu_with(CpuOptions { threads: Some(threads), ..CpuOptions::default() }))
+        Ok(CandleDevice::cpu_with(CpuOptions::default().threads(Some(threads))))
     }
 
     fn block(kind: &str, name: &str, config: &str) -> Result<Box<dyn Backend<Self::Device>>> {
@@ -46,7 +46,7 @@ impl Engine for Tch {
 
     fn device(threads: usize) -> Result<Self::Device> {
         use skep_backend_tch::{CpuOptions, TchDevice};
-        Ok(TchDevice::cpu_with(CpuOptions { threads: Some(threads), ..CpuOptions::default() }))
+        Ok(TchDevice::cpu_with(CpuOptions::default().threads(Some(threads))))
     }
 
     fn block(kind: &str, name: &str, config: &str) -> Result<Box<dyn Backend<Self::Device>>> {
@@ -65,7 +65,7 @@ impl Engine for Ort {
 
     fn device(threads: usize) -> Result<Self::Device> {
         use skep_backend_ort::{CpuOptions, OrtDevice};
-        Ok(OrtDevice::cpu_with(CpuOptions { threads: Some(threads), ..CpuOptions::default() })?)
+        Ok(OrtDevice::cpu_with(CpuOptions::default().threads(Some(threads)))?)
     }
 
     fn block(kind: &str, name: &str, config: &str) -> Result<Box<dyn Backend<Self::Device>>> {

@@ -56,7 +56,7 @@ impl<D: Device + Clone> Skep<D> {
             Observed::No | Observed::Stats => None,
             Observed::StatsAndMetrics => Some(Metrics::new(stats.clone()).every(Duration::from_millis(50))?),
         };
-        let options = PoolOptions { max_rows, capacity: CAPACITY, ..PoolOptions::default() };
+        let options = PoolOptions::default().max_rows(max_rows).capacity(CAPACITY);
         let pools = (0..pools)
             .map(|i| {
                 let block = work.block(&format!("block.{i}"))?;

@@ -64,7 +64,7 @@ type Running = (RunningRuntime<BackendDevice>, Arc<BackendDevice>, TaskPool<Back
 
 fn serve(work: &Work<BackendDevice>, max_rows: usize) -> Result<Running> {
     let mut builder = RuntimeBuilder::new(work.device()).prefetch(0);
-    let options = PoolOptions { max_rows, capacity: CAPACITY, ..PoolOptions::default() };
+    let options = PoolOptions::default().max_rows(max_rows).capacity(CAPACITY);
     let pool = builder.serve(work.block("minilm")?, ServeOptions::forward(options))?.forward;
     let device = Arc::clone(builder.device());
     Ok((builder.start()?, device, pool))
