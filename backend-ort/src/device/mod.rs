@@ -22,6 +22,7 @@ use std::fmt;
 /// # Ok::<(), skep_backend_ort::runtime::DeviceError>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CpuOptions {
     /// The number of threads that one operation may use (ONNX Runtime's intra-op threads), the device thread
     /// included; `None` leaves it to ONNX Runtime: as many as there are physical cores.
@@ -34,6 +35,20 @@ pub struct CpuOptions {
     ///
     /// What a block makes in between is not checked: leave room for it.
     pub max_bytes: Option<usize>,
+}
+
+impl CpuOptions {
+    /// Sets [`threads`](Self#structfield.threads).
+    pub fn threads(mut self, threads: impl Into<Option<usize>>) -> Self {
+        self.threads = threads.into();
+        self
+    }
+
+    /// Sets [`max_bytes`](Self#structfield.max_bytes).
+    pub fn max_bytes(mut self, max_bytes: impl Into<Option<usize>>) -> Self {
+        self.max_bytes = max_bytes.into();
+        self
+    }
 }
 
 /// A place where ONNX Runtime runs: `cpu`, `cuda:0`.

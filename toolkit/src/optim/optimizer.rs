@@ -8,7 +8,7 @@ use crate::config::ConfigError;
 /// ```
 /// use skep_toolkit::{AdamW, Optimizer, Schedule};
 ///
-/// let optimizer = Optimizer::adamw(AdamW { learning_rate: 3e-4, ..AdamW::default() })
+/// let optimizer = Optimizer::adamw(AdamW::default().learning_rate(3e-4))
 ///     .with_schedule(Schedule::WarmupLinear { warmup: 100, total: 10_000 })
 ///     .with_max_norm(1.0);
 /// assert_ne!(optimizer, Optimizer::adamw(AdamW::default()));
@@ -283,6 +283,6 @@ mod tests {
     #[test]
     fn plain_descent_remembers_nothing() {
         assert!(Rule::Sgd(Sgd::default()).memory_names().is_empty());
-        assert_eq!(Rule::Sgd(Sgd { momentum: 0.9, ..Sgd::default() }).memory_names(), ["momentum"]);
+        assert_eq!(Rule::Sgd(Sgd::default().momentum(0.9)).memory_names(), ["momentum"]);
     }
 }

@@ -1,11 +1,14 @@
 //! Sentences to vectors, whatever is between.
 
 #[cfg(all(feature = "candle", not(feature = "tch")))]
-#[path = "before_candle.rs"]
-mod block;
+mod before_candle;
 #[cfg(feature = "tch")]
-#[path = "before_tch.rs"]
-mod block;
+mod before_tch;
+
+#[cfg(all(feature = "candle", not(feature = "tch")))]
+use before_candle as before;
+#[cfg(feature = "tch")]
+use before_tch as before;
 
 use crate::Result;
 use crate::backend::BackendDevice;
@@ -116,7 +119,7 @@ impl Before {
         let read = folder.to_owned();
         let work = Work::new(
             BackendDevice::cpu(),
-            move |name: &str| Ok(block_of(block::bert(&read, name)?)),
+            move |name: &str| Ok(block_of(before::bert(&read, name)?)),
             || Box::new(Vec::new),
         );
         let (runtime, device, pool) = serve(&work, max_rows)?;
