@@ -65,12 +65,11 @@ impl Shape {
 }
 
 pub(crate) fn run(args: &Args, results: &mut Results) -> Result<()> {
-    let python = match &args.python {
-        Some(python) => Some(Python::prepare(python, args.minilm.as_deref(), &args.out)?),
-        None => {
-            results.skip("PyTorch and ONNX Runtime from Python", &args.no_python);
-            None
-        }
+    let python = if let Some(python) = &args.python {
+        Some(Python::prepare(python, args.minilm.as_deref(), &args.out)?)
+    } else {
+        results.skip("PyTorch and ONNX Runtime from Python", &args.no_python);
+        None
     };
     for threads in [1, 2] {
         let mut shapes = vec![Shape::ffn(64, 1024), Shape::ffn(1, 1024)];
@@ -219,9 +218,4 @@ fn rate<E: Engine>(shape: &Shape, threads: usize) -> Result<f64> {
         });
         Ok(run.join().map_err(|_| "the block panicked")??)
     })
-}
-
-/// Where the script finds the model's graph.
-fn graph_file(out: &Path) -> PathBuf {
-    out.join("minilm.onnx")
 }

@@ -1,7 +1,7 @@
 //! Backend ort.
 
 use super::named::chosen;
-use crate::kit::{Adder, Odd, Two};
+use crate::kit::{Adder, Bare, Derived, Idle, Normed, Odd, Pupil, Two};
 use crate::subject::{Learner, Subject};
 use skep_backend_ort::{self as backend, CpuOptions, Layers, OrtDevice, OrtTensor, Parameters};
 use skep_runtime_core::{BoxError, DType, HostTensor};
@@ -80,3 +80,16 @@ impl Computes<Odd> for backend::Ort {
         Ok(Box::new(|inputs: &[OrtTensor]| Ok(vec![map(&inputs[0], |_, x| 2.0 * x)?, inputs[2].clone()])))
     }
 }
+
+/// Blocks that are there to be trained, which no case of inference makes.
+macro_rules! only_trained {
+    ($($spec:ty),*) => {$(
+        impl Computes<$spec> for backend::Ort {
+            fn layers(_: &$spec, _: &Parameters) -> Result<Box<dyn Layers>, BoxError> {
+                Err("ONNX Runtime has no backward pass".into())
+            }
+        }
+    )*};
+}
+
+only_trained!(Pupil, Derived, Idle, Normed, Bare);

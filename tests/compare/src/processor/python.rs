@@ -1,6 +1,5 @@
 //! The libraries from Python, in processes that are asked for one round after the other.
 
-use super::graph_file;
 use crate::Result;
 use crate::drive::Round;
 use crate::row::Sample;
@@ -45,7 +44,7 @@ impl System {
 
 /// A Python that has both libraries, and the folder of the graphs.
 pub(super) struct Python {
-    python: PathBuf,
+    program: PathBuf,
     model: Option<PathBuf>,
     out: PathBuf,
 }
@@ -59,13 +58,14 @@ impl Python {
             use skep_backend_ort::blocks::TextModel;
             use skep_backend_ort::models::{Model, Precision};
             let text = TextModel { model: std::sync::Arc::new(Model::read(folder)?), precision: Precision::F32 };
-            text.save(graph_file(out)).map_err(|error| error.to_string())?;
+            // Where the script looks for it.
+            text.save(out.join("minilm.onnx")).map_err(|error| error.to_string())?;
         }
         let status = Command::new(python).args(["-c", SCRIPT, "prepare"]).arg(out).status()?;
         if !status.success() {
             return Err(format!("the graphs cannot be written: {status}").into());
         }
-        Ok(Self { python: python.to_owned(), model: model.map(Path::to_owned), out: out.to_owned() })
+        Ok(Self { program: python.to_owned(), model: model.map(Path::to_owned), out: out.to_owned() })
     }
 
     /// Starts a library at one kind of batch.
@@ -78,7 +78,7 @@ impl Python {
         threads: usize,
     ) -> Result<Round<'a>> {
         let numbers = [rows, tokens, threads].map(|number| number.to_string());
-        let mut child = Command::new(&self.python)
+        let mut child = Command::new(&self.program)
             .args(["-c", SCRIPT, system.key()])
             .arg(&self.out)
             .arg(self.model.as_deref().unwrap_or(Path::new("")))
