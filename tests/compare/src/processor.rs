@@ -14,7 +14,7 @@ use crate::work::Work;
 use engines::Engine;
 use python::{Python, System};
 use skep_runtime_core::TensorOps;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 /// One kind of batch.
