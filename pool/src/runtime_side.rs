@@ -7,7 +7,7 @@ use crate::room::tell;
 use crate::shared::{Inner, State};
 use crate::task::{Task, into_batch};
 use skep_runtime_core::pool::{
-    Batch, Cancel, Doorbell, Expired, Look, Lost, Outlook, Pool, Settled, TaskKey,
+    AfterAnswer, Batch, Cancel, Doorbell, Expired, Look, Lost, Outlook, Pool, Settled, TaskKey,
 };
 use skep_runtime_core::sync::atomic::Ordering;
 use skep_runtime_core::sync::{discard, discard_all};
@@ -176,13 +176,14 @@ impl<O: TensorOps> Cancel for Inner<O> {
         discard_all(leftovers);
     }
 
-    fn forget(&self, task: TaskKey) {
+    fn forget(&self, task: TaskKey) -> Option<AfterAnswer> {
         let mut state = self.state.lock();
-        let Some((forgotten, bell)) = self.remove(&mut state, task) else { return };
+        let (forgotten, bell) = self.remove(&mut state, task)?;
         let news = state.line.take_news();
-        drop(state);
-        tell(bell, news);
-        discard(forgotten);
+        Some(Box::new(move || {
+            tell(bell, news);
+            discard(forgotten);
+        }))
     }
 
     fn runtime(&self) -> Option<RuntimeId> {

@@ -49,7 +49,7 @@ pub mod testing;
 ///
 /// `skep-pool` has the queue that applications use.
 pub mod pool {
-    pub use crate::contract::answer::cell::{Cancel, TaskKey};
+    pub use crate::contract::answer::cell::{AfterAnswer, Cancel, TaskKey};
     pub use crate::contract::answer::parts::JoinParts;
     pub use crate::contract::answer::reply::{Reply, Settled};
     pub use crate::contract::batch::{Batch, BatchTask, Piece};

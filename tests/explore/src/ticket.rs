@@ -14,7 +14,7 @@ crate::programs! {
 mod programs {
     use crate::{block_on, waker};
     use shuttle::thread::spawn;
-    use skep_runtime_core::pool::{Cancel, Reply, TaskKey};
+    use skep_runtime_core::pool::{AfterAnswer, Cancel, Reply, TaskKey};
     use skep_runtime_core::sync::Mutex;
     use skep_runtime_core::{Priority, RuntimeId, TaskError};
     use std::pin::Pin;
@@ -36,8 +36,9 @@ mod programs {
         fn cancel(&self, task: TaskKey) {
             self.0.lock().push(task);
         }
-        fn forget(&self, task: TaskKey) {
+        fn forget(&self, task: TaskKey) -> Option<AfterAnswer> {
             self.0.lock().push(task);
+            None
         }
         fn runtime(&self) -> Option<RuntimeId> {
             None

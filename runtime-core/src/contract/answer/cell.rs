@@ -31,13 +31,18 @@ pub trait Cancel: Send + Sync {
     /// Takes a task, whose ticket was dropped, out of the queue if it is still there, whole or in part.
     fn cancel(&self, task: TaskKey);
 
-    /// Hears that a task has been answered of which a part may still be in the queue: one that is answered in
-    /// [parts](super::reply::Reply::in_parts), because one of them failed. Called outside of all locks.
-    fn forget(&self, task: TaskKey);
+    /// Takes what is left of a task out of the queue that is about to be answered, because one of its
+    /// [parts](super::reply::Reply::in_parts) failed: whoever has the answer finds the task's room free. Called outside
+    /// of all locks, and may not run code of others, which the answer would wait for: returns what remains to be done
+    /// once the answer is given.
+    fn forget(&self, task: TaskKey) -> Option<AfterAnswer>;
 
     /// Returns the runtime that will answer, once there is one.
     fn runtime(&self) -> Option<RuntimeId>;
 }
+
+/// Frees what a task has left behind, and wakes callers who wait for its room.
+pub type AfterAnswer = Box<dyn FnOnce()>;
 
 pub(super) struct Cell<T> {
     state: Mutex<State<T>>,
@@ -83,12 +88,9 @@ impl Origin {
 
     /// Tells the pool something of the task, if it is in the queue or was.
     #[inline]
-    pub(super) fn tell(&self, tell: impl FnOnce(&dyn Cancel, TaskKey)) {
-        if let Some(task) = self.key()
-            && let Some(pool) = self.pool.upgrade()
-        {
-            tell(&*pool, task);
-        }
+    pub(super) fn tell<R>(&self, tell: impl FnOnce(&dyn Cancel, TaskKey) -> R) -> Option<R> {
+        let task = self.key()?;
+        Some(tell(&*self.pool.upgrade()?, task))
     }
 
     #[inline]

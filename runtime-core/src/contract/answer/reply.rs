@@ -208,10 +208,13 @@ impl<T> Settled<T> {
     #[inline]
     fn complete(&mut self) -> Option<Wake> {
         let result = self.result.take()?;
-        let is_rest_void = self.in_parts && result.is_err();
+        if !self.in_parts || result.is_ok() {
+            return self.cell.complete(result);
+        }
+        let rest = self.cell.origin.as_ref().and_then(|origin| origin.tell(|pool, task| pool.forget(task)));
         let wake = self.cell.complete(result);
-        if is_rest_void && let Some(origin) = &self.cell.origin {
-            origin.tell(|pool, task| pool.forget(task));
+        if let Some(after) = rest.flatten() {
+            after();
         }
         wake
     }
@@ -221,5 +224,50 @@ impl<T> Drop for Settled<T> {
     #[inline]
     fn drop(&mut self) {
         self.complete();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::answer::cell::{AfterAnswer, TaskKey};
+    use crate::contract::id::RuntimeId;
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    /// A queue that notes when it was told that the rest of a task is void, and whether the answer was there.
+    #[derive(Default)]
+    struct Queue {
+        ticket: Mutex<Option<Ticket<u8>>>,
+        told: Arc<Mutex<Vec<(&'static str, bool)>>>,
+    }
+
+    impl Queue {
+        fn is_answered(&self) -> bool {
+            self.ticket.lock().unwrap_or_else(PoisonError::into_inner).as_ref().unwrap().is_done()
+        }
+    }
+
+    impl Cancel for Queue {
+        fn cancel(&self, _: TaskKey) {}
+        fn forget(&self, _: TaskKey) -> Option<AfterAnswer> {
+            let told = Arc::clone(&self.told);
+            told.lock().unwrap().push(("forget", self.is_answered()));
+            Some(Box::new(move || told.lock().unwrap().push(("after", true))))
+        }
+        fn runtime(&self) -> Option<RuntimeId> {
+            None
+        }
+    }
+
+    #[test]
+    fn the_rest_of_a_task_is_out_of_the_queue_before_its_caller_has_the_answer() {
+        let queue = Arc::new(Queue::default());
+        let (ticket, reply) = Reply::pair_in(Arc::downgrade(&queue) as Weak<_>, Priority::NORMAL);
+        reply.queued(0, 0, Duration::ZERO);
+        *queue.ticket.lock().unwrap() = Some(ticket);
+        let mut rest = reply.in_parts(Box::new(|parts| Ok(parts.concat())));
+        rest.split_off().answer(Err(TaskError::Cancelled));
+        assert!(queue.is_answered() && rest.is_void());
+        assert_eq!(*queue.told.lock().unwrap(), [("forget", false), ("after", true)]);
     }
 }
