@@ -7,13 +7,14 @@ use crate::Result;
 use crate::args::Args;
 use crate::backend::host_tensor;
 use crate::contest::Contest;
-use crate::drive::{Load, bare, blocking};
+use crate::drive::{Load, awaited, bare, blocking};
 use crate::report::Results;
+use crate::scenarios::tokio;
 use crate::systems::skep::Skep;
 use crate::work::Work;
 use engines::Engine;
 use python::{Python, System};
-use skep_runtime_core::TensorOps;
+use skep_runtime_core::{HostTensor, TensorOps};
 use std::path::Path;
 use std::time::Instant;
 
@@ -23,6 +24,8 @@ struct Shape {
     name: &'static str,
     kind: &'static str,
     config: String,
+    /// What the numbers are kept in, where it is not f32.
+    precision: &'static str,
     rows: usize,
     /// Tokens of each row, 0 where there are none.
     tokens: usize,
@@ -39,6 +42,7 @@ impl Shape {
             name: "MiniLM",
             kind: "text_model",
             config: format!("directory={}", folder.display()),
+            precision: "",
             rows,
             tokens,
             flops: 2.0 * layers * count * (products + 2.0 * count * hidden),
@@ -51,10 +55,32 @@ impl Shape {
             name: "ffn",
             kind: "ffn",
             config: format!("input={size}, hidden={wide}, output={size}, seed=7"),
+            precision: "",
             rows,
             tokens: 0,
             flops: 4.0 * (size * wide) as f64,
         }
+    }
+
+    /// The text model of such numbers.
+    #[cfg(any(feature = "candle", feature = "tch"))]
+    fn in_precision(&self, precision: &'static str) -> Self {
+        Self { precision, config: format!("{}, precision={precision}", self.config), ..self.clone() }
+    }
+
+    /// The graph that Python wrote of it with weights in int8.
+    #[cfg(feature = "ort")]
+    fn int8(&self, out: &Path) -> Self {
+        let (name, max) = match self.tokens {
+            0 => ("ffn", ""),
+            _ => ("minilm", ", max=tokens=512"),
+        };
+        let config = format!("file={}{max}", out.join(format!("{name}-int8.onnx")).display());
+        Self { kind: "onnx", precision: "int8", config, ..self.clone() }
+    }
+
+    fn system(&self, backend: &str) -> String {
+        format!("{backend} {}", self.precision).trim_end().to_owned()
     }
 
     fn title(&self, threads: usize) -> String {
@@ -62,6 +88,42 @@ impl Shape {
         let rows = if self.tokens > 0 { format!("{rows} × {}", self.tokens) } else { format!("{rows} rows") };
         format!("{name}, {rows}, {threads} thread{}", if threads == 1 { "" } else { "s" })
     }
+}
+
+/// Does something for each backend that this program was built with, and each precision that it has of this shape.
+macro_rules! for_each_engine {
+    ($shape:expr, $graphs:expr, |$Engine:ident, $of:ident| $body:block) => {{
+        let (shape, graphs): (&Shape, Option<&Path>) = ($shape, $graphs);
+        #[cfg(feature = "ort")]
+        {
+            type $Engine = engines::Ort;
+            for $of in [Some(shape.clone()), graphs.map(|out| shape.int8(out))].into_iter().flatten() {
+                $body
+            }
+        }
+        #[cfg(feature = "tch")]
+        {
+            type $Engine = engines::Tch;
+            for $of in precisions(shape) {
+                $body
+            }
+        }
+        #[cfg(feature = "candle")]
+        {
+            type $Engine = engines::Candle;
+            for $of in precisions(shape) {
+                $body
+            }
+        }
+        let _ = graphs;
+    }};
+}
+
+/// f32, and bf16 of text models where the processor has instructions for it.
+#[cfg(any(feature = "candle", feature = "tch"))]
+fn precisions(shape: &Shape) -> Vec<Shape> {
+    let halves: &[&str] = if shape.tokens > 0 { &["bf16", "f16"] } else { &[] };
+    std::iter::once(shape.clone()).chain(halves.iter().map(|half| shape.in_precision(half))).collect()
 }
 
 pub(crate) fn run(args: &Args, results: &mut Results) -> Result<()> {
@@ -90,6 +152,9 @@ pub(crate) fn run(args: &Args, results: &mut Results) -> Result<()> {
         for shape in shapes {
             contest(args, results, &shape, threads, python.as_ref(), most)?;
         }
+        if let Some(folder) = &args.minilm {
+            mixed(args, results, folder, threads, python.as_ref())?;
+        }
     }
     Ok(())
 }
@@ -113,11 +178,12 @@ fn work<E: Engine>(shape: &Shape, threads: usize) -> Result<Work<E::Device>> {
 
 fn enter<E: Engine>(contest: &mut Contest<'_>, shape: &Shape, threads: usize) -> Result<()> {
     let work = work::<E>(shape, threads)?;
-    contest.enter(&format!("{}, bare", E::NAME), bare(&work, shape.rows, 1)?);
+    let name = shape.system(E::NAME);
+    contest.enter(&format!("{name}, bare"), bare(&work, shape.rows, 1)?);
     // A lone task is what a batch of one row is for.
     let outstanding = if shape.rows == 1 { 1 } else { 4 * shape.rows };
     let system = Skep::with_rows(&work, shape.rows)?;
-    contest.enter(&format!("{}, skep", E::NAME), blocking(system, &work, Load { outstanding, pools: 1 }));
+    contest.enter(&format!("{name}, skep"), blocking(system, &work, Load { outstanding, pools: 1 }));
     Ok(())
 }
 
@@ -136,32 +202,93 @@ fn contest(
             contest.enter(system.name(), python.start(system, shape.name, shape.rows, shape.tokens, threads)?);
         }
     }
-    macro_rules! enter_all {
-        ($($feature:literal $engine:ident),*) => {
-            $(#[cfg(feature = $feature)]
-            enter::<engines::$engine>(&mut contest, shape, threads)?;)*
-        };
-    }
-    enter_all!("ort" Ort, "tch" Tch, "candle" Candle);
+    for_each_engine!(shape, python.map(|_| &*args.out), |Engine, shape| {
+        // In halves candle saves memory, and takes many times as long.
+        if Engine::NAME == "candle" && !shape.precision.is_empty() {
+            continue;
+        }
+        enter::<Engine>(&mut contest, &shape, threads)?;
+    });
     contest.run(args, args.long(), results)?;
-    agreement(results, shape, threads)
+    agreement(args, results, shape, threads, python.is_some())
 }
 
-/// How far the backends' outputs are apart.
-fn agreement(results: &mut Results, shape: &Shape, threads: usize) -> Result<()> {
-    let mut outputs: Vec<(&str, Vec<f32>)> = Vec::new();
-    macro_rules! each {
-        ($($feature:literal $engine:ident),*) => {
-            $(#[cfg(feature = $feature)]
-            outputs.push((engines::$engine::NAME, output::<engines::$engine>(shape, threads)?));)*
+/// Callers, each with one text of its own length at a time.
+const MIXED: Load = Load { outstanding: 16, pools: 1 };
+
+/// Where each caller's texts have lengths that nobody chose: Skep's callers pad them to a multiple of this, so that
+/// some of them meet in batches.
+const BUCKET: usize = 16;
+
+fn mixed(
+    args: &Args,
+    results: &mut Results,
+    folder: &Path,
+    threads: usize,
+    python: Option<&Python>,
+) -> Result<()> {
+    let runtime = tokio()?;
+    let title = format!("MiniLM, 16 callers, 8 to 128 tokens, threads: {threads}");
+    let mut contest = Contest::new(&title, MIXED.outstanding);
+    if let Some(python) = python {
+        let system = System::OnnxRuntime;
+        contest.enter(system.name(), python.start(system, "mixed", MIXED.outstanding, 0, threads)?);
+    }
+    for_each_engine!(&Shape::minilm(folder, 1, 0), None, |Engine, shape| {
+        let device = Engine::device(threads)?;
+        let config = shape.config.clone();
+        let block = move |name: &str| Engine::block(shape.kind, name, &config);
+        let schema = block("schema")?.info().inputs;
+        let (of_tasks, seeds) = (device.clone(), std::cell::Cell::new(0));
+        let tasks = move || {
+            let (device, schema) = (of_tasks.clone(), schema.clone());
+            seeds.set(seeds.get() + 1);
+            let mut lengths = lengths(seeds.get());
+            Box::new(move || {
+                let tokens = lengths.next().unwrap_or(BUCKET);
+                let padded = tokens.next_multiple_of(BUCKET);
+                let tensors = schema.tensors().iter().map(|spec| {
+                    let mut host = host_tensor(spec, padded).expect("a spec of a text model");
+                    if spec.name().contains("mask") {
+                        let mask: Vec<u32> = (0..padded).map(|at| u32::from(at < tokens)).collect();
+                        host = HostTensor::from_u32(&[1, padded], &mask).expect("as many as there are");
+                    }
+                    device.from_host(&host).expect("a small tensor")
+                });
+                tensors.collect()
+            }) as Box<_>
         };
-    }
-    each!("ort" Ort, "tch" Tch, "candle" Candle);
-    let Some(((first, reference), others)) = outputs.split_first() else { return Ok(()) };
-    for (name, output) in others {
+        let work = Work::new(device, block, tasks);
+        let system = Skep::with_rows(&work, MIXED.outstanding)?;
+        let name = format!("{}, skep", shape.system(Engine::NAME));
+        contest.enter(&name, awaited(&runtime, system, &work, MIXED));
+    });
+    contest.run(args, args.long(), results)
+}
+
+/// Lengths of a caller's texts, 8 to 128 tokens: those that `processor.py` has.
+fn lengths(seed: u64) -> impl Iterator<Item = usize> {
+    let mut state = seed;
+    std::iter::from_fn(move || {
+        state = (state * 1_103_515_245 + 12_345) % (1 << 31);
+        usize::try_from(8 + (state >> 8) % 121).ok()
+    })
+}
+
+/// How far the outputs of backends and precisions are apart.
+fn agreement(args: &Args, results: &mut Results, shape: &Shape, threads: usize, python: bool) -> Result<()> {
+    let mut outputs: Vec<(String, Vec<f32>)> = Vec::new();
+    // The feed-forward graph that Python wrote has weights of its own.
+    for_each_engine!(shape, (python && shape.tokens > 0).then_some(&*args.out), |Engine, shape| {
+        outputs.push((shape.system(Engine::NAME), output::<Engine>(&shape, threads)?));
+    });
+    let Some((first, reference)) = outputs.first() else { return Ok(()) };
+    let apart = outputs[1..].iter().filter(|(_, output)| output.len() == reference.len()).map(|(name, output)| {
         let apart = reference.iter().zip(output).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        results.note(format!("{}: {name} and {first} are {apart:.1e} apart.", shape.title(threads)));
-    }
+        format!("{name} {apart:.1e}")
+    });
+    let apart: Vec<_> = apart.collect();
+    results.note(format!("{}: largest differences from {first}: {}.", shape.title(threads), apart.join(", ")));
     Ok(())
 }
 

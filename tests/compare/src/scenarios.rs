@@ -43,7 +43,7 @@ pub(crate) fn all() -> [Scenario; 9] {
     ]
 }
 
-fn tokio() -> Result<tokio::runtime::Runtime> {
+pub(crate) fn tokio() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(CALLERS).build()?)
 }
 

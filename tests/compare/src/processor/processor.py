@@ -36,7 +36,10 @@ def prepare(out):
     save(helper.make_model(graph, opset_imports=opsets, ir_version=8), f"{out}/ffn.onnx")
     for name in ("ffn", "minilm"):
         if os.path.exists(f"{out}/{name}.onnx"):
-            quantize_dynamic(f"{out}/{name}.onnx", f"{out}/{name}-int8.onnx", weight_type=QuantType.QInt8)
+            # Of what a node of another domain makes, nothing else says the type.
+            types = {"DefaultTensorType": TensorProto.FLOAT}
+            files = [f"{out}/{name}.onnx", f"{out}/{name}-int8.onnx"]
+            quantize_dynamic(*files, weight_type=QuantType.QInt8, extra_options=types)
 
 
 def onnxruntime(file, workload, rows, tokens, threads):
@@ -100,28 +103,83 @@ def pytorch(folder, workload, rows, tokens, threads, bf16):
     return run
 
 
+def mixed(file, callers, threads):
+    """Callers in threads of their own, each with one text of its own length at a time, on one session."""
+    import threading
+
+    import numpy
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+    def inputs(tokens):
+        ids = (1000 + (numpy.arange(tokens) * 7919) % 20000).reshape(1, tokens).astype("uint32")
+        filled = {}
+        for given in session.get_inputs():
+            ones = numpy.ones_like(ids) if "mask" in given.name else numpy.zeros_like(ids)
+            filled[given.name] = ids if given.name == "input_ids" else ones
+        return filled
+
+    ready = [inputs(tokens) for tokens in range(129)]
+    states = list(range(1, callers + 1))
+
+    def run(seconds):
+        latencies = [[] for _ in range(callers)]
+        begun = time.perf_counter()
+
+        def call(caller):
+            while time.perf_counter() - begun < seconds:
+                states[caller] = (states[caller] * 1103515245 + 12345) % (1 << 31)
+                start = time.perf_counter()
+                session.run(None, ready[8 + (states[caller] >> 8) % 121])
+                latencies[caller].append((time.perf_counter() - start) * 1e6)
+
+        running = [threading.Thread(target=call, args=(caller,)) for caller in range(callers)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+        return [latency for of_caller in latencies for latency in of_caller]
+
+    return run
+
+
+def load(system, out, folder, workload, rows, tokens, threads):
+    if not system.startswith("onnxruntime"):
+        return pytorch(folder, workload, rows, tokens, threads, system.endswith("bf16"))
+    name = {"ffn": "ffn", "MiniLM": "minilm"}[workload] + ("-int8" if system.endswith("int8") else "")
+    return onnxruntime(f"{out}/{name}.onnx", workload, rows, tokens, threads)
+
+
 def main():
     system, out = sys.argv[1:3]
     if system == "prepare":
         return prepare(out)
     folder, workload = sys.argv[3:5]
     rows, tokens, threads = map(int, sys.argv[5:])
-    if system.startswith("onnxruntime"):
-        name = {"ffn": "ffn", "MiniLM": "minilm"}[workload] + ("-int8" if system.endswith("int8") else "")
-        call = onnxruntime(f"{out}/{name}.onnx", workload, rows, tokens, threads)
+    if workload == "mixed":
+        run, rows = mixed(f"{out}/minilm.onnx", rows, threads), 1
     else:
-        call = pytorch(folder, workload, rows, tokens, threads, system.endswith("bf16"))
-    call()
+        call = load(system, out, folder, workload, rows, tokens, threads)
+        call()
+
+        def run(seconds):
+            latencies, begun = [], time.perf_counter()
+            while time.perf_counter() - begun < seconds:
+                start = time.perf_counter()
+                call()
+                latencies.append((time.perf_counter() - start) * 1e6)
+            return latencies
+
     print("ready", flush=True)
     for line in sys.stdin:
         seconds = float(line)
         if seconds <= 0:
             break
-        begun, cpu, latencies = time.perf_counter(), time.process_time(), []
-        while time.perf_counter() - begun < seconds:
-            start = time.perf_counter()
-            call()
-            latencies.append((time.perf_counter() - start) * 1e6)
+        begun, cpu = time.perf_counter(), time.process_time()
+        latencies = run(seconds)
         passed = time.perf_counter() - begun
         calls = len(latencies)
         sample = {

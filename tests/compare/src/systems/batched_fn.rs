@@ -30,10 +30,10 @@ impl Awaited<Column> for NullFn {
     }
 }
 
-#[cfg(feature = "candle")]
+#[cfg(all(feature = "candle", not(feature = "tch")))]
 pub(crate) use ffn::FfnFn;
 
-#[cfg(feature = "candle")]
+#[cfg(all(feature = "candle", not(feature = "tch")))]
 mod ffn {
     use super::run;
     use crate::backend::{BackendDevice, ffn};
