@@ -152,7 +152,10 @@ pub(crate) fn run(args: &Args, results: &mut Results) -> Result<()> {
         for shape in shapes {
             contest(args, results, &shape, threads, python.as_ref(), most)?;
         }
-        if let Some(folder) = &args.minilm {
+        // Python's callers compute in threads of their own, on all processors whatever each call may use.
+        if let Some(folder) = &args.minilm
+            && threads > 1
+        {
             mixed(args, results, folder, threads, python.as_ref())?;
         }
     }
@@ -203,8 +206,8 @@ fn contest(
         }
     }
     for_each_engine!(shape, python.map(|_| &*args.out), |Engine, shape| {
-        // In halves candle saves memory, and takes many times as long.
-        if Engine::NAME == "candle" && !shape.precision.is_empty() {
+        // In halves candle saves memory, and takes many times as long; few processors gain by f16.
+        if shape.precision == "f16" || (Engine::NAME == "candle" && !shape.precision.is_empty()) {
             continue;
         }
         enter::<Engine>(&mut contest, &shape, threads)?;
