@@ -8,7 +8,10 @@ use std::time::Instant;
 
 /// The fixed answers of tasks that were taken out of the queue, and their tensors, to be freed outside of the lock. They
 /// are counted under it: whoever reads the counts finds each task in one place.
-pub(crate) type Answers<T> = (Vec<Settled<T>>, Vec<(Vec<T>, Option<Box<Split<T>>>)>);
+pub(crate) type Answers<T> = (Vec<Settled<T>>, Leftovers<T>);
+
+/// Tensors of tasks that have left, and what cuts those of large ones.
+pub(crate) type Leftovers<T> = Vec<(Vec<T>, Option<Box<Split<T>>>)>;
 
 pub(crate) fn settle<T>(items: Vec<Task<T>>, error: impl Fn(&Task<T>) -> TaskError) -> Answers<T> {
     let (mut settled, mut leftovers) = (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));

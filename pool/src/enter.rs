@@ -3,8 +3,8 @@
 use crate::admission::{check, in_order, join_parts, naming_error, restored};
 use crate::line::{Entrant, Entry};
 use crate::shared::{Inner, State};
-use crate::task::{Slice, Split, Task};
-use skep_runtime_core::pool::{Cancel, Doorbell, JoinParts, Reply, Settled};
+use crate::task::{Split, Task};
+use skep_runtime_core::pool::{Cancel, Doorbell, JoinParts, Reply, Settled, SliceRows};
 use skep_runtime_core::sync::{Mutex, discard_all, guarded};
 use skep_runtime_core::{
     BatchError, DeviceError, Dims, Inputs, Pass, Priority, Refused, Request, Schema, Shape, SubmitError,
@@ -92,7 +92,7 @@ impl<O: TensorOps> Inner<O> {
         }
         let Shape { rows, free } = shape;
         let submitted = self.now();
-        let deadline = asked.request.deadline.and_then(|deadline| deadline.after(submitted));
+        let deadline = self.options.deadline_of(asked.request.deadline, submitted);
         let header = TaskHeader::new(rows, submitted).priority(priority).deadline(deadline);
         let (ticket, reply) = Reply::pair_in(Arc::downgrade(self) as Weak<dyn Cancel>, priority);
         Ok(Candidate { header, ticket, inputs, free, reply: Some(reply), asked })
@@ -122,6 +122,7 @@ impl<O: TensorOps> Inner<O> {
     }
 
     /// Gets into the queue, and takes the tensors out of the candidate then.
+    #[inline]
     pub(crate) fn enqueue(
         &self,
         candidate: &mut Candidate<O::Tensor>,
@@ -184,7 +185,7 @@ impl<O: TensorOps> Inner<O> {
     }
 
     /// Cuts rows out of the tensors of a large task.
-    fn slice(&self, inputs: Vec<O::Tensor>) -> Slice<O::Tensor> {
+    fn slice(&self, inputs: Vec<O::Tensor>) -> SliceRows<O::Tensor> {
         let (ops, tensors) = (Arc::clone(&self.ops), Tensors(Mutex::new(inputs)));
         Arc::new(move |rows: Range<usize>| {
             tensors.0.lock().iter().map(|tensor| ops.slice(tensor, rows.clone())).collect()

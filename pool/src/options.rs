@@ -1,7 +1,7 @@
 //! The options by which a pool takes tasks and cuts batches.
 
-use skep_runtime_core::{FailureRules, Priority, StartError};
-use std::time::Duration;
+use skep_runtime_core::{Deadline, FailureRules, Priority, StartError};
+use std::time::{Duration, Instant};
 
 /// The options by which a pool takes tasks and cuts batches. The defaults serve an interactive model well.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,12 @@ pub struct PoolOptions {
     pub eviction: bool,
     /// The priority of tasks that name none. Default [`Priority::NORMAL`].
     pub priority: Priority,
+    /// The time that a task may wait if its caller sets no [`deadline`](skep_runtime_core::Request::deadline). Default
+    /// none: it waits for as long as it takes.
+    pub deadline: Option<Duration>,
+    /// The longest time that any task may wait, whatever its caller asks for: a later deadline is brought forward to it, and
+    /// a task without one gets it. Default none. With it, nothing that waits in this pool is older.
+    pub max_deadline: Option<Duration>,
     /// Splits a task of more than `max_rows` rows over several batches and joins its outputs again, instead
     /// of refusing it. Default no. Its parts are cut as their turn comes, and let others of the same priority in
     /// between; it waits, expires and counts as one task. Tasks of a backward pass are not split, unless
@@ -106,6 +112,18 @@ impl PoolOptions {
         self
     }
 
+    /// Sets [`deadline`](Self#structfield.deadline).
+    pub fn deadline(mut self, deadline: impl Into<Option<Duration>>) -> Self {
+        self.deadline = deadline.into();
+        self
+    }
+
+    /// Sets [`max_deadline`](Self#structfield.max_deadline).
+    pub fn max_deadline(mut self, max_deadline: impl Into<Option<Duration>>) -> Self {
+        self.max_deadline = max_deadline.into();
+        self
+    }
+
     /// Sets [`split_large_tasks`](Self#structfield.split_large_tasks).
     pub fn split_large_tasks(mut self, split_large_tasks: bool) -> Self {
         self.split_large_tasks = split_large_tasks;
@@ -142,6 +160,8 @@ impl Default for PoolOptions {
             reserve: 0,
             eviction: false,
             priority: Priority::NORMAL,
+            deadline: None,
+            max_deadline: None,
             split_large_tasks: false,
             split_backward: false,
             finite_inputs: None,
@@ -174,6 +194,24 @@ impl PoolOptions {
             let expected = "none unless min_rows is above 1, or nothing waits for company";
             return Err(StartError::Setting { of, setting, got, expected });
         }
+        let none_at_all = [("deadline", self.deadline), ("max_deadline", self.max_deadline)]
+            .into_iter()
+            .find(|(_, limit)| limit.is_some_and(|limit| limit.is_zero()));
+        if let Some((setting, _)) = none_at_all {
+            let (of, got) = (format!("pool `{pool}`"), "0ns".to_owned());
+            return Err(StartError::Setting { of, setting, got, expected: "more than no time" });
+        }
+        if let (Some(deadline), Some(most)) = (self.deadline, self.max_deadline)
+            && deadline > most
+        {
+            let (of, got) = (format!("pool `{pool}`"), format!("{deadline:?}"));
+            return Err(StartError::Setting {
+                of,
+                setting: "deadline",
+                got,
+                expected: "at most max_deadline",
+            });
+        }
         if let Some(rows) = self.capacity_rows.filter(|rows| *rows < self.max_rows) {
             return wrong("capacity_rows", rows, "at least max_rows");
         }
@@ -188,6 +226,16 @@ impl PoolOptions {
             );
         }
         Ok(())
+    }
+
+    /// The deadline of a task that is handed in at `now` and asks for `asked`.
+    #[inline]
+    pub(crate) fn deadline_of(&self, asked: Option<Deadline>, now: Instant) -> Option<Instant> {
+        let own = asked.or(self.deadline.map(Deadline::In)).and_then(|deadline| deadline.after(now));
+        match self.max_deadline.and_then(|most| now.checked_add(most)) {
+            Some(last) => Some(own.map_or(last, |own| own.min(last))),
+            None => own,
+        }
     }
 
     /// The room that there is for tasks of this priority.
@@ -242,12 +290,37 @@ mod tests {
             message(&good.clone().reserve(512).capacity_rows(Some(100))),
             "pool `x`: reserve is 512, expected so few that as many as max_rows of capacity_rows are left"
         );
+        assert_eq!(
+            message(&good.clone().deadline(Duration::ZERO)),
+            "pool `x`: deadline is 0ns, expected more than no time"
+        );
+        assert_eq!(
+            message(&good.clone().deadline(2 * delay.unwrap()).max_deadline(delay)),
+            "pool `x`: deadline is 10ms, expected at most max_deadline"
+        );
         let alone = good.min_rows(2);
         assert_eq!(
             message(&alone),
             "pool `x`: min_rows is 2, expected 1 unless max_delay bounds the wait for more"
         );
         assert!(alone.max_delay(Some(Duration::ZERO)).check("x").is_ok());
+    }
+
+    #[test]
+    fn a_deadline_is_the_callers_or_the_pools_and_no_later_than_the_latest() {
+        let now = Instant::now();
+        let [short, middle, long] = [1, 2, 3].map(Duration::from_secs);
+        let (plain, asked) = (PoolOptions::default(), |after| Some(Deadline::In(after)));
+        assert_eq!(plain.deadline_of(None, now), None);
+        let options = plain.clone().deadline(middle);
+        assert_eq!(options.deadline_of(None, now), Some(now + middle));
+        assert_eq!(options.deadline_of(asked(long), now), Some(now + long));
+        let capped = options.max_deadline(middle);
+        assert_eq!(capped.deadline_of(asked(short), now), Some(now + short));
+        assert_eq!(capped.deadline_of(asked(long), now), Some(now + middle));
+        assert_eq!(capped.deadline_of(Some(Deadline::At(now + long)), now), Some(now + middle));
+        assert_eq!(plain.max_deadline(long).deadline_of(None, now), Some(now + long));
+        assert_eq!(capped.deadline_of(asked(Duration::MAX), now), Some(now + middle));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The pool as the runtime sees it.
 
-use crate::answers::{give_up, settle, settle_expired};
+use crate::answers::{Leftovers, give_up, settle_expired};
 use crate::queue::Taken;
 use crate::queue::item::Key;
 use crate::room::tell;
@@ -43,7 +43,7 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
             return;
         }
         // Nothing waits by the clock of a runtime that was lost.
-        let former = state.loss.is_some().then(|| self.set_clock(clock));
+        let former = state.loss.is_some().then(|| self.set_clock(clock)).flatten();
         state.doorbell = Some(doorbell);
         state.most_rows = usize::MAX;
         if state.loss.take().is_some() {
@@ -93,11 +93,13 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
             let mut state = self.state.lock();
             let bell = self.let_in(&mut state);
             let news = state.line.take_news();
+            let leftovers = std::mem::take(&mut state.leftovers);
             if state.line.is_empty() {
                 self.crowded.store(false, Ordering::SeqCst);
             }
             drop(state);
             tell(bell, news);
+            discard_all(leftovers);
         }
     }
 
@@ -112,11 +114,11 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
         state.armed = next;
         let bell = if expired.is_empty() { None } else { state.ring() };
         let (settled, leftovers) = settle_expired(&mut state.counts, expired, now);
+        self.leave(&mut state, leftovers);
         drop(state);
         if let Some(bell) = bell {
             bell.ring();
         }
-        discard_all(leftovers);
         Expired::new(settled, next)
     }
 
@@ -156,9 +158,9 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
         let (settled, leftovers) = give_up(&mut state.counts, waiting, now, &error);
         // `after_cut` tells them.
         Self::turn_away(&mut state, &SubmitError::DeviceLost(loss.clone()));
+        self.leave(&mut state, leftovers);
         let counts = state.counts;
         drop(state);
-        discard_all(leftovers);
         Lost::new(settled, counts)
     }
 }
@@ -167,13 +169,17 @@ impl<O: TensorOps> Cancel for Inner<O> {
     fn cancel(&self, task: TaskKey) {
         let mut state = self.state.lock();
         let Some((cancelled, bell)) = self.remove(&mut state, task) else { return };
-        let (mut settled, leftovers) = settle(vec![cancelled], |_| TaskError::Cancelled);
-        state.counts.cancelled += settled.len() as u64;
+        let Task { inputs, split, reply, .. } = cancelled;
+        let settled = reply.settle(Err(TaskError::Cancelled));
+        state.counts.cancelled += u64::from(settled.is_some());
         let news = state.line.take_news();
         drop(state);
-        Settled::deliver_all(&mut settled);
+        if let Some(settled) = settled {
+            settled.deliver();
+        }
         tell(bell, news);
-        discard_all(leftovers);
+        discard_all(inputs);
+        discard(split);
     }
 
     fn forget(&self, task: TaskKey) -> Option<AfterAnswer> {
@@ -192,6 +198,14 @@ impl<O: TensorOps> Cancel for Inner<O> {
 }
 
 impl<O: TensorOps> Inner<O> {
+    /// Leaves tensors to `after_cut`: freeing them is code of others, and this thread keeps deadlines.
+    fn leave(&self, state: &mut State<O::Tensor>, mut leftovers: Leftovers<O::Tensor>) {
+        if !leftovers.is_empty() {
+            state.leftovers.append(&mut leftovers);
+            self.crowded.store(true, Ordering::SeqCst);
+        }
+    }
+
     fn look_at(&self, state: &mut State<O::Tensor>, now: Instant, most_rows: usize) -> Look {
         state.most_rows = most_rows;
         let look = state.queue.look(&state.moment(&self.options, now));

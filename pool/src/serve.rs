@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 /// The options of a served block.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct ServeOptions {
     /// The pool of the forward pass.
     pub forward: PoolOptions,
@@ -29,9 +30,16 @@ impl ServeOptions {
     pub fn forward(options: PoolOptions) -> Self {
         Self { forward: options, backward: PoolOptions::default() }
     }
+
+    /// Sets those of the backward pass.
+    pub fn backward(mut self, options: PoolOptions) -> Self {
+        self.backward = options;
+        self
+    }
 }
 
 /// A served block: its schemas, and the pools to submit tasks to.
+#[non_exhaustive]
 pub struct Served<D: Device> {
     /// The block's name and schemas.
     pub info: BlockInfo,
@@ -40,9 +48,15 @@ pub struct Served<D: Device> {
     /// Takes the block's inputs and then the gradients of its outputs, gives the gradients of its inputs
     /// and trains the block. Named `{block}_backward`. `None` if the block cannot be called backward.
     ///
+    /// By name, the gradient of the output `y` is the input `grad.y`, of that output's element type and dims. An output of
+    /// integers has one as well, through which nothing flows: hand in zeros.
+    ///
     /// Tasks that meet in a batch make one step of the optimizer, with the sum of their gradients. A caller who wants
     /// steps of a size of its own hands in one task of that size, and sets [`PoolOptions::max_rows`] to it.
     pub backward: Option<TaskPool<D>>,
+    /// Those of [`Serve::add_pool`].
+    more: Vec<(Pass, TaskPool<D>)>,
+    id: BlockId,
 }
 
 impl<D: Device> fmt::Debug for Served<D> {
@@ -51,7 +65,8 @@ impl<D: Device> fmt::Debug for Served<D> {
             .field("info", &self.info)
             .field("forward", &self.forward)
             .field("backward", &self.backward)
-            .finish()
+            .field("more", &self.more)
+            .finish_non_exhaustive()
     }
 }
 
@@ -64,15 +79,29 @@ impl<D: Device> Served<D> {
 }
 
 impl<D: Device> Served<D> {
-    fn pools(&self) -> impl Iterator<Item = (Pass, &TaskPool<D>)> {
+    /// Returns all pools that feed the block, with their passes: [`forward`](Self#structfield.forward),
+    /// [`backward`](Self#structfield.backward), and those of [`Serve::add_pool`] in their order.
+    pub fn pools(&self) -> impl Iterator<Item = (Pass, &TaskPool<D>)> {
         iter::once((Pass::Forward, &self.forward))
             .chain(self.backward.iter().map(|pool| (Pass::Backward, pool)))
+            .chain(self.more.iter().map(|(pass, pool)| (*pass, pool)))
+    }
+
+    /// Returns the pool of this name.
+    pub fn pool(&self, name: &str) -> Option<&TaskPool<D>> {
+        self.pools().map(|(_, pool)| pool).find(|pool| pool.name() == name)
     }
 }
 
 impl<D: Device> Clone for Served<D> {
     fn clone(&self) -> Self {
-        Self { info: self.info.clone(), forward: self.forward.clone(), backward: self.backward.clone() }
+        Self {
+            info: self.info.clone(),
+            forward: self.forward.clone(),
+            backward: self.backward.clone(),
+            more: self.more.clone(),
+            id: self.id,
+        }
     }
 }
 
@@ -85,6 +114,38 @@ pub trait Serve<D: Device> {
     /// Returns [`StartError::Setting`] if an option is out of range, [`StartError::NameTwice`] if a name is taken, and
     /// [`StartError::Load`] or [`StartError::Schema`] if the block cannot be loaded. Nothing is left behind then.
     fn serve(&mut self, block: impl Backend<D>, options: ServeOptions) -> Result<Served<D>, StartError>;
+
+    /// Gives a pass of a served block one more pool, for a class of tasks that is to be kept apart: with a queue, limits and
+    /// a priority of its own, so that a flood of one class fills no other's queue. It is named `{block}_{pass}_{class}`, and
+    /// one of the block's from then on, also when another runtime [takes them over](Self::take_over). Tasks of different
+    /// pools share no batch.
+    ///
+    /// ```
+    /// use skep_pool::{PoolOptions, Serve, ServeOptions};
+    /// use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
+    /// use skep_runtime_core::{Pass, Priority, RuntimeBuilder};
+    ///
+    /// let mut builder = RuntimeBuilder::new(FakeDevice::new());
+    /// let block = FnBlock::rows("double", 1, |x: &[FakeTensor]| Ok(vec![x[0].map(|v| 2.0 * v)]));
+    /// let mut served = builder.serve(block, ServeOptions::default())?;
+    /// let options = PoolOptions::default().priority(Priority::BACKGROUND).capacity(100_000);
+    /// let bulk = builder.add_pool(&mut served, Pass::Forward, "bulk", options)?;
+    /// assert_eq!(bulk.name(), "double_forward_bulk");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StartError::Setting`] if an option is out of range, [`StartError::NameTwice`] if the block has a pool of
+    /// this class, [`StartError::NoSuchPass`] if it does not have the pass, and [`StartError::ForeignBlock`] if this builder
+    /// has not served it.
+    fn add_pool(
+        &mut self,
+        served: &mut Served<D>,
+        pass: Pass,
+        class: &str,
+        options: PoolOptions,
+    ) -> Result<TaskPool<D>, StartError>;
 
     /// Loads a block onto the device and feeds it from the pools of another one, whose runtime has lost its
     /// device. When this runtime starts, they take tasks again; callers keep the pools that they have. The
@@ -136,6 +197,20 @@ impl<D: Device> Serve<D> for RuntimeBuilder<D> {
         pools_of(self, id, options).inspect_err(|_| self.remove_block(id))
     }
 
+    fn add_pool(
+        &mut self,
+        served: &mut Served<D>,
+        pass: Pass,
+        class: &str,
+        options: PoolOptions,
+    ) -> Result<TaskPool<D>, StartError> {
+        let info = info_of(self, served.id)?.clone();
+        let name = format!("{}_{class}", pool_name(&info, pass));
+        let pool = new_pool(self, served.id, &info, pass, name, options)?;
+        served.more.push((pass, pool.clone()));
+        Ok(pool)
+    }
+
     fn take_over(&mut self, block: impl Backend<D>, served: &Served<D>) -> Result<(), StartError> {
         if let Some((_, pool)) = served.pools().find(|(_, pool)| pool.loss().is_none()) {
             return Err(StartError::PoolInUse { pool: pool.name().to_owned() });
@@ -152,22 +227,34 @@ fn pools_of<D: Device>(
     options: ServeOptions,
 ) -> Result<Served<D>, StartError> {
     let info = info_of(builder, id)?.clone();
-    let mut pool = |pass: Pass, schema, options| {
-        let (device, clock) = (Arc::clone(builder.device()), builder.clock_handle());
-        let pool = TaskPool::new(pool_name(&info, pass), pass, device, schema, options, clock)?;
-        builder.pool(id, pass, pool.as_pool())?;
-        Ok::<_, StartError>(pool)
+    let mut pool = |pass, options| new_pool(builder, id, &info, pass, pool_name(&info, pass), options);
+    let forward = pool(Pass::Forward, options.forward)?;
+    let backward = if info.backward { Some(pool(Pass::Backward, options.backward)?) } else { None };
+    Ok(Served { info, forward, backward, more: Vec::new(), id })
+}
+
+/// Lets a new pool feed a pass of a loaded block.
+fn new_pool<D: Device>(
+    builder: &mut RuntimeBuilder<D>,
+    id: BlockId,
+    info: &BlockInfo,
+    pass: Pass,
+    name: String,
+    options: PoolOptions,
+) -> Result<TaskPool<D>, StartError> {
+    let (schema, options) = match pass {
+        Pass::Forward => (info.inputs.clone(), options),
+        Pass::Backward => {
+            let schema = backward_schema(info)
+                .map_err(|source| StartError::Schema { block: info.name.clone(), source })?;
+            let finite_inputs = options.finite_inputs.or(Some(true));
+            (schema, options.finite_inputs(finite_inputs))
+        }
     };
-    let forward = pool(Pass::Forward, info.inputs.clone(), options.forward)?;
-    let backward = if info.backward {
-        let schema = backward_schema(&info)
-            .map_err(|source| StartError::Schema { block: info.name.clone(), source })?;
-        let finite_inputs = options.backward.finite_inputs.or(Some(true));
-        Some(pool(Pass::Backward, schema, options.backward.finite_inputs(finite_inputs))?)
-    } else {
-        None
-    };
-    Ok(Served { info, forward, backward })
+    let (device, clock) = (Arc::clone(builder.device()), builder.clock_handle());
+    let pool = TaskPool::new(name, pass, device, schema, options, clock)?;
+    builder.pool(id, pass, pool.as_pool())?;
+    Ok(pool)
 }
 
 /// Feeds a loaded block from the pools of another one.

@@ -1,5 +1,6 @@
 //! All that callers and the runtime share of a pool.
 
+use crate::answers::Leftovers;
 use crate::line::Line;
 use crate::options::PoolOptions;
 use crate::queue::segment::Items;
@@ -7,7 +8,7 @@ use crate::queue::{Moment, Queue};
 use crate::task::Task;
 use skep_runtime_core::pool::Doorbell;
 use skep_runtime_core::sync::Mutex;
-use skep_runtime_core::sync::atomic::AtomicBool;
+use skep_runtime_core::sync::atomic::{AtomicBool, Ordering};
 use skep_runtime_core::{
     Clock, Counts, DeviceLoss, Pass, Priority, RuntimeId, Schema, Shutdown, SubmitError, TaskHeader,
     TensorOps,
@@ -21,8 +22,7 @@ pub(crate) struct Inner<O: TensorOps> {
     pub(crate) ops: Arc<O>,
     pub(crate) schema: Schema,
     pub(crate) options: PoolOptions,
-    /// The runtime's: another one's after a take-over.
-    clock: Mutex<Arc<dyn Clock>>,
+    clock: OwnClock,
     pub(crate) state: Mutex<State<O::Tensor>>,
     /// The buffer that the tasks of the last batch were in, for tasks to come.
     pub(crate) spare: Mutex<Items<Task<O::Tensor>>>,
@@ -47,6 +47,28 @@ pub(crate) struct State<T> {
     pub(crate) armed: Option<Instant>,
     /// The most rows that the device had room for when the runtime last looked.
     pub(crate) most_rows: usize,
+    /// Tensors of tasks that have expired, to be freed by a thread that may wait.
+    pub(crate) leftovers: Leftovers<T>,
+}
+
+/// The clock of the runtime: another one's after a take-over.
+struct OwnClock {
+    /// Mostly there is no other, and it is asked for each task: without a lock.
+    first: Arc<dyn Clock>,
+    is_later: AtomicBool,
+    later: Mutex<Option<Arc<dyn Clock>>>,
+}
+
+impl OwnClock {
+    #[inline]
+    fn now(&self) -> Instant {
+        if !self.is_later.load(Ordering::SeqCst) {
+            return self.first.now();
+        }
+        // A clock is code of others, so it is asked outside of the lock.
+        let later = self.later.lock().clone();
+        later.as_ref().unwrap_or(&self.first).now()
+    }
 }
 
 impl<O: TensorOps> Inner<O> {
@@ -64,7 +86,7 @@ impl<O: TensorOps> Inner<O> {
             ops,
             schema,
             options,
-            clock: Mutex::new(clock),
+            clock: OwnClock { first: clock, is_later: AtomicBool::new(false), later: Mutex::new(None) },
             state: Mutex::new(State::new()),
             spare: Mutex::new(Items::<Task<O::Tensor>>::new()),
             crowded: AtomicBool::new(false),
@@ -72,14 +94,14 @@ impl<O: TensorOps> Inner<O> {
     }
 
     pub(crate) fn now(&self) -> Instant {
-        // A clock is code of others, so it is asked outside of the lock.
-        let clock = Arc::clone(&self.clock.lock());
-        clock.now()
+        self.clock.now()
     }
 
-    /// Returns the former one.
-    pub(crate) fn set_clock(&self, clock: Arc<dyn Clock>) -> Arc<dyn Clock> {
-        std::mem::replace(&mut *self.clock.lock(), clock)
+    /// Goes by another clock from now on. Returns the former one, if nobody goes by it any more.
+    pub(crate) fn set_clock(&self, clock: Arc<dyn Clock>) -> Option<Arc<dyn Clock>> {
+        let former = self.clock.later.lock().replace(clock);
+        self.clock.is_later.store(true, Ordering::SeqCst);
+        former
     }
 
     pub(crate) fn is_own_thread(&self) -> bool {
@@ -100,6 +122,7 @@ impl<T> State<T> {
             rung: false,
             armed: None,
             most_rows: usize::MAX,
+            leftovers: Vec::new(),
         }
     }
 

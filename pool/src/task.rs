@@ -3,9 +3,8 @@
 use crate::queue::Taken;
 use crate::queue::item::Item;
 use crate::queue::segment::Items;
-use skep_runtime_core::pool::{Batch, BatchTask, Piece, Reply};
-use skep_runtime_core::{DeviceError, Priority, TaskHeader};
-use std::ops::Range;
+use skep_runtime_core::pool::{Batch, BatchTask, Piece, Reply, SliceRows};
+use skep_runtime_core::{Priority, TaskHeader};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,12 +17,9 @@ pub(crate) struct Task<T> {
     pub(crate) split: Option<Box<Split<T>>>,
 }
 
-/// Cuts rows out of each of a task's tensors.
-pub(crate) type Slice<T> = Arc<dyn Fn(Range<usize>) -> Result<Vec<T>, DeviceError> + Send + Sync>;
-
 /// The tensors of a task that is too large for one batch.
 pub(crate) struct Split<T> {
-    slice: Slice<T>,
+    slice: SliceRows<T>,
     /// The first row that is left.
     at: usize,
     /// The number that its ticket knows, once a part has been taken off.
@@ -32,7 +28,7 @@ pub(crate) struct Split<T> {
 }
 
 impl<T> Split<T> {
-    pub(crate) fn new(slice: Slice<T>, submitted: Instant) -> Self {
+    pub(crate) fn new(slice: SliceRows<T>, submitted: Instant) -> Self {
         Self { slice, at: 0, started: None, since: submitted }
     }
 }
@@ -94,30 +90,32 @@ pub(crate) fn into_batch<T: 'static>(taken: Taken<Task<T>>) -> (Batch<T>, Items<
     match taken {
         Taken::One(task) => (batch_of_one(task), Items::<Task<T>>::new()),
         Taken::Segment(mut items, count) => {
-            let tasks = items.drain(..).filter_map(|(_, task)| task);
+            let tasks = items.drain(..).map(|(_, task)| task);
             (batch_of(count, tasks), items)
         }
-        Taken::Some(tasks) => (batch_of(tasks.len(), tasks.into_iter()), Items::<Task<T>>::new()),
+        Taken::Some(tasks) => (batch_of(tasks.len(), tasks.into_iter().map(Some)), Items::<Task<T>>::new()),
     }
 }
 
 /// If the task has one tensor, its own vector is that input's.
 fn batch_of_one<T: 'static>(task: Task<T>) -> Batch<T> {
     if task.inputs.len() != 1 {
-        return batch_of(1, std::iter::once(task));
+        return batch_of(1, std::iter::once(Some(task)));
     }
     let Task { header, inputs, reply, .. } = task;
     Batch::new(vec![inputs], vec![BatchTask::new(header, reply)])
 }
 
-fn batch_of<T: 'static>(count: usize, tasks: impl Iterator<Item = Task<T>>) -> Batch<T> {
+/// A batch of so many tasks, which come with holes between them.
+fn batch_of<T: 'static>(count: usize, tasks: impl Iterator<Item = Option<Task<T>>>) -> Batch<T> {
     let mut batch = Batch::new(Vec::new(), Vec::with_capacity(count));
     batch.vectors.reserve_exact(count);
-    for Task { header, mut inputs, reply, split } in tasks {
+    for task in tasks {
+        let Some(Task { header, mut inputs, reply, split }) = task else { continue };
         if let Some(split) = split {
             let Split { slice, at, .. } = *split;
             let rows = at..at + header.rows;
-            batch.pieces.push(Piece { place: batch.tasks.len(), cut: Box::new(move || slice(rows)) });
+            batch.pieces.push(Piece::new(batch.tasks.len(), rows, slice));
         } else if batch.columns.is_empty() {
             batch.columns = inputs.iter().map(|_| Vec::with_capacity(count)).collect();
         }
@@ -173,7 +171,7 @@ mod tests {
         let [a, b, c] = parts;
         let (batch, _) = into_batch(Taken::Some(vec![a, whole, b, c]));
         assert_eq!(batch.columns, [[100]]);
-        let cut = batch.pieces.into_iter().map(|piece| (piece.place, (piece.cut)().unwrap()));
+        let cut = batch.pieces.into_iter().map(|piece| (piece.place, (piece.slice)(piece.rows).unwrap()));
         let expected = [(0, (0..4).collect::<Vec<_>>()), (2, (4..7).collect()), (3, (7..10).collect())];
         assert_eq!(cut.collect::<Vec<_>>(), expected);
     }

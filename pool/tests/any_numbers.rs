@@ -30,8 +30,9 @@ fn options() -> impl Strategy<Value = PoolOptions> {
     let split = (any::<bool>(), any::<bool>());
     let room = (size(), prop::option::of(size()), prop_oneof![Just(0), size()], any::<bool>());
     let delay = prop_oneof![1 => Just((1, None)), 1 => (size(), prop::option::of(time()))];
-    (size(), delay, room, any::<i32>(), split, rules).prop_map(
-        |(max_rows, delay, room, priority, split, rules)| {
+    let deadlines = (prop::option::of(time()), prop::option::of(time()));
+    (size(), (delay, deadlines), room, any::<i32>(), split, rules).prop_map(
+        |(max_rows, (delay, (deadline, max_deadline)), room, priority, split, rules)| {
             let ((min_rows, max_delay), (capacity, capacity_rows, reserve, eviction)) = (delay, room);
             let ((split_large_tasks, split_backward), (rerun, check_finite, finite_inputs)) = (split, rules);
             PoolOptions::default()
@@ -43,6 +44,8 @@ fn options() -> impl Strategy<Value = PoolOptions> {
                 .reserve(reserve)
                 .eviction(eviction)
                 .priority(Priority(priority))
+                .deadline(deadline)
+                .max_deadline(max_deadline)
                 .split_large_tasks(split_large_tasks)
                 .split_backward(split_backward)
                 .finite_inputs(finite_inputs)
@@ -104,7 +107,7 @@ proptest! {
                     contract.look(clock.now(), most_rows);
                     let Some(batch) = contract.cut(clock.now(), most_rows) else { continue };
                     for piece in batch.pieces {
-                        let tensors = (piece.cut)().unwrap();
+                        let tensors = (piece.slice)(piece.rows).unwrap();
                         prop_assert_eq!(tensors[0].dims()[0], batch.tasks[piece.place].header.rows);
                     }
                     for task in batch.tasks {
@@ -141,7 +144,7 @@ proptest! {
         let mut builder = settings.prefetch(prefetch).senders(senders).hand_over(hand_over).spin(spin);
         let block = FnBlock::rows("same", 1, |x: &[FakeTensor]| Ok(x.to_vec()));
         let block = block.with_backward(|x: &[FakeTensor], _: &[FakeTensor]| Ok(x.to_vec()));
-        let served = builder.serve(block, ServeOptions { forward, backward });
+        let served = builder.serve(block, ServeOptions::forward(forward).backward(backward));
         if let Err(error) = &served {
             prop_assert!(matches!(error, StartError::Setting { .. }), "{error}");
         }

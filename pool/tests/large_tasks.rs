@@ -94,7 +94,7 @@ fn a_large_task_is_cut_as_its_turn_comes() {
         let batch = contract.cut(clock.now(), usize::MAX).unwrap();
         assert_eq!((batch.tasks.len(), batch.pieces.len()), (1, 1));
         for piece in batch.pieces {
-            assert_eq!((piece.cut)().unwrap()[0].0, 64);
+            assert_eq!((piece.slice)(piece.rows).unwrap()[0].0, 64);
         }
         assert_eq!(ops.slices.load(Ordering::SeqCst), batches);
         for task in batch.tasks {

@@ -15,8 +15,9 @@
 //! 3. **choose**: when there is room, the most urgent pool is found, and only then is its batch cut.
 //! 4. **gather**: [`Device::gather`] joins the inputs and places them on the device.
 //! 5. **run**: the device thread calls [`Backend::forward`] or [`Backend::backward`], and does nothing else.
-//! 6. **scatter**: senders bring the outputs back ([`Device::scatter`]) and complete the tickets.
-//! 7. **account**: an [`Observer`] is told, once per batch.
+//! 6. **scatter**: senders bring the outputs back ([`Device::scatter`]) and cut them by the tasks' rows.
+//! 7. **account**: an [`Observer`] is told, once per batch, and then the tickets are completed: who has an answer finds it
+//!    counted.
 //!
 //! ```
 //! use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
@@ -52,7 +53,7 @@ pub mod pool {
     pub use crate::contract::answer::cell::{AfterAnswer, Cancel, TaskKey};
     pub use crate::contract::answer::parts::JoinParts;
     pub use crate::contract::answer::reply::{Reply, Settled};
-    pub use crate::contract::batch::{Batch, BatchTask, Piece};
+    pub use crate::contract::batch::{Batch, BatchTask, Piece, SliceRows};
     pub use crate::contract::doorbell::{Doorbell, Ring};
     pub use crate::contract::pool::{Expired, Look, Lost, Outlook, Pool};
     pub use crate::policy::oldest_first::OldestFirst;

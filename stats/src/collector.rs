@@ -15,7 +15,7 @@ use std::time::Instant;
 /// whenever you like, also after the runtime has stopped.
 ///
 /// An idle pool takes 32 bytes here. One that had a batch takes up to 8 KB more until it is busy, and then up to 250 KB
-/// in its histograms, which are the larger the longer its times are. A snapshot copies them, of one pool at a time.
+/// in its histograms, which are the larger the longer its times are. A snapshot reads them, of one pool at a time.
 #[derive(Clone, Default)]
 pub struct Stats(Arc<Collector>);
 
@@ -45,19 +45,12 @@ impl Stats {
     pub fn snapshot_at(&self, now: Instant) -> Snapshot {
         let Some(run) = self.0.run.get() else { return Snapshot::default() };
         let until = self.0.stopped.get().copied().unwrap_or(now);
-        Snapshot::new(&run.device, until.saturating_duration_since(run.started), self.pools())
+        Snapshot::new(&run.device, until.saturating_duration_since(run.started), &self.pools())
     }
 
-    /// Reads the numbers of each pool.
-    pub(crate) fn pools(&self) -> impl Iterator<Item = Reading> {
-        let pools = self.0.pools.lock().clone();
-        pools.into_iter().flatten().map(|pool| {
-            // In this order: a task that ends in between counts as in flight. The other way round, it could
-            // end without having been submitted.
-            let tally = pool.tally.as_ref().map(|tally| tally.lock().clone());
-            let counts = pool.meter.counts();
-            Reading { meter: pool.meter, tally, counts }
-        })
+    /// Where the numbers of each pool are to be read.
+    pub(crate) fn pools(&self) -> Vec<Reading> {
+        self.0.pools.lock().iter().flatten().map(|pool| pool.reading.clone()).collect()
     }
 }
 
@@ -76,10 +69,8 @@ struct Run {
 
 #[derive(Clone)]
 struct PoolSlot {
-    meter: Arc<dyn Meter>,
+    reading: Reading,
     generation: u32,
-    /// `None` until the pool's first event.
-    tally: Option<Arc<Mutex<Tally>>>,
 }
 
 impl Collector {
@@ -91,7 +82,7 @@ impl Collector {
             if pool.generation != id.generation() {
                 return;
             }
-            Arc::clone(pool.tally.get_or_insert_default())
+            Arc::clone(pool.reading.tally.get_or_insert_default())
         };
         change(&mut tally.lock());
     }
@@ -116,7 +107,7 @@ impl Observer for Collector {
             // Another runtime's, of which `started` has warned.
             return;
         }
-        *place = Some(PoolSlot { meter, generation: id.generation(), tally: None });
+        *place = Some(PoolSlot { reading: Reading { meter, tally: None }, generation: id.generation() });
     }
 
     fn batch(&self, event: &BatchEvent<'_>) {

@@ -29,7 +29,7 @@
 use crate::collector::Stats;
 
 use crate::summary::Distribution;
-use crate::tally::{Reading, Tally};
+use crate::tally::Tally;
 use ::metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram};
 use ::metrics::{Unit, gauge, histogram};
 use skep_runtime_core::Counts;
@@ -120,13 +120,14 @@ impl Metrics {
     /// series.
     pub fn publish(&self) {
         let mut published = self.pools.lock();
-        for (i, Reading { meter, tally, counts }) in self.stats.pools().enumerate() {
+        for (i, pool) in self.stats.pools().into_iter().enumerate() {
+            let (tally, counts) = pool.read(|tally| tally.cloned());
             if published.len() == i {
                 published.push(None);
             }
             if counts.submitted > 0 || tally.is_some() {
-                let pool = published[i].get_or_insert_with(|| Published::new(meter.name()));
-                pool.publish(tally.unwrap_or_default(), counts);
+                let published = published[i].get_or_insert_with(|| Published::new(pool.meter.name()));
+                published.publish(tally.unwrap_or_default(), counts);
             }
         }
     }

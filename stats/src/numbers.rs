@@ -50,14 +50,21 @@ impl Bucket {
 
 #[derive(Clone)]
 pub(crate) enum Numbers {
-    /// In order, with the times that each came.
-    Few(Vec<(Bucket, u32)>),
+    Few(Few),
     Many(Box<Histogram<u64>>),
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Few {
+    /// In order, with the times that each came.
+    list: Vec<(Bucket, u32)>,
+    /// The place of the last one that came: the next is often the same.
+    last: usize,
 }
 
 impl Default for Numbers {
     fn default() -> Self {
-        Self::Few(Vec::new())
+        Self::Few(Few::default())
     }
 }
 
@@ -69,25 +76,14 @@ impl fmt::Debug for Numbers {
 
 impl Numbers {
     pub(crate) fn add(&mut self, number: u64, times: u64) {
-        let few = match self {
-            Self::Few(few) => few,
-            Self::Many(histogram) => return record(histogram, number, times),
-        };
-        let bucket = Bucket::of(number);
-        let at = few.partition_point(|(other, _)| *other < bucket);
-        let known = few.get(at).filter(|(other, _)| *other == bucket).map_or(0, |(_, times)| *times);
-        match u32::try_from(u64::from(known).saturating_add(times)) {
-            Ok(times) if known > 0 => few[at].1 = times,
-            Ok(times) if few.len() < FEW => {
-                if few.len() == few.capacity() {
-                    few.reserve_exact(few.len().max(4));
+        match self {
+            Self::Few(few) => {
+                if !few.add(Bucket::of(number), times) {
+                    self.spread();
+                    self.add(number, times);
                 }
-                few.insert(at, (bucket, times));
             }
-            _ => {
-                self.spread();
-                self.add(number, times);
-            }
+            Self::Many(histogram) => record(histogram, number, times),
         }
     }
 
@@ -104,7 +100,7 @@ impl Numbers {
     /// The buckets in order, with the times that numbers of each came.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Bucket, u64)> + '_ {
         let (few, many) = match self {
-            Self::Few(few) => (&few[..], None),
+            Self::Few(few) => (&few.list[..], None),
             Self::Many(histogram) => (&[][..], Some(histogram.iter_recorded())),
         };
         let many = many.into_iter().flatten();
@@ -119,15 +115,53 @@ impl Numbers {
             Self::Many(histogram) => histogram.value_at_quantile(quantile),
             Self::Few(few) => {
                 let mut left = ((quantile * count as f64).ceil() as u64).max(1);
-                let found = few.iter().find(|(_, times)| {
+                let found = few.list.iter().find(|(_, times)| {
                     let times = u64::from(*times);
                     let is_here = left <= times;
                     left -= left.min(times);
                     is_here
                 });
-                found.or(few.last()).map_or(0, |(bucket, _)| bucket.highest())
+                found.or(few.list.last()).map_or(0, |(bucket, _)| bucket.highest())
             }
         }
+    }
+}
+
+impl Few {
+    /// Adds a number; returns false if there is no room for another one, or for so many of it.
+    #[inline]
+    fn add(&mut self, bucket: Bucket, times: u64) -> bool {
+        if let Some((last, known)) = self.list.get_mut(self.last)
+            && *last == bucket
+            && let Some(sum) = u32::try_from(times).ok().and_then(|times| known.checked_add(times))
+        {
+            *known = sum;
+            return true;
+        }
+        self.add_other(bucket, times)
+    }
+
+    fn add_other(&mut self, bucket: Bucket, times: u64) -> bool {
+        self.last = self.list.partition_point(|(other, _)| *other < bucket);
+        let known = self.list.get_mut(self.last).filter(|(other, _)| *other == bucket);
+        let before = known.as_ref().map_or(0, |(_, times)| *times);
+        let Ok(times) = u32::try_from(u64::from(before).saturating_add(times)) else { return false };
+        match known {
+            Some((_, known)) => *known = times,
+            None => return self.insert(bucket, times),
+        }
+        true
+    }
+
+    fn insert(&mut self, bucket: Bucket, times: u32) -> bool {
+        if self.list.len() >= FEW {
+            return false;
+        }
+        if self.list.len() == self.list.capacity() {
+            self.list.reserve_exact(self.list.len().max(4));
+        }
+        self.list.insert(self.last, (bucket, times));
+        true
     }
 }
 
@@ -178,7 +212,7 @@ mod tests {
         let mut numbers = Numbers::default();
         (0..FEW as u64).for_each(|number| numbers.add(number, 1));
         let Numbers::Few(few) = &numbers else { panic!("{FEW} numbers are few") };
-        assert_eq!((few.len(), few.capacity(), size_of::<(Bucket, u32)>()), (FEW, FEW, 8));
+        assert_eq!((few.list.len(), few.list.capacity(), size_of::<(Bucket, u32)>()), (FEW, FEW, 8));
         numbers.add(1, 1);
         assert!(matches!(numbers, Numbers::Few(_)), "it is no other number");
         numbers.add(FEW as u64, 1);

@@ -105,41 +105,36 @@ impl From<Training> for TrainingSnapshot {
 }
 
 impl Snapshot {
-    pub(crate) fn new(device: &str, elapsed: Duration, pools: impl Iterator<Item = Reading>) -> Self {
+    pub(crate) fn new(device: &str, elapsed: Duration, pools: &[Reading]) -> Self {
         let mut all = Tally::default();
         let mut all_counts = Counts::default();
         let pools = pools
-            .map(|Reading { meter, tally, counts }| {
-                if let Some(tally) = &tally {
-                    all.add(tally);
-                }
+            .iter()
+            .map(|pool| {
+                let name = pool.meter.name();
+                let (seen, counts) = pool.read(|tally| {
+                    if let Some(tally) = tally {
+                        all.add(tally);
+                    }
+                    PoolSnapshot::of(name, tally)
+                });
                 all_counts = all_counts + counts;
-                PoolSnapshot::new(meter.name(), tally.as_ref(), counts)
+                seen.with(counts)
             })
             .collect();
-        let total = PoolSnapshot::new("total", Some(&all), all_counts);
+        let total = PoolSnapshot::of("total", Some(&all)).with(all_counts);
         let device_busy = ratio(total.device.total.as_secs_f64(), elapsed.as_secs_f64()).min(1.0);
         Self { device: device.to_owned(), elapsed, device_busy, total, pools }
     }
 }
 
 impl PoolSnapshot {
-    fn new(name: &str, tally: Option<&Tally>, counts: Counts) -> Self {
-        let mut pool = Self {
-            name: name.to_owned(),
-            submitted: counts.submitted,
-            shut_down: counts.shut_down,
-            cancelled: counts.cancelled,
-            expired: counts.expired,
-            evicted: counts.evicted,
-            failed: counts.failed,
-            refused: counts.refused,
-            waiting: counts.waiting,
-            ..Self::default()
-        };
+    /// What was counted of a pool.
+    fn of(name: &str, tally: Option<&Tally>) -> Self {
+        let mut pool = Self { name: name.to_owned(), ..Self::default() };
         if let Some(tally) = tally {
             pool.succeeded = tally.succeeded;
-            pool.failed += tally.failed;
+            pool.failed = tally.failed;
             pool.batches = tally.batches;
             pool.failed_batches = tally.failed_batches;
             pool.taken_apart = tally.taken_apart;
@@ -152,9 +147,21 @@ impl PoolSnapshot {
             pool.end_to_end = tally.end_to_end.summary();
             pool.training = tally.training.map(TrainingSnapshot::from);
         }
-        pool.failed += pool.shut_down;
-        pool.in_flight = pool.submitted.saturating_sub(pool.accounted());
         pool
+    }
+
+    /// The same with what the pool has counted itself.
+    fn with(mut self, counts: Counts) -> Self {
+        self.submitted = counts.submitted;
+        self.shut_down = counts.shut_down;
+        self.cancelled = counts.cancelled;
+        self.expired = counts.expired;
+        self.evicted = counts.evicted;
+        self.refused = counts.refused;
+        self.waiting = counts.waiting;
+        self.failed += counts.failed + counts.shut_down;
+        self.in_flight = self.submitted.saturating_sub(self.accounted());
+        self
     }
 
     /// Returns the number of tasks that have been answered: succeeded, failed, cancelled, expired,

@@ -1,6 +1,7 @@
 //! The tally of one pool. Made at the pool's first event, because it takes kilobytes, and hundreds of them when the pool is busy.
 
 use crate::summary::Distribution;
+use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::{BatchEvent, Counts, Meter, Training};
 use std::sync::Arc;
 
@@ -62,8 +63,22 @@ impl Tally {
 }
 
 /// The numbers of a pool: counted of it, and by it.
+#[derive(Clone)]
 pub(crate) struct Reading {
     pub(crate) meter: Arc<dyn Meter>,
-    pub(crate) tally: Option<Tally>,
-    pub(crate) counts: Counts,
+    /// `None` until the pool's first event.
+    pub(crate) tally: Option<Arc<Mutex<Tally>>>,
+}
+
+impl Reading {
+    /// Returns what `look` makes of the tally, which it keeps from being added to, and the counts.
+    pub(crate) fn read<R>(&self, look: impl FnOnce(Option<&Tally>) -> R) -> (R, Counts) {
+        // In this order: a task that ends in between counts as in flight. The other way round, it could
+        // end without having been submitted.
+        let seen = match &self.tally {
+            Some(tally) => look(Some(&tally.lock())),
+            None => look(None),
+        };
+        (seen, self.meter.counts())
+    }
 }

@@ -68,10 +68,12 @@ impl<I: Item> Group<I> {
         }
     }
 
+    #[inline]
     pub(crate) fn outlook(&self) -> Option<Outlook> {
         self.items.first().map(|(_, item)| Outlook::new(item.header().priority, item.since()))
     }
 
+    #[inline]
     pub(crate) fn look(&mut self, now: Instant, pace: Pace) -> Look {
         let Some(outlook) = self.outlook() else { return Look::Idle };
         if pace.at_once || self.rows >= pace.min_rows {
@@ -96,6 +98,7 @@ impl<I: Item> Group<I> {
 
 /// When an item has waited for company for long enough: for `max_delay`, and no longer than half of the time that it has
 /// until its deadline, so that the other half is left for the batch to be gathered, or to wait for the device.
+#[inline]
 fn due<I: Item>(item: &I, options: &PoolOptions) -> Option<Instant> {
     if options.min_rows <= 1 {
         return None;

@@ -40,7 +40,7 @@ pub(crate) struct Queue<I: Item> {
 
 /// The items of a batch, taken out of the queue in the shortest time.
 pub(crate) enum Taken<I: Item> {
-    /// The only one of a group.
+    /// One that nothing goes with.
     One(I),
     /// All of a segment, and how many they are.
     Segment(Items<I>, usize),
@@ -59,6 +59,7 @@ pub(crate) struct Moment<'a> {
 }
 
 impl Moment<'_> {
+    #[inline]
     fn pace(&self) -> Pace {
         Pace { min_rows: self.options.min_rows.min(self.most_rows), at_once: self.at_once }
     }
@@ -210,7 +211,7 @@ impl<I: Item> Queue<I> {
         }
         let room = moment.options.max_rows.min(moment.most_rows).max(1);
         let group = &mut self.groups[at];
-        match group.items.take_only() {
+        match group.items.take_alone(room) {
             Some((key, item)) => {
                 self.count_out(at, std::slice::from_ref(&item), moment.options);
                 let part = self.part_of(at, key, item, room, moment);

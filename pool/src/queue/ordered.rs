@@ -6,6 +6,7 @@
 
 use super::item::{Item, Key};
 use super::segment::{Items, Segment};
+use std::collections::btree_map::OccupiedEntry;
 use std::collections::{BTreeMap, VecDeque};
 
 pub(crate) struct Ordered<V: Item> {
@@ -36,11 +37,16 @@ impl<V: Item> Ordered<V> {
         self.push_among(key, item, most);
     }
 
+    #[inline]
     fn push_among(&mut self, key: Key<V::Rank>, item: V, most: usize) {
-        let segment = match self.tail.range_mut(..=key).next_back() {
-            Some((_, segment)) => segment,
-            None => &mut self.head,
+        // Mostly it comes last of all, and the last segment is found at less cost than any other.
+        let is_last = self.tail.last_key_value().is_some_and(|(first, _)| *first <= key);
+        let segment = if is_last {
+            self.tail.last_entry().map(OccupiedEntry::into_mut)
+        } else {
+            self.tail.range_mut(..=key).next_back().map(|(_, segment)| segment)
         };
+        let segment = segment.unwrap_or(&mut self.head);
         let at = segment.place(key);
         if !segment.is_full(item.rows(), most) {
             return segment.insert(at, key, item);
@@ -97,17 +103,19 @@ impl<V: Item> Ordered<V> {
         Some(item)
     }
 
-    /// Takes the only item, if there are no others.
+    /// Takes the first item, if it is the only one or has at least `room` rows, so that no other can go with it.
     #[inline]
-    pub(crate) fn take_only(&mut self) -> Option<(Key<V::Rank>, V)> {
-        if self.len != 1 {
+    pub(crate) fn take_alone(&mut self, room: usize) -> Option<(Key<V::Rank>, V)> {
+        let (_, first) = self.first()?;
+        if self.len > 1 && first.rows() < room {
             return None;
         }
-        let (key, item) = self.head.items.pop_front()?;
-        let item = item?;
-        self.head.forget(&item);
-        self.len = 0;
-        Some((key, item))
+        let taken = self.head.take_first()?;
+        self.len -= 1;
+        if self.head.count == 0 && self.len > 0 {
+            self.next_segment();
+        }
+        Some(taken)
     }
 
     /// Takes the first items, as many as fit into `room` rows, if they happen to be a segment of which none needs a

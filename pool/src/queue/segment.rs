@@ -62,16 +62,36 @@ impl<V: Item> Segment<V> {
     }
 
     pub(crate) fn get(&self, key: Key<V::Rank>) -> Option<&V> {
-        let at = self.items.binary_search_by(|(other, _)| other.cmp(&key)).ok()?;
-        self.items.get(at)?.1.as_ref()
+        self.items.get(self.find(key)?)?.1.as_ref()
+    }
+
+    /// The place of a key. Mostly items have come one after the other, and then it is where its number says: a search
+    /// goes through memory that lies far apart.
+    fn find(&self, key: Key<V::Rank>) -> Option<usize> {
+        let (first, _) = self.items.front()?;
+        let is_at = |at: &usize| self.items.get(*at).is_some_and(|(other, _)| *other == key);
+        let guess = usize::try_from(key.seq.wrapping_sub(first.seq)).ok().filter(is_at);
+        guess.or_else(|| self.items.binary_search_by(|(other, _)| other.cmp(&key)).ok())
     }
 
     pub(crate) fn remove(&mut self, key: Key<V::Rank>) -> Option<V> {
-        let at = self.items.binary_search_by(|(other, _)| other.cmp(&key)).ok()?;
+        let at = self.find(key)?;
         let item = self.items.get_mut(at)?.1.take()?;
         self.forget(&item);
         self.trim();
         Some(item)
+    }
+
+    /// Takes the first item.
+    #[inline]
+    pub(crate) fn take_first(&mut self) -> Option<(Key<V::Rank>, V)> {
+        let (key, item) = self.items.pop_front()?;
+        let item = item?;
+        self.forget(&item);
+        while self.items.front().is_some_and(|(_, item)| item.is_none()) {
+            self.items.pop_front();
+        }
+        Some((key, item))
     }
 
     /// The items from a place on, as a segment of their own.

@@ -169,8 +169,8 @@ pub trait Backend<D: Device>: Send + 'static {
     /// [`DeviceError::OutOfMemory`](crate::DeviceError::OutOfMemory): smaller batches are made then.
     fn forward(&mut self, inputs: &[D::Tensor]) -> Result<Vec<D::Tensor>, BoxError>;
 
-    /// Takes one training step: runs the forward again, propagates `gradients` (of the outputs, in order) back
-    /// to the inputs, steps the optimizer where there is one, and returns the gradients of the inputs, in
+    /// Takes one training step: runs the forward again, propagates `gradients` (of the outputs, in order; of those of
+    /// integers too, through which nothing flows) back to the inputs, steps the optimizer where there is one, and returns the gradients of the inputs, in
     /// order, zeros where none flows. The outputs follow them if
     /// [`backward_gives_outputs`](BlockInfo::backward_gives_outputs) is set.
     ///

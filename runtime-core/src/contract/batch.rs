@@ -4,6 +4,8 @@ use crate::contract::answer::reply::Reply;
 use crate::contract::error::device::DeviceError;
 use crate::contract::task::TaskHeader;
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// One task of a batch.
 #[non_exhaustive]
@@ -41,17 +43,31 @@ pub struct Batch<T> {
     pub pieces: Vec<Piece<T>>,
 }
 
-/// A part of a task that is too large for one batch. Its tensors are cut out of the task's when nobody waits for a lock.
+/// Cuts rows out of each of a task's tensors: one tensor for each input of the block.
+pub type SliceRows<T> = Arc<dyn Fn(Range<usize>) -> Result<Vec<T>, DeviceError> + Send + Sync>;
+
+/// A part of a task that is too large for one batch. Its tensors are cut out of the task's when nobody waits for a lock,
+/// and in smaller pieces once more if the device has no room for them.
+#[non_exhaustive]
 pub struct Piece<T> {
     /// The part's place among the tasks of the batch.
     pub place: usize,
-    /// Cuts its tensors, one for each column.
-    pub cut: Box<dyn FnOnce() -> Result<Vec<T>, DeviceError> + Send>,
+    /// Its rows among those of the task.
+    pub rows: Range<usize>,
+    /// Cuts rows out of the task's tensors.
+    pub slice: SliceRows<T>,
+}
+
+impl<T> Piece<T> {
+    /// Creates the piece of these rows, which is the task at `place` in its batch.
+    pub const fn new(place: usize, rows: Range<usize>, slice: SliceRows<T>) -> Self {
+        Self { place, rows, slice }
+    }
 }
 
 impl<T> fmt::Debug for Piece<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Piece").field("place", &self.place).finish_non_exhaustive()
+        f.debug_struct("Piece").field("place", &self.place).field("rows", &self.rows).finish_non_exhaustive()
     }
 }
 

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 /// One batch that is over.
 ///
-/// The tickets are completed right **after** the event: who has an answer finds it counted.
+/// The tickets are completed right **after** the event: who has an answer finds it counted. Only the batch with which a
+/// device was lost comes after the answers of its tasks, which are given at once.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BatchEvent<'a> {
@@ -114,8 +115,8 @@ pub trait Observer: Send + Sync + 'static {
         let _ = (pool, why, tasks);
     }
 
-    /// Hears that the device is lost, every task is about to get its answer, and the pools will not be the runtime's
-    /// any more: this is the time to read their counts for good. Comes before [`stopped`](Self::stopped), which does
+    /// Hears that the device is lost: every task has its answer, and the pools are not the runtime's any more. Their
+    /// counts, as the runtime's meters give them, are those of the loss for good. Comes before [`stopped`](Self::stopped), which does
     /// not come at all if the device thread never returns.
     fn lost(&self, loss: &DeviceLoss) {
         let _ = loss;

@@ -204,11 +204,12 @@ pub trait Pool<T>: Meter {
     }
 
     /// Called after each cut, each [`expire`](Self::expire) and [`lose`](Self::lose), outside of all locks and on a thread that may wait: the
-    /// place to wake callers who wait for room.
+    /// place to wake callers who wait for room, and to free tensors.
     fn after_cut(&self) {}
 
     /// Settles the waiting tasks whose deadline has passed, and counts them; the runtime delivers the answers. Called
-    /// by the thread that keeps the deadlines of all pools, so it must wake nobody whose waker is code of others.
+    /// by the thread that keeps the deadlines of all pools, so it must wake nobody whose waker is code of others, nor free
+    /// tensors, whose `Drop` is.
     fn expire(&self, by: RuntimeId, now: Instant) -> Expired<T>;
 
     /// Takes no more tasks from now on. Called again with [`Shutdown::Abort`] when a drain is cut short, and

@@ -93,7 +93,8 @@ impl<T> Request<T> {
 
     /// Sets the time that the task may wait before it starts to run. When it is up, the ticket resolves
     /// to [`TaskError::Expired`](crate::TaskError::Expired), also while the device is busy, and the task
-    /// never runs. A task that has started is not interrupted.
+    /// never runs. A task that has started is not interrupted. A pool may have a deadline for tasks that name none, and a
+    /// latest one.
     pub fn deadline(mut self, from_now: impl Into<Option<Duration>>) -> Self {
         self.deadline = from_now.into().map(Deadline::In);
         self

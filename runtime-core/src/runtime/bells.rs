@@ -22,6 +22,9 @@ pub(crate) enum TimerEvent {
     Watch(Instant),
     /// The clock was moved by hand.
     Tick,
+    /// Say so when all that is due has been done.
+    #[cfg(any(test, feature = "testing"))]
+    Pass(flume::Sender<()>),
     /// The runtime has stopped.
     Stop,
 }

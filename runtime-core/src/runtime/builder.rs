@@ -20,6 +20,7 @@ use crate::contract::error::control::{ControlError, StartError};
 use crate::contract::event::Observer;
 use crate::contract::id::{BlockId, PoolId};
 use crate::contract::pool::{Pool, Shutdown};
+use crate::sync::atomic::AtomicBool;
 use crate::sync::{Mutex, flume, guarded};
 use std::fmt;
 use std::sync::Arc;
@@ -272,6 +273,7 @@ impl<D: Device> RuntimeBuilder<D> {
             work: Work::new(),
             watch: Watch::default(),
             status: Arc::new(Status::new()),
+            in_question: AtomicBool::new(false),
             teller: Arc::new(Teller::new()),
         };
         let blocks = std::mem::replace(&mut self.blocks, Blocks::new());

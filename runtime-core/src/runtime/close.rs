@@ -9,7 +9,7 @@ use crate::contract::error::task::TaskError;
 use crate::contract::event::Unrun;
 use crate::contract::id::RuntimeId;
 use crate::contract::pool::{Pool, Shutdown};
-use crate::sync::{guarded, log};
+use crate::sync::{discard_all, guarded, log};
 use std::sync::Arc;
 
 impl<D: Device> Shared<D> {
@@ -66,14 +66,14 @@ impl<D: Device> Shared<D> {
         let waiting = |station: &Arc<Station<D::Tensor>>| {
             guarded(|| station.pool.counts().waiting_rows).is_ok_and(|rows| rows > 0)
         };
-        stage.flights.is_empty() && !stage.directory.stations().iter().any(waiting)
+        stage.flights.is_empty() && !stage.expiring && !stage.directory.stations().iter().any(waiting)
     }
 
     /// Closes every pool at once, and gives up every batch that has been cut and all work with blocks.
     pub(crate) fn abandon(&self) {
         self.status.abandon();
         // The device thread may never come back to them.
-        self.work.close();
+        let jobs = self.work.close();
         let stations = self.stage.lock().directory.stations();
         let shut_down = || stations.iter().map(|station| station.pool.counts().shut_down).sum::<u64>();
         let before = shut_down();
@@ -84,6 +84,7 @@ impl<D: Device> Shared<D> {
         for flight in flights {
             self.give_up(&flight);
         }
+        discard_all(jobs);
         self.status.notify();
     }
 

@@ -17,7 +17,7 @@ use crate::contract::meter::Meter;
 use crate::contract::pool::Shutdown;
 use crate::contract::thread_mark::ThreadMark;
 use crate::sync::thread::{self, JoinHandle, Thread};
-use crate::sync::{flume, guarded};
+use crate::sync::{discard_all, flume, guarded};
 use std::sync::Arc;
 
 /// The device thread's share of the runtime: the threads that it has started, and their end.
@@ -133,7 +133,7 @@ impl<D: Device> Drop for Crew<D> {
     fn drop(&mut self) {
         let shared = &self.shared;
         shared.stage.lock().ended = true;
-        shared.work.close();
+        discard_all(shared.work.close());
         shared.close(Shutdown::Abort);
         shared.bells.tell_timer(TimerEvent::Stop);
         self.outputs = None;

@@ -133,7 +133,7 @@ fn next<D: Device>(shared: &Shared<D>) -> (Next<D::Tensor>, bool) {
     for gathered in aborted {
         shared.give_up(&gathered.batch.flight);
         discard_all(gathered.inputs);
-        gathered.batch.columns.into_iter().for_each(discard_all);
+        gathered.batch.free();
     }
     match next {
         Next::Idle(_) | Next::Sleep | Next::SleepUntil(..) => (Next::Again, false),
@@ -202,8 +202,11 @@ fn run<D: Device>(
     if let Some(keep) = keep {
         shared.answer_expired(&batch.station, expired, started);
         batch.keep(&keep);
+        batch.free_spent();
         if batch.headers.is_empty() {
             shared.land(&batch.flight);
+            discard_all(inputs);
+            batch.free();
             return None;
         }
         match shared.at_work(&batch.flight, || shared.gather_inputs(&batch)) {

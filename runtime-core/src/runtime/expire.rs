@@ -11,7 +11,6 @@ use crate::contract::id::PoolId;
 use crate::contract::pool::Expired;
 use crate::sync::guarded;
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Instant;
 
 impl<D: Device> Shared<D> {
@@ -21,13 +20,18 @@ impl<D: Device> Shared<D> {
     /// The queue goes first: a batch is cut and filed under the stage's lock, so a task that is no longer
     /// in the queue is found among the flights.
     pub(crate) fn expire(&self, pool: PoolId, now: Instant) -> Option<Instant> {
-        let station = self.stage.lock().directory.station(pool).map(Arc::clone)?;
+        let station = {
+            let mut stage = self.stage.lock();
+            let station = Arc::clone(stage.directory.station(pool)?);
+            stage.expiring = true;
+            station
+        };
         let Expired { mut settled, mut next } = guarded(|| station.pool.expire(self.bells.runtime, now))
             .unwrap_or_else(|message| {
                 self.broke(&station, "expire", message);
                 Expired::none()
             });
-        let mut wakers = Settled::complete_all(&mut settled);
+        let mut after = Settled::complete_all(&mut settled);
         let flights: Vec<_> = {
             let stage = self.stage.lock();
             stage.flights.iter().filter(|flight| flight.pool == pool).cloned().collect()
@@ -38,12 +42,13 @@ impl<D: Device> Shared<D> {
             next = next.into_iter().chain(later).min();
             let mut settled = settle_expired(&station, expired, now);
             unrun += settled.len();
-            wakers.extend(Settled::complete_all(&mut settled));
+            after.append(Settled::complete_all(&mut settled));
         }
+        self.stage.lock().expiring = false;
         let observer = self.outside.observer.clone().filter(|_| unrun > 0);
         self.stir();
         self.teller.tell(move || {
-            wakers.into_iter().for_each(wake);
+            after.run();
             guarded(|| station.pool.after_cut()).ok();
             if let Some(observer) = observer {
                 observer.unrun(pool, Unrun::Expired, unrun);
@@ -80,9 +85,4 @@ fn settle_expired<T>(station: &Station<T>, expired: Vec<BatchTask<T>>, now: Inst
         .collect();
     station.unrun.count(Unrun::Expired, settled.len());
     settled
-}
-
-/// Wakes whoever awaits an answer: code of others.
-pub(crate) fn wake(waker: Waker) {
-    guarded(|| waker.wake()).ok();
 }

@@ -10,6 +10,7 @@ use crate::contract::error::batch::BatchError;
 use crate::contract::error::device_loss::DeviceLoss;
 use crate::contract::event::BatchEvent;
 use crate::contract::pool::Shutdown;
+use crate::sync::atomic::Ordering;
 use crate::sync::discard;
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ impl<D: Device> Shared<D> {
         }
         let station = Arc::clone(&batch.station);
         let (pool, rows, tasks) = (station.id, batch.rows(), batch.headers.len());
+        // A part of a task can be cut in smaller ones; that helps where there is no room, and shows no culprit.
+        let is_divisible = tasks > 1 || (verdict == Verdict::OutOfMemory && batch.is_divisible_part());
         // A backward pass that was called may have changed the block.
         let harmless = batch.device.is_none() || (station.pass == Pass::Forward && station.rules.rerun);
         let event = BatchEvent {
@@ -41,24 +44,31 @@ impl<D: Device> Shared<D> {
             ..BatchEvent::new(pool, station.pass, &[], batch.left_queue)
         };
         let mut stage = self.stage.lock();
-        if tasks > 1 && verdict == Verdict::OutOfMemory {
+        if is_divisible && verdict == Verdict::OutOfMemory {
             stage.too_large(pool, rows);
+            self.in_question.store(true, Ordering::SeqCst);
             // It may wait for more rows than there is room for.
             self.bells.leave_ring(pool);
         }
         let is_first = batch.trial.is_none();
         let in_doubt = stage.is_in_doubt(pool);
         let trial = batch.trial.get_or_insert_with(|| Arc::new(Trial::new(tasks, in_doubt)));
-        if tasks == 1 && trial.failed_alone() {
+        if !is_divisible && trial.failed_alone() {
             stage.doubt(pool);
+            self.in_question.store(true, Ordering::SeqCst);
         }
-        if tasks == 1 || !harmless || trial.is_hopeless() {
+        if !is_divisible || !harmless || trial.is_hopeless() {
             return Some(DoneBatch { batch, inputs: Joined::new(), outputs: Err(Arc::new(error)) });
         }
+        drop(stage);
+        // Who has the answer of a half finds this batch counted.
+        self.outside.observe(|observer| observer.batch(&BatchEvent { done: self.now(), ..event }));
+        let mut stage = self.stage.lock();
         if stage.stop == Some(Shutdown::Abort) {
             drop(stage);
             // Whose fault it was nobody finds out any more, so it is nobody's.
             self.give_up(&batch.flight);
+            batch.free();
         } else {
             if in_doubt && is_first && verdict == Verdict::Failed && tasks > Trial::PROBES {
                 stage.probe(batch);
@@ -69,7 +79,6 @@ impl<D: Device> Shared<D> {
             self.bells.wake_chooser();
         }
         discard(error);
-        self.outside.observe(|observer| observer.batch(&BatchEvent { done: self.now(), ..event }));
         None
     }
 }

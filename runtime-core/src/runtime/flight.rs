@@ -3,7 +3,7 @@
 //! Others may reach them: the timer, to answer tasks whose deadline passes before their batch has started, and a
 //! shutdown whose time is up. Whoever takes a reply out answers it; nobody else can.
 
-use crate::contract::answer::reply::{Reply, Settled};
+use crate::contract::answer::reply::{Part, Reply, Settled};
 use crate::contract::batch::BatchTask;
 use crate::contract::id::PoolId;
 use crate::sync::Mutex;
@@ -85,6 +85,15 @@ impl<T> Flight<T> {
         self.state.lock().started
     }
 
+    /// For each task, false if it is a part of one that has been answered; `None` if none is.
+    pub(crate) fn worth_running(&self) -> Option<Vec<bool>> {
+        let state = self.state.lock();
+        let is_worth_it =
+            |task: &Option<BatchTask<T>>| task.as_ref().is_none_or(|task| !task.reply.is_void());
+        let keep: Vec<_> = state.tasks.iter().map(is_worth_it).collect();
+        keep.contains(&false).then_some(keep)
+    }
+
     /// Takes tasks out for good, whose places the others close up: those that are not to be kept. `None` for one that
     /// somebody has taken already.
     pub(crate) fn leave_out(&self, keep: &[bool]) -> Vec<Option<BatchTask<T>>> {
@@ -97,6 +106,22 @@ impl<T> Flight<T> {
             std::mem::take(&mut state.tasks).into_iter().zip(keep).partition(|(_, keep)| **keep);
         state.tasks = kept.into_iter().map(|(task, _)| task).collect();
         left_out.into_iter().map(|(task, _)| task).collect()
+    }
+
+    /// Returns the places of the tasks that nobody has taken, each with where its outputs go if it is a part.
+    pub(crate) fn parts(&self) -> Vec<(usize, Option<Part<T>>)> {
+        let state = self.state.lock();
+        let open = state.tasks.iter().enumerate().filter_map(|(at, task)| Some((at, task.as_ref()?)));
+        open.map(|(at, task)| (at, task.reply.part())).collect()
+    }
+
+    /// Takes one task, if nobody has taken it already, and keeps what `settle` makes of its reply where others can
+    /// reach it. Returns true if that is an answer.
+    pub(crate) fn settle_at(&self, at: usize, settle: impl FnOnce(Reply<T>) -> Option<Settled<T>>) -> bool {
+        let Some(task) = self.state.lock().tasks.get_mut(at).and_then(Option::take) else { return false };
+        let Some(settled) = settle(task.reply) else { return false };
+        self.state.lock().held_back.push(settled);
+        true
     }
 
     /// Keeps answers where others can reach them, while an observer, which may hang, is told of the batch.

@@ -25,6 +25,7 @@ impl<D: Device> Shared<D> {
         self.cut_pieces(&mut batch);
         if batch.headers.is_empty() {
             self.land(&batch.flight);
+            batch.free();
             return Outcome::TakenApart;
         }
         let inputs = self.at_work(&batch.flight, || self.gather_inputs(&batch));

@@ -52,6 +52,7 @@ pub(crate) fn loader_loop<D: Device>(shared: &Shared<D>, outputs: &flume::Sender
                 drop(stage);
                 shared.give_up(&gathered.batch.flight);
                 discard_all(gathered.inputs);
+                gathered.batch.free();
             }
             Outcome::Gathered(gathered) => stage.gathered.push_back(gathered),
             Outcome::Failed(failed) => {

@@ -5,7 +5,6 @@
 //! memory of a device that hangs may hang too.
 
 use super::bells::TimerEvent;
-use super::expire::wake;
 use super::flight::Flight;
 use super::shared::Shared;
 use crate::contract::answer::reply::Settled;
@@ -15,7 +14,7 @@ use crate::contract::error::device_loss::DeviceLoss;
 use crate::contract::error::task::TaskError;
 use crate::contract::pool::{Lost, Shutdown};
 use crate::sync::atomic::Ordering;
-use crate::sync::{guarded, log};
+use crate::sync::{discard_all, guarded, log};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -105,16 +104,18 @@ impl<D: Device> Shared<D> {
             }
         }
         // The device thread may never come back to them.
-        self.work.close();
+        let jobs = self.work.close();
         for flight in flights {
             settled.extend(self.settle_unrun(&flight, &TaskError::DeviceLost(loss.clone())));
             settled.extend(flight.take_held_back());
         }
-        let wakers = Settled::complete_all(&mut settled);
+        let after = Settled::complete_all(&mut settled);
         self.bells.wake_all();
+        // All answers are given and all deadlines over, so this delays none, also on the timer's thread.
+        discard_all(jobs);
         let (loss, observer) = (loss.clone(), self.outside.observer.clone());
         self.teller.tell(move || {
-            wakers.into_iter().for_each(wake);
+            after.run();
             for station in stations {
                 guarded(|| station.pool.after_cut()).ok();
             }

@@ -3,6 +3,7 @@
 // A batch on its way.
 mod batch;
 mod flight;
+mod halves;
 mod trial;
 
 // Tables and places.
@@ -39,4 +40,6 @@ mod loss;
 mod probe;
 pub(crate) mod running;
 mod settings;
+#[cfg(any(test, feature = "testing"))]
+mod settle;
 pub(crate) mod status;

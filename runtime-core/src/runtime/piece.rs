@@ -17,9 +17,14 @@ impl<D: Device> Shared<D> {
     /// Puts the tensors of the batch's pieces into its columns. A task whose piece cannot be cut fails, and leaves the
     /// batch, which may be empty then.
     pub(crate) fn cut_pieces(&self, batch: &mut CutBatch<D::Tensor>) {
-        if batch.pieces.is_empty() {
+        if !batch.pieces.is_empty() {
+            leave_out_void(batch);
+        }
+        batch.free_spent();
+        if batch.is_cut {
             return;
         }
+        batch.is_cut = true;
         let flight = Arc::clone(&batch.flight);
         let failed = self.at_work(&flight, || cut(batch));
         if failed.is_empty() {
@@ -30,6 +35,7 @@ impl<D: Device> Shared<D> {
             keep[*place] = false;
         }
         batch.keep_headers(&keep);
+        batch.free_spent();
         let mut settled = Vec::new();
         for (task, (_, error)) in flight.leave_out(&keep).into_iter().zip(&failed) {
             let error = TaskError::Failed(Arc::clone(error));
@@ -47,13 +53,21 @@ impl<D: Device> Shared<D> {
     }
 }
 
+/// Forgets parts of tasks that have been answered, because another part failed: running them would help nobody.
+fn leave_out_void<T>(batch: &mut CutBatch<T>) {
+    let Some(keep) = batch.flight.worth_running() else { return };
+    drop(batch.flight.leave_out(&keep));
+    if batch.is_cut { batch.keep(&keep) } else { batch.keep_headers(&keep) }
+}
+
 /// Cuts the pieces of a batch, and returns the places and errors of those that cannot be.
 fn cut<T>(batch: &mut CutBatch<T>) -> Vec<(usize, Arc<BatchError>)> {
     let operation = "slice";
     let (columns, tasks) = (&mut batch.columns, batch.headers.len());
     let mut failed = Vec::new();
-    for Piece { place, cut } in std::mem::take(&mut batch.pieces) {
-        let cut = guarded(cut)
+    for Piece { place, rows, slice } in &batch.pieces {
+        let place = *place;
+        let cut = guarded(|| slice(rows.clone()))
             .map_err(|message| BatchError::Panic { during: operation.to_owned(), message })
             .and_then(|cut| cut.map_err(|source| BatchError::Device { operation, source }));
         let tensors = match cut {

@@ -10,8 +10,8 @@ use crate::contract::device::Device;
 use crate::contract::error::control::{ShutdownError, StartError};
 use crate::contract::pool::Shutdown;
 use crate::contract::thread_mark::on_thread_of;
-use crate::sync::flume;
 use crate::sync::thread::JoinHandle;
+use crate::sync::{discard_all, flume};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +101,7 @@ impl<D: Device> Drop for Runtime<D> {
 }
 
 fn stop_unstarted<D: Device>(shared: &Shared<D>) {
-    shared.work.close();
+    discard_all(shared.work.close());
     shared.close(Shutdown::Abort);
     shared.status.set(Phase::Stopped);
 }

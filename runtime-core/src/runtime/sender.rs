@@ -12,6 +12,7 @@ use crate::contract::error::cause::Chain;
 use crate::contract::error::device::DeviceError;
 use crate::contract::error::task::TaskError;
 use crate::contract::event::BatchEvent;
+use crate::sync::atomic::Ordering;
 use crate::sync::{discard, discard_all, flume, guarded, log};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -70,7 +71,7 @@ pub(crate) fn answer<D: Device>(shared: &Shared<D>, done: DoneBatch<D::Tensor>, 
         fail(shared, &batch, begun, error);
     }
     discard_all(inputs);
-    batch.columns.into_iter().for_each(discard_all);
+    batch.free();
 }
 
 /// Answers every task of a batch with its error.
@@ -99,13 +100,13 @@ fn settle<D: Device>(
     succeeded: bool,
     results: impl Iterator<Item = TaskResult<D::Tensor>>,
 ) {
-    let mut settled: SmallVec<[_; 1]> = SmallVec::with_capacity(batch.headers.len());
-    for (reply, result) in batch.flight.take().zip(results) {
-        settled.extend(reply.settle(result));
-    }
+    let (mut settled, [tasks_succeeded, tasks_failed]) = if batch.pieces.is_empty() {
+        settle_whole(batch, results)
+    } else {
+        let counted = settle_parts(shared, batch, results);
+        (batch.flight.take_held_back(), counted)
+    };
     if shared.outside.observer.is_some() {
-        let tasks_succeeded = settled.iter().filter(|settled| settled.is_ok()).count();
-        let tasks_failed = settled.len() - tasks_succeeded;
         // Who has an answer finds it counted; but an observer may hang.
         batch.flight.hold_back(settled);
         let done = shared.now();
@@ -125,12 +126,54 @@ fn settle<D: Device>(
         });
         settled = batch.flight.take_held_back();
     }
-    if succeeded {
+    if succeeded && shared.in_question.load(Ordering::SeqCst) {
         // The next batch is judged by it: who has an answer may hand in the next task.
-        shared.stage.lock().fitted(batch.station.id, batch.rows());
+        let mut stage = shared.stage.lock();
+        let in_question = stage.fitted(batch.station.id, batch.rows());
+        shared.in_question.store(in_question, Ordering::SeqCst);
     }
     Settled::deliver_all(&mut settled);
     shared.land(&batch.flight);
+}
+
+/// Answers, and how many of them are outputs and errors.
+type Answers<T> = (SmallVec<[Settled<T>; 1]>, [usize; 2]);
+
+/// Settles the tasks of a batch.
+fn settle_whole<T>(batch: &CutBatch<T>, results: impl Iterator<Item = TaskResult<T>>) -> Answers<T> {
+    let mut settled: SmallVec<[_; 1]> = SmallVec::with_capacity(batch.headers.len());
+    let mut succeeded = 0;
+    for (reply, result) in batch.flight.take().zip(results) {
+        // Pushed, because extending by an option costs more than all the rest: measured.
+        if let Some(answer) = reply.settle(result) {
+            succeeded += usize::from(answer.is_ok());
+            settled.push(answer);
+        }
+    }
+    let failed = settled.len() - succeeded;
+    (settled, [succeeded, failed])
+}
+
+/// Settles the tasks of a batch of which some are parts of larger ones. Joining the outputs of those is code of others, so
+/// each reply stays where a shutdown, or the loss of the device, can reach it until its answer is known.
+fn settle_parts<D: Device>(
+    shared: &Shared<D>,
+    batch: &CutBatch<D::Tensor>,
+    results: impl Iterator<Item = TaskResult<D::Tensor>>,
+) -> [usize; 2] {
+    let flight = &batch.flight;
+    let mut counted = [0; 2];
+    for ((at, part), result) in flight.parts().into_iter().zip(results) {
+        let result = match (part, result) {
+            (Some(part), Ok(outputs)) => shared.at_work(flight, || part.put(outputs)),
+            (_, result) => Some(result),
+        };
+        let is_error = result.as_ref().is_some_and(Result::is_err);
+        if flight.settle_at(at, |reply| reply.settle_whole(result)) {
+            counted[usize::from(is_error)] += 1;
+        }
+    }
+    counted
 }
 
 /// Cuts the outputs of a batch into the outputs of its tasks, and puts them into the tasks' vectors.
@@ -141,10 +184,15 @@ fn scatter<D: Device>(
     vectors: Vec<Vec<D::Tensor>>,
 ) -> Result<SmallVec<[Vec<D::Tensor>; 1]>, BatchError> {
     check(shared, &batch.station, batch.rows(), &outputs)?;
-    let rows: SmallVec<[usize; 1]> = batch.headers.iter().map(|header| header.rows).collect();
+    let mut rows: SmallVec<[usize; 1]> = SmallVec::with_capacity(batch.headers.len());
+    for header in &batch.headers {
+        rows.push(header.rows);
+    }
     let mut tasks: SmallVec<[Vec<D::Tensor>; 1]> = SmallVec::from_vec(vectors);
     tasks.iter_mut().for_each(Vec::clear);
-    tasks.resize_with(rows.len(), || Vec::with_capacity(outputs.len()));
+    if tasks.len() != rows.len() {
+        tasks.resize_with(rows.len(), || Vec::with_capacity(outputs.len()));
+    }
     for (at, output) in outputs.into_iter().enumerate() {
         let pieces = shared.outside.on_device("scatter", |device| device.scatter(output, &rows))?;
         if pieces.len() != tasks.len() {

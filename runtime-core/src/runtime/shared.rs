@@ -11,6 +11,7 @@ use super::watch::Watch;
 use super::work::Work;
 use crate::contract::device::Device;
 use crate::sync::Mutex;
+use crate::sync::atomic::AtomicBool;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,6 +23,9 @@ pub(crate) struct Shared<D: Device> {
     pub(crate) work: Work<D>,
     pub(crate) watch: Watch,
     pub(crate) status: Arc<Status>,
+    /// Something is to be learned of batches that succeed, because others have failed. Written under the stage's lock,
+    /// and read without it.
+    pub(crate) in_question: AtomicBool,
     pub(crate) teller: Arc<Teller>,
 }
 
@@ -43,9 +47,9 @@ impl<D: Device> Shared<D> {
         self.stir();
     }
 
-    /// Lets those look again who wait for the last task of a drain, if anybody does. Their wakers are code of others.
+    /// Lets those look again who wait for the last of the tasks, if anybody does. Their wakers are code of others.
     pub(crate) fn stir(&self) {
-        if self.status.is_closing() {
+        if self.status.is_watched() {
             let status = Arc::clone(&self.status);
             self.teller.tell(move || status.notify());
         }

@@ -27,6 +27,8 @@ pub(crate) struct Stage<T> {
     pub(crate) gathering: usize,
     /// Replies of every batch that has been cut and not yet delivered.
     pub(crate) flights: Vec<Arc<Flight<T>>>,
+    /// Expired tasks may have left their pool and have no answer yet.
+    pub(crate) expiring: bool,
     /// The way in which the runtime is to stop, once it is.
     pub(crate) stop: Option<Shutdown>,
     /// All pools refuse new tasks, so what is empty now stays empty.
@@ -52,6 +54,7 @@ impl<T> Stage<T> {
             gathered: VecDeque::new(),
             gathering: 0,
             flights: Vec::new(),
+            expiring: false,
             stop: None,
             closed: false,
             ended: false,
@@ -85,14 +88,16 @@ impl<T> Stage<T> {
         self.in_doubt.insert(pool);
     }
 
-    /// Notes that a batch of this many rows succeeded, so it had room and the block is not broken.
-    pub(crate) fn fitted(&mut self, pool: PoolId, rows: usize) {
+    /// Notes that a batch of this many rows succeeded, so it had room and the block is not broken. Returns true if there
+    /// is more to be learned of batches that succeed.
+    pub(crate) fn fitted(&mut self, pool: PoolId, rows: usize) -> bool {
         if !self.in_doubt.is_empty() {
             self.in_doubt.remove(&pool);
         }
         if self.ceilings.get_mut(&pool).is_some_and(|ceiling| ceiling.fitted(rows)) {
             self.ceilings.remove(&pool);
         }
+        !self.in_doubt.is_empty() || !self.ceilings.is_empty()
     }
 
     /// The next batch that was gathered ahead. Those that are now known to be too large are halved; what they
@@ -127,7 +132,8 @@ impl<T> Stage<T> {
     }
 
     fn exceeds(&self, batch: &CutBatch<T>) -> bool {
-        batch.headers.len() > 1 && batch.rows() > self.most_rows(batch.flight.pool)
+        let is_divisible = batch.headers.len() > 1 || batch.is_divisible_part();
+        is_divisible && batch.rows() > self.most_rows(batch.flight.pool)
     }
 
     /// Files a batch to run in two halves.

@@ -46,6 +46,8 @@ pub(crate) struct Status {
     closing: AtomicBool,
     /// Tasks that a shutdown gave up, for its report.
     given_up: AtomicUsize,
+    /// How many wait for the last of the tasks.
+    watching: AtomicUsize,
     changed: Event,
 }
 
@@ -57,6 +59,7 @@ impl Status {
             abandoned: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             given_up: AtomicUsize::new(0),
+            watching: AtomicUsize::new(0),
             changed: Event::new(),
         }
     }
@@ -95,6 +98,21 @@ impl Status {
 
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
+    }
+
+    /// Notes that somebody waits for the last of the tasks, or waits no more.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn watch(&self, begins: bool) {
+        if begins {
+            self.watching.fetch_add(1, Ordering::SeqCst);
+        } else {
+            self.watching.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Returns true if somebody may wait for the last of the tasks.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.is_closing() || self.watching.load(Ordering::SeqCst) > 0
     }
 
     /// Counts tasks that a shutdown gave up.

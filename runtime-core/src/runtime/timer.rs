@@ -14,6 +14,8 @@ pub(crate) fn timer_loop<D: Device>(shared: &Shared<D>, events: &flume::Receiver
     loop {
         let first = armed.first().map(|&(time, _)| time).into_iter().chain(watch).min();
         let next = first.and_then(|time| shared.outside.clock.sleep_until(time));
+        #[cfg(any(test, feature = "testing"))]
+        let mut passing = None;
         let event = match next {
             Some(time) => events.recv_timeout(time),
             None => events.recv().map_err(|_| flume::RecvTimeoutError::Disconnected),
@@ -21,6 +23,8 @@ pub(crate) fn timer_loop<D: Device>(shared: &Shared<D>, events: &flume::Receiver
         match event {
             Ok(TimerEvent::Arm(pool, time)) => drop(armed.insert((time, pool))),
             Ok(TimerEvent::Watch(time)) => watch = watch.into_iter().chain([time]).min(),
+            #[cfg(any(test, feature = "testing"))]
+            Ok(TimerEvent::Pass(tell)) => passing = Some(tell),
             Ok(TimerEvent::Tick) | Err(flume::RecvTimeoutError::Timeout) => {}
             Ok(TimerEvent::Stop) | Err(flume::RecvTimeoutError::Disconnected) => return,
         }
@@ -38,6 +42,10 @@ pub(crate) fn timer_loop<D: Device>(shared: &Shared<D>, events: &flume::Receiver
             if let Some(next) = shared.expire(pool, now).filter(|next| *next > now) {
                 armed.insert((next, pool));
             }
+        }
+        #[cfg(any(test, feature = "testing"))]
+        if let Some(tell) = passing {
+            tell.send(()).ok();
         }
     }
 }

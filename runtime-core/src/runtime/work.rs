@@ -47,8 +47,9 @@ impl<D: Device> Work<D> {
         self.waiting.load(Ordering::Acquire)
     }
 
-    pub(crate) fn close(&self) {
-        let jobs = self.queue.lock().take();
-        drop(jobs);
+    /// Takes no more jobs. Returns those that wait, to be dropped where code of others may run.
+    #[must_use = "what a job holds is code of others"]
+    pub(crate) fn close(&self) -> VecDeque<Job<D>> {
+        self.queue.lock().take().unwrap_or_default()
     }
 }

@@ -60,6 +60,8 @@ pub struct FakeDevice {
     is_host: bool,
     on_gather: Option<Hook>,
     on_scatter: Option<Hook>,
+    on_join: Option<Hook>,
+    on_split: Option<Hook>,
 }
 
 impl fmt::Debug for FakeDevice {
@@ -71,7 +73,7 @@ impl fmt::Debug for FakeDevice {
 impl FakeDevice {
     /// Creates a device whose tensors are on the host.
     pub fn new() -> Self {
-        Self { is_host: true, on_gather: None, on_scatter: None }
+        Self { is_host: true, on_gather: None, on_scatter: None, on_join: None, on_split: None }
     }
 
     /// Makes outputs need a copy back, so that they always go through a sender.
@@ -97,6 +99,26 @@ impl FakeDevice {
         self.on_scatter = Some(Box::new(hook));
         self
     }
+
+    /// Calls `hook` with the tensors of each [`join`](TensorOps::join) beside those of a gather: when the outputs of a
+    /// split task's parts are joined. It may wait, fail or panic.
+    pub fn on_join(
+        mut self,
+        hook: impl Fn(&[FakeTensor]) -> Result<(), DeviceError> + Send + Sync + 'static,
+    ) -> Self {
+        self.on_join = Some(Box::new(hook));
+        self
+    }
+
+    /// Calls `hook` with the tensor of each [`split`](TensorOps::split) and [`slice`](TensorOps::slice) beside those of a
+    /// scatter: when a part is cut out of a task's inputs. It may wait, fail or panic.
+    pub fn on_split(
+        mut self,
+        hook: impl Fn(&[FakeTensor]) -> Result<(), DeviceError> + Send + Sync + 'static,
+    ) -> Self {
+        self.on_split = Some(Box::new(hook));
+        self
+    }
 }
 
 impl Default for FakeDevice {
@@ -112,32 +134,18 @@ impl TensorOps for FakeDevice {
         Ok(TensorInfo { dtype: tensor.dtype, dims: Dims::from_slice(&tensor.dims) })
     }
 
-    fn join(&self, mut parts: Vec<FakeTensor>) -> Result<FakeTensor, DeviceError> {
-        let Some(first) = parts.first_mut() else {
-            return Err(DeviceError::operation("nothing to join"));
-        };
-        let mut values = std::mem::take(&mut first.values);
-        values.reserve(parts[1..].iter().map(|part| part.values.len()).sum());
-        parts[1..].iter().for_each(|part| values.extend_from_slice(&part.values));
-        let rows = parts.iter().filter_map(|part| part.dims.first()).sum();
-        Ok(parts[0].with_rows(rows, values))
+    fn join(&self, parts: Vec<FakeTensor>) -> Result<FakeTensor, DeviceError> {
+        call(self.on_join.as_ref(), &parts)?;
+        joined(parts)
     }
 
     fn split(&self, tensor: &FakeTensor, rows: &[usize]) -> Result<Vec<FakeTensor>, DeviceError> {
-        let width: usize = tensor.dims.iter().skip(1).product();
-        let mut rest = tensor.values.as_slice();
-        rows.iter()
-            .map(|&rows| {
-                let (part, after) = rest
-                    .split_at_checked(rows * width)
-                    .ok_or_else(|| DeviceError::operation("more rows asked for than there are"))?;
-                rest = after;
-                Ok(tensor.with_rows(rows, part.to_vec()))
-            })
-            .collect()
+        call(self.on_split.as_ref(), std::slice::from_ref(tensor))?;
+        split(tensor, rows)
     }
 
     fn slice(&self, tensor: &FakeTensor, rows: Range<usize>) -> Result<FakeTensor, DeviceError> {
+        call(self.on_split.as_ref(), std::slice::from_ref(tensor))?;
         let width: usize = tensor.dims.iter().skip(1).product();
         let values = tensor.values.get(rows.start * width..rows.end * width);
         let values = values.ok_or_else(|| DeviceError::operation("more rows asked for than there are"))?;
@@ -171,17 +179,13 @@ impl Device for FakeDevice {
     }
 
     fn gather(&self, column: &[FakeTensor]) -> Result<FakeTensor, DeviceError> {
-        if let Some(hook) = &self.on_gather {
-            hook(column)?;
-        }
-        self.join(column.to_vec())
+        call(self.on_gather.as_ref(), column)?;
+        joined(column.to_vec())
     }
 
     fn scatter(&self, tensor: FakeTensor, rows: &[usize]) -> Result<Vec<FakeTensor>, DeviceError> {
-        if let Some(hook) = &self.on_scatter {
-            hook(std::slice::from_ref(&tensor))?;
-        }
-        if rows.len() == 1 { Ok(vec![tensor]) } else { self.split(&tensor, rows) }
+        call(self.on_scatter.as_ref(), std::slice::from_ref(&tensor))?;
+        if rows.len() == 1 { Ok(vec![tensor]) } else { split(&tensor, rows) }
     }
 
     fn is_host(&self) -> bool {
@@ -191,6 +195,36 @@ impl Device for FakeDevice {
     fn synchronize(&self) -> Result<(), DeviceError> {
         Ok(())
     }
+}
+
+#[inline]
+fn call(hook: Option<&Hook>, tensors: &[FakeTensor]) -> Result<(), DeviceError> {
+    hook.map_or(Ok(()), |hook| hook(tensors))
+}
+
+fn joined(mut parts: Vec<FakeTensor>) -> Result<FakeTensor, DeviceError> {
+    let Some(first) = parts.first_mut() else {
+        return Err(DeviceError::operation("nothing to join"));
+    };
+    let mut values = std::mem::take(&mut first.values);
+    values.reserve(parts[1..].iter().map(|part| part.values.len()).sum());
+    parts[1..].iter().for_each(|part| values.extend_from_slice(&part.values));
+    let rows = parts.iter().filter_map(|part| part.dims.first()).sum();
+    Ok(parts[0].with_rows(rows, values))
+}
+
+fn split(tensor: &FakeTensor, rows: &[usize]) -> Result<Vec<FakeTensor>, DeviceError> {
+    let width: usize = tensor.dims.iter().skip(1).product();
+    let mut rest = tensor.values.as_slice();
+    rows.iter()
+        .map(|&rows| {
+            let (part, after) = rest
+                .split_at_checked(rows * width)
+                .ok_or_else(|| DeviceError::operation("more rows asked for than there are"))?;
+            rest = after;
+            Ok(tensor.with_rows(rows, part.to_vec()))
+        })
+        .collect()
 }
 
 fn unknown(dtype: DType) -> DeviceError {

@@ -1,4 +1,5 @@
-//! A device, blocks and a clock for tests: no tensor library, no waiting, everything under control.
+//! A device, blocks, gates and a clock for tests: no tensor library, no waiting, everything under control.
+//! [`Handle::settled`](crate::Handle::settled) waits until all has happened that can.
 //!
 //! Behind the `testing` feature, for this workspace's tests and for applications' own.
 //!
@@ -22,7 +23,9 @@
 mod block;
 mod clock;
 pub(crate) mod device;
+mod gate;
 
 pub use block::FnBlock;
 pub use clock::ManualClock;
 pub use device::{FakeDevice, FakeTensor};
+pub use gate::Gate;

@@ -71,7 +71,7 @@ mod programs {
             pool.after_cut();
             let mut inputs = batch.columns.into_iter().next().unwrap_or_default();
             for piece in batch.pieces {
-                inputs.insert(piece.place, (piece.cut)().unwrap().remove(0));
+                inputs.insert(piece.place, (piece.slice)(piece.rows).unwrap().remove(0));
             }
             let mut done = 0;
             for (task, input) in batch.tasks.into_iter().zip(inputs) {

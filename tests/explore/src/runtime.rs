@@ -6,11 +6,13 @@ crate::programs! {
     a_drain_runs_what_was_accepted: 4,
     a_drain_without_prefetch_runs_what_was_accepted: 2,
     a_drain_that_leaves_the_runtime_ends: 4,
+    a_drain_leaves_no_deadline_untold: 3,
     outputs_are_copied_back: 4,
     an_abort_meets_callers: 4,
     an_abort_without_prefetch_meets_callers: 2,
     a_culprit_fails_alone: 3,
     a_culprit_is_found_on_the_way_back: 3,
+    a_batch_that_is_taken_apart_is_counted_first: 3,
     an_abort_meets_a_failed_batch: 3,
     batches_that_do_not_fit_meet_callers: 3,
     a_part_that_need_not_run_lets_a_caller_in: 3,
@@ -54,9 +56,9 @@ mod programs {
     const FATAL: f32 = 23.0;
     const LATE: Duration = Duration::from_millis(10);
 
-    /// Tasks that were answered with a batch. The meters count all others.
+    /// Tasks that were answered with a batch, which the meters do not count, and batches that were taken apart.
     #[derive(Default)]
-    struct Answered(AtomicU64);
+    struct Answered(AtomicU64, AtomicU64);
 
     impl Observer for Answered {
         fn started(&self, _: &str, _: Instant) {}
@@ -64,6 +66,7 @@ mod programs {
         fn batch(&self, event: &BatchEvent<'_>) {
             eat_wake_up();
             self.0.fetch_add((event.tasks_succeeded + event.tasks_failed) as u64, Ordering::Relaxed);
+            self.1.fetch_add(u64::from(event.taken_apart), Ordering::Relaxed);
         }
         fn unrun(&self, _: PoolId, _: Unrun, _: usize) {
             eat_wake_up();
@@ -293,6 +296,22 @@ mod programs {
         rig.assert_reconciled();
     }
 
+    /// Whoever has seen a drain end finds all answers there, those of tasks that expired meanwhile too.
+    pub(super) fn a_drain_leaves_no_deadline_untold() {
+        let (rig, runtime) = start(FakeDevice::new(), 0);
+        let tried = tickets(&rig, [1.0, 2.0], Some(LATE));
+        let clock = Arc::clone(&rig.clock);
+        let moving = spawn(move || clock.advance(LATE));
+        runtime.handle().drain(LIMIT).unwrap();
+        assert!(tried.iter().all(|tried| tried.ticket.is_done()), "a task has no answer");
+        moving.join().unwrap();
+        for tried in tried {
+            tried.wait(&rig, &[May::Expire]);
+        }
+        drop(runtime);
+        rig.assert_reconciled();
+    }
+
     fn abort(prefetch: usize) {
         let (rig, runtime) = start(FakeDevice::new(), prefetch);
         let callers = callers(&rig, &[May::Succeed, May::BeShutDown]);
@@ -318,6 +337,24 @@ mod programs {
         for tried in tried {
             tried.wait(&rig, &[]);
         }
+        drop(runtime);
+        rig.assert_reconciled();
+    }
+
+    /// A batch fails in the loader's hands while another one runs: whoever has an answer of it finds it counted.
+    pub(super) fn a_batch_that_is_taken_apart_is_counted_first() {
+        let device = FakeDevice::new().on_gather(|column| {
+            if column.len() > 1 { Err(DeviceError::operation("on purpose")) } else { Ok(()) }
+        });
+        let (rig, runtime) = build(device, 1, None);
+        let running = rig.pools[1].submit(vec![FakeTensor::rows(&[[3.0]])]).unwrap();
+        let tried = tickets(&rig, [1.0, 2.0], None);
+        let runtime = runtime.start().unwrap();
+        for tried in tried {
+            tried.wait(&rig, &[]);
+            assert_eq!(rig.answered.1.load(Ordering::Relaxed), 1, "batches that were taken apart");
+        }
+        running.wait().unwrap();
         drop(runtime);
         rig.assert_reconciled();
     }

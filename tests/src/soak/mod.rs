@@ -183,7 +183,7 @@ fn serve<D: Device>(builder: &mut RuntimeBuilder<Faulty<D>>, rng: &mut StdRng) -
     let device = Arc::clone(builder.device());
     let mut pools = Vec::new();
     for block in 0..rng.random_range(12..24) {
-        let options = ServeOptions { forward: options(rng), backward: options(rng) };
+        let options = ServeOptions::forward(options(rng)).backward(options(rng));
         let block = faulty_block(&device, &format!("block.{block}"), pools.len(), rng.random_bool(0.5));
         let block = builder.serve(block, options).expect("names and options are right");
         let mut add = |pool: TaskPool<_>, pass| {

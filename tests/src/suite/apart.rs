@@ -241,7 +241,7 @@ pub fn a_backward_pass_is_never_run_again<S: Subject>() {
             Err("no step".into())
         });
     let backward = PoolOptions::default().min_rows(8).max_delay(Some(LIMIT));
-    let options = ServeOptions { backward, ..ServeOptions::default() };
+    let options = ServeOptions::default().backward(backward);
     let backward = builder.serve(block, options).unwrap().backward.unwrap();
     let runtime = builder.start().unwrap();
     let tasks = numbers(8).map(|row| [row, 1.0].map(|v| columns(&*device, &[v]).remove(0)));

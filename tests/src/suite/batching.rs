@@ -5,13 +5,13 @@ use crate::kit::{
     Columns, Log, all_succeed, answer, columns, drain, gated, new_builder, pool_of, receive, rig, rows_block,
     schema, values_of,
 };
-use skep_pool::PoolOptions;
+use skep_pool::{PoolOptions, Serve, ServeOptions};
 use skep_runtime_core::pool::{Batch, BatchTask, Doorbell, Expired, Look, Outlook, Pool, Reply};
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
     Clock, Counts, DType, Device, Dim, Meter, Pass, Priority, Request, RuntimeId, Schema, Shutdown,
-    SubmitError, TaskHeader, TensorSpec,
+    StartError, SubmitError, TaskHeader, TensorSpec,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -245,4 +245,43 @@ pub fn a_pool_that_has_no_batch_after_all_is_looked_at_again<S: Subject>() {
         assert_eq!(values_of(&*device, ticket), [6.0]);
         drain(runtime);
     }
+}
+
+/// A pass can have a pool for each class of tasks: a full one refuses its own, and each has its priority.
+pub fn classes_of_tasks_have_pools_of_their_own<S: Subject>() {
+    let (mut builder, _) = new_builder(S::device(), 0);
+    let device = Arc::clone(builder.device());
+    let (block, gate) = gated(&device, "gated");
+    let mut served = builder.serve(block, ServeOptions::default()).unwrap();
+    let options = PoolOptions::default().priority(Priority::BACKGROUND).capacity(1);
+    let bulk = builder.add_pool(&mut served, Pass::Forward, "bulk", options.clone()).unwrap();
+    assert_eq!(
+        served.pools().map(|(_, pool)| pool.name()).collect::<Vec<_>>(),
+        ["gated_forward", "gated_forward_bulk"]
+    );
+    assert!(served.pool("gated_forward_bulk").is_some() && served.pool("gated_forward_other").is_none());
+    let twice = builder.add_pool(&mut served, Pass::Forward, "bulk", options.clone()).unwrap_err();
+    assert!(matches!(twice, StartError::NameTwice { .. }), "{twice}");
+    let backward = builder.add_pool(&mut served, Pass::Backward, "bulk", options.clone()).unwrap_err();
+    assert!(matches!(backward, StartError::NoSuchPass { .. }), "{backward}");
+    let (mut other, _) = new_builder(S::device(), 0);
+    let foreign = other.add_pool(&mut served, Pass::Forward, "more", options).unwrap_err();
+    assert!(matches!(foreign, StartError::ForeignBlock), "{foreign}");
+    assert_eq!(served.pools().count(), 2, "what was refused is none of its pools");
+
+    let runtime = builder.start().unwrap();
+    let held = served.forward.try_submit(columns(&*device, &[0.0])).unwrap();
+    assert_eq!(gate.entered(), [0.0]);
+    let patient = bulk.try_submit(columns(&*device, &[1.0])).unwrap();
+    assert!(matches!(
+        bulk.try_submit(columns(&*device, &[2.0])).unwrap_err().error,
+        SubmitError::Full { .. }
+    ));
+    let later = served.forward.try_submit(columns(&*device, &[3.0])).unwrap();
+    let ran = gate.open_for_good();
+    for ticket in [held, patient, later] {
+        answer(ticket).unwrap();
+    }
+    drain(runtime);
+    assert_eq!(ran.try_iter().collect::<Vec<_>>(), [[3.0], [1.0]]);
 }

@@ -250,3 +250,21 @@ pub fn a_lone_task_runs_before_its_deadline<S: Subject>() {
         drain(rig.runtime);
     }
 }
+
+/// A pool's own deadline is for tasks that name none, and its latest one for all.
+pub fn a_pool_has_a_deadline_and_a_latest_one<S: Subject>() {
+    let [own, latest, far] = [10, 20, 1000].map(Duration::from_millis);
+    let options = PoolOptions::default().deadline(own).max_deadline(latest);
+    let rig = rig(S::device(), 0, options);
+    let held = rig.hold();
+    let task = || Request::new(columns(&*rig.device, &[1.0]));
+    let tickets = [task(), task().deadline(far)].map(|task| rig.pool.try_submit(task).unwrap());
+    for (ticket, expected) in tickets.into_iter().zip([own, latest]) {
+        rig.clock.advance(own);
+        match answer(ticket).map(|_| ()) {
+            Err(TaskError::Expired { waited }) => assert_eq!(waited, expected),
+            other => panic!("expected an expired task, got {other:?}"),
+        }
+    }
+    assert!(rig.finish(held).is_empty());
+}

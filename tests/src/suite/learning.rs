@@ -196,7 +196,7 @@ pub fn gradients_that_are_not_finite_are_refused<L: Learner>() {
     let device = Arc::clone(builder.device());
     let served = builder.serve(L::ffn("ffn", 1, Learning::AdamW), ServeOptions::default()).unwrap();
     let unchecked = PoolOptions::default().finite_inputs(Some(false));
-    let options = ServeOptions { backward: unchecked, ..ServeOptions::default() };
+    let options = ServeOptions::default().backward(unchecked);
     let careless = builder.serve(L::ffn("careless", 1, Learning::AdamW), options).unwrap();
     let runtime = builder.start().unwrap();
     let task = |x: f32, gradient: f32| {

@@ -138,7 +138,8 @@ pub fn callers_who_wait_for_room_hear_of_the_loss<S: Subject>() {
 
 /// A device that hangs while it gathers, synchronizes or scatters is as stuck as a block.
 pub fn a_device_that_hangs_anywhere_is_given_up<S: Subject>() {
-    for operation in [Operation::Gather, Operation::Synchronize, Operation::Scatter] {
+    use Operation::{Gather, Join, Scatter, Slice, Synchronize};
+    for operation in [Slice, Gather, Synchronize, Scatter, Join] {
         for prefetch in [0, 1] {
             let (enter, entered) = channel();
             let (open, opened) = channel::<()>();
@@ -154,9 +155,10 @@ pub fn a_device_that_hangs_anywhere_is_given_up<S: Subject>() {
             let mut builder = builder.batch_limit(MOST);
             let device = Arc::clone(builder.device());
             let block = rows_block(&device, "gated", Ok);
-            let served = builder.serve(block, ServeOptions::default()).unwrap();
+            let options = PoolOptions::default().max_rows(1).split_large_tasks(true);
+            let served = builder.serve(block, ServeOptions::forward(options)).unwrap();
             let runtime = builder.start().unwrap();
-            let submit = || served.forward.try_submit(columns(&*device, &[1.0]));
+            let submit = || served.forward.try_submit(columns(&*device, &[1.0, 2.0]));
             let stuck = submit().unwrap();
             receive(&entered);
             let waiting = submit().unwrap();
@@ -255,6 +257,32 @@ pub fn another_device_takes_the_pools_over<S: Subject>() {
     };
     assert_eq!(counted(&rig.stats), (0, 2));
     assert_eq!(counted(&stats), (2, 0));
+}
+
+/// The pools of classes go along with those that every block has.
+pub fn pools_of_classes_are_taken_over_too<S: Subject>() {
+    let (builder, clock) = new_builder(S::device(), 0);
+    let mut builder = builder.batch_limit(MOST);
+    let device = Arc::clone(builder.device());
+    let (block, gate) = gated(&device, "gated");
+    let mut served = builder.serve(block, ServeOptions::default()).unwrap();
+    let options = PoolOptions::default();
+    let bulk = builder.add_pool(&mut served, skep_runtime_core::Pass::Forward, "bulk", options).unwrap();
+    let first = builder.start().unwrap();
+    let held = bulk.try_submit(columns(&*device, &[1.0])).unwrap();
+    gate.entered();
+    clock.advance(MOST);
+    assert!(matches!(answer(held), Err(TaskError::DeviceLost(_))));
+    let (mut builder, _) = new_builder(S::device(), 0);
+    let again = rows_block(&device, "again", |rows| Ok(rows.iter().map(|v| 3.0 * v).collect()));
+    builder.take_over(again, &served).unwrap();
+    let second = builder.start().unwrap();
+    for pool in [&bulk, &served.forward] {
+        assert_eq!(values_of(&*device, pool.try_submit(columns(&*device, &[2.0])).unwrap()), [6.0]);
+    }
+    drop(gate);
+    drop(first);
+    second.shutdown(Shutdown::Drain, LIMIT).unwrap();
 }
 
 /// Pools that were lost have one new owner: a second builder is refused, and one that gives up lets them go, whatever of

@@ -128,7 +128,7 @@ pub fn a_gather_that_does_not_fit_is_halved<S: Subject>() {
                 .with_backward(move |inputs: &[_], _: &[_]| {
                     Ok(vec![on.gather(&[on.from_host(&on.to_host(&inputs[0])?)?])?])
                 });
-        let options = ServeOptions { backward: batches_of(8), ..ServeOptions::default() };
+        let options = ServeOptions::default().backward(batches_of(8));
         let pool = builder.serve(block, options).unwrap().backward.unwrap();
         let runtime = builder.start().unwrap();
         let inputs = |row| vec![columns(&*device, &[row]).remove(0), columns(&*device, &[1.0]).remove(0)];
@@ -184,6 +184,49 @@ pub fn halves_that_never_ran_expire<S: Subject>() {
     assert!(gate.is_gone() || gate.is_quiet(), "neither of them ran");
 }
 
+/// A part of a split task for which there is no room is cut in smaller ones, and those after it fit from the start; what
+/// was gathered ahead and is too large by then is not run.
+pub fn a_part_that_does_not_fit_is_cut_again<S: Subject>() {
+    for prefetch in [0, 1] {
+        let stats = Stats::new();
+        let (builder, _) = new_builder(S::device(), prefetch);
+        let mut builder = builder.observer(stats.observer());
+        let device = Arc::clone(builder.device());
+        let ran = Log::new();
+        let options = PoolOptions::default().max_rows(64).split_large_tasks(true);
+        let pool = pool_of(&mut builder, small(&device, 24, &ran), options);
+        let rows: Vec<f32> = (0..200u8).map(f32::from).collect();
+        let ticket = pool.try_submit(columns(&*device, &rows)).unwrap();
+        let runtime = builder.start().unwrap();
+        assert_eq!(values_of(&*device, ticket), rows.iter().map(|v| 2.0 * v).collect::<Vec<_>>());
+        drain(runtime);
+        let failed: Vec<_> = ran.take().into_iter().filter(|rows| *rows > 24).collect();
+        assert_eq!(failed[..2], [64, 32]);
+        assert!(failed.len() <= 4, "{failed:?}");
+        let total = stats.snapshot().total;
+        assert_eq!((total.succeeded, total.failed), (1, 0));
+        assert_eq!((total.queue_wait.count, total.end_to_end.count), (1, 1), "it is one task");
+        assert_reconciled(&total);
+    }
+}
+
+/// Where not even one row of a part fits, its task fails, and nothing is left of it.
+pub fn a_row_that_does_not_fit_fails_its_task<S: Subject>() {
+    let (mut builder, _) = new_builder(S::device(), 0);
+    let device = Arc::clone(builder.device());
+    let ran = Log::new();
+    let options = PoolOptions::default().max_rows(4).split_large_tasks(true);
+    let pool = pool_of(&mut builder, small(&device, 0, &ran), options);
+    let ticket = pool.try_submit(columns(&*device, &[0.0; 12])).unwrap();
+    let runtime = builder.start().unwrap();
+    let error = answer(ticket).map(drop).unwrap_err();
+    assert!(error.batch_error().is_some_and(|error| error.is_out_of_memory(&device.name())), "{error}");
+    assert_eq!(pool.counts().waiting_rows, 0);
+    drain(runtime);
+    // Some others may have run before its caller was told.
+    assert_eq!(ran.take()[..3], [4, 2, 1]);
+}
+
 /// A single task that does not fit gets its error, which says so, and lowers nobody's ceiling.
 pub fn a_task_that_does_not_fit_gets_its_error<S: Subject>() {
     let (mut builder, _) = new_builder(S::device(), 1);
@@ -220,7 +263,7 @@ pub fn a_backward_pass_that_does_not_fit_fails_once<S: Subject>() {
     let block = FnBlock::new("learner", schema("x"), Some(schema("y")), |_: &[_]| Err("not asked".into()))
         .with_backward(step);
     let backward = PoolOptions::default().max_rows(8);
-    let pool = builder.serve(block, ServeOptions { backward, ..ServeOptions::default() });
+    let pool = builder.serve(block, ServeOptions::default().backward(backward));
     let pool = pool.unwrap().backward.unwrap();
     let inputs = || vec![columns(&*device, &[1.0]).remove(0), columns(&*device, &[1.0]).remove(0)];
     let tickets: Vec<_> = (0..16).map(|_| pool.try_submit(inputs()).unwrap()).collect();

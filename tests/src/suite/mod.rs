@@ -59,6 +59,7 @@ macro_rules! conformance {
             the_delay_counts_from_the_oldest_task,
             only_equal_free_dims_share_a_batch,
             large_tasks_are_refused,
+            classes_of_tasks_have_pools_of_their_own,
             a_full_queue_waits_for_no_company,
         }
         $crate::cases! { $subject, split:
@@ -108,6 +109,7 @@ macro_rules! conformance {
             a_task_that_runs_does_not_expire,
             extreme_deadlines,
             a_deadline_can_be_a_time,
+            a_pool_has_a_deadline_and_a_latest_one,
             tasks_that_waited_for_the_start_expire,
             what_had_expired_is_not_called_shut_down,
             callers_who_wait_for_room_have_deadlines,
@@ -153,6 +155,8 @@ macro_rules! conformance {
             nobody_waits_for_more_rows_than_there_is_room_for,
             halves_that_never_ran_expire,
             a_task_that_does_not_fit_gets_its_error,
+            a_part_that_does_not_fit_is_cut_again,
+            a_row_that_does_not_fit_fails_its_task,
             a_backward_pass_that_does_not_fit_fails_once,
         }
         $crate::cases! { $subject, back_pressure:
@@ -195,6 +199,7 @@ macro_rules! conformance {
             another_device_takes_the_pools_over,
             a_pool_follows_the_clock_of_its_new_runtime,
             pools_have_one_owner,
+            pools_of_classes_are_taken_over_too,
             a_device_that_dies_fails_what_is_in_flight,
             a_limit_of_nothing_is_refused,
         }

@@ -164,7 +164,7 @@ pub fn a_batch_is_one_step<L: Learner>() {
         let (mut builder, _) = new_builder(L::device(), 1);
         let device = Arc::clone(builder.device());
         let patient = PoolOptions::default().min_rows(3).max_delay(Some(LIMIT));
-        let options = ServeOptions { backward: patient, ..ServeOptions::default() };
+        let options = ServeOptions::default().backward(patient);
         let block = builder.serve(L::ffn("ffn", 5, learning), options).unwrap();
         let runtime = builder.start().unwrap();
         let (x, gradient) = (random(6, 3 * INPUTS), random(7, 3 * OUTPUTS));

@@ -64,7 +64,7 @@ const ROWS: usize = 20;
 enum Step {
     Push(i32),
     Take(usize),
-    TakeOnly,
+    TakeAlone(usize),
     TakeSegment(usize),
     Remove(usize),
     TakeAll,
@@ -75,7 +75,7 @@ fn step(ranks: i32) -> impl Strategy<Value = Step> {
     prop_oneof![
         24 => prop_oneof![2 => Just(0), 2 => -ranks..ranks].prop_map(Step::Push),
         4 => (0usize..6).prop_map(Step::Take),
-        2 => Just(Step::TakeOnly),
+        2 => (0usize..5).prop_map(Step::TakeAlone),
         4 => (0usize..40).prop_map(Step::TakeSegment),
         6 => (0usize..200).prop_map(Step::Remove),
         1 => Just(Step::TakeAll),
@@ -104,9 +104,11 @@ proptest! {
                     let expected: Vec<_> = (0..count).map_while(|_| model.pop_first()).collect();
                     prop_assert_eq!(taken, expected);
                 }
-                Step::TakeOnly => {
-                    let expected = if model.len() == 1 { model.pop_first() } else { None };
-                    prop_assert_eq!(ordered.take_only(), expected);
+                Step::TakeAlone(room) => {
+                    let is_alone = |rows: usize| model.len() == 1 || rows >= room;
+                    let leaves = model.first_key_value().is_some_and(|(_, first)| is_alone(first.rows()));
+                    let expected = if leaves { model.pop_first() } else { None };
+                    prop_assert_eq!(ordered.take_alone(room), expected);
                 }
                 Step::TakeSegment(room) => {
                     let mut left = room;

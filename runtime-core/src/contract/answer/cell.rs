@@ -42,7 +42,7 @@ pub trait Cancel: Send + Sync {
 }
 
 /// Frees what a task has left behind, and wakes callers who wait for its room.
-pub type AfterAnswer = Box<dyn FnOnce()>;
+pub type AfterAnswer = Box<dyn FnOnce() + Send>;
 
 pub(super) struct Cell<T> {
     state: Mutex<State<T>>,

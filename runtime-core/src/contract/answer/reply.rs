@@ -17,11 +17,12 @@
 //! # Ok::<(), TaskError>(())
 //! ```
 
-use super::cell::{Cancel, Cell, Origin, TaskResult, Wake};
-use super::parts::{JoinParts, Parts};
+use super::cell::{AfterAnswer, Cancel, Cell, Origin, TaskResult, Wake};
+use super::parts::{JoinParts, Parts, To};
 use super::ticket::Ticket;
 use crate::contract::error::task::TaskError;
 use crate::contract::priority::Priority;
+use crate::sync::guarded;
 use smallvec::SmallVec;
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -39,11 +40,6 @@ impl<T> fmt::Debug for Reply<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reply").finish_non_exhaustive()
     }
-}
-
-enum To<T> {
-    Ticket(Arc<Cell<T>>),
-    Part(Arc<Parts<T>>, u32),
 }
 
 impl<T> Reply<T> {
@@ -116,12 +112,43 @@ impl<T> Reply<T> {
         }
     }
 
+    /// Takes the reply of a part apart into those of its first rows and of its last, which make one answer as all parts
+    /// do.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reply if it is not that of a part.
+    pub(crate) fn halve(mut self) -> Result<[Self; 2], Self> {
+        match self.to.take() {
+            Some(To::Part(parts, part)) => Ok(parts.halve(part).map(|to| Self { to: Some(to) })),
+            to => Err(Self { to }),
+        }
+    }
+
     /// Returns true if this is the reply of a part whose task has been answered already, because another part
     /// failed or the task was cancelled. Running the part would help nobody.
     pub fn is_void(&self) -> bool {
         match &self.to {
             Some(To::Part(parts, _)) => parts.is_over(),
             Some(To::Ticket(_)) | None => false,
+        }
+    }
+
+    /// Returns where the outputs of the part go, if this is the reply of one.
+    pub(crate) fn part(&self) -> Option<Part<T>> {
+        match &self.to {
+            Some(To::Part(parts, part)) => Some(Part(Arc::clone(parts), *part)),
+            Some(To::Ticket(_)) | None => None,
+        }
+    }
+
+    /// Fixes the answer of the task that this is the reply of a part of, or lets the others answer it if there is none.
+    pub(crate) fn settle_whole(mut self, result: Option<TaskResult<T>>) -> Option<Settled<T>> {
+        let to = self.to.take();
+        let result = result?;
+        match to? {
+            To::Ticket(cell) => Some(Settled { cell, result: Some(result), in_parts: false }),
+            To::Part(parts, _) => Some(Settled { cell: parts.take()?, result: Some(result), in_parts: true }),
         }
     }
 
@@ -144,11 +171,25 @@ impl<T> Reply<T> {
         let (cell, result, in_parts) = match self.to.take()? {
             To::Ticket(cell) => (cell, result, false),
             To::Part(parts, part) => {
-                let (cell, result) = parts.settle(part, result)?;
-                (cell, result, true)
+                let result = match result {
+                    Ok(outputs) => parts.put(part, outputs)?,
+                    error => error,
+                };
+                (parts.take()?, result, true)
             }
         };
         Some(Settled { cell, result: Some(result), in_parts })
+    }
+}
+
+/// Where the outputs of a part go, while its reply stays within the reach of others: joining them is code of others, which
+/// may hang.
+pub(crate) struct Part<T>(Arc<Parts<T>>, u32);
+
+impl<T> Part<T> {
+    /// Takes the part's outputs. Returns what becomes of the task if they are the last.
+    pub(crate) fn put(self, outputs: Vec<T>) -> Option<TaskResult<T>> {
+        self.0.put(self.1, outputs)
     }
 }
 
@@ -195,28 +236,45 @@ impl<T> Settled<T> {
     pub fn deliver_all(settled: &mut [Self]) {
         let mut wakes: SmallVec<[Wake; 8]> = SmallVec::new();
         for settled in settled {
-            wakes.extend(settled.complete());
+            // Pushed, because extending by an option costs more: measured.
+            if let Some(wake) = settled.complete() {
+                wakes.push(wake);
+            }
         }
     }
 
-    /// Completes all tickets and wakes the threads that wait for them. Wakers, which are code of others, come back, to
-    /// be woken by a thread that may wait.
-    pub(crate) fn complete_all(settled: &mut [Self]) -> Vec<Waker> {
-        settled.iter_mut().filter_map(|settled| settled.complete()?.into_waker()).collect()
+    /// Completes all tickets and wakes the threads that wait for them. What is code of others comes back, to be run by
+    /// a thread that may wait.
+    pub(crate) fn complete_all(settled: &mut [Self]) -> After {
+        let mut after = After::default();
+        for settled in settled {
+            let (wake, rest) = settled.complete_first();
+            after.wakers.extend(wake.and_then(Wake::into_waker));
+            after.rest.extend(rest);
+        }
+        after
     }
 
     #[inline]
     fn complete(&mut self) -> Option<Wake> {
-        let result = self.result.take()?;
-        if !self.in_parts || result.is_ok() {
-            return self.cell.complete(result);
+        if !self.in_parts {
+            return self.cell.complete(self.result.take()?);
         }
-        let rest = self.cell.origin.as_ref().and_then(|origin| origin.tell(|pool, task| pool.forget(task)));
-        let wake = self.cell.complete(result);
-        if let Some(after) = rest.flatten() {
-            after();
+        let (wake, rest) = self.complete_first();
+        if let Some(rest) = rest {
+            rest();
         }
         wake
+    }
+
+    /// Completes the ticket, and returns what remains to be done.
+    fn complete_first(&mut self) -> (Option<Wake>, Option<AfterAnswer>) {
+        let Some(result) = self.result.take() else { return (None, None) };
+        if !self.in_parts || result.is_ok() {
+            return (self.cell.complete(result), None);
+        }
+        let rest = self.cell.origin.as_ref().and_then(|origin| origin.tell(|pool, task| pool.forget(task)));
+        (self.cell.complete(result), rest.flatten())
     }
 }
 
@@ -227,10 +285,34 @@ impl<T> Drop for Settled<T> {
     }
 }
 
+/// The rest of the work once answers are given: code of others.
+#[derive(Default)]
+pub(crate) struct After {
+    wakers: Vec<Waker>,
+    rest: Vec<AfterAnswer>,
+}
+
+impl After {
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.wakers.append(&mut other.wakers);
+        self.rest.append(&mut other.rest);
+    }
+
+    /// Does it, on a thread that may wait.
+    pub(crate) fn run(self) {
+        for waker in self.wakers {
+            guarded(|| waker.wake()).ok();
+        }
+        for rest in self.rest {
+            guarded(rest).ok();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::answer::cell::{AfterAnswer, TaskKey};
+    use crate::contract::answer::cell::TaskKey;
     use crate::contract::id::RuntimeId;
     use std::sync::{Arc, Mutex, PoisonError};
 
@@ -257,6 +339,31 @@ mod tests {
         fn runtime(&self) -> Option<RuntimeId> {
             None
         }
+    }
+
+    #[test]
+    fn a_part_that_is_cut_again_is_one_answer_still() {
+        let (ticket, reply) = Reply::<u8>::pair();
+        let mut rest = reply.in_parts(Box::new(|parts| Ok(parts.concat())));
+        let [first, last] = rest.split_off().halve().unwrap();
+        let [middle, end] = last.halve().unwrap();
+        rest.answer(Ok(vec![4]));
+        end.answer(Ok(vec![3]));
+        first.answer(Ok(vec![1]));
+        assert!(!ticket.is_done() && !middle.is_void());
+        middle.answer(Ok(vec![2]));
+        assert_eq!(ticket.wait().unwrap(), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_half_that_fails_fails_the_task() {
+        let (ticket, reply) = Reply::<u8>::pair();
+        let mut rest = reply.in_parts(Box::new(|parts| Ok(parts.concat())));
+        let [first, last] = rest.split_off().halve().unwrap();
+        last.answer(Err(TaskError::Cancelled));
+        assert!(first.is_void() && rest.is_void());
+        assert!(matches!(ticket.wait(), Err(TaskError::Cancelled)));
+        assert!(Reply::<u8>::pair().1.halve().is_err(), "a task that is no part");
     }
 
     #[test]
