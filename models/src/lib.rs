@@ -93,5 +93,6 @@ pub use text::TextModel;
 pub use text::answer::{Classes, Embedding, LabelledText, Ranked, TokenCount, TokenLabel, Window};
 pub use text::ask::{Ask, Prompt};
 pub use text::error::TextError;
+pub use text::pieces::Piece;
 pub use text::tokens::{Tokens, TooLong};
 pub use weights::Weights;

@@ -46,6 +46,8 @@ pub struct Ask {
     pub priority: Option<Priority>,
     /// The longest that a text may wait before it is computed; `None` for as long as it takes.
     pub deadline: Option<Duration>,
+    /// Leaves a classifier's numbers as they are computed, instead of making scores of them by the folder's rule.
+    pub raw_scores: bool,
 }
 
 impl Ask {
@@ -69,6 +71,12 @@ impl Ask {
     /// Sets the priority of the texts' tasks.
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = Some(priority);
+        self
+    }
+
+    /// Sets if a classifier's numbers are left as they are computed, or become scores by the folder's rule.
+    pub fn raw_scores(mut self, raw_scores: bool) -> Self {
+        self.raw_scores = raw_scores;
         self
     }
 

@@ -63,7 +63,7 @@ impl<O: TensorOps> TextModel<O> {
             let (encoded, _) = self.encoded(text.as_ref(), ask)?;
             handed.push(self.hand_in(encoded, 0, ask).await?);
         }
-        self.classes(handed, Of::Texts).await
+        self.classes(handed, Of::Texts, ask).await
     }
 
     /// Returns what a classifier says of the parts of a long text, each beginning `overlap` tokens before the end of
@@ -93,7 +93,7 @@ impl<O: TensorOps> TextModel<O> {
         let prompt = self.prompt(&ask.prompt)?;
         let parts = self.tokens()?.windows(Question { prompt, text, pair: None }, overlap)?;
         let (handed, places) = self.hand_in_parts(parts, ask).await?;
-        let classes = self.classes(handed, Of::Texts).await?;
+        let classes = self.classes(handed, Of::Texts, ask).await?;
         let windows = classes.into_iter().zip(places);
         Ok(windows.map(|(answer, characters)| Window { answer, characters }).collect())
     }
@@ -145,7 +145,7 @@ impl<O: TensorOps> TextModel<O> {
             let encoded = self.tokens()?.encode(asked, ask.too_long)?;
             handed.push(self.hand_in(encoded, 0, ask).await?);
         }
-        self.classes(handed, Of::Pairs).await
+        self.classes(handed, Of::Pairs, ask).await
     }
 
     /// Returns the documents by how well they answer a query, the best first; equal ones in their order.
@@ -223,7 +223,7 @@ impl<O: TensorOps> TextModel<O> {
         }
         let mut best = Vec::with_capacity(handed.len());
         for (document, (handed, places)) in handed.into_iter().enumerate() {
-            let classes = self.classes(handed, Of::Pairs).await?;
+            let classes = self.classes(handed, Of::Pairs, ask).await?;
             let given = classes.iter().map(|it| it.tokens.given).sum();
             let windows = classes.into_iter().zip(places);
             let windows =
@@ -262,8 +262,8 @@ impl<O: TensorOps> TextModel<O> {
         Ok(handed)
     }
 
-    async fn classes(&self, handed: Vec<Handed<O::Tensor>>, of: Of) -> Result<Vec<Classes>> {
-        let rule = self.model().labels();
+    async fn classes(&self, handed: Vec<Handed<O::Tensor>>, of: Of, ask: &Ask) -> Result<Vec<Classes>> {
+        let rule = self.model().labels().filter(|_| !ask.raw_scores);
         let rule = rule.map(|labels| if of == Of::Pairs { labels.rank } else { labels.classify });
         let mut classes = Vec::with_capacity(handed.len());
         for handed in handed {

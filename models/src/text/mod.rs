@@ -9,6 +9,7 @@ pub(crate) mod error;
 mod hand_in;
 mod label;
 mod model;
+pub(crate) mod pieces;
 pub(crate) mod tokens;
 mod wait;
 

@@ -95,12 +95,22 @@ impl Tokens {
 
     /// Makes tokens of a text, or of a pair, cut as asked.
     pub(crate) fn encode(&self, asked: Question<'_>, too_long: TooLong) -> Result<Encoded> {
+        self.encode_within(asked, too_long, self.limit)
+    }
+
+    /// Makes tokens of a text, or of a pair, cut as asked where there are more than `limit`.
+    pub(crate) fn encode_within(
+        &self,
+        asked: Question<'_>,
+        too_long: TooLong,
+        limit: usize,
+    ) -> Result<Encoded> {
         let (mut first, second) = self.apart(asked)?;
         let around = self.around[usize::from(second.is_some())];
         let whole = first.len() + second.as_ref().map_or(0, Encoding::len);
-        let room = self.limit.saturating_sub(around);
+        let room = limit.saturating_sub(around);
         if whole > room && too_long == TooLong::Refuse {
-            return Err(TextError::TooLong { tokens: whole + around, limit: self.limit });
+            return Err(TextError::TooLong { tokens: whole + around, limit });
         }
         let direction = match too_long {
             TooLong::CutStart => TruncationDirection::Left,
@@ -114,7 +124,7 @@ impl Tokens {
         }
         let kept = prompt.as_ref().map_or(0, Encoding::len);
         let room = room.checked_sub(kept).filter(|room| kept == 0 || *room > 0);
-        let room = room.ok_or(TextError::NoRoom { taken: kept + around, limit: self.limit })?;
+        let room = room.ok_or(TextError::NoRoom { taken: kept + around, limit })?;
         let params = TruncationParams { max_length: room, direction, ..TruncationParams::default() };
         let (first, second) = guarded(|| tokenizers::truncate_encodings(first, second, &params))?;
         let left_out = (whole - kept).saturating_sub(room);
@@ -246,7 +256,7 @@ fn split(whole: Encoding, prompt: &str) -> Result<(Encoding, Encoding)> {
 }
 
 /// The library is not written for files from anybody: what it does in the face of one is caught.
-fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+pub(crate) fn guarded<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(made)) => Ok(made),
         Ok(Err(source)) => Err(TextError::Tokenizer { reason: source.to_string() }),

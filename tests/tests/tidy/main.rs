@@ -114,6 +114,7 @@ const NO_CIRCLES: &[&str] = &[
     "backend-candle",
     "backend-tch",
     "backend-ort",
+    "server",
     "xtask",
 ];
 

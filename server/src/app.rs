@@ -1,0 +1,90 @@
+//! What all doors of a server share.
+
+use crate::backend::Running;
+use crate::http::metrics::Pages;
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::model::Model;
+use crate::net::keys::Keys;
+use crate::problem::{Problem, ProblemKind};
+use crate::settings::Config;
+use skep_runtime_core::Health;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A model that is in the folder and not served.
+pub(crate) struct Missing {
+    pub(crate) name: String,
+    pub(crate) reason: String,
+}
+
+/// What all doors of a server share.
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) models: BTreeMap<String, Arc<Model>>,
+    pub(crate) missing: Vec<Missing>,
+    pub(crate) life: Lifecycle,
+    pub(crate) running: Box<dyn Running>,
+    pub(crate) pages: Pages,
+    pub(crate) keys: Keys,
+}
+
+impl App {
+    /// The reason why the server is not ready, if it is not.
+    pub(crate) fn obstacle(&self) -> Option<String> {
+        match self.life.phase() {
+            Phase::Ready => {}
+            Phase::Starting => return Some("server is starting".to_owned()),
+            _ => return Some("server is draining".to_owned()),
+        }
+        match self.running.health() {
+            Health::Running => None,
+            Health::Lost(loss) => Some(loss.to_string()),
+            other => Some(format!("runtime is {other:?}").to_lowercase()),
+        }
+    }
+
+    /// The model of this name and version.
+    pub(crate) fn model(&self, name: &str, version: Option<&str>) -> Result<&Arc<Model>, Problem> {
+        let Some(model) = self.models.get(name) else {
+            let known: Vec<_> = self.models.keys().map(String::as_str).collect();
+            let reason = self.missing.iter().find(|missing| missing.name == name);
+            let reason = reason.map(|missing| format!(" ({})", missing.reason)).unwrap_or_default();
+            return Err(Problem::not_found(format!(
+                "unknown model `{name}`{reason}, expected one of {known:?}"
+            )));
+        };
+        match version {
+            Some(version) if !version.is_empty() && version != model.version => Err(Problem::not_found(
+                format!("model `{name}` has no version {version}, expected {}", model.version),
+            )),
+            _ => Ok(model),
+        }
+    }
+
+    /// The one model that `fits`, or the one that is named.
+    pub(crate) fn only(
+        &self,
+        name: Option<&str>,
+        what: &str,
+        fits: impl Fn(&Model) -> bool,
+    ) -> Result<&Arc<Model>, Problem> {
+        if let Some(name) = name {
+            let model = self.model(name, None)?;
+            return if fits(model) {
+                Ok(model)
+            } else {
+                Err(Problem::invalid(format!("model `{name}` is no {what}")))
+            };
+        }
+        let mut all = self.models.values().filter(|model| fits(model));
+        match (all.next(), all.next()) {
+            (Some(model), None) => Ok(model),
+            (None, _) => Err(Problem::new(ProblemKind::Unsupported, format!("no model here is a {what}"))),
+            (Some(_), Some(_)) => {
+                let names: Vec<_> =
+                    self.models.values().filter(|model| fits(model)).map(|model| &model.name).collect();
+                Err(Problem::invalid(format!("`model` is missing, expected one of {names:?}")))
+            }
+        }
+    }
+}

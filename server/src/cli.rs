@@ -1,0 +1,184 @@
+//! The command line.
+
+use crate::backend::NAME;
+use crate::folder;
+use crate::server::{ServeError, Server};
+use crate::settings::{Config, LogFormat, Settings, SettingsError};
+use clap::{Args, Parser, Subcommand};
+use skep_runtime_core::Chain;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Serves models to other machines.
+#[derive(Debug, Parser)]
+#[command(name = "skep", version)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves every model of a folder
+    ///
+    /// The folder is a model, or each folder in it is one: a published model folder, or one with a `skep.toml`.
+    Serve(Box<Serve>),
+    /// Says what would be served of a folder, and what is wrong
+    Check(Check),
+}
+
+#[derive(Args, Debug)]
+struct Serve {
+    /// The folder of models
+    #[arg(env = "SKEP_FOLDER")]
+    folder: PathBuf,
+    /// File of settings: a line `name = value` for each flag below
+    #[arg(long, env = "SKEP_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the settings that come of flags, environment and file, and end
+    #[arg(long)]
+    print_config: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Args, Debug)]
+struct Check {
+    /// The folder of models
+    #[arg(env = "SKEP_FOLDER")]
+    folder: PathBuf,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let result = match CommandLine::parse().command {
+        Command::Serve(serve) => serve.run(),
+        Command::Check(check) => check.run(),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("skep: {}", Chain(&error));
+        ExitCode::FAILURE
+    })
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error(transparent)]
+    Folder(#[from] folder::PlanError),
+    #[error("log is `{got}`, expected a filter like `info` or `skep_server=debug`")]
+    Log { got: String, source: tracing_subscriber::filter::ParseError },
+    #[error("the system refuses what a server needs")]
+    System(#[from] io::Error),
+}
+
+impl Serve {
+    fn config(self) -> Result<Config, Error> {
+        let file = self.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
+        let config = self.settings.or(file).config(self.folder);
+        config.check()?;
+        Ok(config)
+    }
+
+    fn run(self) -> Result<ExitCode, Error> {
+        let print = self.print_config;
+        let config = self.config()?;
+        if print {
+            io::stdout().write_all(config.to_toml().as_bytes())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        log(&config)?;
+        let executor =
+            tokio::runtime::Builder::new_multi_thread().thread_name("skep-net").enable_all().build()?;
+        let code = executor.block_on(serve(config))?;
+        // Questions that still run on other threads are not waited for.
+        executor.shutdown_background();
+        Ok(code)
+    }
+}
+
+fn log(config: &Config) -> Result<(), Error> {
+    let filter = EnvFilter::builder()
+        .parse(&config.log)
+        .map_err(|source| Error::Log { got: config.log.clone(), source })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match config.log_format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+async fn serve(config: Config) -> Result<ExitCode, Error> {
+    // Before anything takes long: a signal must not be missed.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut next = async move || {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    let start = Server::start(config);
+    let mut server = tokio::select! {
+        server = start => server?,
+        signal = next() => {
+            tracing::info!(signal, "given up while loading");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let models: Vec<&str> = server.models().collect();
+    for (name, reason) in server.missing() {
+        tracing::warn!(name, reason, "model is not served");
+    }
+    tracing::info!(http = %server.http(), backend = NAME, ?models, "ready");
+    let signal = next().await;
+    tracing::info!(signal, "draining: a second signal ends at once");
+    let clean = tokio::select! {
+        clean = server.drain() => Some(clean),
+        _ = next() => None,
+    };
+    match clean {
+        Some(true) => {
+            tracing::info!("stopped, every request was answered");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(false) => {
+            tracing::warn!("stopped, some requests were given up");
+            Ok(ExitCode::FAILURE)
+        }
+        None => {
+            tracing::warn!("ended at once");
+            server.abort().await;
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+impl Check {
+    fn run(self) -> Result<ExitCode, Error> {
+        let mut out = io::stdout().lock();
+        let mut wrong = 0;
+        for found in folder::read(&self.folder)? {
+            match &found.plan {
+                Ok(plan) => {
+                    writeln!(out, "{}: {}, version {}", found.name, plan.kind(), plan.version)?;
+                    for note in plan.notes() {
+                        writeln!(out, "    note: {note}")?;
+                    }
+                }
+                Err(error) => {
+                    wrong += 1;
+                    writeln!(out, "{}: not served: {}", found.name, Chain(error))?;
+                }
+            }
+        }
+        Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}

@@ -1,0 +1,79 @@
+//! `skep.toml`: what a model says of itself.
+
+use crate::folder::error::PlanError;
+use crate::settings::{Time, WhenFull};
+use serde::Deserialize;
+use skep_pool::PoolOptions;
+use skep_runtime_core::Priority;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+/// The file's keys.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct Manifest {
+    pub(crate) name: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) version: Option<String>,
+    pub(crate) precision: Option<String>,
+    pub(crate) weights: Option<String>,
+    pub(crate) settings: BTreeMap<String, toml::Value>,
+    pub(crate) pool: Pool,
+    pub(crate) when_full: Option<WhenFull>,
+    pub(crate) wait_limit: Option<Time>,
+    pub(crate) warm_up: Option<bool>,
+    pub(crate) optional: bool,
+}
+
+/// The options of the pool, under the names that they have there.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct Pool {
+    max_rows: Option<usize>,
+    min_rows: Option<usize>,
+    max_delay: Option<Time>,
+    capacity: Option<usize>,
+    capacity_rows: Option<usize>,
+    reserve: Option<usize>,
+    eviction: Option<bool>,
+    priority: Option<i32>,
+    split_large_tasks: Option<bool>,
+    finite_inputs: Option<bool>,
+}
+
+impl Manifest {
+    /// Reads the file; `None` if there is none.
+    pub(crate) fn read(file: &Path) -> Result<Option<Self>, PlanError> {
+        match std::fs::read_to_string(file) {
+            Ok(text) => match toml::from_str(&text) {
+                Ok(manifest) => Ok(Some(manifest)),
+                Err(error) => Err(PlanError::File {
+                    file: file.to_owned(),
+                    reason: error.to_string().trim_end().to_owned(),
+                }),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(PlanError::Unreadable { path: file.to_owned(), source }),
+        }
+    }
+}
+
+impl Pool {
+    /// The options, with the defaults of a server: tasks that are larger than a batch are split.
+    pub(crate) fn options(&self) -> PoolOptions {
+        let default = PoolOptions::default();
+        let mut options = default
+            .split_large_tasks(self.split_large_tasks.unwrap_or(true))
+            .max_delay(self.max_delay.map(|time| time.0))
+            .capacity_rows(self.capacity_rows)
+            .finite_inputs(self.finite_inputs);
+        options.max_rows = self.max_rows.unwrap_or(options.max_rows);
+        options.min_rows = self.min_rows.unwrap_or(options.min_rows);
+        options.capacity = self.capacity.unwrap_or(options.capacity);
+        options.reserve = self.reserve.unwrap_or(options.reserve);
+        options.eviction = self.eviction.unwrap_or(options.eviction);
+        options.priority = self.priority.map_or(options.priority, Priority);
+        options
+    }
+}

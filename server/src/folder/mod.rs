@@ -1,0 +1,171 @@
+//! A folder of models, as it is found: what would be served, and what is wrong.
+//!
+//! The folder is itself a model, or each folder in it is one. A model is a published folder (`config.json`), or says in
+//! `skep.toml` what it is. Names of models come from this reading alone, so no request leads to another path.
+
+mod error;
+mod manifest;
+mod plan;
+
+pub use error::PlanError;
+use manifest::Manifest;
+use plan::{MANIFEST, PUBLISHED};
+pub use plan::{Plan, What};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A model that was found, or what is wrong with it.
+#[derive(Debug)]
+pub struct Found {
+    /// Its name: that of its folder, unless it has another.
+    pub name: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// What is to be served.
+    pub plan: Result<Plan, PlanError>,
+}
+
+/// Reads a folder of models, in the order of their names.
+///
+/// # Errors
+///
+/// Returns [`PlanError::Unreadable`] if the folder cannot be listed, and [`PlanError::Empty`] if there is no model in it.
+pub fn read(folder: &Path) -> Result<Vec<Found>, PlanError> {
+    let unreadable = |source| PlanError::Unreadable { path: folder.to_owned(), source };
+    // Of a relative name such as `.`, the last part says nothing.
+    let folder = fs::canonicalize(folder).map_err(unreadable)?;
+    if is_model(&folder) {
+        return Ok(vec![found(folder)]);
+    }
+    let unreadable = |source| PlanError::Unreadable { path: folder.clone(), source };
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(&folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if !hidden && path.is_dir() {
+            folders.push(path);
+        }
+    }
+    if folders.is_empty() {
+        return Err(PlanError::Empty { path: folder });
+    }
+    folders.sort();
+    let mut all: Vec<Found> = folders.into_iter().map(found).collect();
+    for i in 1..all.len() {
+        let (before, rest) = all.split_at_mut(i);
+        if let Some(first) = before.iter().find(|first| first.name == rest[0].name) {
+            rest[0].plan =
+                Err(PlanError::NameTwice { name: rest[0].name.clone(), other: first.folder.clone() });
+        }
+    }
+    Ok(all)
+}
+
+fn is_model(folder: &Path) -> bool {
+    folder.join(MANIFEST).is_file() || PUBLISHED.iter().any(|file| folder.join(file).is_file())
+}
+
+fn found(folder: PathBuf) -> Found {
+    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let manifest = Manifest::read(&folder.join(MANIFEST));
+    let name = match &manifest {
+        Ok(Some(Manifest { name: Some(name), .. })) => name.clone(),
+        _ => name,
+    };
+    let plan = manifest.and_then(|manifest| Plan::of(&name, &folder, manifest));
+    Found { name, folder, plan }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skep_runtime_core::Chain;
+
+    fn fixtures() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/models/fixtures")
+    }
+
+    fn folder(models: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in models {
+            fs::create_dir(folder.path().join(name)).unwrap();
+            fs::write(folder.path().join(name).join(MANIFEST), text).unwrap();
+        }
+        folder
+    }
+
+    fn told(text: &str) -> String {
+        let folder = folder(&[("model", text)]);
+        let found = read(folder.path()).unwrap().remove(0);
+        let message =
+            found.plan.map(|_| "served".to_owned()).unwrap_or_else(|error| Chain(&error).to_string());
+        message.replace(&fs::canonicalize(folder.path()).unwrap().display().to_string(), "")
+    }
+
+    #[test]
+    fn a_published_folder_is_a_model_and_so_is_each_in_a_folder() {
+        let alone = read(&fixtures().join("bert_mean")).unwrap();
+        assert_eq!((alone.len(), alone[0].name.as_str()), (1, "bert_mean"));
+        assert!(matches!(alone[0].plan.as_ref().unwrap().what, What::Text { .. }));
+        let all = read(&fixtures()).unwrap();
+        assert!(all.len() > 20 && all.iter().all(|found| found.plan.is_ok()));
+    }
+
+    #[test]
+    fn a_block_says_what_it_is() {
+        let text =
+            "kind = \"ffn\"\nversion = \"3\"\n[settings]\ninput = 4\noutput = 2\n[pool]\nmax-rows = 8\n";
+        let folder = folder(&[("digits", text)]);
+        let plan = read(folder.path()).unwrap().remove(0).plan.unwrap();
+        let What::Block { kind, config } = &plan.what else { panic!("{plan:?}") };
+        assert_eq!((kind.as_str(), config.required::<usize>("input").unwrap()), ("ffn", 4));
+        assert_eq!((plan.version.as_str(), plan.pool.max_rows), ("3", 8));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        assert_eq!(
+            told("kind = \"ffn\"\nweigths = 1"),
+            "/model/skep.toml: TOML parse error at line 2, column 1\n  |\n2 | weigths = 1\n  | ^^^^^^^\nunknown field `weigths`, expected one of `name`, `kind`, `version`, `precision`, `weights`, `settings`, `pool`, `when-full`, `wait-limit`, `warm-up`, `optional`"
+        );
+        assert_eq!(
+            told(""),
+            "/model: has neither config.json nor a `kind` in skep.toml, expected one of them"
+        );
+        assert_eq!(
+            told("kind = \"ffn\"\nversion = \"one\""),
+            "/model/skep.toml: version is `one`, expected a whole number"
+        );
+        assert_eq!(
+            told("kind = \"ffn\"\nname = \"a/b\""),
+            "/model: a model cannot be named `a/b`, expected letters, digits, `-`, `_` and `.`"
+        );
+        assert_eq!(
+            told("kind = \"ffn\"\nweights = \"../../etc/passwd\""),
+            "/model/skep.toml: weights is `../../etc/passwd`, expected a file in the model's folder"
+        );
+        assert_eq!(
+            told("kind = \"ffn\"\n[settings]\ninput = [1]"),
+            "/model/skep.toml: settings.input is `[1]`, expected a text, a number, true or false"
+        );
+        assert_eq!(
+            told("kind = \"text_model\""),
+            "/model/skep.toml: kind is `text_model`, expected a folder with config.json, for which no kind is named"
+        );
+    }
+
+    #[test]
+    fn two_models_of_one_name_are_told() {
+        let folder = folder(&[("a", "kind = \"nop\""), ("b", "kind = \"nop\"\nname = \"a\"")]);
+        let all = read(folder.path()).unwrap();
+        assert!(all[0].plan.is_ok());
+        let error = all[1].plan.as_ref().unwrap_err().to_string();
+        assert!(error.starts_with("model name `a` is taken by "), "{error}");
+    }
+
+    #[test]
+    fn no_folder_and_no_model_are_errors() {
+        assert!(matches!(read(Path::new("/nowhere")), Err(PlanError::Unreadable { .. })));
+        assert!(matches!(read(tempfile::tempdir().unwrap().path()), Err(PlanError::Empty { .. })));
+    }
+}

@@ -1,0 +1,175 @@
+//! What is to be served, before anything of it is on a device.
+
+use crate::folder::error::PlanError;
+use crate::folder::manifest::Manifest;
+use crate::settings::{Time, WhenFull};
+use skep_models::{Model, Precision};
+use skep_pool::PoolOptions;
+use skep_toolkit::Config;
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+/// A model's own settings.
+pub(crate) const MANIFEST: &str = "skep.toml";
+/// What a published folder has.
+pub(crate) const PUBLISHED: [&str; 2] = ["config.json", "modules.json"];
+
+/// The kind of thing that a model is.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum What {
+    /// A published text model.
+    Text {
+        /// What its folder says.
+        model: Arc<Model>,
+        /// What it is computed in.
+        precision: Precision,
+    },
+    /// A block of a registered kind.
+    Block {
+        /// The kind.
+        kind: String,
+        /// Its settings.
+        config: Config,
+    },
+}
+
+/// A model that can be put on a device.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Plan {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The kind of thing that it is.
+    pub what: What,
+    /// The options of its pool.
+    pub pool: PoolOptions,
+    /// Its own treatment of requests for which there is no room.
+    pub when_full: Option<WhenFull>,
+    /// Its own limit of the time that requests wait.
+    pub wait_limit: Option<Time>,
+    /// Set if a request of its own is run before the model is ready.
+    pub warm_up: bool,
+    /// Set if the server is ready without it.
+    pub optional: bool,
+}
+
+impl Plan {
+    /// The plan for a folder with this manifest.
+    pub(crate) fn of(name: &str, folder: &Path, manifest: Option<Manifest>) -> Result<Self, PlanError> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+            return Err(PlanError::Name { path: folder.to_owned(), name: name.to_owned() });
+        }
+        let manifest = manifest.unwrap_or_default();
+        let wrong = |key: &str, got: &str, expected: &str| PlanError::File {
+            file: folder.join(MANIFEST),
+            reason: format!("{key} is `{got}`, expected {expected}"),
+        };
+        let version = manifest.version.clone().unwrap_or_else(|| "1".to_owned());
+        if version.is_empty() || !version.chars().all(|c| c.is_ascii_digit()) {
+            return Err(wrong("version", &version, "a whole number"));
+        }
+        let what = match &manifest.kind {
+            Some(kind) if kind == "text_model" => {
+                return Err(wrong("kind", kind, "a folder with config.json, for which no kind is named"));
+            }
+            Some(kind) => What::Block { kind: kind.clone(), config: block(folder, &manifest, wrong)? },
+            None if PUBLISHED.iter().any(|file| folder.join(file).is_file()) => {
+                if let Some(key) = manifest.settings.keys().next() {
+                    return Err(wrong(&format!("settings.{key}"), "there", "settings only beside a `kind`"));
+                }
+                if let Some(weights) = &manifest.weights {
+                    return Err(wrong("weights", weights, "none: a published folder has its own"));
+                }
+                text(folder, &manifest, wrong)?
+            }
+            None => return Err(PlanError::Unknown { path: folder.to_owned() }),
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            version,
+            what,
+            pool: manifest.pool.options(),
+            when_full: manifest.when_full,
+            wait_limit: manifest.wait_limit,
+            warm_up: manifest.warm_up.unwrap_or(true),
+            optional: manifest.optional,
+        })
+    }
+
+    /// Returns a word for the kind of thing that it is.
+    pub fn kind(&self) -> String {
+        match &self.what {
+            What::Text { model, .. } => match model.description().kind {
+                skep_models::Kind::Embedding => "embedding model".to_owned(),
+                skep_models::Kind::Sequence => "classifier of texts".to_owned(),
+                _ => "classifier of tokens".to_owned(),
+            },
+            What::Block { kind, .. } => format!("block of kind {kind}"),
+        }
+    }
+
+    /// Returns what a reader should know and no error says.
+    pub fn notes(&self) -> &[String] {
+        match &self.what {
+            What::Text { model, .. } => model.notes(),
+            What::Block { .. } => &[],
+        }
+    }
+}
+
+fn text(
+    folder: &Path,
+    manifest: &Manifest,
+    wrong: impl Fn(&str, &str, &str) -> PlanError,
+) -> Result<What, PlanError> {
+    let precision = match &manifest.precision {
+        None => Precision::F32,
+        Some(name) => {
+            name.parse().map_err(|_| wrong("precision", name, "`f32`, `f16`, `bf16` or `stored`"))?
+        }
+    };
+    Ok(What::Text { model: Arc::new(Model::read(folder)?), precision })
+}
+
+fn block(
+    folder: &Path,
+    manifest: &Manifest,
+    wrong: impl Fn(&str, &str, &str) -> PlanError,
+) -> Result<Config, PlanError> {
+    if let Some(precision) = &manifest.precision {
+        return Err(wrong("precision", precision, "none: it is for published folders"));
+    }
+    let mut config = Config::new();
+    for (key, value) in &manifest.settings {
+        let text = match value {
+            // Files of a block are in its folder.
+            toml::Value::String(text) if key == "file" => inside(folder, text)
+                .ok_or_else(|| wrong("settings.file", text, "a file in the model's folder"))?,
+            toml::Value::String(text) => text.clone(),
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Float(number) => number.to_string(),
+            toml::Value::Boolean(truth) => truth.to_string(),
+            other => {
+                let expected = "a text, a number, true or false";
+                return Err(wrong(&format!("settings.{key}"), &other.to_string(), expected));
+            }
+        };
+        config = config.with(key, text);
+    }
+    if let Some(weights) = &manifest.weights {
+        let file = inside(folder, weights)
+            .ok_or_else(|| wrong("weights", weights, "a file in the model's folder"))?;
+        config = config.with("weights", file);
+    }
+    Ok(config)
+}
+
+/// The path of a file in the folder; `None` if the name leads out of it.
+fn inside(folder: &Path, name: &str) -> Option<String> {
+    let plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+    (plain && !name.is_empty()).then(|| folder.join(name).to_string_lossy().into_owned())
+}

@@ -1,0 +1,66 @@
+//! The page of metrics: what `skep-stats` publishes of the pools, and what the doors count.
+
+use metrics::{counter, gauge, histogram, with_local_recorder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use skep_stats::{Metrics, Stats};
+use std::time::Duration;
+
+/// Upper ends of the buckets for times, in seconds: histograms can be summed over servers, quantiles cannot.
+const SECONDS: [f64; 16] =
+    [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+/// Upper ends of the buckets for rows of a batch.
+const ROWS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// The page of metrics of one server.
+pub(crate) struct Pages {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    pools: Metrics,
+}
+
+impl Pages {
+    pub(crate) fn new(stats: Stats) -> Result<Self, metrics_exporter_prometheus::BuildError> {
+        let rows = Matcher::Full("skep_batch_rows".to_owned());
+        let recorder = PrometheusBuilder::new()
+            .set_buckets(&SECONDS)?
+            .set_buckets_for_metric(rows, &ROWS)?
+            .build_recorder();
+        let handle = recorder.handle();
+        let pools = with_local_recorder(&recorder, || {
+            metrics::describe_counter!(
+                "skep_http_requests_total",
+                "requests over HTTP, by endpoint and code"
+            );
+            metrics::describe_histogram!(
+                "skep_http_request_seconds",
+                "from a request's head until its answer, by endpoint"
+            );
+            metrics::describe_gauge!("skep_requests_at_work", "requests that have no answer yet");
+            metrics::describe_gauge!("skep_ready", "1 if requests are welcome");
+            metrics::describe_gauge!("skep_served_models", "models that are served");
+            Metrics::new(stats)
+        });
+        Ok(Self { recorder, handle, pools })
+    }
+
+    /// Counts a request that is over.
+    pub(crate) fn request(&self, endpoint: &'static str, code: u16, took: Duration) {
+        with_local_recorder(&self.recorder, || {
+            counter!("skep_http_requests_total", "endpoint" => endpoint, "code" => code.to_string())
+                .increment(1);
+            histogram!("skep_http_request_seconds", "endpoint" => endpoint).record(took.as_secs_f64());
+        });
+    }
+
+    /// Writes the page, with the requests at work, if more are welcome, and the number of models.
+    pub(crate) fn render(&self, at_work: usize, ready: bool, models: usize) -> String {
+        with_local_recorder(&self.recorder, || {
+            self.pools.publish();
+            gauge!("skep_requests_at_work").set(at_work as f64);
+            gauge!("skep_ready").set(if ready { 1.0 } else { 0.0 });
+            gauge!("skep_served_models").set(models as f64);
+        });
+        self.handle.run_upkeep();
+        self.handle.render()
+    }
+}

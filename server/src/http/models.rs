@@ -1,0 +1,164 @@
+//! What a model is, how it is set up, and how it has been used.
+
+use crate::app::App;
+use crate::http::reply::Reply;
+use crate::model::Model;
+use crate::problem::Problem;
+use crate::tally::{Sum, Times};
+use crate::tensor::datatype::Datatype;
+use serde_json::{Value, json};
+use skep_runtime_core::{Dim, Schema, TensorSpec};
+
+/// What is announced of the protocol's extensions.
+pub(crate) const EXTENSIONS: [&str; 6] = [
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+];
+
+pub(crate) fn server() -> Result<Reply, Problem> {
+    Reply::json(&json!({ "name": "skep", "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS }))
+}
+
+/// A spec's dims, `-1` for those that differ; the first is the batch.
+pub(crate) fn shape(spec: &TensorSpec) -> Vec<i64> {
+    let size = |dim: &Dim| match dim {
+        Dim::Fixed(size) => i64::try_from(*size).unwrap_or(i64::MAX),
+        _ => -1,
+    };
+    spec.dims().iter().map(size).collect()
+}
+
+pub(crate) fn metadata(model: &Model) -> Result<Reply, Problem> {
+    let tensors = |schema: &Schema| -> Vec<Value> {
+        let tensor = |spec: &TensorSpec| json!({ "name": spec.name(), "datatype": Datatype::from(spec.dtype()).name(), "shape": shape(spec) });
+        schema.tensors().iter().map(tensor).collect()
+    };
+    Reply::json(&json!({
+        "name": model.name,
+        "versions": [model.version],
+        "platform": model.platform,
+        "inputs": tensors(model.front.inputs()),
+        "outputs": tensors(model.front.outputs()),
+    }))
+}
+
+/// The largest batch that a client may send.
+pub(crate) fn max_batch(model: &Model) -> i32 {
+    let rows = if model.rules.splits {
+        model.rules.max_rows.saturating_mul(model.rules.capacity)
+    } else {
+        model.rules.max_rows
+    };
+    i32::try_from(rows).unwrap_or(i32::MAX)
+}
+
+pub(crate) fn config(model: &Model) -> Result<Reply, Problem> {
+    let tensors = |schema: &Schema| -> Vec<Value> {
+        let tensor = |spec: &TensorSpec| json!({ "name": spec.name(), "data_type": Datatype::from(spec.dtype()).config_name(), "dims": shape(spec)[1..] });
+        schema.tensors().iter().map(tensor).collect()
+    };
+    Reply::json(&json!({
+        "name": model.name,
+        "platform": model.platform,
+        "backend": "skep",
+        "version_policy": { "latest": { "num_versions": 1 } },
+        "max_batch_size": max_batch(model),
+        "input": tensors(model.front.inputs()),
+        "output": tensors(model.front.outputs()),
+        "instance_group": [{ "name": model.name, "kind": "KIND_AUTO", "count": 1 }],
+        "dynamic_batching": {
+            "preferred_batch_size": [model.rules.max_rows],
+            "default_queue_policy": {
+                "timeout_action": "REJECT",
+                "default_timeout_microseconds": u64::try_from(model.rules.wait_limit.as_micros()).unwrap_or(u64::MAX),
+                "allow_timeout_override": true,
+                "max_queue_size": model.rules.capacity,
+            },
+        },
+    }))
+}
+
+fn sum(sum: Sum) -> Value {
+    json!({ "count": sum.count, "ns": sum.ns })
+}
+
+pub(crate) fn statistics(model: &Model) -> Value {
+    let (requests, batches) = (model.tally.requests(), model.tally.batches());
+    let none = Sum::default();
+    let size = |(rows, times): (&u64, &Times)| {
+        json!({
+            "batch_size": rows,
+            "compute_input": sum(times.input),
+            "compute_infer": sum(times.infer),
+            "compute_output": sum(times.output),
+        })
+    };
+    json!({
+        "name": model.name,
+        "version": model.version,
+        "last_inference": model.tally.last_ms(),
+        "inference_count": batches.rows,
+        "execution_count": batches.batches,
+        "inference_stats": {
+            "success": sum(requests.success),
+            "fail": sum(requests.fail),
+            "queue": sum(batches.queue),
+            "compute_input": sum(batches.tasks.input),
+            "compute_infer": sum(batches.tasks.infer),
+            "compute_output": sum(batches.tasks.output),
+            "cache_hit": sum(none),
+            "cache_miss": sum(none),
+        },
+        "response_stats": {},
+        "batch_stats": batches.sizes.iter().map(size).collect::<Vec<_>>(),
+        "memory_usage": [],
+    })
+}
+
+/// A model in the index of the folder.
+pub(crate) struct Indexed {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) state: &'static str,
+    pub(crate) reason: String,
+}
+
+/// All models of the folder, or those that are ready.
+pub(crate) fn index(app: &App, ready_only: bool) -> Vec<Indexed> {
+    let obstacle = app.obstacle();
+    let served = app.models.values().map(|model| Indexed {
+        name: model.name.clone(),
+        version: model.version.clone(),
+        state: if obstacle.is_none() { "READY" } else { "UNAVAILABLE" },
+        reason: obstacle.clone().unwrap_or_default(),
+    });
+    let missing = app.missing.iter().map(|missing| Indexed {
+        name: missing.name.clone(),
+        version: String::new(),
+        state: "UNAVAILABLE",
+        reason: missing.reason.clone(),
+    });
+    served.chain(missing).filter(|model| !ready_only || model.state == "READY").collect()
+}
+
+pub(crate) fn index_reply(app: &App, body: &[u8]) -> Result<Reply, Problem> {
+    let ready = if body.is_empty() {
+        false
+    } else {
+        let asked: Value = serde_json::from_slice(body)
+            .map_err(|error| Problem::invalid(format!("request is no JSON: {error}")))?;
+        match asked.get("ready") {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(ready)) => *ready,
+            Some(other) => {
+                return Err(Problem::invalid(format!("ready is {other}, expected true or false")));
+            }
+        }
+    };
+    let model = |model: Indexed| json!({ "name": model.name, "version": model.version, "state": model.state, "reason": model.reason });
+    Reply::json(&index(app, ready).into_iter().map(model).collect::<Vec<_>>())
+}

@@ -1,0 +1,51 @@
+//! The model server of Skep: a folder of models behind the doors that clients already have.
+//!
+//! The program `skep` serves every model of a folder over KServe V2 (HTTP, with JSON and binary tensors) and behind the
+//! embedding endpoints of `OpenAI` and text-embeddings-inference. The crate's README says how it is started and what is
+//! offered; [`Server`] is the same for a program of one's own, and for tests.
+//!
+//! ```
+//! use skep_server::{Config, Server};
+//!
+//! # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/models/fixtures/bert_mean");
+//! let executor = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+//! executor.block_on(async {
+//!     let mut config = Config::new(folder);
+//!     config.http = "127.0.0.1:0".parse()?;
+//!     let server = Server::start(config).await?;
+//!     println!("http://{}/v2", server.http());
+//!     server.stop().await;
+//!     Ok(())
+//! })
+//! # as Result<(), Box<dyn std::error::Error>>
+//! ```
+//!
+//! # The way of a request
+//!
+//! `net/` accepts connections and bounds what they may take; `http/` finds the endpoint and speaks its protocol;
+//! `tensor/` makes tensors of what came; `infer.rs` and `texts.rs` hand them to a model; `problem.rs` is what comes of it if
+//! there is no answer. Models come from `folder/` and are put on a device by `backend.rs`, the one file that knows a
+//! tensor library.
+#![forbid(unsafe_code)]
+
+mod app;
+mod backend;
+pub mod cli;
+mod folder;
+mod http;
+mod infer;
+mod lifecycle;
+mod model;
+mod net;
+mod problem;
+mod server;
+mod settings;
+mod tally;
+mod tensor;
+mod texts;
+
+pub use backend::{NAME as BACKEND, StartError};
+pub use folder::{Found, Plan, PlanError, What, read as read_folder};
+pub use problem::{Problem, ProblemKind};
+pub use server::{ServeError, Server};
+pub use settings::{Config, LogFormat, Settings, SettingsError, WhenFull};

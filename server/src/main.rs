@@ -1,0 +1,7 @@
+//! The program `skep`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    skep_server::cli::main()
+}

@@ -1,0 +1,120 @@
+//! Connections: how they are accepted, what they may take, and who is behind them.
+
+mod first_bytes;
+pub(crate) mod identity;
+pub(crate) mod keys;
+
+use crate::app::App;
+use crate::lifecycle::Phase;
+use bytes::Bytes;
+use first_bytes::FirstBytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+/// How often an HTTP/2 connection is asked if it is still there.
+const PING: Duration = Duration::from_secs(20);
+/// The pause after the system has no more descriptors.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts connections until the server closes, and then waits for their requests.
+pub(crate) async fn serve(app: Arc<App>, listener: TcpListener) {
+    let places = Arc::new(Semaphore::new(app.config.max_connections));
+    let builder = Arc::new(builder(&app));
+    let graceful = GracefulShutdown::new();
+    let closing = app.life.reached(Phase::Closing);
+    tokio::pin!(closing);
+    loop {
+        // One connection more than may be waits in the system's queue, where it costs nothing.
+        let place = tokio::select! {
+            place = Arc::clone(&places).acquire_owned() => place,
+            () = &mut closing => break,
+        };
+        let Ok(place) = place else { break };
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "connection cannot be accepted");
+                    if !is_of_the_connection(&error) {
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    continue;
+                }
+            },
+            () = &mut closing => break,
+        };
+        // Small answers must not wait for the other side's acknowledgement.
+        stream.set_nodelay(true).ok();
+        let (app, builder) = (Arc::clone(&app), Arc::clone(&builder));
+        let watcher = graceful.watcher();
+        tokio::spawn(async move {
+            connection(&app, &builder, stream, watcher).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    tokio::select! {
+        () = graceful.shutdown() => {}
+        () = app.life.reached(Phase::Ended) => {}
+    }
+}
+
+/// Errors after which the next connection may be accepted at once.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+type Builder = auto::Builder<TokioExecutor>;
+
+fn builder(app: &App) -> Builder {
+    let config = &app.config;
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.head_limit.0)
+        .max_buf_size(config.max_head.0.max(64 << 10));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(config.max_streams)
+        .max_header_list_size(u32::try_from(config.max_head.0).unwrap_or(u32::MAX))
+        .adaptive_window(true)
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+    builder
+}
+
+async fn connection(
+    app: &Arc<App>,
+    builder: &Builder,
+    stream: TcpStream,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let app = Arc::clone(app);
+        async move { Ok::<Response<Full<Bytes>>, Infallible>(crate::http::answer(app, request).await) }
+    });
+    let stream = FirstBytes::new(stream, app.config.head_limit.0);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        ended = watcher.watch(connection.into_owned()) => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "connection ended");
+            }
+        }
+        () = app.life.reached(Phase::Ended) => {}
+    }
+}

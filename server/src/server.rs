@@ -1,0 +1,198 @@
+//! A server from its start to its end.
+
+use crate::app::{App, Missing};
+use crate::backend::{self, StartError};
+use crate::folder::{self, PlanError};
+use crate::http::metrics::Pages;
+use crate::lifecycle::{Lifecycle, Phase};
+use crate::net;
+use crate::net::keys::{Keys, KeysError};
+use crate::settings::{Config, SettingsError};
+use skep_runtime_core::{Chain, Shutdown};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// The reason why a server does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// A setting is out of range.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The folder cannot be read.
+    #[error(transparent)]
+    Folder(PlanError),
+    /// A model of the folder cannot be served.
+    #[error("model `{name}` cannot be served")]
+    Model {
+        /// The model's name.
+        name: String,
+        /// The reason.
+        source: PlanError,
+    },
+    /// The models cannot be put on the device.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The file of keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The address cannot be listened at.
+    #[error("{address} cannot be listened at")]
+    Address {
+        /// The address.
+        address: SocketAddr,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The page of metrics cannot be made.
+    #[error("metrics cannot be published")]
+    Metrics(#[source] metrics_exporter_prometheus::BuildError),
+    /// The loading was given up.
+    #[error("loading was given up")]
+    GivenUp,
+}
+
+/// A server at work. Dropping it ends it at once; [`stop`](Self::stop) lets requests finish.
+pub struct Server {
+    app: Arc<App>,
+    http: SocketAddr,
+    doors: Vec<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("http", &self.http).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Loads the models of a folder and opens the doors. It is ready when this returns.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ServeError`] if a setting is out of range, a model cannot be served that is not optional, or an
+    /// address cannot be listened at.
+    pub async fn start(config: Config) -> Result<Self, ServeError> {
+        config.check()?;
+        let keys = match &config.keys {
+            Some(file) => Keys::read(file)?,
+            None => Keys::default(),
+        };
+        // The address first: it is wrong more often than models are, and loading takes long.
+        let listener = listen(config.http).await?;
+        let http =
+            listener.local_addr().map_err(|source| ServeError::Address { address: config.http, source })?;
+        let loading = tokio::task::spawn_blocking(move || load(config, keys));
+        let app = Arc::new(loading.await.map_err(|_| ServeError::GivenUp)??);
+        let doors = vec![tokio::spawn(net::serve(Arc::clone(&app), listener))];
+        app.life.advance(Phase::Ready);
+        Ok(Self { app, http, doors })
+    }
+
+    /// Returns the address of the HTTP door.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Returns the names of the models that are served, in order.
+    pub fn models(&self) -> impl Iterator<Item = &str> {
+        self.app.models.keys().map(String::as_str)
+    }
+
+    /// Returns the models of the folder that are not served, with the reason.
+    pub fn missing(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.app.missing.iter().map(|missing| (missing.name.as_str(), missing.reason.as_str()))
+    }
+
+    /// Tells balancers to send no more, for as long as `drain-wait` says; then accepts no connections, lets
+    /// requests finish for at most `drain-limit`, and stops the runtime. Models stay loaded until then.
+    ///
+    /// Returns true if every request was answered.
+    pub async fn drain(&mut self) -> bool {
+        let config = &self.app.config;
+        let (wait, limit) = (config.drain_wait.0, config.drain_limit.0);
+        if self.app.life.phase() < Phase::Draining {
+            self.app.life.advance(Phase::Draining);
+            tokio::time::sleep(wait).await;
+        }
+        self.app.life.advance(Phase::Closing);
+        let finished = tokio::time::timeout(limit, async {
+            for door in &mut self.doors {
+                door.await.ok();
+            }
+        });
+        let finished = finished.await.is_ok();
+        self.end(Shutdown::Drain, limit).await && finished
+    }
+
+    /// Lets requests finish without a wait before, and stops.
+    pub async fn stop(mut self) {
+        self.app.life.advance(Phase::Draining);
+        self.drain().await;
+    }
+
+    /// Ends all at once: requests at work are answered with an error or not at all.
+    pub async fn abort(&self) {
+        self.app.life.advance(Phase::Ended);
+        self.end(Shutdown::Abort, Duration::ZERO).await;
+    }
+
+    async fn end(&self, how: Shutdown, limit: Duration) -> bool {
+        let app = Arc::clone(&self.app);
+        let ended = tokio::task::spawn_blocking(move || app.running.shutdown(how, limit));
+        let ended = match ended.await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(error = %Chain(&error), "runtime did not stop in order");
+                false
+            }
+            Err(_) => false,
+        };
+        self.app.life.advance(Phase::Ended);
+        ended
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.app.life.advance(Phase::Ended);
+        for door in &self.doors {
+            door.abort();
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Address { address, source })
+}
+
+fn load(config: Config, keys: Keys) -> Result<App, ServeError> {
+    let found = folder::read(&config.folder).map_err(ServeError::Folder)?;
+    let mut plans = Vec::with_capacity(found.len());
+    for found in found {
+        plans.push(found.plan.map_err(|source| ServeError::Model { name: found.name, source })?);
+    }
+    let started = backend::start(&config, plans)?;
+    let missing = started.failed.iter().map(|error| {
+        let StartError::Model { model, .. } = error else {
+            return Missing { name: String::new(), reason: error.to_string() };
+        };
+        Missing { name: model.clone(), reason: Chain(error).to_string() }
+    });
+    let missing = missing.collect();
+    let models = started.models.into_iter().map(|model| (model.name.clone(), Arc::new(model)));
+    Ok(App {
+        models: models.collect(),
+        missing,
+        life: Lifecycle::new(),
+        running: started.running,
+        pages: Pages::new(started.stats).map_err(ServeError::Metrics)?,
+        keys,
+        config,
+    })
+}

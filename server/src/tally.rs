@@ -1,0 +1,216 @@
+//! What the protocol's statistics are made of: counts and times of each pool's batches.
+//!
+//! `skep-stats` has distributions for people and monitoring; clients want sums, and sums by batch size.
+
+use skep_runtime_core::sync::Mutex;
+use skep_runtime_core::{BatchEvent, Meter, Observer, PoolId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// How often something was done, and the time that it took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sum {
+    pub(crate) count: u64,
+    pub(crate) ns: u64,
+}
+
+impl Sum {
+    pub(crate) fn add(&mut self, count: u64, time: Duration) {
+        self.count += count;
+        self.ns = self.ns.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
+/// The times of batches of one size, or of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Times {
+    pub(crate) input: Sum,
+    pub(crate) infer: Sum,
+    pub(crate) output: Sum,
+}
+
+impl Times {
+    fn add(&mut self, count: u64, event: &BatchEvent<'_>) {
+        self.input.add(count, event.gather);
+        self.infer.add(count, event.device);
+        self.output.add(count, event.scatter);
+    }
+}
+
+/// The sums of one pool.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Batches {
+    pub(crate) rows: u64,
+    pub(crate) batches: u64,
+    pub(crate) queue: Sum,
+    /// By task; the times are those of its batch.
+    pub(crate) tasks: Times,
+    pub(crate) busy: Duration,
+    /// By rows of the batch, of which there are at most as many kinds as a batch has rows.
+    pub(crate) sizes: BTreeMap<u64, Times>,
+}
+
+/// The sums of one pool, and of the requests for it.
+#[derive(Default)]
+pub(crate) struct Tally {
+    batches: Mutex<Batches>,
+    requests: Mutex<Requests>,
+    /// Milliseconds since 1970.
+    last: AtomicU64,
+    meter: Mutex<Option<Arc<dyn Meter>>>,
+}
+
+/// Requests by how they ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Requests {
+    pub(crate) success: Sum,
+    pub(crate) fail: Sum,
+}
+
+impl Tally {
+    /// Counts a request that has ended.
+    pub(crate) fn request(&self, succeeded: bool, took: Duration) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.last.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let mut requests = self.requests.lock();
+        if succeeded {
+            requests.success.add(1, took);
+        } else {
+            requests.fail.add(1, took);
+        }
+    }
+
+    pub(crate) fn requests(&self) -> Requests {
+        *self.requests.lock()
+    }
+
+    pub(crate) fn batches(&self) -> Batches {
+        self.batches.lock().clone()
+    }
+
+    pub(crate) fn last_ms(&self) -> u64 {
+        self.last.load(Ordering::Relaxed)
+    }
+
+    /// Tasks and rows that wait now.
+    pub(crate) fn waiting(&self) -> (u64, u64) {
+        let meter = self.meter.lock().clone();
+        meter.map_or((0, 0), |meter| {
+            let counts = meter.counts();
+            (counts.waiting, counts.waiting_rows)
+        })
+    }
+
+    /// Seconds until what waits now has run, as far as the past tells; at least 1 and at most a minute.
+    pub(crate) fn wait_seconds(&self) -> u64 {
+        let (_, rows) = self.waiting();
+        let (busy, ran) = {
+            let batches = self.batches.lock();
+            (batches.busy, batches.rows)
+        };
+        seconds(busy, ran, rows)
+    }
+
+    fn batch(&self, event: &BatchEvent<'_>) {
+        let mut batches = self.batches.lock();
+        let rows = event.rows as u64;
+        let ended = (event.tasks_succeeded + event.tasks_failed) as u64;
+        batches.rows += rows;
+        batches.batches += 1;
+        batches.busy = batches.busy.saturating_add(event.device);
+        for task in event.tasks.iter().filter(|task| task.is_first) {
+            batches.queue.add(1, event.cut.saturating_duration_since(task.submitted));
+        }
+        batches.tasks.add(ended, event);
+        batches.sizes.entry(rows).or_default().add(1, event);
+    }
+}
+
+fn seconds(busy: Duration, ran: u64, waiting: u64) -> u64 {
+    if ran == 0 {
+        return 1;
+    }
+    let nanos = busy.as_nanos() / u128::from(ran) * u128::from(waiting);
+    u64::try_from(nanos.div_ceil(1_000_000_000)).unwrap_or(u64::MAX).clamp(1, 60)
+}
+
+/// The tallies of a runtime, by the names of pools.
+#[derive(Default)]
+pub(crate) struct Tallies {
+    named: Mutex<BTreeMap<String, Arc<Tally>>>,
+    /// At the places of their ids.
+    placed: Mutex<Vec<Option<(PoolId, Arc<Tally>)>>>,
+}
+
+impl Tallies {
+    /// The tally of the pool of this name.
+    pub(crate) fn of(&self, pool: &str) -> Arc<Tally> {
+        Arc::clone(self.named.lock().entry(pool.to_owned()).or_default())
+    }
+}
+
+impl Observer for Tallies {
+    fn pool_added(&self, pool: PoolId, meter: Arc<dyn Meter>) {
+        let tally = self.of(meter.name());
+        *tally.meter.lock() = Some(meter);
+        let mut placed = self.placed.lock();
+        if placed.len() <= pool.index() {
+            placed.resize(pool.index() + 1, None);
+        }
+        placed[pool.index()] = Some((pool, tally));
+    }
+
+    fn pool_removed(&self, pool: PoolId) {
+        let place = self.placed.lock().get_mut(pool.index()).and_then(|place| {
+            let own = place.as_ref().is_some_and(|(id, _)| *id == pool);
+            if own { place.take() } else { None }
+        });
+        if let Some((_, tally)) = place {
+            tally.meter.lock().take();
+        }
+    }
+
+    fn batch(&self, event: &BatchEvent<'_>) {
+        let placed = self.placed.lock().get(event.pool.index()).cloned().flatten();
+        if let Some((_, tally)) = placed.filter(|(id, _)| *id == event.pool) {
+            tally.batch(event);
+        }
+    }
+
+    fn stopped(&self, _at: Instant) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skep_runtime_core::{Pass, TaskHeader};
+
+    #[test]
+    fn sums_are_of_tasks_and_of_batches() {
+        let start = Instant::now();
+        let ms = Duration::from_millis;
+        let headers = [TaskHeader::new(2, start); 3];
+        let mut event = BatchEvent::new(PoolId::new(0), Pass::Forward, &headers, start + ms(5));
+        event.rows = 6;
+        event.tasks_succeeded = 3;
+        event.device = ms(2);
+        let tally = Tally::default();
+        tally.batch(&event);
+        tally.batch(&event);
+        let batches = tally.batches();
+        assert_eq!((batches.rows, batches.batches), (12, 2));
+        assert_eq!(batches.queue, Sum { count: 6, ns: 30_000_000 });
+        assert_eq!(batches.tasks.infer, Sum { count: 6, ns: 4_000_000 });
+        assert_eq!(batches.sizes[&6].infer, Sum { count: 2, ns: 4_000_000 });
+    }
+
+    #[test]
+    fn the_wait_is_what_the_rows_took_so_far() {
+        let s = Duration::from_secs;
+        assert_eq!(seconds(s(0), 0, 100), 1);
+        assert_eq!(seconds(s(10), 100, 55), 6);
+        assert_eq!((seconds(s(1), 1000, 1), seconds(s(100), 1, 1000)), (1, 60));
+    }
+}
