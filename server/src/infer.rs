@@ -132,7 +132,7 @@ pub(crate) async fn run(
     let schema = model.front.outputs();
     for (i, name) in wanted.iter().enumerate() {
         if schema.position(name).is_none() {
-            let known: Vec<_> = schema.tensors().iter().map(|spec| spec.name()).collect();
+            let known: Vec<_> = schema.tensors().iter().map(skep_runtime_core::TensorSpec::name).collect();
             return Err(Problem::invalid(format!(
                 "model `{}` has no output `{name}`, expected one of {known:?}",
                 model.name
@@ -163,7 +163,7 @@ fn tensor(model: &Model, given: Given) -> Result<(String, HostTensor), Problem> 
     let Given { name, datatype, shape, bytes } = given;
     let schema = model.front.inputs();
     let Some(place) = schema.position(&name) else {
-        let known: Vec<_> = schema.tensors().iter().map(|spec| spec.name()).collect();
+        let known: Vec<_> = schema.tensors().iter().map(skep_runtime_core::TensorSpec::name).collect();
         return Err(Problem::invalid(format!(
             "model `{}` has no input `{name}`, expected one of {known:?}",
             model.name

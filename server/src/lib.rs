@@ -1,6 +1,6 @@
 //! The model server of Skep: a folder of models behind the doors that clients already have.
 //!
-//! The program `skep` serves every model of a folder over KServe V2 (HTTP, with JSON and binary tensors) and behind the
+//! The program `skep` serves every model of a folder over `KServe` V2 (HTTP, with JSON and binary tensors) and behind the
 //! embedding endpoints of `OpenAI` and text-embeddings-inference. The crate's README says how it is started and what is
 //! offered; [`Server`] is the same for a program of one's own, and for tests.
 //!

@@ -77,7 +77,8 @@ impl FromStr for Size {
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micros = self.0.as_micros();
-        let unit = TIMES.iter().rev().find(|(_, unit)| micros % u128::from(*unit) == 0 && micros > 0);
+        let unit =
+            TIMES.iter().rev().find(|(_, unit)| micros.is_multiple_of(u128::from(*unit)) && micros > 0);
         let (name, unit) = unit.copied().unwrap_or(("s", 1_000_000));
         write!(f, "{}{name}", micros / u128::from(unit))
     }
@@ -169,7 +170,6 @@ always!(
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "they are documented as flags, under the same names, in `Settings`")]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Config {
     pub folder: PathBuf,
     pub http: SocketAddr,
@@ -205,7 +205,7 @@ fn time(text: &str) -> Option<Time> {
 }
 
 settings! {
-    /// Address of the HTTP door: KServe V2, embeddings, health, metrics [default: 127.0.0.1:8000]
+    /// Address of the HTTP door: V2, embeddings, health, metrics [default: 127.0.0.1:8000]
     http: SocketAddr = Some(SocketAddr::from(([127, 0, 0, 1], 8000))), "SKEP_HTTP";
     /// Allow addresses that other machines can reach [default: false]
     [num_args = 0..=1, default_missing_value = "true"] open: bool = None, "SKEP_OPEN";
@@ -358,7 +358,7 @@ mod tests {
     #[test]
     fn times_and_sizes_are_read_as_they_are_written() {
         for text in ["5s", "250ms", "2m", "1us", "90s", "0s"] {
-            assert_eq!(text.parse::<Time>().unwrap().to_string(), text.replace("90s", "90s"));
+            assert_eq!(text.parse::<Time>().unwrap().to_string(), text);
         }
         for text in ["64MiB", "1000", "3KiB", "2GiB", "0"] {
             assert_eq!(text.parse::<Size>().unwrap().to_string(), text);

@@ -43,7 +43,7 @@ impl Times {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Batches {
     pub(crate) rows: u64,
-    pub(crate) batches: u64,
+    pub(crate) count: u64,
     pub(crate) queue: Sum,
     /// By task; the times are those of its batch.
     pub(crate) tasks: Times,
@@ -118,7 +118,7 @@ impl Tally {
         let rows = event.rows as u64;
         let ended = (event.tasks_succeeded + event.tasks_failed) as u64;
         batches.rows += rows;
-        batches.batches += 1;
+        batches.count += 1;
         batches.busy = batches.busy.saturating_add(event.device);
         for task in event.tasks.iter().filter(|task| task.is_first) {
             batches.queue.add(1, event.cut.saturating_duration_since(task.submitted));
@@ -136,12 +136,14 @@ fn seconds(busy: Duration, ran: u64, waiting: u64) -> u64 {
     u64::try_from(nanos.div_ceil(1_000_000_000)).unwrap_or(u64::MAX).clamp(1, 60)
 }
 
+type Placed = (PoolId, Arc<Tally>);
+
 /// The tallies of a runtime, by the names of pools.
 #[derive(Default)]
 pub(crate) struct Tallies {
     named: Mutex<BTreeMap<String, Arc<Tally>>>,
     /// At the places of their ids.
-    placed: Mutex<Vec<Option<(PoolId, Arc<Tally>)>>>,
+    placed: Mutex<Vec<Option<Placed>>>,
 }
 
 impl Tallies {
@@ -200,7 +202,7 @@ mod tests {
         tally.batch(&event);
         tally.batch(&event);
         let batches = tally.batches();
-        assert_eq!((batches.rows, batches.batches), (12, 2));
+        assert_eq!((batches.rows, batches.count), (12, 2));
         assert_eq!(batches.queue, Sum { count: 6, ns: 30_000_000 });
         assert_eq!(batches.tasks.infer, Sum { count: 6, ns: 4_000_000 });
         assert_eq!(batches.sizes[&6].infer, Sum { count: 2, ns: 4_000_000 });

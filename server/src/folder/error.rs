@@ -53,5 +53,5 @@ pub enum PlanError {
     },
     /// The published folder is refused.
     #[error(transparent)]
-    Model(#[from] ModelError),
+    Model(Box<ModelError>),
 }

@@ -97,8 +97,7 @@ mod tests {
     fn told(text: &str) -> String {
         let folder = folder(&[("model", text)]);
         let found = read(folder.path()).unwrap().remove(0);
-        let message =
-            found.plan.map(|_| "served".to_owned()).unwrap_or_else(|error| Chain(&error).to_string());
+        let message = found.plan.map_or_else(|error| Chain(&error).to_string(), |_| "served".to_owned());
         message.replace(&fs::canonicalize(folder.path()).unwrap().display().to_string(), "")
     }
 

@@ -132,7 +132,10 @@ fn text(
             name.parse().map_err(|_| wrong("precision", name, "`f32`, `f16`, `bf16` or `stored`"))?
         }
     };
-    Ok(What::Text { model: Arc::new(Model::read(folder)?), precision })
+    Ok(What::Text {
+        model: Arc::new(Model::read(folder).map_err(|error| PlanError::Model(Box::new(error)))?),
+        precision,
+    })
 }
 
 fn block(

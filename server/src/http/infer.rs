@@ -3,7 +3,7 @@
 use crate::http::reply::{JSON, Reply};
 use crate::infer::{self, Given, Parameters, Value, Wishes, whole};
 use crate::model::Model;
-use crate::problem::{Problem, ProblemKind};
+use crate::problem::Problem;
 use crate::tensor::classify;
 use crate::tensor::datatype::{self, Datatype};
 use crate::tensor::json;
@@ -282,31 +282,24 @@ fn write(
             head.extend_from_slice(start.as_bytes());
         };
         let before = tail.len();
-        match form.classes {
-            Some(k) => {
-                let (classes, k) = classify::best(tensor, k, model.labels());
-                let rows = classes.len().checked_div(k).unwrap_or(0);
-                start("BYTES", &[rows, k]);
-                if form.binary {
-                    for class in &classes {
-                        tail.extend_from_slice(&u32::try_from(class.len()).unwrap_or(u32::MAX).to_le_bytes());
-                        tail.extend_from_slice(class.as_bytes());
-                    }
-                } else {
-                    head.extend_from_slice(b",\"data\":");
-                    head.extend_from_slice(Json::from(classes).to_string().as_bytes());
-                }
+        if let Some(k) = form.classes {
+            let (classes, k) = classify::best(tensor, k, model.labels());
+            let rows = classes.len().checked_div(k).unwrap_or(0);
+            start("BYTES", &[rows, k]);
+            if form.binary {
+                tail.append(&mut classify::bytes(&classes));
+            } else {
+                head.extend_from_slice(b",\"data\":");
+                head.extend_from_slice(Json::from(classes).to_string().as_bytes());
             }
-            None => {
-                start(Datatype::from(tensor.dtype()).name(), tensor.dims());
-                if form.binary {
-                    tail.extend_from_slice(tensor.bytes());
-                } else {
-                    head.extend_from_slice(b",\"data\":");
-                    json::write(tensor, &mut head).map_err(|reason| {
-                        Problem::new(ProblemKind::Invalid, format!("output `{name}` {reason}"))
-                    })?;
-                }
+        } else {
+            start(Datatype::from(tensor.dtype()).name(), tensor.dims());
+            if form.binary {
+                tail.extend_from_slice(tensor.bytes());
+            } else {
+                head.extend_from_slice(b",\"data\":");
+                json::write(tensor, &mut head)
+                    .map_err(|reason| Problem::invalid(format!("output `{name}` {reason}")))?;
             }
         }
         if form.binary {

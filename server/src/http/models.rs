@@ -102,7 +102,7 @@ pub(crate) fn statistics(model: &Model) -> Value {
         "version": model.version,
         "last_inference": model.tally.last_ms(),
         "inference_count": batches.rows,
-        "execution_count": batches.batches,
+        "execution_count": batches.count,
         "inference_stats": {
             "success": sum(requests.success),
             "fail": sum(requests.fail),

@@ -167,7 +167,9 @@ pub(crate) async fn embed(
         if vectors.normalize.unwrap_or(unit) && (!unit || shortened) {
             let length = vector.iter().map(|number| number * number).sum::<f32>().sqrt();
             if length > 0.0 {
-                vector.iter_mut().for_each(|number| *number /= length);
+                for number in vector.iter_mut() {
+                    *number /= length;
+                }
             }
         }
     }

@@ -85,7 +85,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_says_nothing_is_given_up() {
         let (mut client, server) = tokio::io::duplex(64);
-        let mut server = FirstBytes::new(server, Duration::from_secs(60));
+        let mut server = FirstBytes::new(server, Duration::from_mins(1));
         client.write_all(b"P").await.unwrap();
         let mut bytes = [0; 8];
         assert_eq!(server.read(&mut bytes).await.unwrap(), 1);
@@ -95,11 +95,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_has_begun_may_take_his_time() {
         let (mut client, server) = tokio::io::duplex(64);
-        let mut server = FirstBytes::new(server, Duration::from_secs(60));
+        let mut server = FirstBytes::new(server, Duration::from_mins(1));
         client.write_all(&[b'x'; ENOUGH]).await.unwrap();
         let mut bytes = [0; ENOUGH];
         server.read_exact(&mut bytes).await.unwrap();
-        let wait = tokio::time::timeout(Duration::from_secs(600), server.read(&mut bytes));
+        let wait = tokio::time::timeout(Duration::from_mins(10), server.read(&mut bytes));
         assert!(wait.await.is_err(), "it still waits");
     }
 }

@@ -28,6 +28,16 @@ pub(crate) fn best(tensor: &HostTensor, k: usize, labels: &[String]) -> (Vec<Str
     (classes, k)
 }
 
+/// Texts as bytes: each behind its length.
+pub(crate) fn bytes(texts: &[String]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for text in texts {
+        bytes.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
+        bytes.extend_from_slice(text.as_bytes());
+    }
+    bytes
+}
+
 fn value(number: Number) -> f64 {
     match number {
         Number::Whole(value) => value as f64,

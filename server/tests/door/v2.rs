@@ -190,7 +190,10 @@ fn what_is_wrong_is_told() {
     );
     let huge = input("shape", json!([1_u64 << 60, 1_u64 << 60]));
     assert!(huge.0 == 400 && huge.1.ends_with("is too large"), "{huge:?}");
-    assert_eq!(wrong(&|request| request["inputs"] = json!([])), invalid("input `x` must be given exactly once"));
+    assert_eq!(
+        wrong(&|request| request["inputs"] = json!([])),
+        invalid("input `x` must be given exactly once")
+    );
     assert_eq!(
         wrong(&|request| request["outputs"] = json!([{ "name": "z" }])),
         invalid("model `nop` has no output `z`, expected one of [\"y\"]")
