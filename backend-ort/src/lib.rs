@@ -61,7 +61,7 @@ pub use skep_toolkit::{
 /// The names that most applications use.
 pub mod prelude {
     pub use crate::{Config, CpuOptions, Layers, Optimization, OrtBlock, OrtDevice, OrtTensor, Registry};
-    pub use skep_pool::{PoolOptions, Serve, ServeOptions, Served};
+    pub use skep_pool::{PoolOptions, Serve, ServeMore, ServeOptions, Served};
     // Its methods only, as the other backends have it.
     pub use skep_runtime_core::Device as _;
     pub use skep_runtime_core::{

@@ -81,7 +81,7 @@ pub mod prelude {
     pub use crate::{
         AdamW, Config, CpuOptions, Layers, Optimizer, Registry, Schedule, Sgd, TchBlock, TchDevice,
     };
-    pub use skep_pool::{PoolOptions, Serve, ServeOptions, Served};
+    pub use skep_pool::{PoolOptions, Serve, ServeMore, ServeOptions, Served};
     // Its methods only: a tensor library has a `Device` of its own.
     pub use skep_runtime_core::Device as _;
     pub use skep_runtime_core::{

@@ -39,7 +39,7 @@ mod task;
 mod task_pool;
 
 pub use options::PoolOptions;
-pub use serve::{Serve, ServeOptions, Served};
+pub use serve::{Serve, ServeMore, ServeOptions, Served};
 pub use task_pool::TaskPool;
 
 /// The README's example, compiled with the tests.

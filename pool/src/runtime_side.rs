@@ -1,8 +1,8 @@
 //! The pool as the runtime sees it.
 
 use crate::answers::{Leftovers, give_up, settle_expired};
-use crate::queue::Taken;
 use crate::queue::item::Key;
+use crate::queue::{Queue, Taken};
 use crate::room::tell;
 use crate::shared::{Inner, State};
 use crate::task::{Task, into_batch};
@@ -39,7 +39,7 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
     fn attach(&self, doorbell: Doorbell) {
         let clock = Arc::clone(doorbell.clock());
         let mut state = self.state.lock();
-        if state.owner != Some(doorbell.runtime()) {
+        if state.owner != Some(doorbell.runtime()) || state.removed {
             return;
         }
         // Nothing waits by the clock of a runtime that was lost.
@@ -123,27 +123,11 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
     }
 
     fn close(&self, by: RuntimeId, how: Shutdown) {
-        let now = self.now();
-        let mut state = self.state.lock();
-        if state.owner != Some(by) {
-            return;
-        }
-        if state.loss.is_some() {
-            // It was to be taken over, and is not: another runtime may.
-            state.owner = None;
-            return;
-        }
-        if state.closed != Some(Shutdown::Abort) {
-            state.closed = Some(how);
-        }
-        let waiting = if how == Shutdown::Abort { state.queue.clear() } else { Vec::new() };
-        let (mut settled, leftovers) = give_up(&mut state.counts, waiting, now, &TaskError::ShutDown);
-        Self::turn_away(&mut state, &SubmitError::ShutDown);
-        let news = state.line.take_news();
-        drop(state);
-        Settled::deliver_all(&mut settled);
-        tell(None, news);
-        discard_all(leftovers);
+        self.end(by, how, false);
+    }
+
+    fn remove(&self, by: RuntimeId, how: Shutdown) {
+        self.end(by, how, true);
     }
 
     fn lose(&self, by: RuntimeId, loss: &DeviceLoss) -> Lost<O::Tensor> {
@@ -152,7 +136,10 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
         if state.owner.take_if(|owner| *owner == by).is_none() {
             return Lost::new(Vec::new(), state.counts);
         }
-        state.loss = Some(loss.clone());
+        // A pool that leaves is no other runtime's to take over.
+        if !state.removed {
+            state.loss = Some(loss.clone());
+        }
         let waiting = state.queue.clear();
         let error = TaskError::DeviceLost(loss.clone());
         let (settled, leftovers) = give_up(&mut state.counts, waiting, now, &error);
@@ -203,6 +190,44 @@ impl<O: TensorOps> Inner<O> {
         if !leftovers.is_empty() {
             state.leftovers.append(&mut leftovers);
             self.crowded.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Takes no more tasks from now on: the runtime ends, or it lets the block leave.
+    fn end(&self, by: RuntimeId, how: Shutdown, leaves: bool) {
+        let now = self.now();
+        let mut state = self.state.lock();
+        if state.owner != Some(by) {
+            return;
+        }
+        if state.loss.is_some() {
+            // It was to be taken over, and is not: another runtime may.
+            state.owner = None;
+            return;
+        }
+        if state.closed != Some(Shutdown::Abort) {
+            state.closed = Some(how);
+        }
+        state.removed |= leaves;
+        let (refusal, error) = if leaves {
+            (SubmitError::Removed, TaskError::Removed)
+        } else {
+            (SubmitError::ShutDown, TaskError::ShutDown)
+        };
+        let waiting = if how == Shutdown::Abort { state.queue.clear() } else { Vec::new() };
+        let (mut settled, leftovers) = give_up(&mut state.counts, waiting, now, &error);
+        Self::turn_away(&mut state, &refusal);
+        let news = state.line.take_news();
+        // Nothing will be queued any more. The bell keeps what the runtime has.
+        let buffers = (leaves && how == Shutdown::Abort)
+            .then(|| (std::mem::replace(&mut state.queue, Queue::new()), state.doorbell.take()));
+        drop(state);
+        Settled::deliver_all(&mut settled);
+        tell(None, news);
+        discard_all(leftovers);
+        if buffers.is_some() {
+            discard(buffers);
+            discard(std::mem::take(&mut *self.spare.lock()));
         }
     }
 

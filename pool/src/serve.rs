@@ -4,7 +4,8 @@ use crate::options::PoolOptions;
 use crate::task_pool::TaskPool;
 use skep_runtime_core::sync::guarded;
 use skep_runtime_core::{
-    Backend, BlockId, BlockInfo, Device, Front, Pass, RuntimeBuilder, Schema, SchemaError, StartError,
+    Backend, BlockId, BlockInfo, Clock, Device, Front, Handle, Pass, RuntimeBuilder, Schema, SchemaError,
+    StartError,
 };
 use std::fmt;
 use std::iter;
@@ -18,17 +19,27 @@ pub struct ServeOptions {
     pub forward: PoolOptions,
     /// The pool of the backward pass. Not used if the block cannot be called backward.
     pub backward: PoolOptions,
+    /// Rows of batches of zeros that the block runs before it takes tasks, and before the runtime is ready: what a device
+    /// does only once is done by then. Default none. Their outputs are thrown away. Free dims are as long as they may
+    /// be, up to 64.
+    pub warm_up: Vec<usize>,
 }
 
 impl ServeOptions {
     /// Creates the same options for both passes.
     pub fn both(options: PoolOptions) -> Self {
-        Self { forward: options.clone(), backward: options }
+        Self { forward: options.clone(), backward: options, warm_up: Vec::new() }
     }
 
     /// Creates options for the forward pass, with defaults for the backward pass.
     pub fn forward(options: PoolOptions) -> Self {
-        Self { forward: options, backward: PoolOptions::default() }
+        Self { forward: options, ..Self::default() }
+    }
+
+    /// Sets [`warm_up`](Self#structfield.warm_up).
+    pub fn warm_up(mut self, rows: impl Into<Vec<usize>>) -> Self {
+        self.warm_up = rows.into();
+        self
     }
 
     /// Sets those of the backward pass.
@@ -79,6 +90,10 @@ impl<D: Device> Served<D> {
 }
 
 impl<D: Device> Served<D> {
+    fn new(info: BlockInfo, (forward, backward): Pools<D>, id: BlockId) -> Self {
+        Self { info, forward, backward, more: Vec::new(), id }
+    }
+
     /// Returns all pools that feed the block, with their passes: [`forward`](Self#structfield.forward),
     /// [`backward`](Self#structfield.backward), and those of [`Serve::add_pool`] in their order.
     pub fn pools(&self) -> impl Iterator<Item = (Pass, &TaskPool<D>)> {
@@ -187,14 +202,18 @@ pub trait Serve<D: Device> {
 
 impl<D: Device> Serve<D> for RuntimeBuilder<D> {
     fn serve(&mut self, block: impl Backend<D>, options: ServeOptions) -> Result<Served<D>, StartError> {
-        // A block that cannot be served is refused before it is loaded, which may take long.
-        if let Ok(info) = guarded(|| block.info()) {
-            options.forward.check(&pool_name(&info, Pass::Forward))?;
-            options.backward.check(&pool_name(&info, Pass::Backward))?;
-        }
+        options.check(&block)?;
         let id = self.block(block)?;
+        let serve = |builder: &mut Self| {
+            builder.warm_up(id, &options.warm_up)?;
+            let info = info_of(builder, id)?.clone();
+            let pools = pools_of(&info, options, builder.device(), &builder.clock_handle())?;
+            let served = Served::new(info, pools, id);
+            feed(builder, id, &served)?;
+            Ok(served)
+        };
         // Nothing of a block that cannot be served is left behind.
-        pools_of(self, id, options).inspect_err(|_| self.remove_block(id))
+        serve(self).inspect_err(|_| self.remove_block(id))
     }
 
     fn add_pool(
@@ -206,7 +225,8 @@ impl<D: Device> Serve<D> for RuntimeBuilder<D> {
     ) -> Result<TaskPool<D>, StartError> {
         let info = info_of(self, served.id)?.clone();
         let name = format!("{}_{class}", pool_name(&info, pass));
-        let pool = new_pool(self, served.id, &info, pass, name, options)?;
+        let pool = new_pool(&info, pass, name, options, self.device(), &self.clock_handle())?;
+        self.pool(served.id, pass, pool.as_pool())?;
         served.more.push((pass, pool.clone()));
         Ok(pool)
     }
@@ -220,27 +240,87 @@ impl<D: Device> Serve<D> for RuntimeBuilder<D> {
     }
 }
 
-/// Gives a loaded block a pool for each pass.
-fn pools_of<D: Device>(
-    builder: &mut RuntimeBuilder<D>,
-    id: BlockId,
-    options: ServeOptions,
-) -> Result<Served<D>, StartError> {
-    let info = info_of(builder, id)?.clone();
-    let mut pool = |pass, options| new_pool(builder, id, &info, pass, pool_name(&info, pass), options);
-    let forward = pool(Pass::Forward, options.forward)?;
-    let backward = if info.backward { Some(pool(Pass::Backward, options.backward)?) } else { None };
-    Ok(Served { info, forward, backward, more: Vec::new(), id })
+/// Serves further blocks, with [`TaskPool`]s, on a runtime that runs.
+pub trait ServeMore<D: Device> {
+    /// Loads a block onto the device, on the calling thread, and gives it a pool for each pass. The runtime takes it in
+    /// between two batches; callers of other blocks do not notice. [`Handle::remove`] takes it out again, and
+    /// [`Handle::replace`] puts another one in its place.
+    ///
+    /// ```
+    /// use skep_pool::{PoolOptions, ServeMore, ServeOptions};
+    /// use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
+    /// use skep_runtime_core::{RuntimeBuilder, Shutdown, SubmitError};
+    /// use std::time::Duration;
+    ///
+    /// let runtime = RuntimeBuilder::new(FakeDevice::new()).start()?;
+    /// let block = |by: f32| FnBlock::rows("times", 1, move |x: &[FakeTensor]| Ok(vec![x[0].map(|v| by * v)]));
+    /// let times = runtime.handle().serve(block(2.0), ServeOptions::default())?;
+    /// let task = || vec![FakeTensor::rows(&[[3.0]])];
+    /// assert_eq!(times.forward.submit(task())?.wait()?, [FakeTensor::rows(&[[6.0]])]);
+    ///
+    /// runtime.handle().replace("times", block(5.0))?;
+    /// assert_eq!(times.forward.submit(task())?.wait()?, [FakeTensor::rows(&[[15.0]])]);
+    ///
+    /// runtime.handle().remove("times", Shutdown::Drain, Duration::from_secs(10))?;
+    /// assert!(matches!(times.forward.submit(task()).unwrap_err().error, SubmitError::Removed));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns those of [`Serve::serve`], and those of [`Handle::add`] if the runtime takes no blocks. Nothing is left
+    /// behind then.
+    fn serve(&self, block: impl Backend<D>, options: ServeOptions) -> Result<Served<D>, StartError>;
 }
 
-/// Lets a new pool feed a pass of a loaded block.
+impl<D: Device> ServeMore<D> for Handle<D> {
+    fn serve(&self, block: impl Backend<D>, options: ServeOptions) -> Result<Served<D>, StartError> {
+        options.check(&block)?;
+        let loaded = self.load(block)?.warm_up(options.warm_up.clone());
+        let info = loaded.info().clone();
+        let (forward, backward) = pools_of(&info, options, self.device(), &self.clock_handle())?;
+        let pools = iter::once((Pass::Forward, forward.as_pool()))
+            .chain(backward.iter().map(|pool| (Pass::Backward, pool.as_pool())));
+        let id = self.add(loaded, pools.collect())?;
+        Ok(Served::new(info, (forward, backward), id))
+    }
+}
+
+impl ServeOptions {
+    /// Checks them before the block is loaded, which may take long.
+    fn check<D: Device>(&self, block: &impl Backend<D>) -> Result<(), StartError> {
+        if let Ok(info) = guarded(|| block.info()) {
+            self.forward.check(&pool_name(&info, Pass::Forward))?;
+            self.backward.check(&pool_name(&info, Pass::Backward))?;
+        }
+        Ok(())
+    }
+}
+
+/// The pools of a block: for the forward pass, and the backward pass if it has one.
+type Pools<D> = (TaskPool<D>, Option<TaskPool<D>>);
+
+/// Makes a pool for each pass of a block.
+fn pools_of<D: Device>(
+    info: &BlockInfo,
+    options: ServeOptions,
+    device: &Arc<D>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Pools<D>, StartError> {
+    let pool = |pass, options| new_pool(info, pass, pool_name(info, pass), options, device, clock);
+    let forward = pool(Pass::Forward, options.forward)?;
+    let backward = if info.backward { Some(pool(Pass::Backward, options.backward)?) } else { None };
+    Ok((forward, backward))
+}
+
+/// Makes a pool for a pass of a block.
 fn new_pool<D: Device>(
-    builder: &mut RuntimeBuilder<D>,
-    id: BlockId,
     info: &BlockInfo,
     pass: Pass,
     name: String,
     options: PoolOptions,
+    device: &Arc<D>,
+    clock: &Arc<dyn Clock>,
 ) -> Result<TaskPool<D>, StartError> {
     let (schema, options) = match pass {
         Pass::Forward => (info.inputs.clone(), options),
@@ -251,10 +331,16 @@ fn new_pool<D: Device>(
             (schema, options.finite_inputs(finite_inputs))
         }
     };
-    let (device, clock) = (Arc::clone(builder.device()), builder.clock_handle());
-    let pool = TaskPool::new(name, pass, device, schema, options, clock)?;
-    builder.pool(id, pass, pool.as_pool())?;
-    Ok(pool)
+    TaskPool::new(name, pass, Arc::clone(device), schema, options, Arc::clone(clock))
+}
+
+/// Feeds a loaded block from pools.
+fn feed<D: Device>(
+    builder: &mut RuntimeBuilder<D>,
+    id: BlockId,
+    served: &Served<D>,
+) -> Result<(), StartError> {
+    served.pools().try_for_each(|(pass, pool)| builder.pool(id, pass, pool.as_pool()).map(drop))
 }
 
 /// Feeds a loaded block from the pools of another one.
@@ -263,19 +349,12 @@ fn take_over_pools<D: Device>(
     id: BlockId,
     served: &Served<D>,
 ) -> Result<(), StartError> {
-    let (new, old) = (info_of(builder, id)?, &served.info);
-    let differs = [
-        ("inputs", new.inputs != old.inputs),
-        ("outputs", new.outputs != old.outputs),
-        ("passes", new.backward != old.backward),
-    ];
-    if let Some(&(what, _)) = differs.iter().find(|(_, differs)| *differs) {
-        return Err(StartError::OtherSchema { block: new.name.clone(), served: old.name.clone(), what });
+    let new = info_of(builder, id)?;
+    if let Some(what) = new.difference(&served.info) {
+        let (block, served) = (new.name.clone(), served.info.name.clone());
+        return Err(StartError::OtherSchema { block, served, what });
     }
-    for (pass, pool) in served.pools() {
-        builder.pool(id, pass, pool.as_pool())?;
-    }
-    Ok(())
+    feed(builder, id, served)
 }
 
 fn pool_name(info: &BlockInfo, pass: Pass) -> String {

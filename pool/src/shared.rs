@@ -36,6 +36,8 @@ pub(crate) struct State<T> {
     pub(crate) line: Line<T>,
     pub(crate) counts: Counts,
     pub(crate) closed: Option<Shutdown>,
+    /// It is closed because its block leaves the runtime.
+    pub(crate) removed: bool,
     /// The runtime has lost its device, and no other has taken the pool over.
     pub(crate) loss: Option<DeviceLoss>,
     /// The runtime that feeds from the pool, or the builder of one.
@@ -116,6 +118,7 @@ impl<T> State<T> {
             line: Line::new(),
             counts: Counts::default(),
             closed: None,
+            removed: false,
             loss: None,
             owner: None,
             doorbell: None,
@@ -132,7 +135,7 @@ impl<T> State<T> {
         if let Some(loss) = &self.loss {
             Err(SubmitError::DeviceLost(loss.clone()))
         } else if self.closed.is_some() {
-            Err(SubmitError::ShutDown)
+            Err(if self.removed { SubmitError::Removed } else { SubmitError::ShutDown })
         } else if deadline.is_some_and(|deadline| deadline <= now) {
             Err(SubmitError::DeadlinePassed)
         } else {

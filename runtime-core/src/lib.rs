@@ -88,6 +88,7 @@ pub use contract::tensor::{DType, Element, HostTensor, TensorInfo, WrongByteCoun
 pub use contract::tensor_ops::TensorOps;
 pub use runtime::builder::RuntimeBuilder;
 pub use runtime::handle::Handle;
+pub use runtime::loaded::LoadedBlock;
 pub use runtime::running::{RunningRuntime, Runtime};
 pub use runtime::status::{Health, Ready};
 

@@ -1,7 +1,7 @@
 //! Counting while the runtime works: one short lock of one pool per batch.
 
 use crate::snapshot::Snapshot;
-use crate::tally::{Reading, Tally};
+use crate::tally::{Departed, Gone, Reading, Tally};
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::{BatchEvent, Meter, Observer, PoolId, Unrun};
 use std::fmt;
@@ -45,12 +45,30 @@ impl Stats {
     pub fn snapshot_at(&self, now: Instant) -> Snapshot {
         let Some(run) = self.0.run.get() else { return Snapshot::default() };
         let until = self.0.stopped.get().copied().unwrap_or(now);
-        Snapshot::new(&run.device, until.saturating_duration_since(run.started), &self.pools())
+        let (slots, gone) = {
+            let pools = self.0.pools.lock();
+            (pools.slots.clone(), pools.gone.clone())
+        };
+        let elapsed = until.saturating_duration_since(run.started);
+        Snapshot::new(&run.device, elapsed, &readings(slots), gone)
+    }
+}
+
+#[cfg(feature = "metrics")]
+impl Stats {
+    /// Reads the numbers of each pool.
+    pub(crate) fn pools(&self) -> Vec<(u32, Reading)> {
+        readings(self.0.pools.lock().slots.clone())
     }
 
-    /// Where the numbers of each pool are to be read.
-    pub(crate) fn pools(&self) -> Vec<Reading> {
-        self.0.pools.lock().iter().flatten().map(|pool| pool.reading.clone()).collect()
+    /// From now on keeps the last numbers of pools that leave, for [`departed`](Self::departed).
+    pub(crate) fn keep_departed(&self) {
+        self.0.pools.lock().departed.get_or_insert_default();
+    }
+
+    /// Takes the last numbers of pools that have left.
+    pub(crate) fn departed(&self) -> Vec<Departed> {
+        self.0.pools.lock().departed.as_mut().map(std::mem::take).unwrap_or_default()
     }
 }
 
@@ -58,9 +76,23 @@ impl Stats {
 struct Collector {
     run: OnceLock<Run>,
     stopped: OnceLock<Instant>,
-    /// At the places of their ids.
-    pools: Mutex<Vec<Option<PoolSlot>>>,
+    pools: Mutex<Pools>,
 }
+
+#[derive(Default)]
+struct Pools {
+    /// At the places of their ids.
+    slots: Vec<Option<PoolSlot>>,
+    /// Pools that have come so far.
+    came: u32,
+    /// All pools that have left, together.
+    gone: Gone,
+    /// Their last numbers, if anybody publishes those of each pool.
+    departed: Option<Vec<Departed>>,
+}
+
+/// The most pools whose last numbers are kept apart until somebody takes them.
+const MOST_DEPARTED: usize = 1024;
 
 struct Run {
     device: String,
@@ -71,14 +103,46 @@ struct Run {
 struct PoolSlot {
     reading: Reading,
     generation: u32,
+    /// The number of pools that came before it.
+    number: u32,
+}
+
+/// Where the numbers of pools are to be read, and the numbers of the pools themselves.
+fn readings(slots: Vec<Option<PoolSlot>>) -> Vec<(u32, Reading)> {
+    slots.into_iter().flatten().map(|pool| (pool.number, pool.reading)).collect()
+}
+
+impl Pools {
+    fn get(&self, index: usize) -> Option<&PoolSlot> {
+        self.slots.get(index)?.as_ref()
+    }
 }
 
 impl Collector {
+    /// Adds up the last numbers of the pool at a place, and frees the place, if it is of this generation or an earlier one.
+    fn see_off(&self, index: usize, generation: u32) {
+        let left = self.pools.lock().get(index).filter(|pool| pool.generation <= generation).cloned();
+        let Some(PoolSlot { reading, number, .. }) = left else { return };
+        // A meter is code of others, so it is read outside of the lock.
+        let (tally, counts) = reading.read(|tally| tally.cloned().unwrap_or_default());
+        let mut pools = self.pools.lock();
+        // In one step, so that no snapshot lacks it or has it twice.
+        let place = pools.slots.get_mut(index);
+        if place.and_then(|place| place.take_if(|pool| pool.number == number)).is_none() {
+            return;
+        }
+        pools.gone.counts = pools.gone.counts + counts;
+        pools.gone.tally.add(&tally);
+        if let Some(departed) = pools.departed.as_mut().filter(|departed| departed.len() < MOST_DEPARTED) {
+            departed.push(Departed { number, name: reading.meter.name().to_owned(), tally, counts });
+        }
+    }
+
     fn with_tally(&self, id: PoolId, change: impl FnOnce(&mut Tally)) {
         let tally = {
             let mut pools = self.pools.lock();
             // No slot: the observer never heard of the pool, because its runtime broke the contract.
-            let Some(Some(pool)) = pools.get_mut(id.index()) else { return };
+            let Some(Some(pool)) = pools.slots.get_mut(id.index()) else { return };
             if pool.generation != id.generation() {
                 return;
             }
@@ -96,18 +160,26 @@ impl Observer for Collector {
     }
 
     fn pool_added(&self, id: PoolId, meter: Arc<dyn Meter>) {
-        let mut pools = self.pools.lock();
-        if pools.len() <= id.index() {
-            pools.resize(id.index() + 1, None);
+        // The pool that left this place may not have been told of yet.
+        if let Some(former) = id.generation().checked_sub(1) {
+            self.see_off(id.index(), former);
         }
-        let place = &mut pools[id.index()];
-        if let Some(pool) = place
-            && pool.generation >= id.generation()
-        {
+        let mut pools = self.pools.lock();
+        if pools.slots.len() <= id.index() {
+            pools.slots.resize(id.index() + 1, None);
+        }
+        if pools.get(id.index()).is_some() {
             // Another runtime's, of which `started` has warned.
             return;
         }
-        *place = Some(PoolSlot { reading: Reading { meter, tally: None }, generation: id.generation() });
+        let (generation, number) = (id.generation(), pools.came);
+        pools.came = pools.came.wrapping_add(1);
+        pools.slots[id.index()] =
+            Some(PoolSlot { reading: Reading { meter, tally: None }, generation, number });
+    }
+
+    fn pool_removed(&self, id: PoolId) {
+        self.see_off(id.index(), id.generation());
     }
 
     fn batch(&self, event: &BatchEvent<'_>) {

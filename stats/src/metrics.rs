@@ -29,12 +29,13 @@
 use crate::collector::Stats;
 
 use crate::summary::Distribution;
-use crate::tally::Tally;
+use crate::tally::{Departed, Tally};
 use ::metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram};
 use ::metrics::{Unit, gauge, histogram};
 use skep_runtime_core::Counts;
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::sync::every::Every;
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -47,9 +48,9 @@ use std::time::Duration;
 /// Keeps a copy of the last published numbers of each pool, as large as those of the stats.
 pub struct Metrics {
     stats: Stats,
-    /// The numbers that were published, at the index of each pool. Another runtime may have pools of these names,
-    /// so counters are never set, but raised by the difference.
-    pools: Mutex<Vec<Option<Published>>>,
+    /// The numbers that were published, by the numbers of the pools. Another runtime may have pools of these names, and
+    /// so may this one later, so counters are never set, but raised by the difference.
+    pools: Mutex<HashMap<u32, Published>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -113,22 +114,38 @@ impl Metrics {
     /// Creates the publisher and describes its metrics to the recorder, which must be installed before.
     pub fn new(stats: Stats) -> Self {
         describe();
-        Self { stats, pools: Mutex::new(Vec::new()) }
+        stats.keep_departed();
+        Self { stats, pools: Mutex::new(HashMap::new()) }
     }
 
     /// Adds to the recorder's metrics the difference since the last time. A pool that never had a task has no
     /// series.
     pub fn publish(&self) {
         let mut published = self.pools.lock();
-        for (i, pool) in self.stats.pools().into_iter().enumerate() {
-            let (tally, counts) = pool.read(|tally| tally.cloned());
-            if published.len() == i {
-                published.push(None);
+        for Departed { number, name, tally, counts } in self.stats.departed() {
+            Self::publish_one(&mut published, number, &name, Some(tally), counts);
+            if let Some(gone) = published.remove(&number)
+                && !published.values().any(|other| other.handles.pool == gone.handles.pool)
+            {
+                gone.handles.waiting.set(0.0);
             }
-            if counts.submitted > 0 || tally.is_some() {
-                let published = published[i].get_or_insert_with(|| Published::new(pool.meter.name()));
-                published.publish(tally.unwrap_or_default(), counts);
-            }
+        }
+        for (number, pool) in self.stats.pools() {
+            let (tally, counts) = pool.read(|tally| Some(tally?.clone()));
+            Self::publish_one(&mut published, number, pool.meter.name(), tally, counts);
+        }
+    }
+
+    fn publish_one(
+        published: &mut HashMap<u32, Published>,
+        number: u32,
+        name: &str,
+        tally: Option<Tally>,
+        counts: Counts,
+    ) {
+        if counts.submitted > 0 || tally.is_some() {
+            let pool = published.entry(number).or_insert_with(|| Published::new(name));
+            pool.publish(tally.unwrap_or_default(), counts);
         }
     }
 

@@ -5,6 +5,7 @@
 //! below one, and `None` if no time was measured.
 
 use crate::snapshot::{PoolSnapshot, Snapshot, ratio};
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// The work of a runtime between two snapshots.
@@ -60,13 +61,15 @@ pub struct PoolReport {
 impl Snapshot {
     /// Returns the work since an `earlier` snapshot of the same runtime.
     ///
-    /// A pool that the earlier snapshot lacks counts from zero.
+    /// A pool that the earlier snapshot lacks counts from zero. One that has left in between is in `batches` only.
     pub fn since(&self, earlier: &Self) -> Report {
         let unknown = PoolSnapshot::default();
-        let pools = self.pools.iter().enumerate().filter_map(|(i, pool)| {
-            let before = earlier.pools.get(i).filter(|before| before.name == pool.name);
-            pool.since(before.unwrap_or(&unknown))
-        });
+        let key = |pool: &PoolSnapshot| (pool.number, pool.name.clone());
+        let before: HashMap<_, _> = earlier.pools.iter().map(|pool| (key(pool), pool)).collect();
+        let pools = self
+            .pools
+            .iter()
+            .filter_map(|pool| pool.since(before.get(&key(pool)).copied().unwrap_or(&unknown)));
         Report {
             elapsed: self.elapsed.saturating_sub(earlier.elapsed),
             batches: self.total.batches.saturating_sub(earlier.total.batches),

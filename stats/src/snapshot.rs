@@ -1,7 +1,7 @@
 //! The numbers at one moment, as plain values.
 
 use crate::summary::{Summary, micros};
-use crate::tally::{Reading, Tally};
+use crate::tally::{Gone, Reading, Tally};
 use serde::{Deserialize, Serialize};
 use skep_runtime_core::{Counts, Training};
 use std::time::Duration;
@@ -20,9 +20,10 @@ pub struct Snapshot {
     pub elapsed: Duration,
     /// The part of `elapsed` in which the device ran batches, `0.0..=1.0`.
     pub device_busy: f64,
-    /// All pools together. Its percentiles are over the tasks and batches of all pools.
+    /// All pools together, those included that have left the runtime. Its percentiles are over the tasks and batches of all
+    /// of them.
     pub total: PoolSnapshot,
-    /// Each pool, in the order of registration.
+    /// Each pool that is there, in the order of their places: a place that came free is let again.
     pub pools: Vec<PoolSnapshot>,
 }
 
@@ -36,6 +37,9 @@ pub struct Snapshot {
 pub struct PoolSnapshot {
     /// The pool's name; `total` for all pools together.
     pub name: String,
+    /// The number of pools that the runtime got before this one: it tells pools apart that had one name, one after the other.
+    #[serde(default)]
+    pub number: u32,
     /// Tasks that callers handed in, the refused ones included.
     pub submitted: u64,
     /// Tasks that got their outputs.
@@ -105,12 +109,11 @@ impl From<Training> for TrainingSnapshot {
 }
 
 impl Snapshot {
-    pub(crate) fn new(device: &str, elapsed: Duration, pools: &[Reading]) -> Self {
-        let mut all = Tally::default();
-        let mut all_counts = Counts::default();
+    pub(crate) fn new(device: &str, elapsed: Duration, pools: &[(u32, Reading)], gone: Gone) -> Self {
+        let Gone { counts: mut all_counts, tally: mut all } = gone;
         let pools = pools
             .iter()
-            .map(|pool| {
+            .map(|(number, pool)| {
                 let name = pool.meter.name();
                 let (seen, counts) = pool.read(|tally| {
                     if let Some(tally) = tally {
@@ -119,7 +122,7 @@ impl Snapshot {
                     PoolSnapshot::of(name, tally)
                 });
                 all_counts = all_counts + counts;
-                seen.with(counts)
+                PoolSnapshot { number: *number, ..seen.with(counts) }
             })
             .collect();
         let total = PoolSnapshot::of("total", Some(&all)).with(all_counts);

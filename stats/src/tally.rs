@@ -82,3 +82,20 @@ impl Reading {
         (seen, self.meter.counts())
     }
 }
+
+/// The last numbers of pools that have left, together.
+#[derive(Clone, Default)]
+pub(crate) struct Gone {
+    pub(crate) counts: Counts,
+    pub(crate) tally: Tally,
+}
+
+/// The last numbers of a pool that has left.
+#[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "only metrics are published for each pool"))]
+pub(crate) struct Departed {
+    /// The number of pools that came before it.
+    pub(crate) number: u32,
+    pub(crate) name: String,
+    pub(crate) tally: Tally,
+    pub(crate) counts: Counts,
+}

@@ -129,3 +129,30 @@ fn a_thread_publishes_a_last_time_when_it_ends() {
     assert_eq!(values(&handle.render())["skep_submitted_total{pool=\"late\"}"], "3");
     assert!(Metrics::new(stats).every(Duration::ZERO).is_err());
 }
+
+#[test]
+fn pools_that_leave_are_published_to_the_end() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let stats = Stats::new();
+    let observer = stats.observer();
+    let pool = Queue::new("a", Counts::default().submitted(2).waiting(2));
+    metrics::with_local_recorder(&recorder, || {
+        let published = Metrics::new(stats.clone());
+        begin(&*observer, "cpu", Instant::now(), &[Arc::clone(&pool) as _]);
+        published.publish();
+        *pool.counts.lock() = Counts::default().submitted(5).cancelled(5);
+        observer.pool_removed(PoolId::new(0));
+        published.publish();
+        published.publish();
+        assert_eq!(values(&handle.render())["skep_waiting_tasks{pool=\"a\"}"], "0");
+        // The next one of this name counts on.
+        observer.pool_added(PoolId::new(1), Queue::new("a", Counts::default().submitted(3).waiting(3)));
+        published.publish();
+    });
+    let text = handle.render();
+    let values = values(&text);
+    assert_eq!(values["skep_submitted_total{pool=\"a\"}"], "8");
+    assert_eq!(values["skep_tasks_total{pool=\"a\",outcome=\"cancelled\"}"], "5");
+    assert_eq!(values["skep_waiting_tasks{pool=\"a\"}"], "3");
+}

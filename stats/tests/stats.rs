@@ -224,6 +224,7 @@ fn json_has_the_keys_that_programs_read() {
             "in_flight",
             "mean_batch_rows",
             "name",
+            "number",
             "queue_wait",
             "refused",
             "rows",
@@ -296,4 +297,40 @@ fn a_fanout_tells_everybody() {
     let snapshot = one.snapshot();
     assert_eq!((snapshot.total.batches, snapshot.total.shut_down, snapshot.elapsed), (1, 0, MS));
     assert_eq!(snapshot, two.snapshot());
+}
+
+#[test]
+fn pools_that_leave_stay_in_the_total() {
+    let stats = Stats::new();
+    let observer = stats.observer();
+    let start = Instant::now();
+    let pools = [Queue::new("a", submitted(2)), Queue::new("b", submitted(1))];
+    begin(&*observer, "cpu", start, &meters(&pools));
+    for pool in [0, 1] {
+        let mut event = BatchEvent::new(PoolId::new(pool), Pass::Forward, &[], start);
+        (event.rows, event.tasks_succeeded) = (4, 1);
+        observer.batch(&event);
+    }
+    let earlier = stats.snapshot();
+    *pools[0].counts.lock() = submitted(2).cancelled(1);
+    observer.pool_removed(PoolId::new(0));
+    // Twice does no harm, and nor does what comes too late.
+    observer.pool_removed(PoolId::new(0));
+    observer.batch(&BatchEvent::new(PoolId::new(0), Pass::Forward, &[], start));
+    *pools[0].counts.lock() = submitted(99);
+
+    let gone = stats.snapshot();
+    let names = |snapshot: &Snapshot| snapshot.pools.iter().map(|pool| pool.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&gone), ["b"]);
+    assert_eq!((gone.total.submitted, gone.total.succeeded, gone.total.cancelled), (3, 2, 1));
+    assert_eq!((gone.total.batches, gone.total.rows, gone.total.device.count), (2, 8, 2));
+
+    // One of the same name is another pool.
+    observer.pool_added(PoolId::new(2), Queue::new("a", submitted(5).waiting(5)));
+    let again = stats.snapshot();
+    assert_eq!((names(&again), again.total.submitted), (vec!["b".to_owned(), "a".to_owned()], 8));
+    assert_ne!(again.pools[1].number, earlier.pools[0].number);
+    let report = again.since(&earlier);
+    let [a] = &report.pools[..] else { panic!("one pool has changed: {report:?}") };
+    assert_eq!((a.name.as_str(), a.waiting, a.batches), ("a", 5, 0));
 }

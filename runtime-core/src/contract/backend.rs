@@ -65,6 +65,18 @@ impl BlockInfo {
         self.backward_gives_outputs = gives;
         self
     }
+
+    /// Returns the first thing in which two blocks differ, other than their names: `inputs`, `outputs` or `passes`. One of
+    /// them can take the place of the other if there is none.
+    pub fn difference(&self, other: &Self) -> Option<&'static str> {
+        let passes = |info: &Self| (info.backward, info.backward_gives_outputs);
+        let differ = [
+            ("inputs", self.inputs != other.inputs),
+            ("outputs", self.outputs != other.outputs),
+            ("passes", passes(self) != passes(other)),
+        ];
+        differ.into_iter().find(|(_, differ)| *differ).map(|(what, _)| what)
+    }
 }
 
 /// The state of a block as it was between two batches: parameters, and what the optimizer remembers.

@@ -94,13 +94,14 @@ pub trait Observer: Send + Sync + 'static {
         let _ = (device, at);
     }
 
-    /// Hears that the runtime feeds from a pool, before the first event of that pool.
+    /// Hears that the runtime feeds from a pool, before the first event of that pool. Called on the thread that adds the
+    /// pool, if the runtime has started before.
     fn pool_added(&self, pool: PoolId, meter: Arc<dyn Meter>) {
         let _ = (pool, meter);
     }
 
     /// Hears that the runtime feeds from a pool no more: the last event of that pool has been. Its place, but not its
-    /// whole id, may be another pool's later.
+    /// whole id, may be another pool's later, or already: this is told when the pool is gone.
     fn pool_removed(&self, pool: PoolId) {
         let _ = pool;
     }

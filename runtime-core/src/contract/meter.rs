@@ -20,7 +20,7 @@ pub struct Counts {
     pub evicted: u64,
     /// Tasks that failed without being run, because they could not be cut to fit a batch.
     pub failed: u64,
-    /// Tasks given up before they ran, at shutdown or because the device was lost.
+    /// Tasks given up before they ran, at shutdown, because the device was lost, or because the block was removed.
     pub shut_down: u64,
     /// Tasks waiting now. One of which a part has been cut waits no more.
     pub waiting: u64,

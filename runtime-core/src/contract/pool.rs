@@ -150,12 +150,12 @@ pub enum Shutdown {
 
 /// A queue of tasks, whose tensors are `T`, for one pass of one block.
 ///
-/// The runtime calls a pool from its own threads. No method may wait. [`look`](Self::look) and
-/// [`cut`](Self::cut) are called while the choice of the next batch is locked: they must not call back into
+/// The runtime calls a pool from its own threads. No method may wait. [`claim`](Self::claim), [`look`](Self::look),
+/// [`cut`](Self::cut) and [`counts`](Meter::counts) are called while the choice of the next batch is locked: they must not call back into
 /// the runtime, nor wake or answer anybody, since a waker is code of others.
 ///
 /// A pool has one owner at a time, the runtime that feeds from it or the builder of one, and heeds
-/// [`expire`](Self::expire), [`close`](Self::close) and [`lose`](Self::lose) of that one only: a runtime whose device was
+/// [`expire`](Self::expire), [`close`](Self::close), [`remove`](Self::remove) and [`lose`](Self::lose) of that one only: a runtime whose device was
 /// lost may be late with them.
 ///
 /// [`cut_if`](Self::cut_if) and [`after_cut`](Self::after_cut) are opportunities, not promises: their defaults serve.
@@ -216,6 +216,14 @@ pub trait Pool<T>: Meter {
     /// when one of the other methods panicked: then its tasks must not wait for what will not come. A pool that was lost, and
     /// whose new owner gives up before it starts, has no owner again instead.
     fn close(&self, by: RuntimeId, how: Shutdown);
+
+    /// Hears that its block leaves the runtime, which goes on: as [`close`](Self::close), but who comes now is refused with
+    /// [`SubmitError::Removed`](crate::SubmitError::Removed), and what is aborted is answered with
+    /// [`TaskError::Removed`](crate::TaskError::Removed). Called with [`Shutdown::Abort`] in any case at last, when
+    /// nothing waits: the time to let go of buffers. By default the same as `close`.
+    fn remove(&self, by: RuntimeId, how: Shutdown) {
+        self.close(by, how);
+    }
 
     /// Hears that the runtime has lost its device and will not touch the pool again: settles the waiting tasks with
     /// [`TaskError::DeviceLost`](crate::TaskError::DeviceLost), and takes none until another runtime

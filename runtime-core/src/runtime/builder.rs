@@ -1,16 +1,18 @@
 //! Putting a runtime together: settings, blocks, pools.
 
 use super::bells::{Bells, TimerEvent};
+use super::blocks::Blocks;
 use super::close::close_pool;
-use super::directory::{Blocks, Directory};
+use super::directory::Directory;
+use super::loaded::LoadedBlock;
 use super::outside::Outside;
-use super::probe::probe_outputs;
-use super::running::{RunningRuntime, Runtime};
+use super::running::{Freight, RunningRuntime, Runtime};
 use super::settings::Settings;
 use super::shared::Shared;
 use super::stage::Stage;
 use super::status::Status;
 use super::teller::Teller;
+use super::warm::{WarmUp, check};
 use super::watch::Watch;
 use super::work::Work;
 use crate::contract::backend::{Backend, BlockInfo, BlockState, Fit, Pass, Unmatched};
@@ -39,6 +41,7 @@ pub struct RuntimeBuilder<D: Device> {
     observer: Option<Arc<dyn Observer>>,
     blocks: Blocks<D>,
     directory: Directory<D::Tensor>,
+    warm_ups: Vec<WarmUp>,
 }
 
 impl<D: Device> fmt::Debug for RuntimeBuilder<D> {
@@ -58,6 +61,7 @@ impl<D: Device> RuntimeBuilder<D> {
             observer: None,
             blocks: Blocks::new(),
             directory: Directory::new(),
+            warm_ups: Vec::new(),
         }
     }
 
@@ -153,24 +157,26 @@ impl<D: Device> RuntimeBuilder<D> {
     /// Returns [`StartError::NameTwice`] if the name is taken, and [`StartError::Load`] if the block cannot be loaded or
     /// the dummy run fails.
     pub fn block(&mut self, block: impl Backend<D>) -> Result<BlockId, StartError> {
-        let mut block = block;
-        let mut info = block.info();
+        let info = block.info();
         self.directory.check_block(&info.name)?;
-        let device = &*self.device;
-        let name = info.name.clone();
-        guarded(|| {
-            block.load(device)?;
-            if info.outputs.is_none() {
-                info.outputs = Some(probe_outputs(device, &mut block, &info.inputs)?);
-            }
-            Ok(())
-        })
-        .unwrap_or_else(|message| Err(message.into()))
-        .map_err(|source| StartError::Load { block: name, source })?;
+        let LoadedBlock { info, body, .. } = LoadedBlock::load(&*self.device, block, info)?;
         let id = self.directory.add_block(info)?;
-        // At the place that the directory has given it: both tables have the same history.
-        self.blocks.insert(Box::new(block));
+        self.blocks.insert(id.slot, body);
         Ok(id)
+    }
+
+    /// Has a block run batches of zeros, of these numbers of rows, on the device thread before the runtime is ready: what a
+    /// device does only once (kernels that are compiled or chosen, memory that is got) is done by then. The outputs are
+    /// thrown away. Free dims are as long as they may be, up to 64.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StartError::ForeignBlock`] if the block is not one of this builder's, and [`StartError::Setting`] if a batch
+    /// has no rows. If a batch fails, the start does: [`StartError::WarmUp`].
+    pub fn warm_up(&mut self, block: BlockId, rows: &[usize]) -> Result<(), StartError> {
+        check(self.directory.info(block).ok_or(StartError::ForeignBlock)?, rows)?;
+        self.warm_ups.push(WarmUp { block, rows: rows.to_vec() });
+        Ok(())
     }
 
     /// Takes a block out again, with the pools that feed it: their waiting tasks are answered with
@@ -179,12 +185,11 @@ impl<D: Device> RuntimeBuilder<D> {
         if self.directory.info(block).is_none() {
             return;
         }
-        for station in self.directory.stations().into_iter().filter(|station| station.block == block) {
+        for station in self.directory.remove_block(block) {
             close_pool(&*station.pool, self.directory.runtime(), Shutdown::Abort);
-            self.directory.remove_pool(station.id);
         }
-        self.directory.remove_block(block);
         drop(self.blocks.remove(block.slot));
+        self.warm_ups.retain(|warm_up| warm_up.block != block);
     }
 
     /// Replaces a registered block's state, before its first batch.
@@ -238,7 +243,7 @@ impl<D: Device> RuntimeBuilder<D> {
         pool: Arc<dyn Pool<D::Tensor>>,
     ) -> Result<PoolId, StartError> {
         let rules = pool.failure_rules();
-        self.directory.add_pool(block, pass, pool, rules)
+        self.directory.add_pool(block, (pass, pool, rules))
     }
 
     /// Checks the settings and creates the runtime, without starting it.
@@ -277,7 +282,8 @@ impl<D: Device> RuntimeBuilder<D> {
             teller: Arc::new(Teller::new()),
         };
         let blocks = std::mem::replace(&mut self.blocks, Blocks::new());
-        Ok(Runtime::new(Arc::new(shared), blocks, timer_events))
+        let warm_ups = std::mem::take(&mut self.warm_ups);
+        Ok(Runtime::new(Arc::new(shared), Freight { blocks, warm_ups }, timer_events))
     }
 
     /// Calls [`build`](Self::build) and [`start`](Runtime::start).

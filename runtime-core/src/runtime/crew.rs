@@ -2,8 +2,8 @@
 
 use super::batch::DoneBatch;
 use super::bells::TimerEvent;
+use super::blocks::Blocks;
 use super::device_thread::device_loop;
-use super::directory::Blocks;
 use super::loader::loader_loop;
 use super::sender::sender_loop;
 use super::shared::Shared;
@@ -72,6 +72,12 @@ impl<D: Device> Crew<D> {
             true
         }));
         shared.outside.observe(|observer| observer.started(&shared.outside.name, shared.now()));
+        Ok(crew)
+    }
+
+    /// Lets the pools in, and everybody know that the runtime is ready.
+    pub(crate) fn open(&self) {
+        let shared = &self.shared;
         let stations = shared.stage.lock().directory.stations();
         for station in &stations {
             let meter = || Arc::clone(station) as Arc<dyn Meter>;
@@ -85,7 +91,6 @@ impl<D: Device> Crew<D> {
             shared.bells.leave_ring(station.id);
         }
         shared.status.set(Phase::Running);
-        Ok(crew)
     }
 
     fn start(

@@ -6,12 +6,14 @@
 //! batch is there to run.
 
 use super::batch::{CutBatch, DoneBatch, GatheredBatch};
+use super::blocks::Blocks;
 use super::choose::Now;
-use super::directory::{Blocks, Station};
+use super::directory::Station;
 use super::gather::Outcome;
 use super::park::Nap;
 use super::sender::{answer, hand_off};
 use super::shared::Shared;
+use super::work::Job;
 use crate::contract::backend::{Backend, Pass};
 use crate::contract::device::Device;
 use crate::contract::error::batch::BatchError;
@@ -55,7 +57,10 @@ pub(crate) fn device_loop<D: Device>(
     loop {
         // One at most between two batches, so that work with blocks holds up none of them for long.
         if let Some(job) = shared.work.pop() {
-            shared.at_work_with_blocks(|| guarded(|| job(blocks)).ok());
+            shared.at_work_with_blocks(|| match job {
+                Job::With(work) => drop(guarded(|| work(blocks))),
+                Job::TakeOut(block) => shared.take_out(blocks, block),
+            });
         }
         let (next, more) = next(shared);
         let (gathered, now) = match next {

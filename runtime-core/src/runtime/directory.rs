@@ -1,15 +1,15 @@
 //! The directory: which pools feed which blocks, and what the blocks are called, take and give.
 
 use super::slots::Slots;
-use crate::contract::backend::{Backend, BlockInfo, Pass};
+use crate::contract::backend::{BlockInfo, Pass};
 use crate::contract::error::control::StartError;
 use crate::contract::event::Unrun;
-use crate::contract::id::{BlockId, PoolId, RuntimeId};
+use crate::contract::id::{BlockId, PoolId, RuntimeId, Slot};
 use crate::contract::meter::{Counts, Meter};
 use crate::contract::pool::{FailureRules, Pool};
 use crate::contract::schema::TensorSpec;
 use crate::sync::guarded;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -99,27 +99,40 @@ impl<T> Meter for Station<T> {
     }
 }
 
-/// The blocks themselves, which only the device thread touches.
-pub(crate) type Blocks<D> = Slots<Box<dyn Backend<D>>>;
-
 pub(crate) struct Directory<T> {
     runtime: RuntimeId,
     stations: Slots<Arc<Station<T>>>,
-    /// At the same places as the blocks.
-    infos: Slots<Arc<BlockInfo>>,
-    names: HashSet<(&'static str, String)>,
+    tenants: Slots<Tenant>,
+    /// By name, those that leave excepted: their names are free.
+    blocks: HashMap<String, Slot>,
+    pools: HashMap<String, PoolId>,
+    leaving: Vec<Leaving>,
 }
 
-const BLOCK: &str = "block";
-const POOL: &str = "pool";
+struct Leaving {
+    block: BlockId,
+    /// Its pools take no more tasks.
+    closed: bool,
+}
+
+/// A block, and the pools that feed it.
+struct Tenant {
+    info: Arc<BlockInfo>,
+    pools: Vec<PoolId>,
+}
+
+/// A pool that is to feed one pass of a block.
+pub(crate) type Feed<T> = (Pass, Arc<dyn Pool<T>>, FailureRules);
 
 impl<T> Directory<T> {
     pub(crate) fn new() -> Self {
         Self {
             runtime: RuntimeId::next(),
             stations: Slots::new(),
-            infos: Slots::new(),
-            names: HashSet::new(),
+            tenants: Slots::new(),
+            blocks: HashMap::new(),
+            pools: HashMap::new(),
+            leaving: Vec::new(),
         }
     }
 
@@ -130,41 +143,28 @@ impl<T> Directory<T> {
 
     /// Refuses a block's name that is taken.
     pub(crate) fn check_block(&self, name: &str) -> Result<(), StartError> {
-        self.check(BLOCK, name)
-    }
-
-    fn check(&self, what: &'static str, name: &str) -> Result<(), StartError> {
-        let key = (what, name.to_owned());
-        if self.names.contains(&key) {
-            return Err(StartError::NameTwice { what, name: key.1 });
+        if self.blocks.contains_key(name) {
+            return Err(StartError::NameTwice { what: "block", name: name.to_owned() });
         }
         Ok(())
     }
 
     pub(crate) fn add_block(&mut self, info: BlockInfo) -> Result<BlockId, StartError> {
         self.check_block(&info.name)?;
-        let slot = self.infos.next().ok_or_else(|| too_many("blocks"))?;
-        self.names.insert((BLOCK, info.name.clone()));
-        self.infos.insert(Arc::new(info));
+        let slot = self.tenants.next().ok_or_else(|| too_many("blocks"))?;
+        self.blocks.insert(info.name.clone(), slot);
+        self.tenants.insert(Tenant { info: Arc::new(info), pools: Vec::new() });
         Ok(BlockId { of: self.runtime, slot })
-    }
-
-    pub(crate) fn remove_block(&mut self, block: BlockId) {
-        if self.info(block).is_some()
-            && let Some(info) = self.infos.remove(block.slot)
-        {
-            self.names.remove(&(BLOCK, info.name.clone()));
-        }
     }
 
     pub(crate) fn add_pool(
         &mut self,
         block: BlockId,
-        pass: Pass,
-        pool: Arc<dyn Pool<T>>,
-        rules: FailureRules,
+        (pass, pool, rules): Feed<T>,
     ) -> Result<PoolId, StartError> {
-        self.check(POOL, pool.name())?;
+        if self.pools.contains_key(pool.name()) {
+            return Err(StartError::NameTwice { what: "pool", name: pool.name().to_owned() });
+        }
         let info = Arc::clone(self.info(block).ok_or(StartError::ForeignBlock)?);
         if pass == Pass::Backward && !info.backward {
             let (pool, block) = (pool.name().to_owned(), info.name.clone());
@@ -174,16 +174,12 @@ impl<T> Directory<T> {
             return Err(StartError::PoolInUse { pool: pool.name().to_owned() });
         }
         let id = PoolId(self.stations.next().ok_or_else(|| too_many("pools"))?);
-        self.names.insert((POOL, pool.name().to_owned()));
-        self.stations.insert(Arc::new(Station {
-            id,
-            pool,
-            block,
-            info,
-            pass,
-            rules,
-            unrun: UnrunCounts::default(),
-        }));
+        self.pools.insert(pool.name().to_owned(), id);
+        if let Some(tenant) = self.tenants.get_mut(block.slot) {
+            tenant.pools.push(id);
+        }
+        let unrun = UnrunCounts::default();
+        self.stations.insert(Arc::new(Station { id, pool, block, info, pass, rules, unrun }));
         Ok(id)
     }
 
@@ -191,10 +187,55 @@ impl<T> Directory<T> {
         self.stations.iter().next().is_some()
     }
 
-    pub(crate) fn remove_pool(&mut self, pool: PoolId) {
-        if let Some(station) = self.stations.remove(pool.0) {
-            self.names.remove(&(POOL, station.pool.name().to_owned()));
+    /// Lets a block leave, and its pools with it: their names are free, and who asks for the block by name does not find
+    /// it. Returns false if it leaves already, or is not there.
+    pub(crate) fn leave(&mut self, block: BlockId) -> bool {
+        if self.tenant(block).is_none() || self.is_leaving(block) {
+            return false;
         }
+        self.free_names(block);
+        self.leaving.push(Leaving { block, closed: false });
+        true
+    }
+
+    /// Notes that the pools of a block that leaves take no more tasks.
+    pub(crate) fn note_closed(&mut self, block: BlockId) {
+        self.leaving
+            .iter_mut()
+            .filter(|leaving| leaving.block == block)
+            .for_each(|leaving| leaving.closed = true);
+    }
+
+    /// Blocks that leave, are still there, and get no more tasks.
+    pub(crate) fn leaving(&self) -> impl Iterator<Item = BlockId> {
+        self.leaving.iter().filter(|leaving| leaving.closed).map(|leaving| leaving.block)
+    }
+
+    fn is_leaving(&self, block: BlockId) -> bool {
+        self.leaving.iter().any(|leaving| leaving.block == block)
+    }
+
+    /// Takes a block out, with its pools, and returns these.
+    pub(crate) fn remove_block(&mut self, block: BlockId) -> Vec<Arc<Station<T>>> {
+        if !self.is_leaving(block) {
+            self.free_names(block);
+        }
+        self.leaving.retain(|leaving| leaving.block != block);
+        let tenant = if self.tenant(block).is_some() { self.tenants.remove(block.slot) } else { None };
+        let pools = tenant.into_iter().flat_map(|tenant| tenant.pools);
+        pools.filter_map(|pool| self.stations.remove(pool.0)).collect()
+    }
+
+    fn free_names(&mut self, block: BlockId) {
+        let Some(tenant) = self.tenants.get(block.slot).filter(|_| block.of == self.runtime) else { return };
+        self.blocks.remove(&tenant.info.name);
+        for station in tenant.pools.iter().filter_map(|pool| self.stations.get(pool.0)) {
+            self.pools.remove(station.pool.name());
+        }
+    }
+
+    fn tenant(&self, block: BlockId) -> Option<&Tenant> {
+        self.tenants.get(block.slot).filter(|_| block.of == self.runtime)
     }
 
     #[inline]
@@ -207,20 +248,28 @@ impl<T> Directory<T> {
         self.stations.iter().map(Arc::clone).collect()
     }
 
+    /// The stations of a block; none if it is not there.
+    pub(crate) fn stations_of(&self, block: BlockId) -> Vec<Arc<Station<T>>> {
+        let pools = self.tenant(block).into_iter().flat_map(|tenant| &tenant.pools);
+        pools.filter_map(|pool| self.station(*pool)).map(Arc::clone).collect()
+    }
+
     pub(crate) fn info(&self, block: BlockId) -> Option<&Arc<BlockInfo>> {
-        self.infos.get(block.slot).filter(|_| block.of == self.runtime)
+        self.tenant(block).map(|tenant| &tenant.info)
     }
 
     pub(crate) fn infos(&self) -> Vec<BlockInfo> {
-        self.infos.iter().map(|info| BlockInfo::clone(info)).collect()
+        let stays = |slot| !self.is_leaving(BlockId { of: self.runtime, slot });
+        let stay = self.tenants.entries().filter(|(slot, _)| stays(*slot));
+        stay.map(|(_, tenant)| BlockInfo::clone(&tenant.info)).collect()
     }
 
     pub(crate) fn block_of(&self, name: &str) -> Option<BlockId> {
-        // Blocks are few, and asked for by name seldom.
-        self.infos
-            .entries()
-            .find(|(_, info)| info.name == name)
-            .map(|(slot, _)| BlockId { of: self.runtime, slot })
+        Some(BlockId { of: self.runtime, slot: *self.blocks.get(name)? })
+    }
+
+    pub(crate) fn pool_of(&self, name: &str) -> Option<&Arc<Station<T>>> {
+        self.station(*self.pools.get(name)?)
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::shared::Shared;
 use super::status::{Health, Phase, Ready, Status};
+use super::work::Job;
 use crate::contract::backend::{Backend, BlockInfo, BlockState, Fit, Unmatched};
+use crate::contract::clock::Clock;
 use crate::contract::device::Device;
 use crate::contract::error::control::{ControlError, ShutdownError};
 use crate::contract::error::device_loss::DeviceLoss;
@@ -40,17 +42,28 @@ impl<D: Device> Handle<D> {
         &self.shared
     }
 
+    pub(crate) fn shared_arc(&self) -> &Arc<Shared<D>> {
+        &self.shared
+    }
+
     /// Returns the device.
     pub fn device(&self) -> &Arc<D> {
         &self.shared.outside.device
     }
 
-    /// Returns the blocks' names and schemas, in the order of their places.
+    /// Returns the clock, for pools of one's own.
+    pub fn clock_handle(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.shared.outside.clock)
+    }
+
+    /// Returns the blocks' names and schemas, in the order of their places; those that [leave](Self::remove) are not
+    /// among them.
     pub fn blocks(&self) -> Vec<BlockInfo> {
         self.shared.stage.lock().directory.infos()
     }
 
-    /// Returns the names and counts of all pools, in the order of their places.
+    /// Returns the names and counts of all pools, those included whose block [leaves](Self::remove), in the order of their
+    /// places.
     pub fn pools(&self) -> Vec<Arc<dyn Meter>> {
         let stations = self.shared.stage.lock().directory.stations();
         stations.into_iter().map(|station| station as Arc<dyn Meter>).collect()
@@ -58,7 +71,8 @@ impl<D: Device> Handle<D> {
 
     /// Returns the name and counts of a pool, or `None` if the runtime feeds from none of this name.
     pub fn pool(&self, name: &str) -> Option<Arc<dyn Meter>> {
-        self.pools().into_iter().find(|pool| pool.name() == name)
+        let stage = self.shared.stage.lock();
+        stage.directory.pool_of(name).map(|station| Arc::clone(station) as Arc<dyn Meter>)
     }
 
     /// Waits, or awaits, until the runtime takes batches.
@@ -198,15 +212,16 @@ impl<D: Device> Handle<D> {
             return Err(ControlError::NotStarted);
         }
         let (reply, result) = flume::bounded(1);
-        self.shared.work.push(Box::new(move |blocks| {
-            if let Some(block) = blocks.get_mut(block.slot) {
-                reply.send(guarded(|| work(block.as_mut()))).ok();
-            }
-        }));
+        self.shared.work.push(Job::With(Box::new(move |blocks| {
+            let done = blocks.get_mut(block.slot).map(|block| guarded(|| work(block.as_mut())));
+            reply.send(done).ok();
+        })));
         self.shared.bells.wake_device();
         match result.recv() {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(message)) => Err(ControlError::Panic { block: name.to_owned(), message }),
+            Ok(Some(Ok(value))) => Ok(value),
+            Ok(Some(Err(message))) => Err(ControlError::Panic { block: name.to_owned(), message }),
+            // It has left since.
+            Ok(None) => Err(unknown()),
             Err(flume::RecvError::Disconnected) => Err(match self.shared.status.loss() {
                 Some(loss) => ControlError::DeviceLost(loss.clone()),
                 None => ControlError::ShutDown,

@@ -7,6 +7,7 @@ mod halves;
 mod trial;
 
 // Tables and places.
+mod blocks;
 mod directory;
 mod slots;
 mod stage;
@@ -33,9 +34,12 @@ mod watch;
 mod work;
 
 // Start, control and end.
+mod arrive;
 pub(crate) mod builder;
 mod close;
 pub(crate) mod handle;
+mod leave;
+pub(crate) mod loaded;
 mod loss;
 mod probe;
 pub(crate) mod running;
@@ -43,3 +47,4 @@ mod settings;
 #[cfg(any(test, feature = "testing"))]
 mod settle;
 pub(crate) mod status;
+mod warm;

@@ -42,12 +42,7 @@ pub(crate) fn probe_outputs<D: Device>(
     block: &mut dyn Backend<D>,
     inputs: &Schema,
 ) -> Result<Schema, BoxError> {
-    let dims = inputs.tensors().iter().flat_map(TensorSpec::dims);
-    let largest = dims.filter_map(|dim| match dim {
-        Dim::Free { max } => Some(*max),
-        Dim::Batch | Dim::Fixed(_) => None,
-    });
-    let largest = largest.max();
+    let largest = largest_free(inputs);
     let mut first_error = None;
     for rows in ROWS {
         let mut probes = Vec::new();
@@ -64,6 +59,26 @@ pub(crate) fn probe_outputs<D: Device>(
         }
     }
     Err(first_error.map_or_else(|| "block gives another number of outputs each time".into(), Into::into))
+}
+
+/// Runs `block` once on zeros, with free dims as long as those of a dummy run.
+pub(crate) fn run_zeros<D: Device>(
+    device: &D,
+    block: &mut dyn Backend<D>,
+    inputs: &Schema,
+    rows: usize,
+) -> Result<Vec<TensorInfo>, BoxError> {
+    run(device, block, inputs, rows, sizes(largest_free(inputs)).first().copied().flatten())
+}
+
+/// The largest size that a free dim may have; `None` without free dims.
+fn largest_free(inputs: &Schema) -> Option<usize> {
+    let dims = inputs.tensors().iter().flat_map(TensorSpec::dims);
+    let sizes = dims.filter_map(|dim| match dim {
+        Dim::Free { max } => Some(*max),
+        Dim::Batch | Dim::Fixed(_) => None,
+    });
+    sizes.max()
 }
 
 /// The sizes of free dims to run with: `None` if there are none.

@@ -1,11 +1,12 @@
 //! A runtime from its start to its end, and who owns its threads.
 
 use super::bells::TimerEvent;
+use super::blocks::Blocks;
 use super::crew::{Crew, spawn};
-use super::directory::Blocks;
 use super::handle::Handle;
 use super::shared::Shared;
 use super::status::{Phase, Status};
+use super::warm::WarmUp;
 use crate::contract::device::Device;
 use crate::contract::error::control::{ShutdownError, StartError};
 use crate::contract::pool::Shutdown;
@@ -23,8 +24,32 @@ use std::time::Duration;
 pub struct Runtime<D: Device> {
     shared: Arc<Shared<D>>,
     /// `None` once started.
-    blocks: Option<Blocks<D>>,
+    freight: Option<Freight<D>>,
     timer: flume::Receiver<TimerEvent>,
+}
+
+/// All that the device thread takes along.
+pub(crate) struct Freight<D: Device> {
+    pub(crate) blocks: Blocks<D>,
+    pub(crate) warm_ups: Vec<WarmUp>,
+}
+
+impl<D: Device> Freight<D> {
+    /// Makes the current thread the device thread of a runtime that is ready.
+    fn assemble(
+        &mut self,
+        shared: &Arc<Shared<D>>,
+        timer: flume::Receiver<TimerEvent>,
+    ) -> Result<Crew<D>, StartError> {
+        let crew = Crew::assemble(shared, timer)?;
+        for WarmUp { block, rows } in std::mem::take(&mut self.warm_ups) {
+            for rows in rows {
+                shared.warm_up(&mut self.blocks, block, rows)?;
+            }
+        }
+        crew.open();
+        Ok(crew)
+    }
 }
 
 impl<D: Device> fmt::Debug for Runtime<D> {
@@ -34,8 +59,12 @@ impl<D: Device> fmt::Debug for Runtime<D> {
 }
 
 impl<D: Device> Runtime<D> {
-    pub(crate) fn new(shared: Arc<Shared<D>>, blocks: Blocks<D>, timer: flume::Receiver<TimerEvent>) -> Self {
-        Self { shared, blocks: Some(blocks), timer }
+    pub(crate) fn new(
+        shared: Arc<Shared<D>>,
+        freight: Freight<D>,
+        timer: flume::Receiver<TimerEvent>,
+    ) -> Self {
+        Self { shared, freight: Some(freight), timer }
     }
 
     /// Returns a handle for other threads: to wait until the runtime is ready, and to shut it down.
@@ -48,21 +77,18 @@ impl<D: Device> Runtime<D> {
     /// # Errors
     ///
     /// Returns [`StartError::Device`] if the device cannot be used, [`StartError::Thread`] if the system gives no
-    /// thread, and [`StartError::ShutDown`] if the runtime was shut down before.
+    /// thread, [`StartError::WarmUp`] if a batch of a [warm-up](crate::RuntimeBuilder::warm_up) fails, and [`StartError::ShutDown`] if the runtime was shut down before.
     pub fn start(mut self) -> Result<RunningRuntime<D>, StartError> {
         let handle = self.handle();
         let (shared, timer) = (Arc::clone(&self.shared), self.timer.clone());
-        let blocks = self.blocks.take().unwrap_or_else(Blocks::new);
+        let Some(mut freight) = self.freight.take() else { return Err(StartError::ShutDown) };
         let (tell, started) = flume::bounded(1);
-        let thread = spawn("skep-device".to_owned(), move || {
-            let crew = Crew::assemble(&shared, timer);
-            match crew {
-                Ok(crew) => {
-                    tell.send(Ok(())).ok();
-                    crew.work(blocks);
-                }
-                Err(error) => drop(tell.send(Err(error))),
+        let thread = spawn("skep-device".to_owned(), move || match freight.assemble(&shared, timer) {
+            Ok(crew) => {
+                tell.send(Ok(())).ok();
+                crew.work(freight.blocks);
             }
+            Err(error) => drop(tell.send(Err(error))),
         });
         let thread = match thread {
             Ok(thread) => thread,
@@ -86,15 +112,15 @@ impl<D: Device> Runtime<D> {
     ///
     /// Returns those of [`start`](Self::start).
     pub fn run(mut self) -> Result<(), StartError> {
-        let blocks = self.blocks.take().unwrap_or_else(Blocks::new);
-        Crew::assemble(&self.shared, self.timer.clone())?.work(blocks);
+        let Some(mut freight) = self.freight.take() else { return Err(StartError::ShutDown) };
+        freight.assemble(&self.shared, self.timer.clone())?.work(freight.blocks);
         Ok(())
     }
 }
 
 impl<D: Device> Drop for Runtime<D> {
     fn drop(&mut self) {
-        if self.blocks.is_some() {
+        if self.freight.is_some() {
             stop_unstarted(&self.shared);
         }
     }

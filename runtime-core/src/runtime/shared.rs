@@ -47,9 +47,11 @@ impl<D: Device> Shared<D> {
         self.stir();
     }
 
-    /// Lets those look again who wait for the last of the tasks, if anybody does. Their wakers are code of others.
+    /// Lets those look again who wait for the last task of a drain or of a block that leaves, if anybody does. Their wakers
+    /// are code of others.
     pub(crate) fn stir(&self) {
         if self.status.is_watched() {
+            self.see_off();
             let status = Arc::clone(&self.status);
             self.teller.tell(move || status.notify());
         }

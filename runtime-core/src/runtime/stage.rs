@@ -9,7 +9,7 @@ use super::trial::Trial;
 use crate::contract::id::PoolId;
 use crate::contract::pool::Shutdown;
 use crate::policy::ceiling::Ceiling;
-use crate::policy::index::Index;
+use crate::policy::index::{Entry, Index};
 use crate::policy::rank::Rank;
 use crate::sync::flume;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -161,8 +161,36 @@ impl<T> Stage<T> {
 
     /// Takes out every batch that has been cut and is not running.
     pub(crate) fn take_unstarted(&mut self) -> Vec<GatheredBatch<T>> {
-        let halves = self.halves.drain(..).map(|batch| GatheredBatch { batch, inputs: Joined::new() });
-        self.gathered.drain(..).chain(halves).collect()
+        self.take_unstarted_if(|_| true)
+    }
+
+    /// Takes out such batches, if they are of these pools.
+    pub(crate) fn take_unstarted_if(&mut self, of: impl Fn(PoolId) -> bool) -> Vec<GatheredBatch<T>> {
+        let (mut taken, kept): (Vec<_>, _) =
+            self.gathered.drain(..).partition::<Vec<_>, _>(|gathered| of(gathered.batch.flight.pool));
+        self.gathered = kept.into();
+        let (halves, kept) = self.halves.drain(..).partition(|half| of(half.flight.pool));
+        self.halves = kept;
+        taken.extend(Vec::into_iter(halves).map(|batch| GatheredBatch { batch, inputs: Joined::new() }));
+        taken
+    }
+
+    /// Returns true if a batch has been cut and nobody works on it.
+    pub(crate) fn is_unstarted(&self, flight: &Arc<Flight<T>>) -> bool {
+        let gathered = self.gathered.iter().map(|gathered| &gathered.batch);
+        gathered.chain(&self.halves).any(|batch| Arc::ptr_eq(&batch.flight, flight))
+    }
+
+    /// Forgets what is known of pools that are gone, before their places are let again.
+    pub(crate) fn forget_pool(&mut self, pool: PoolId) {
+        self.index.note(pool, Entry::Idle);
+        self.forget_lessons(pool);
+    }
+
+    /// Forgets what failed batches of a pool have taught: its block is another one.
+    pub(crate) fn forget_lessons(&mut self, pool: PoolId) {
+        self.ceilings.remove(&pool);
+        self.in_doubt.remove(&pool);
     }
 
     /// Forgets a flight whose replies have been taken.

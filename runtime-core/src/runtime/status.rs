@@ -44,10 +44,10 @@ pub(crate) struct Status {
     abandoned: AtomicBool,
     /// The pools take no more tasks.
     closing: AtomicBool,
+    /// How many wait for the ends of tasks: shutdowns, and blocks that leave. Read at the end of each batch.
+    watched: AtomicUsize,
     /// Tasks that a shutdown gave up, for its report.
     given_up: AtomicUsize,
-    /// How many wait for the last of the tasks.
-    watching: AtomicUsize,
     changed: Event,
 }
 
@@ -58,8 +58,8 @@ impl Status {
             loss: OnceLock::new(),
             abandoned: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            watched: AtomicUsize::new(0),
             given_up: AtomicUsize::new(0),
-            watching: AtomicUsize::new(0),
             changed: Event::new(),
         }
     }
@@ -93,26 +93,27 @@ impl Status {
 
     /// Notes that the pools take no more tasks.
     pub(crate) fn close(&self) {
-        self.closing.store(true, Ordering::SeqCst);
+        if !self.closing.swap(true, Ordering::SeqCst) {
+            self.watch(true);
+        }
+    }
+
+    /// Notes that somebody waits for the ends of tasks, or waits no more.
+    pub(crate) fn watch(&self, begins: bool) {
+        if begins {
+            self.watched.fetch_add(1, Ordering::SeqCst);
+        } else {
+            self.watched.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Returns true if somebody may wait for them.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::SeqCst) > 0
     }
 
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
-    }
-
-    /// Notes that somebody waits for the last of the tasks, or waits no more.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn watch(&self, begins: bool) {
-        if begins {
-            self.watching.fetch_add(1, Ordering::SeqCst);
-        } else {
-            self.watching.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-
-    /// Returns true if somebody may wait for the last of the tasks.
-    pub(crate) fn is_watched(&self) -> bool {
-        self.is_closing() || self.watching.load(Ordering::SeqCst) > 0
     }
 
     /// Counts tasks that a shutdown gave up.

@@ -1,13 +1,21 @@
 //! Work with a block between two batches: saving its state, say.
 
-use super::directory::Blocks;
+use super::blocks::Blocks;
 use crate::contract::device::Device;
+use crate::contract::id::BlockId;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use std::collections::VecDeque;
 
 /// One piece of work on the device thread.
-pub(crate) type Job<D> = Box<dyn FnOnce(&mut Blocks<D>) + Send>;
+pub(crate) enum Job<D: Device> {
+    /// Work with the blocks. Code of others may be in it.
+    With(WithBlocks<D>),
+    /// Take out a block that leaves, and has no task any more.
+    TakeOut(BlockId),
+}
+
+type WithBlocks<D> = Box<dyn FnOnce(&mut Blocks<D>) + Send>;
 
 /// Jobs for the device thread. A job that is refused or dropped drops its reply with it, so who waits for
 /// it hears.

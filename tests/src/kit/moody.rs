@@ -82,4 +82,8 @@ impl<D: Device> Pool<D::Tensor> for Moody<D> {
     fn close(&self, by: RuntimeId, how: Shutdown) {
         self.enter(Method::Close).close(by, how);
     }
+
+    fn remove(&self, by: RuntimeId, how: Shutdown) {
+        self.enter(Method::Close).remove(by, how);
+    }
 }

@@ -192,7 +192,10 @@ impl<D: Device> Caller<D> {
             Err(refused) => {
                 let (error, request) = refused.into_parts();
                 self.report.refused += 1;
-                let stopped = matches!(error, SubmitError::ShutDown | SubmitError::DeviceLost(_));
+                let stopped = matches!(
+                    error,
+                    SubmitError::ShutDown | SubmitError::Removed | SubmitError::DeviceLost(_)
+                );
                 self.turned_away += u32::from(stopped);
                 let serial = self.device.read(&request.inputs.into_tensors()[0])[1];
                 self.report.mixed_up += u64::from(whole(serial) != task.first.serial);
@@ -202,6 +205,7 @@ impl<D: Device> Caller<D> {
                         SubmitError::Full { .. }
                             | SubmitError::DeadlinePassed
                             | SubmitError::ShutDown
+                            | SubmitError::Removed
                             | SubmitError::DeviceLost(_)
                             | SubmitError::TooManyRows { .. }
                             | SubmitError::Unreadable(_)
@@ -263,7 +267,7 @@ impl<D: Device> Caller<D> {
                 }
             }
             Err(TaskError::Evicted { .. }) => self.report.evicted += 1,
-            Err(TaskError::ShutDown) => self.report.shut_down += 1,
+            Err(TaskError::ShutDown | TaskError::Removed) => self.report.shut_down += 1,
             Err(TaskError::DeviceLost(_)) => self.report.device_lost += 1,
             Err(other) => panic!("no task should end like this: {other}"),
         }

@@ -2,7 +2,7 @@
 //!
 //! One [`life`](Soak::life) is one runtime with dozens of pools on a device that goes wrong by seed. Callers
 //! hand tasks in, in every way there is, cancel some, are impatient with some, and doom some; in the middle
-//! of it the runtime ends in one of the ways there are. Then the callers' notes, the ledger of what the
+//! of it the runtime ends in one of the ways there are. Meanwhile guests, further blocks, come and go. Then the callers' notes, the ledger of what the
 //! blocks did and the runtime's own accounts are held against each other.
 //!
 //! [`run`](Soak::run) goes on from life to life, and sees to it that nothing of a life is left after it.
@@ -29,6 +29,7 @@ mod caller;
 mod device;
 mod ending;
 mod faults;
+mod guests;
 mod ledger;
 mod report;
 mod stuck;
@@ -41,6 +42,7 @@ use crate::kit::{HostileObserver, LIMIT, quiet_panics, threads, threads_left};
 use caller::{Caller, Habits, Served};
 use device::{Faulty, faulty_block};
 use ending::Ending;
+use guests::{Guests, host};
 use ledger::{Answer, Census, Ledger};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -143,12 +145,18 @@ impl Soak {
             .map(|number| {
                 let caller = new_caller(number, rng.random_range(1..24), rng);
                 let (tell, tasks) = (tell.clone(), self.tasks_each);
-                Working::start(caller, tasks, move || {
+                working(caller, tasks, move || {
                     tell.send(()).ok();
                 })
             })
             .collect();
         drop(tell);
+        let hosting = {
+            let (handle, rng) = (runtime.handle(), StdRng::seed_from_u64(rng.random()));
+            let (number, most, doom) = (self.callers + 1, self.tasks_each.div_ceil(30), self.fault_rate);
+            let guests = move |rng: &mut StdRng| ServeOptions::forward(options(rng)).backward(options(rng));
+            OnThread::start("soak-host", move || host(&handle, number, most, doom, rng, guests))
+        };
         let mut ender = new_caller(self.callers, usize::MAX, rng);
         let mut hangs = 0;
         ending.of(runtime, &mut ender, || {
@@ -168,6 +176,15 @@ impl Soak {
                 None => seen.lost += 1,
             }
         }
+        let guests = if let Some(Guests { pools, report, answers: more }) = hosting.end() {
+            seen += report;
+            answers.extend(more);
+            pools
+        } else {
+            seen.lost += 1;
+            Vec::new()
+        };
+        let pools: Vec<_> = pools.iter().chain(guests.iter().flat_map(|pools| pools.iter())).collect();
         let trains = |number| pools.iter().any(|p| p.number == number && p.pass == Pass::Backward);
         let verdict = device.ledger.judge(&answers, trains);
         seen.doubled += verdict.doubled;
@@ -212,30 +229,24 @@ fn options(rng: &mut StdRng) -> PoolOptions {
         .failures(FailureRules::default().rerun(rng.random_bool(0.8)).check_finite(rng.random_bool(0.5)))
 }
 
-/// A caller on a thread of its own.
-struct Working {
+/// Work on a thread of its own.
+struct OnThread<R> {
     thread: JoinHandle<()>,
-    result: Receiver<(Report, Vec<Answer>)>,
+    result: Receiver<R>,
 }
 
-impl Working {
-    fn start<D: Device>(mut caller: Caller<D>, tasks: u32, halfway: impl FnOnce() + Send + 'static) -> Self {
+impl<R: Send + 'static> OnThread<R> {
+    fn start(name: &str, work: impl FnOnce() -> R + Send + 'static) -> Self {
         let (tell, result) = channel();
         let work = move || {
-            let goes_on = (0..tasks / 2).all(|_| caller.act());
-            halfway();
-            if goes_on {
-                (tasks / 2..tasks).all(|_| caller.act());
-            }
-            caller.finish();
-            tell.send((caller.report, caller.answers)).ok();
+            tell.send(work()).ok();
         };
-        let thread = thread::Builder::new().name("soak-caller".to_owned()).spawn(work).unwrap();
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(work).unwrap();
         Self { thread, result }
     }
 
-    /// Returns the caller's notes, or `None` if it hangs, or has seen what must not be and has panicked.
-    fn end(self) -> Option<(Report, Vec<Answer>)> {
+    /// Returns the result, or `None` if it hangs, or has seen what must not be and has panicked.
+    fn end(self) -> Option<R> {
         let result = self.result.recv_timeout(2 * LIMIT);
         if !matches!(result, Err(RecvTimeoutError::Timeout)) {
             self.thread.join().ok();
@@ -244,12 +255,29 @@ impl Working {
     }
 }
 
+/// Lets a caller work on a thread of its own, and returns its notes.
+fn working<D: Device>(
+    mut caller: Caller<D>,
+    tasks: u32,
+    halfway: impl FnOnce() + Send + 'static,
+) -> OnThread<(Report, Vec<Answer>)> {
+    OnThread::start("soak-caller", move || {
+        let goes_on = (0..tasks / 2).all(|_| caller.act());
+        halfway();
+        if goes_on {
+            (tasks / 2..tasks).all(|_| caller.act());
+        }
+        caller.finish();
+        (caller.report, caller.answers)
+    })
+}
+
 /// Returns the runtime's own accounts, which pools keep for themselves until the runtime has started.
-fn accounts<D: Device>(stats: &Stats, pools: &[Served<D>]) -> PoolSnapshot {
+fn accounts<D: Device>(stats: &Stats, pools: &[&Served<D>]) -> PoolSnapshot {
     let snapshot = stats.snapshot();
     if !snapshot.pools.is_empty() {
         let mut total = snapshot.total;
-        // Stats end where the device is lost; pools go on to count whom they turn away.
+        // Stats end where the device is lost or the pool is removed; pools go on to count whom they turn away.
         let refused: u64 = pools.iter().map(|served| served.pool.counts().refused).sum();
         let since = refused.saturating_sub(total.refused);
         (total.submitted, total.refused) = (total.submitted + since, refused);

@@ -20,7 +20,7 @@ pub struct Report {
     pub expired: u64,
     /// Tasks that had to leave a full queue for others.
     pub evicted: u64,
-    /// Tasks given up at a shutdown.
+    /// Tasks given up at a shutdown, or because their block was removed.
     pub shut_down: u64,
     /// Tasks given up when the device was lost.
     pub device_lost: u64,

@@ -8,6 +8,7 @@ pub mod batching;
 pub mod block_state;
 pub mod cancel;
 pub mod checkpoint;
+pub mod come_and_go;
 pub mod deadline;
 pub mod failing;
 pub mod foreign;
@@ -202,6 +203,24 @@ macro_rules! conformance {
             pools_of_classes_are_taken_over_too,
             a_device_that_dies_fails_what_is_in_flight,
             a_limit_of_nothing_is_refused,
+        }
+        $crate::cases! { $subject, come_and_go:
+            a_block_comes_and_goes,
+            what_was_accepted_runs_before_the_block_goes,
+            a_block_goes_with_its_last_task_however_that_ends,
+            an_abort_takes_a_block_out_after_its_batch,
+            a_limit_ends_the_wait_for_a_block,
+            callers_who_wait_for_room_hear_of_the_removal,
+            a_replacement_leaves_no_gap,
+            nothing_of_the_old_block_is_answered_later,
+            a_block_that_cannot_come_leaves_nothing_behind,
+            a_block_is_dropped_by_the_device_thread,
+            a_warm_up_comes_before_the_first_task,
+            a_warm_up_that_fails_is_told,
+            observers_hear_of_pools_that_come_and_go,
+            the_end_of_the_runtime_ends_a_removal,
+            the_loss_of_the_device_ends_a_removal,
+            a_pool_under_load_does_not_notice,
         }
         $crate::cases! { $subject, start:
             ready_is_told,

@@ -53,6 +53,16 @@ pub enum StartError {
         /// Its error.
         source: BoxError,
     },
+    /// A block could not run a batch of its warm-up.
+    #[error("warm-up of block `{block}` with a batch of {rows} rows failed")]
+    WarmUp {
+        /// The block's name.
+        block: String,
+        /// Rows of the batch.
+        rows: usize,
+        /// Its error.
+        source: BoxError,
+    },
     /// The schema of a block or of its outputs does not hold.
     #[error("schema of block `{block}` does not hold")]
     Schema {
@@ -72,9 +82,21 @@ pub enum StartError {
         /// The system's error.
         source: std::io::Error,
     },
-    /// The runtime was shut down before it started.
-    #[error("runtime was shut down before it started")]
+    /// There is no such block to be replaced.
+    #[error("no block is named `{name}`")]
+    UnknownBlock {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// The runtime has not been started: a block for it is the builder's to serve.
+    #[error("runtime is not started")]
+    NotStarted,
+    /// The runtime was shut down: before it started, or before it took the block in.
+    #[error("runtime is shut down")]
     ShutDown,
+    /// A thread of the runtime would wait for itself without end.
+    #[error("a thread of the runtime may not wait for a block")]
+    WouldDeadlock,
     /// The runtime has started, and lost its device since.
     #[error(transparent)]
     DeviceLost(DeviceLoss),
@@ -148,6 +170,15 @@ pub enum ControlError {
     /// The device was lost first.
     #[error(transparent)]
     DeviceLost(DeviceLoss),
+    /// The time for a block to leave was up. Every task of it that was still open was given
+    /// [`TaskError::Removed`](crate::TaskError::Removed); it is gone when it returns from the batch on the device.
+    #[error("block did not leave within {limit:?}: {unfinished} tasks were given up")]
+    LimitPassed {
+        /// The limit.
+        limit: Duration,
+        /// Tasks that got an error because of it.
+        unfinished: usize,
+    },
     /// A thread of the runtime would wait for itself without end.
     #[error("a thread of the runtime may not wait for a block")]
     WouldDeadlock,
@@ -175,6 +206,7 @@ impl ControlError {
         match self {
             Self::UnknownBlock { .. } => ErrorKind::NotFound,
             Self::NotStarted | Self::ShutDown | Self::DeviceLost(_) => ErrorKind::Unavailable,
+            Self::LimitPassed { .. } => ErrorKind::DeadlineExceeded,
             Self::WouldDeadlock => ErrorKind::Misuse,
             Self::Panic { .. } | Self::Block { .. } => ErrorKind::Failed,
         }

@@ -140,6 +140,9 @@ pub enum SubmitError {
     /// The runtime takes no more work because its device is lost. Another runtime may take the pool over.
     #[error(transparent)]
     DeviceLost(DeviceLoss),
+    /// The pool's block was taken out of its runtime ([`Handle::remove`](crate::Handle::remove)).
+    #[error("block was removed from its runtime")]
+    Removed,
     /// A thread of the runtime, which makes the room, would wait for room without end.
     #[error("a thread of the runtime may not wait for room in a queue, use try_submit")]
     WouldDeadlock,
@@ -163,6 +166,7 @@ impl SubmitError {
             Self::DeadlinePassed => ErrorKind::DeadlineExceeded,
             Self::Full { .. } => ErrorKind::Overloaded,
             Self::ShutDown | Self::DeviceLost(_) => ErrorKind::Unavailable,
+            Self::Removed => ErrorKind::NotFound,
             Self::WouldDeadlock => ErrorKind::Misuse,
         }
     }

@@ -34,6 +34,9 @@ pub enum TaskError {
     /// The runtime stopped before the task ran, or before its batch was through.
     #[error("runtime was shut down before the task was done")]
     ShutDown,
+    /// The task's block was taken out of its runtime before the task was done ([`Handle::remove`](crate::Handle::remove)).
+    #[error("block was removed from its runtime before the task was done")]
+    Removed,
     /// The device was lost before the task was done.
     #[error(transparent)]
     DeviceLost(DeviceLoss),
@@ -58,7 +61,7 @@ impl TaskError {
             Self::Cancelled => ErrorKind::Cancelled,
             Self::Expired { .. } => ErrorKind::DeadlineExceeded,
             Self::Evicted { .. } => ErrorKind::Overloaded,
-            Self::ShutDown | Self::DeviceLost(_) => ErrorKind::Unavailable,
+            Self::ShutDown | Self::Removed | Self::DeviceLost(_) => ErrorKind::Unavailable,
             Self::Taken | Self::WouldDeadlock => ErrorKind::Misuse,
         }
     }

@@ -1,0 +1,56 @@
+//! Blocks that have been loaded, and are not served yet.
+
+use super::probe::probe_outputs;
+use crate::contract::backend::{Backend, BlockInfo};
+use crate::contract::device::Device;
+use crate::contract::error::control::StartError;
+use crate::sync::guarded;
+use std::fmt;
+
+/// A block on a device, with all of its schemas: for [`Handle::add`](crate::Handle::add).
+pub struct LoadedBlock<D: Device> {
+    pub(crate) info: BlockInfo,
+    pub(crate) body: Box<dyn Backend<D>>,
+    /// Rows of the batches that it is to run first.
+    pub(crate) warm_up: Vec<usize>,
+}
+
+impl<D: Device> fmt::Debug for LoadedBlock<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadedBlock").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+impl<D: Device> LoadedBlock<D> {
+    /// Loads a block onto a device, on the calling thread. An output schema that it does not name is found by a dummy
+    /// run of three rows of zeros.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StartError::Load`] if the block cannot be loaded or the dummy run fails.
+    pub(crate) fn load(device: &D, block: impl Backend<D>, mut info: BlockInfo) -> Result<Self, StartError> {
+        let mut body: Box<dyn Backend<D>> = Box::new(block);
+        guarded(|| {
+            body.load(device)?;
+            if info.outputs.is_none() {
+                info.outputs = Some(probe_outputs(device, &mut *body, &info.inputs)?);
+            }
+            Ok(())
+        })
+        .unwrap_or_else(|message| Err(message.into()))
+        .map_err(|source| StartError::Load { block: info.name.clone(), source })?;
+        Ok(Self { info, body, warm_up: Vec::new() })
+    }
+
+    /// Has batches of zeros, of these numbers of rows, run between batches of others before the block takes tasks. Their
+    /// outputs are thrown away.
+    pub fn warm_up(mut self, rows: Vec<usize>) -> Self {
+        self.warm_up = rows;
+        self
+    }
+
+    /// Returns the block's name and schemas. Its outputs are known.
+    pub fn info(&self) -> &BlockInfo {
+        &self.info
+    }
+}

@@ -1,0 +1,666 @@
+//! Blocks are added to a running runtime, replaced, and taken out of it, and nobody else notices.
+
+use super::accounts::assert_reconciled;
+use crate::Subject;
+use crate::kit::{
+    Columns, Gate, LIMIT, Rig, all_succeed, answer, columns, drain, gated, new_builder, pool_of,
+    quiet_panics, receive, rig, rows_block, schema, spawn, values_of,
+};
+use skep_pool::{PoolOptions, Serve, ServeMore, ServeOptions, Served, TaskPool};
+use skep_runtime_core::sync::Mutex;
+use skep_runtime_core::testing::FnBlock;
+use skep_runtime_core::{
+    Backend, BatchEvent, BlockInfo, BlockState, BoxError, Chain, Clock, ControlError, Device, DeviceError,
+    DeviceLoss, Fit, Handle, Meter, Observer, Pass, PoolId, Request, RunningRuntime, Shutdown, StartError,
+    SubmitError, TaskError, Ticket, Unmatched,
+};
+use skep_stats::Stats;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::thread;
+use std::time::Duration;
+
+/// Makes a block that multiplies.
+fn times<D: Device>(device: &Arc<D>, name: &str, by: f32) -> FnBlock<D> {
+    rows_block(device, name, move |rows| Ok(rows.iter().map(|v| by * v).collect()))
+}
+
+fn removed<T>(ticket: Ticket<T>) {
+    let result = answer(ticket).map(|_| ());
+    assert!(matches!(result, Err(TaskError::Removed)), "expected a removed block, got {result:?}");
+}
+
+fn is_removed<D: Device>(device: &D, pool: &TaskPool<D>) {
+    let refused = pool.try_submit(columns(device, &[1.0])).unwrap_err();
+    assert!(matches!(refused.error, SubmitError::Removed), "{refused}");
+}
+
+/// Submits a task of one row.
+fn submit<D: Device>(device: &D, pool: &TaskPool<D>, value: f32) -> Ticket<D::Tensor> {
+    pool.try_submit(columns(device, &[value])).unwrap()
+}
+
+/// Begins to take a block out, and returns when its pool takes no more tasks.
+fn begin_to_remove<D: Device>(
+    rig: &Rig<D>,
+    how: Shutdown,
+    limit: Duration,
+) -> Receiver<Result<(), ControlError>> {
+    let handle = rig.runtime.handle().clone();
+    let removing = spawn(move || handle.remove("gated", how, limit));
+    wait_until_closed(&*rig.device, &rig.pool);
+    removing
+}
+
+/// Waits until a pool takes no more tasks; what it takes before that is cancelled.
+fn wait_until_closed<D: Device>(device: &D, pool: &TaskPool<D>) {
+    while pool.try_submit(columns(device, &[0.0])).map(drop).is_ok() {
+        thread::yield_now();
+    }
+}
+
+fn is_gone_in_time(gate: Gate) {
+    let ran = gate.open_for_good();
+    loop {
+        match ran.recv_timeout(LIMIT) {
+            Ok(_) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => panic!("block should have been dropped"),
+        }
+    }
+}
+
+/// A block is served, used and taken out again and again beside another one, under one name.
+pub fn a_block_comes_and_goes<S: Subject>() {
+    let stats = Stats::new();
+    let (builder, clock) = new_builder(S::device(), 1);
+    let mut builder = builder.observer(stats.observer());
+    let device = Arc::clone(builder.device());
+    let resident = pool_of(&mut builder, times(&device, "stays", 2.0), PoolOptions::default());
+    let runtime = builder.start().unwrap();
+    let handle = runtime.handle();
+    let names = |handle: &Handle<_>| handle.blocks().into_iter().map(|b| b.name).collect::<Vec<_>>();
+    for by in [3.0, 4.0, 5.0] {
+        let comes = handle.serve(times(&device, "comes", by), ServeOptions::default()).unwrap();
+        assert_eq!(names(handle), ["stays", "comes"]);
+        assert_eq!(handle.pools().len(), 2);
+        assert_eq!(handle.pool("comes_forward").unwrap().counts().submitted, 0);
+        assert_eq!(values_of(&*device, submit(&*device, &comes.forward, 1.0)), [by]);
+        assert_eq!(values_of(&*device, submit(&*device, &resident, 1.0)), [2.0]);
+        handle.remove("comes", Shutdown::Drain, LIMIT).unwrap();
+        is_removed(&*device, &comes.forward);
+        assert_eq!(names(handle), ["stays"]);
+        assert!(handle.pool("comes_forward").is_none());
+        assert_eq!(handle.pools().len(), 1);
+        let gone = handle.remove("comes", Shutdown::Drain, LIMIT);
+        assert!(matches!(gone, Err(ControlError::UnknownBlock { .. })), "{gone:?}");
+        assert!(matches!(handle.state("comes"), Err(ControlError::UnknownBlock { .. })));
+    }
+    drain(runtime);
+    let snapshot = stats.snapshot_at(clock.now());
+    assert_eq!(snapshot.pools.len(), 1, "{snapshot}");
+    assert_reconciled(&snapshot.pools[0]);
+    assert_reconciled(&snapshot.total);
+    assert_eq!((snapshot.total.succeeded, snapshot.total.batches), (6, 6), "{snapshot}");
+}
+
+/// What was accepted runs, also what is no batch yet, and the names are free meanwhile.
+pub fn what_was_accepted_runs_before_the_block_goes<S: Subject>() {
+    let rig = rig(S::device(), 1, PoolOptions::default().max_rows(1));
+    let held = rig.hold();
+    let accepted = [1.0, 2.0, 3.0].map(|value| rig.submit(&[value]));
+    let removing = begin_to_remove(&rig, Shutdown::Drain, LIMIT);
+    is_removed(&*rig.device, &rig.pool);
+    let handle = rig.runtime.handle();
+    assert!(handle.blocks().is_empty());
+    let gone = handle.with_block("gated", |_| ());
+    assert!(matches!(gone, Err(ControlError::UnknownBlock { .. })), "{gone:?}");
+
+    // The device is held, so the next of this name is taken in later.
+    let (next, device) = (handle.clone(), Arc::clone(&rig.device));
+    let serving = spawn(move || next.serve(times(&device, "gated", 7.0), ServeOptions::default()));
+    for _ in 0..4 {
+        rig.gate.open();
+    }
+    assert_eq!(values_of(&*rig.device, held), [-2.0]);
+    all_succeed(accepted);
+    receive(&removing).unwrap();
+    let ran = rig.gate.open_for_good();
+    assert_eq!(ran.try_iter().collect::<Vec<_>>(), [[1.0], [2.0], [3.0]]);
+    assert_eq!(ran.try_recv(), Err(TryRecvError::Disconnected), "nothing is left of the block");
+    let next = receive(&serving).unwrap();
+    assert_eq!(values_of(&*rig.device, submit(&*rig.device, &next.forward, 1.0)), [7.0]);
+    drain(rig.runtime);
+}
+
+/// A block whose tasks wait for company, or whose caller gives them up, is not waited for.
+pub fn a_block_goes_with_its_last_task_however_that_ends<S: Subject>() {
+    let (mut builder, clock) = new_builder(S::device(), 1);
+    let device = Arc::clone(builder.device());
+    let patient = PoolOptions::default().min_rows(4).max_delay(Duration::from_hours(1));
+    let alone = pool_of(&mut builder, times(&device, "alone", 2.0), patient.clone());
+    let (block, gate) = gated(&device, "busy");
+    let busy = pool_of(&mut builder, block, PoolOptions::default());
+    let idle = pool_of(&mut builder, times(&device, "idle", 2.0), patient.clone());
+    let late = pool_of(&mut builder, times(&device, "late", 2.0), patient);
+    let runtime = builder.start().unwrap();
+    let handle = runtime.handle();
+    let waiting = submit(&*device, &alone, 1.0);
+    handle.remove("alone", Shutdown::Drain, LIMIT).unwrap();
+    assert_eq!(values_of(&*device, waiting), [2.0]);
+
+    let held = submit(&*device, &busy, 1.0);
+    gate.entered();
+    let cancelled = submit(&*device, &idle, 1.0);
+    let minute = Duration::from_mins(1);
+    let request = Request::new(columns(&*device, &[1.0])).deadline(minute);
+    let expiring = late.try_submit(request).unwrap();
+    let removing = ["idle", "late"].map(|name| {
+        let handle = handle.clone();
+        spawn(move || handle.remove(name, Shutdown::Drain, LIMIT))
+    });
+    wait_until_closed(&*device, &idle);
+    wait_until_closed(&*device, &late);
+    drop(cancelled);
+    clock.advance(minute);
+    // One may have been gathered ahead.
+    let ended = answer(expiring).map(|_| ());
+    assert!(matches!(ended, Err(TaskError::Expired { .. })), "{ended:?}");
+    gate.open();
+    answer(held).unwrap();
+    for removing in removing {
+        receive(&removing).unwrap();
+    }
+    drop(gate);
+    drain(runtime);
+}
+
+/// An abort answers what has not begun, and lets the batch on the device finish.
+pub fn an_abort_takes_a_block_out_after_its_batch<S: Subject>() {
+    for prefetch in [0, 1] {
+        let rig = rig(S::device(), prefetch, PoolOptions::default().max_rows(1));
+        let held = rig.hold();
+        let waiting = [1.0, 2.0, 3.0].map(|value| rig.submit(&[value]));
+        let removing = begin_to_remove(&rig, Shutdown::Abort, LIMIT);
+        // What the loader has in hand at this moment may run.
+        let mut ran = 0;
+        let [first, rest @ ..] = waiting;
+        rest.into_iter().for_each(removed);
+        rig.gate.open();
+        rig.gate.open();
+        match answer(first) {
+            Ok(_) => ran += 1,
+            Err(error) => assert!(matches!(error, TaskError::Removed), "{error}"),
+        }
+        assert!(ran <= prefetch);
+        assert_eq!(values_of(&*rig.device, held), [-2.0]);
+        receive(&removing).unwrap();
+        drain(rig.runtime);
+    }
+}
+
+/// When the limit passes every task is answered, names are free, and the block goes when it returns.
+pub fn a_limit_ends_the_wait_for_a_block<S: Subject>() {
+    let stats = Stats::new();
+    let (builder, clock) = new_builder(S::device(), 1);
+    let mut builder = builder.observer(stats.observer());
+    let device = Arc::clone(builder.device());
+    let (block, gate) = gated(&device, "gated");
+    let pool = pool_of(&mut builder, block, PoolOptions::default().max_rows(1));
+    let rig = Rig { device, clock, gate, pool, runtime: builder.start().unwrap() };
+    let held = rig.hold();
+    let waiting = [1.0, 2.0, 3.0].map(|value| rig.submit(&[value]));
+    let handle = rig.runtime.handle();
+    let error = handle.remove("gated", Shutdown::Drain, Duration::ZERO).unwrap_err();
+    assert_eq!(error.to_string(), "block did not leave within 0ns: 4 tasks were given up");
+    removed(held);
+    waiting.into_iter().for_each(removed);
+    let (next, device) = (handle.clone(), Arc::clone(&rig.device));
+    let serving = spawn(move || next.serve(times(&device, "gated", 7.0), ServeOptions::default()));
+    is_gone_in_time(rig.gate);
+    let next = receive(&serving).unwrap();
+    assert_eq!(values_of(&*rig.device, submit(&*rig.device, &next.forward, 1.0)), [7.0]);
+    drain(rig.runtime);
+    let total = stats.snapshot_at(rig.clock.now()).total;
+    assert_reconciled(&total);
+    assert_eq!((total.succeeded, total.shut_down), (1, 4), "{}", total.accounts());
+}
+
+/// Callers who wait for room are refused at once.
+pub fn callers_who_wait_for_room_hear_of_the_removal<S: Subject>() {
+    let rig = rig(S::device(), 0, PoolOptions::default().max_rows(1).capacity(1));
+    let held = rig.hold();
+    let waiting = rig.submit(&[1.0]);
+    let (pool, device) = (rig.pool.clone(), Arc::clone(&rig.device));
+    let (tell, told) = channel();
+    let blocked = spawn(move || {
+        tell.send(()).ok();
+        pool.submit(columns(&*device, &[2.0])).map(drop).map_err(|refused| refused.error)
+    });
+    receive(&told);
+    let removing = begin_to_remove(&rig, Shutdown::Drain, LIMIT);
+    let refused = receive(&blocked);
+    assert!(matches!(refused, Err(SubmitError::Removed)), "{refused:?}");
+    drop(rig.gate);
+    all_succeed([held, waiting]);
+    receive(&removing).unwrap();
+    drain(rig.runtime);
+}
+
+/// Callers of a block that is replaced see no gap, and nothing of the old one once it is replaced.
+pub fn a_replacement_leaves_no_gap<S: Subject>() {
+    const CALLERS: usize = 4;
+    let (mut builder, _) = new_builder(S::device(), 1);
+    let device = Arc::clone(builder.device());
+    let options = PoolOptions::default().max_rows(2);
+    let pool = pool_of(&mut builder, times(&device, "version", 1.0), options);
+    let runtime = builder.start().unwrap();
+    // The oldest version that a task which is submitted now may be answered by, and the newest.
+    let oldest = Arc::new(AtomicU16::new(1));
+    let newest = Arc::new(AtomicU16::new(1));
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let (pool, device, stop) = (pool.clone(), Arc::clone(&device), Arc::clone(&stop));
+            let (oldest, newest) = (Arc::clone(&oldest), Arc::clone(&newest));
+            spawn(move || {
+                while !stop.load(Ordering::SeqCst) {
+                    let from = oldest.load(Ordering::SeqCst);
+                    let ticket = pool.submit(columns(&*device, &[10.0, 100.0])).unwrap();
+                    let got = values_of(&*device, ticket);
+                    let to = newest.load(Ordering::SeqCst);
+                    let of = |version: u16| [10.0, 100.0].map(|v| v * f32::from(version));
+                    assert!((from..=to).any(|version| got == of(version)), "{got:?} of {from} to {to}");
+                }
+            })
+        })
+        .collect();
+    for version in 2..20_u16 {
+        newest.store(version, Ordering::SeqCst);
+        runtime.handle().replace("version", times(&device, "any", f32::from(version))).unwrap();
+        oldest.store(version, Ordering::SeqCst);
+        assert_eq!(values_of(&*device, submit(&*device, &pool, 1.0)), [f32::from(version)]);
+    }
+    stop.store(true, Ordering::SeqCst);
+    for caller in &callers {
+        receive(caller);
+    }
+    drain(runtime);
+}
+
+/// Once `replace` has returned, nobody is answered by the old block: what it ran has been answered before.
+pub fn nothing_of_the_old_block_is_answered_later<S: Subject>() {
+    let rig = rig(S::device(), 1, PoolOptions::default().max_rows(1));
+    let held = rig.hold();
+    let waiting = [1.0, 2.0].map(|value| rig.submit(&[value]));
+    let (handle, device) = (rig.runtime.handle().clone(), Arc::clone(&rig.device));
+    let (tell, loaded) = channel();
+    let replacing = spawn(move || {
+        let block = times(&device, "new", 3.0);
+        handle.replace("gated", Loading { block, tell })
+    });
+    receive(&loaded);
+    // The old one has this batch, and perhaps the next, if the replacement has not been asked for yet.
+    let old = rig.gate.open_for_good();
+    receive(&replacing).unwrap();
+    let held = held.wait_timeout(Duration::ZERO).expect("should have been answered before").unwrap();
+    assert_eq!(Columns::read(&*rig.device, &held[0]), [-2.0]);
+    let ran = old.try_iter().flatten().collect::<Vec<_>>();
+    assert!(old.recv_timeout(Duration::ZERO) == Err(RecvTimeoutError::Disconnected), "it has been dropped");
+    for (ticket, value) in waiting.into_iter().zip([1.0, 2.0]) {
+        let by = if ran.contains(&value) { 2.0 } else { 3.0 };
+        assert_eq!(values_of(&*rig.device, ticket), [by * value]);
+    }
+    assert_eq!(values_of(&*rig.device, submit(&*rig.device, &rig.pool, 5.0)), [15.0]);
+    drain(rig.runtime);
+}
+
+/// A block that tells that it is being loaded.
+struct Loading<D: Device> {
+    block: FnBlock<D>,
+    tell: Sender<()>,
+}
+
+impl<D: Device> Backend<D> for Loading<D> {
+    fn info(&self) -> BlockInfo {
+        self.block.info()
+    }
+
+    fn load(&mut self, device: &D) -> Result<(), BoxError> {
+        self.tell.send(()).ok();
+        self.block.load(device)
+    }
+
+    fn forward(&mut self, inputs: &[D::Tensor]) -> Result<Vec<D::Tensor>, BoxError> {
+        self.block.forward(inputs)
+    }
+
+    fn backward(
+        &mut self,
+        inputs: &[D::Tensor],
+        gradients: &[D::Tensor],
+    ) -> Result<Vec<D::Tensor>, BoxError> {
+        self.block.backward(inputs, gradients)
+    }
+
+    fn state(&self) -> Result<BlockState, BoxError> {
+        self.block.state()
+    }
+
+    fn restore(&mut self, state: &BlockState, fit: Fit) -> Result<Unmatched, BoxError> {
+        self.block.restore(state, fit)
+    }
+}
+
+/// What cannot take a block's place, or a place at all, changes nothing.
+pub fn a_block_that_cannot_come_leaves_nothing_behind<S: Subject>() {
+    let (mut builder, _) = new_builder(S::device(), 1);
+    let device = Arc::clone(builder.device());
+    let pool = pool_of(&mut builder, times(&device, "one", 2.0), PoolOptions::default());
+    let runtime = builder.build().unwrap();
+    let handle = runtime.handle();
+    let early = handle.serve(times(&device, "early", 1.0), ServeOptions::default()).map(drop);
+    assert!(matches!(early, Err(StartError::NotStarted)), "{early:?}");
+    let early = handle.remove("one", Shutdown::Drain, LIMIT);
+    assert!(matches!(early, Err(ControlError::NotStarted)), "{early:?}");
+
+    let runtime = runtime.start().unwrap();
+    let serve = |block| handle.serve(block, ServeOptions::default()).map(drop);
+    let message = |result: Result<(), StartError>| Chain(&result.unwrap_err()).to_string();
+    assert_eq!(message(serve(times(&device, "one", 1.0))), "block name `one` is given twice");
+    let bad = ServeOptions::forward(PoolOptions::default().capacity(0));
+    let bad = handle.serve(times(&device, "two", 1.0), bad).map(drop);
+    assert_eq!(message(bad), "pool `two_forward`: capacity is 0, expected at least 1");
+    let broken = || FnBlock::new("two", schema("x"), None, |_| Err("broken".into()));
+    assert!(message(serve(broken())).ends_with(": broken"));
+    serve(times(&device, "two", 1.0)).unwrap();
+    // The pool's name is that of another block's pool.
+    let taken = handle.load(times(&device, "three", 1.0)).unwrap();
+    let pools = vec![(Pass::Forward, pool.as_pool())];
+    let taken = handle.add(taken, pools).map(drop);
+    assert_eq!(message(taken), "pool name `one_forward` is given twice");
+    serve(times(&device, "three", 1.0)).unwrap();
+
+    let replace = |name, block| handle.replace(name, block);
+    assert_eq!(message(replace("none", times(&device, "one", 1.0))), "no block is named `none`");
+    assert!(message(replace("one", broken())).ends_with(": broken"));
+    let other = FnBlock::new("other", schema("z"), Some(schema("y")), |_| Err("never called".into()));
+    assert_eq!(
+        message(replace("one", other)),
+        "block `other` cannot take over the pools of `one`: their inputs differ"
+    );
+    assert_eq!(values_of(&*device, submit(&*device, &pool, 1.0)), [2.0], "the old one goes on");
+
+    // On a thread of the runtime.
+    let (own, on) = (handle.clone(), Arc::clone(&device));
+    let results = handle
+        .with_block("one", move |_| {
+            let served = own.serve(times(&on, "late", 1.0), ServeOptions::default()).map(drop);
+            let removed = own.remove("one", Shutdown::Drain, LIMIT);
+            (served, own.replace("one", times(&on, "one", 1.0)), removed)
+        })
+        .unwrap();
+    assert!(
+        matches!(
+            results,
+            (
+                Err(StartError::WouldDeadlock),
+                Err(StartError::WouldDeadlock),
+                Err(ControlError::WouldDeadlock)
+            )
+        ),
+        "{results:?}"
+    );
+    let names: Vec<_> = handle.blocks().into_iter().map(|block| block.name).collect();
+    assert_eq!(names, ["one", "two", "three"]);
+    assert_eq!(handle.pools().len(), 3);
+
+    handle.drain(LIMIT).unwrap();
+    let late = handle.serve(times(&device, "late", 1.0), ServeOptions::default()).map(drop);
+    assert!(matches!(late, Err(StartError::ShutDown)), "{late:?}");
+    let handle = handle.clone();
+    drain(runtime);
+    let late = handle.serve(times(&device, "late", 1.0), ServeOptions::default()).map(drop);
+    assert!(matches!(late, Err(StartError::ShutDown)), "{late:?}");
+    let late = handle.remove("one", Shutdown::Drain, LIMIT);
+    assert!(matches!(late, Err(ControlError::ShutDown)), "{late:?}");
+}
+
+/// A block's end is its own thread's affair, and harms nobody.
+pub fn a_block_is_dropped_by_the_device_thread<S: Subject>() {
+    struct Told(Sender<Option<String>>);
+
+    impl Drop for Told {
+        fn drop(&mut self) {
+            self.0.send(thread::current().name().map(ToOwned::to_owned)).ok();
+            panic!("on purpose: drop");
+        }
+    }
+
+    quiet_panics();
+    let (builder, _) = new_builder(S::device(), 1);
+    let device = Arc::clone(builder.device());
+    let runtime = builder.start().unwrap();
+    let handle = runtime.handle();
+    let (tell, told) = channel();
+    let block = |tell: &Sender<_>| {
+        let told = Told(tell.clone());
+        rows_block(&device, "told", move |rows| {
+            let _ = &told;
+            Ok(rows)
+        })
+    };
+    let served = handle.serve(block(&tell), ServeOptions::default()).unwrap();
+    handle.replace("told", block(&tell)).unwrap();
+    assert_eq!(told.try_recv().unwrap().as_deref(), Some("skep-device"));
+    assert_eq!(values_of(&*device, submit(&*device, &served.forward, 1.0)), [1.0]);
+    handle.remove("told", Shutdown::Drain, LIMIT).unwrap();
+    assert_eq!(told.try_recv().unwrap().as_deref(), Some("skep-device"));
+    drain(runtime);
+}
+
+/// Batches of a warm-up run on the device thread, before the runtime is ready or the block takes a task.
+pub fn a_warm_up_comes_before_the_first_task<S: Subject>() {
+    let (mut builder, _) = new_builder(S::device(), 1);
+    let device = Arc::clone(builder.device());
+    let (tell, ran) = channel();
+    let noting = |name: &str| {
+        let tell = tell.clone();
+        rows_block(&device, name, move |rows| {
+            let thread = thread::current().name().map(ToOwned::to_owned);
+            tell.send((thread, rows.clone())).ok();
+            Ok(rows)
+        })
+    };
+    let on_device = |rows: &[f32]| (Some("skep-device".to_owned()), rows.to_vec());
+    let options = || ServeOptions::default().warm_up([1, 3]);
+    let early = builder.serve(noting("early"), options()).unwrap();
+    // It takes tasks before the start, and runs them after that.
+    let waiting = submit(&*device, &early.forward, 5.0);
+    assert!(ran.try_recv().is_err());
+    let runtime = builder.start().unwrap();
+    answer(waiting).unwrap();
+    let late = runtime.handle().serve(noting("late"), options()).unwrap();
+    answer(submit(&*device, &late.forward, 6.0)).unwrap();
+    let ran: Vec<_> = ran.try_iter().collect();
+    assert_eq!(ran, [&[0.0][..], &[0.0; 3], &[5.0], &[0.0], &[0.0; 3], &[6.0]].map(on_device));
+    drain(runtime);
+}
+
+/// A block that cannot run its warm-up is not served, and a runtime does not start with it.
+pub fn a_warm_up_that_fails_is_told<S: Subject>() {
+    let (mut builder, _) = new_builder(S::device(), 1);
+    let device = Arc::clone(builder.device());
+    let fails = |name: &str| {
+        rows_block(&device, name, |rows| if rows.len() > 2 { Err("too cold".into()) } else { Ok(rows) })
+    };
+    let options = || ServeOptions::default().warm_up([1, 3]);
+    let error = builder.serve(fails("none"), ServeOptions::default().warm_up([1, 0])).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "block `none`: warm_up is a batch of 0 rows, expected batches of at least 1 row"
+    );
+    let early = builder.serve(fails("early"), options()).unwrap();
+    let waiting = submit(&*device, &early.forward, 5.0);
+    let message = |error: &StartError| Chain(error).to_string();
+    let expected = |name| format!("warm-up of block `{name}` with a batch of 3 rows failed: too cold");
+    assert_eq!(message(&builder.start().map(drop).unwrap_err()), expected("early"));
+    assert!(matches!(answer(waiting), Err(TaskError::ShutDown)));
+
+    let (builder, _) = new_builder(S::device(), 1);
+    let runtime = builder.start().unwrap();
+    let late = runtime.handle().serve(fails("late"), options()).map(drop);
+    assert_eq!(message(&late.unwrap_err()), expected("late"));
+    assert!(runtime.handle().blocks().is_empty());
+    runtime.handle().serve(fails("late"), ServeOptions::default()).unwrap();
+    drain(runtime);
+}
+
+#[derive(Debug, PartialEq)]
+enum Heard {
+    Added(PoolId, String),
+    Removed(PoolId),
+    Ran(PoolId),
+}
+
+struct Hears(Mutex<Vec<Heard>>, Mutex<Sender<()>>);
+
+impl Observer for Hears {
+    fn pool_added(&self, pool: PoolId, meter: Arc<dyn Meter>) {
+        self.0.lock().push(Heard::Added(pool, meter.name().to_owned()));
+    }
+
+    fn pool_removed(&self, pool: PoolId) {
+        self.0.lock().push(Heard::Removed(pool));
+        self.1.lock().send(()).ok();
+    }
+
+    fn batch(&self, event: &BatchEvent<'_>) {
+        self.0.lock().push(Heard::Ran(event.pool));
+    }
+}
+
+/// Observers hear of each pool before its first event and after its last, under an id that no other pool ever has.
+pub fn observers_hear_of_pools_that_come_and_go<S: Subject>() {
+    let (tell, told) = channel();
+    let observer = Arc::new(Hears(Mutex::default(), Mutex::new(tell)));
+    let (builder, _) = new_builder(S::device(), 1);
+    let builder = builder.observer(Arc::clone(&observer) as Arc<_>);
+    let device = Arc::clone(builder.device());
+    let runtime = builder.start().unwrap();
+    for name in ["a", "b"] {
+        let served = runtime.handle().serve(times(&device, name, 2.0), ServeOptions::default()).unwrap();
+        answer(submit(&*device, &served.forward, 1.0)).unwrap();
+        runtime.handle().remove(name, Shutdown::Drain, LIMIT).unwrap();
+        receive(&told);
+    }
+    drain(runtime);
+    let heard = std::mem::take(&mut *observer.0.lock());
+    let [Heard::Added(a, _), .., Heard::Removed(b)] = heard[..] else { panic!("{heard:?}") };
+    assert_eq!((a.index(), a.generation(), b.index(), b.generation()), (0, 0, 0, 1));
+    let expected = [("a", a), ("b", b)]
+        .map(|(name, id)| [Heard::Added(id, format!("{name}_forward")), Heard::Ran(id), Heard::Removed(id)]);
+    assert_eq!(heard, expected.into_iter().flatten().collect::<Vec<_>>());
+}
+
+/// A runtime that stops takes its leaving blocks along, and who waits for them hears of it.
+pub fn the_end_of_the_runtime_ends_a_removal<S: Subject>() {
+    for how in [Shutdown::Drain, Shutdown::Abort] {
+        let rig = rig(S::device(), 1, PoolOptions::default().max_rows(1));
+        let held = rig.hold();
+        let waiting = rig.submit(&[1.0]);
+        let removing = begin_to_remove(&rig, Shutdown::Drain, LIMIT);
+        let handle = rig.runtime.handle().clone();
+        let stopping = spawn(move || handle.shutdown(how, LIMIT));
+        if how == Shutdown::Abort {
+            let result = answer(waiting).map(|_| ());
+            assert!(matches!(result, Err(TaskError::ShutDown)), "{result:?}");
+            drop(rig.gate);
+        } else {
+            drop(rig.gate);
+            answer(waiting).unwrap();
+        }
+        answer(held).unwrap();
+        receive(&stopping).unwrap();
+        // It may have gone just before.
+        let gone = receive(&removing);
+        assert!(matches!(gone, Ok(()) | Err(ControlError::ShutDown)), "{gone:?}");
+        is_removed(&*rig.device, &rig.pool);
+    }
+}
+
+/// A device that dies takes its leaving blocks along; their pools are nobody's to take over.
+pub fn the_loss_of_the_device_ends_a_removal<S: Subject>() {
+    let (mut builder, _) = new_builder(S::device(), 1);
+    let device = Arc::clone(builder.device());
+    let name = device.name();
+    let (open, opened) = channel::<()>();
+    let (enter, entered) = channel();
+    let dying = rows_block(&device, "dying", move |_| {
+        enter.send(()).ok();
+        opened.recv().ok();
+        Err(DeviceError::Fatal { device: name.clone(), message: "poisoned".to_owned() }.into())
+    });
+    let served = builder.serve(dying, ServeOptions::default()).unwrap();
+    let runtime = builder.start().unwrap();
+    let held = submit(&*device, &served.forward, 1.0);
+    receive(&entered);
+    let handle = runtime.handle().clone();
+    let removing = spawn(move || handle.remove("dying", Shutdown::Drain, LIMIT));
+    wait_until_closed(&*device, &served.forward);
+    drop(open);
+    let lost = receive(&removing);
+    assert!(matches!(lost, Err(ControlError::DeviceLost(DeviceLoss::Fatal(_)))), "{lost:?}");
+    assert!(matches!(answer(held), Err(TaskError::DeviceLost(_))));
+    is_removed(&*device, &served.forward);
+    let late = runtime.handle().serve(times(&device, "late", 1.0), ServeOptions::default()).map(drop);
+    assert!(matches!(late, Err(StartError::DeviceLost(_))), "{late:?}");
+    let (mut successor, _) = new_builder(S::device(), 1);
+    let error = successor.take_over(times(&device, "dying", 1.0), &served).unwrap_err();
+    assert!(matches!(error, StartError::PoolInUse { .. }), "{error}");
+    drop(runtime);
+}
+
+/// Blocks come, are used and go while others are under load, and every sum agrees.
+pub fn a_pool_under_load_does_not_notice<S: Subject>() {
+    const CYCLES: usize = 30;
+    let stats = Stats::new();
+    let (builder, clock) = new_builder(S::device(), 1);
+    let mut builder = builder.observer(stats.observer());
+    let device = Arc::clone(builder.device());
+    let loaded = pool_of(&mut builder, times(&device, "loaded", 2.0), PoolOptions::default());
+    let runtime: RunningRuntime<_> = builder.start().unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers: Vec<_> = (0..3)
+        .map(|_| {
+            let (pool, device, stop) = (loaded.clone(), Arc::clone(&device), Arc::clone(&stop));
+            spawn(move || {
+                let mut calls = 0;
+                while !stop.load(Ordering::SeqCst) {
+                    let ticket = pool.submit(columns(&*device, &[1.0])).unwrap();
+                    assert_eq!(values_of(&*device, ticket), [2.0]);
+                    calls += 1;
+                }
+                calls
+            })
+        })
+        .collect();
+    let mut succeeded = 0_u64;
+    for _ in 0..CYCLES {
+        let served: Served<_> =
+            runtime.handle().serve(times(&device, "guest", 3.0), ServeOptions::default()).unwrap();
+        let tickets = [1.0; 5].map(|value| submit(&*device, &served.forward, value));
+        runtime.handle().remove("guest", Shutdown::Drain, LIMIT).unwrap();
+        for ticket in tickets {
+            assert_eq!(values_of(&*device, ticket), [3.0]);
+            succeeded += 1;
+        }
+    }
+    stop.store(true, Ordering::SeqCst);
+    succeeded += callers.iter().map(receive).sum::<u64>();
+    drain(runtime);
+    let total = stats.snapshot_at(clock.now()).total;
+    assert_reconciled(&total);
+    assert_eq!(total.succeeded, succeeded);
+}
