@@ -24,9 +24,11 @@ impl<O: TensorOps> Meter for Inner<O> {
 
     fn counts(&self) -> Counts {
         let state = self.state.lock();
-        let (waiting, waiting_rows) = (state.queue.waiting() as u64, state.queue.rows() as u64);
+        // Who has expired waits until that is answered.
+        let (tasks, rows) = state.queue.overdue();
+        let (waiting, waiting_rows) = (state.queue.waiting() + tasks, state.queue.rows() + rows);
         let mut counts = state.counts;
-        (counts.waiting, counts.waiting_rows) = (waiting, waiting_rows);
+        (counts.waiting, counts.waiting_rows) = (waiting as u64, waiting_rows as u64);
         counts
     }
 }

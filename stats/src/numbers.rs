@@ -75,12 +75,22 @@ impl fmt::Debug for Numbers {
 }
 
 impl Numbers {
+    #[inline]
     pub(crate) fn add(&mut self, number: u64, times: u64) {
+        if let Self::Few(few) = self
+            && few.add_to_last(Bucket::of(number), times)
+        {
+            return;
+        }
+        self.add_other(number, times);
+    }
+
+    fn add_other(&mut self, number: u64, times: u64) {
         match self {
             Self::Few(few) => {
                 if !few.add(Bucket::of(number), times) {
                     self.spread();
-                    self.add(number, times);
+                    self.add_other(number, times);
                 }
             }
             Self::Many(histogram) => record(histogram, number, times),
@@ -128,20 +138,21 @@ impl Numbers {
 }
 
 impl Few {
-    /// Adds a number; returns false if there is no room for another one, or for so many of it.
+    /// Adds a number if it is the same as the last; returns true if it was.
     #[inline]
-    fn add(&mut self, bucket: Bucket, times: u64) -> bool {
-        if let Some((last, known)) = self.list.get_mut(self.last)
-            && *last == bucket
-            && let Some(sum) = u32::try_from(times).ok().and_then(|times| known.checked_add(times))
-        {
+    fn add_to_last(&mut self, bucket: Bucket, times: u64) -> bool {
+        let Some((_, known)) = self.list.get_mut(self.last).filter(|(last, _)| *last == bucket) else {
+            return false;
+        };
+        let sum = u32::try_from(times).ok().and_then(|times| known.checked_add(times));
+        sum.is_some_and(|sum| {
             *known = sum;
-            return true;
-        }
-        self.add_other(bucket, times)
+            true
+        })
     }
 
-    fn add_other(&mut self, bucket: Bucket, times: u64) -> bool {
+    /// Adds a number; returns false if there is no room for another one, or for so many of it.
+    fn add(&mut self, bucket: Bucket, times: u64) -> bool {
         self.last = self.list.partition_point(|(other, _)| *other < bucket);
         let known = self.list.get_mut(self.last).filter(|(other, _)| *other == bucket);
         let before = known.as_ref().map_or(0, |(_, times)| *times);

@@ -97,6 +97,12 @@ impl<I: Item> Queue<I> {
         self.next_seq
     }
 
+    /// Tasks, and their rows, that had expired when their turn came and have no answer yet.
+    pub(crate) fn overdue(&self) -> (usize, usize) {
+        let unanswered = self.overdue.iter().filter(|item| item.started().is_none());
+        unanswered.fold((0, 0), |(tasks, rows), item| (tasks + 1, rows + item.rows()))
+    }
+
     /// Returns true if [`expire`](Self::expire) has something to take out now.
     pub(crate) fn has_overdue(&self) -> bool {
         !self.overdue.is_empty()

@@ -9,11 +9,15 @@ pub(crate) const FEWEST: usize = 16;
 /// The most items of a segment, so that what is put into its middle moves few.
 pub(crate) const MOST: usize = 1024;
 
+/// So many holes are left where they are, beside three for each item: closing them up moves items from where their
+/// numbers say that they are.
+pub(crate) const SPARSE: usize = 64;
+
 /// Items by key, `None` for one that was taken from the middle.
 pub(crate) type Items<V> = VecDeque<(Key<<V as Item>::Rank>, Option<V>)>;
 
-/// The first and the last entry are never holes, and a segment with more holes than items closes them up, so both the
-/// cost per operation (amortised) and the memory stay in proportion to the items.
+/// The first and the last entry are never holes, and a segment with many more holes than items closes them up, so both
+/// the cost per operation (amortised) and the memory stay in proportion to the items.
 pub(crate) struct Segment<V: Item> {
     pub(crate) items: Items<V>,
     /// How many there are, without the holes.
@@ -22,11 +26,13 @@ pub(crate) struct Segment<V: Item> {
     pub(crate) rows: usize,
     /// Items that need a look.
     pub(crate) special: usize,
+    /// The number of the first entry, if there is one. It stands here because the entries are far from this, in memory.
+    pub(crate) first: u64,
 }
 
 impl<V: Item> Segment<V> {
     pub(crate) fn new(items: Items<V>) -> Self {
-        Self { items, count: 0, rows: 0, special: 0 }
+        Self { items, count: 0, rows: 0, special: 0, first: 0 }
     }
 
     /// Returns true if an item of so many rows belongs into another segment. `most` are the rows of a batch.
@@ -49,6 +55,9 @@ impl<V: Item> Segment<V> {
         self.count += 1;
         self.rows += item.rows();
         self.special += usize::from(item.needs_look());
+        if at == 0 {
+            self.first = key.seq;
+        }
         if at == self.items.len() {
             self.items.push_back((key, Some(item)));
         } else {
@@ -68,9 +77,8 @@ impl<V: Item> Segment<V> {
     /// The place of a key. Mostly items have come one after the other, and then it is where its number says: a search
     /// goes through memory that lies far apart.
     fn find(&self, key: Key<V::Rank>) -> Option<usize> {
-        let (first, _) = self.items.front()?;
         let is_at = |at: &usize| self.items.get(*at).is_some_and(|(other, _)| *other == key);
-        let guess = usize::try_from(key.seq.wrapping_sub(first.seq)).ok().filter(is_at);
+        let guess = usize::try_from(key.seq.wrapping_sub(self.first)).ok().filter(is_at);
         guess.or_else(|| self.items.binary_search_by(|(other, _)| other.cmp(&key)).ok())
     }
 
@@ -78,7 +86,13 @@ impl<V: Item> Segment<V> {
         let at = self.find(key)?;
         let item = self.items.get_mut(at)?.1.take()?;
         self.forget(&item);
-        self.trim();
+        if at == 0 {
+            self.trim_front();
+        }
+        if at + 1 >= self.items.len() {
+            self.trim_back();
+        }
+        self.close_up();
         Some(item)
     }
 
@@ -88,9 +102,7 @@ impl<V: Item> Segment<V> {
         let (key, item) = self.items.pop_front()?;
         let item = item?;
         self.forget(&item);
-        while self.items.front().is_some_and(|(_, item)| item.is_none()) {
-            self.items.pop_front();
-        }
+        self.trim_front();
         Some((key, item))
     }
 
@@ -99,7 +111,10 @@ impl<V: Item> Segment<V> {
         if at == 0 {
             return std::mem::replace(self, Self::new(VecDeque::new()));
         }
-        let mut off = Self::new(self.items.split_off(at));
+        // Others will come between them: with room for as many as there were.
+        let mut items = VecDeque::with_capacity(self.items.len());
+        items.extend(self.items.drain(at..));
+        let mut off = Self::new(items);
         for item in off.items.iter().filter_map(|(_, item)| item.as_ref()) {
             off.count += 1;
             off.rows += item.rows();
@@ -139,13 +154,30 @@ impl<V: Item> Segment<V> {
     }
 
     fn trim(&mut self) {
-        while self.items.front().is_some_and(|(_, item)| item.is_none()) {
+        self.trim_front();
+        self.trim_back();
+        self.close_up();
+    }
+
+    #[inline]
+    fn trim_front(&mut self) {
+        while let Some((key, item)) = self.items.front() {
+            if item.is_some() {
+                self.first = key.seq;
+                return;
+            }
             self.items.pop_front();
         }
+    }
+
+    fn trim_back(&mut self) {
         while self.items.back().is_some_and(|(_, item)| item.is_none()) {
             self.items.pop_back();
         }
-        if self.items.len() > 2 * self.count + FEWEST {
+    }
+
+    fn close_up(&mut self) {
+        if self.items.len() > 4 * self.count + SPARSE {
             self.items.retain(|(_, item)| item.is_some());
         }
     }

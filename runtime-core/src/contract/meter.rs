@@ -22,7 +22,8 @@ pub struct Counts {
     pub failed: u64,
     /// Tasks given up before they ran, at shutdown, because the device was lost, or because the block was removed.
     pub shut_down: u64,
-    /// Tasks waiting now. One of which a part has been cut waits no more.
+    /// Tasks waiting now, those included that have expired and are about to be told. One of which a part has been cut
+    /// waits no more.
     pub waiting: u64,
     /// Rows waiting now, those included that are left of tasks of which a part has been cut.
     pub waiting_rows: u64,

@@ -1,4 +1,4 @@
-use super::super::segment::{FEWEST, MOST};
+use super::super::segment::{FEWEST, MOST, SPARSE};
 use super::*;
 use proptest::prelude::*;
 use skep_runtime_core::TaskHeader;
@@ -145,7 +145,8 @@ proptest! {
             for segment in segments(&ordered) {
                 let items = || segment.items.iter().filter_map(|(_, item)| item.as_ref());
                 prop_assert!(segment.count > 0 || (is_head && model.is_empty()));
-                prop_assert!(segment.items.len() <= 2 * segment.count + FEWEST);
+                prop_assert!(segment.items.len() <= 4 * segment.count + SPARSE);
+                prop_assert!(segment.items.front().is_none_or(|(key, _)| key.seq == segment.first));
                 prop_assert!(segment.rows <= ROWS || segment.count <= FEWEST);
                 prop_assert_eq!(segment.count, items().count());
                 prop_assert_eq!(segment.rows, items().map(Item::rows).sum::<usize>());
