@@ -2,9 +2,10 @@
 
 use crate::admission::{check, in_order, join_parts, naming_error, restored};
 use crate::line::{Entrant, Entry};
+use crate::queue::item::Place;
 use crate::shared::{Inner, State};
 use crate::task::{Split, Task};
-use skep_runtime_core::pool::{Cancel, Doorbell, JoinParts, Reply, Settled, SliceRows};
+use skep_runtime_core::pool::{Cancel, Doorbell, JoinParts, Rank, Reply, Settled, SliceRows, TaskKey};
 use skep_runtime_core::sync::{Mutex, discard_all, guarded};
 use skep_runtime_core::{
     BatchError, DeviceError, Dims, Inputs, Pass, Priority, Refused, Request, Schema, Shape, SubmitError,
@@ -93,8 +94,9 @@ impl<O: TensorOps> Inner<O> {
         let Shape { rows, free } = shape;
         let submitted = self.now();
         let deadline = self.options.deadline_of(asked.request.deadline, submitted);
-        let header = TaskHeader::new(rows, submitted).priority(priority).deadline(deadline);
-        let (ticket, reply) = Reply::pair_in(Arc::downgrade(self) as Weak<dyn Cancel>, priority);
+        let flow = asked.request.flow.unwrap_or_default();
+        let header = TaskHeader::new(rows, submitted).priority(priority).flow(flow).deadline(deadline);
+        let (ticket, reply) = Reply::pair_in(Arc::downgrade(self) as Weak<dyn Cancel>);
         Ok(Candidate { header, ticket, inputs, free, reply: Some(reply), asked })
     }
 
@@ -131,6 +133,9 @@ impl<O: TensorOps> Inner<O> {
         let mut state = self.state.lock();
         let header = candidate.header;
         state.admits(header.deadline, now)?;
+        if self.options.answer_in_time {
+            state.is_in_time(&header, now)?;
+        }
         let mut evicted = None;
         if !state.has_room(&header, &self.options) {
             evicted = Some(self.evict(&mut state, &header, now)?);
@@ -162,21 +167,24 @@ impl<O: TensorOps> Inner<O> {
         let alone = state.queue.tasks() == 0;
         let spin = if alone { state.doorbell.as_ref().map(Doorbell::spin) } else { None };
         let shape = state.queue.shape(free);
-        reply.queued(
-            state.queue.next_seq(),
-            u32::try_from(shape).unwrap_or(u32::MAX),
-            spin.unwrap_or_default(),
-        );
+        let rank = match &state.doorbell {
+            Some(bell) => bell.rank(&header),
+            None => Rank::at(header.priority, header.submitted),
+        };
+        let number = state.queue.next_seq();
+        let key = TaskKey { rank, seq: number, shape: u32::try_from(shape).unwrap_or(u32::MAX) };
+        reply.queued(key, spin.unwrap_or_default());
+        let place = Place::first(rank);
         let task = if header.rows <= self.options.max_rows {
-            Task { header, inputs, reply, split: None }
+            Task { header, inputs, reply, split: None, place, number }
         } else {
             let split = Some(Box::new(Split::new(self.slice(inputs), header.submitted)));
-            Task { header, inputs: Vec::new(), reply: reply.in_parts(self.join()), split }
+            Task { header, inputs: Vec::new(), reply: reply.in_parts(self.join()), split, place, number }
         };
-        let moment = state.moment(&self.options, header.submitted);
-        let mut news = state.queue.push(shape, task, &moment);
-        // What waits for company need not wait any more if there is no room for any.
-        news |= self.options.min_rows > 1 && state.moment(&self.options, header.submitted).at_once;
+        let mut news = state
+            .with_queue(&self.options, header.submitted, |queue, moment| queue.push(shape, task, moment));
+        // What waits for company need not wait any more if there is no room for any, or if it has come.
+        news |= state.is_full_below(&self.options) || state.queue.rows() >= state.wake_at;
         state.counts.submitted += 1;
         if let Some(deadline) = header.deadline {
             state.arm(deadline);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 /// The options by which a pool takes tasks and cuts batches. The defaults serve an interactive model well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "each of them is a setting of its own")]
 pub struct PoolOptions {
     /// The most rows of one batch. Default 64. Choose it as large as the device's memory and the callers'
     /// patience allow: past some size, rows per second stop growing and only the latency does.
@@ -37,6 +38,12 @@ pub struct PoolOptions {
     /// it is: they are answered with [`TaskError::Evicted`](skep_runtime_core::TaskError::Evicted). Default no. Of
     /// equals the newest goes first, at most 16 for one, and none of which a part has been cut.
     pub eviction: bool,
+    /// Makes a task's deadline the time at which its *answer* must be there. Default no: it is the time at which the task
+    /// must start to run. What cannot be answered in time takes no device time: as soon as it is known how long batches
+    /// take, such a task is refused when it is handed in, or answered with
+    /// [`TaskError::Expired`](skep_runtime_core::TaskError::Expired) when its turn comes, and batches are no larger than
+    /// the most urgent of their tasks allows.
+    pub answer_in_time: bool,
     /// The priority of tasks that name none. Default [`Priority::NORMAL`].
     pub priority: Priority,
     /// The time that a task may wait if its caller sets no [`deadline`](skep_runtime_core::Request::deadline). Default
@@ -106,6 +113,12 @@ impl PoolOptions {
         self
     }
 
+    /// Sets [`answer_in_time`](Self#structfield.answer_in_time).
+    pub fn answer_in_time(mut self, answer_in_time: bool) -> Self {
+        self.answer_in_time = answer_in_time;
+        self
+    }
+
     /// Sets [`priority`](Self#structfield.priority).
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = priority;
@@ -159,6 +172,7 @@ impl Default for PoolOptions {
             capacity_rows: None,
             reserve: 0,
             eviction: false,
+            answer_in_time: false,
             priority: Priority::NORMAL,
             deadline: None,
             max_deadline: None,

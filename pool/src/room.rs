@@ -148,7 +148,9 @@ impl<O: TensorOps> Inner<O> {
         let tasks = (state.queue.tasks() + 1).saturating_sub(room.tasks);
         // What is missing is no more than the task has.
         let rows = header.rows - header.rows.min(room.rows.saturating_sub(state.queue.rows()));
-        let evicted = state.queue.evict(header.priority, tasks, rows, &self.options);
+        let evicted = state.with_queue(&self.options, now, |queue, moment| {
+            queue.evict(header.priority, tasks, rows, moment)
+        });
         if evicted.is_empty() {
             return Err(full);
         }

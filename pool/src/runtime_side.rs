@@ -1,13 +1,13 @@
 //! The pool as the runtime sees it.
 
 use crate::answers::{Leftovers, give_up, settle_expired};
-use crate::queue::item::Key;
+use crate::queue::item::{Key, Place};
 use crate::queue::{Queue, Taken};
 use crate::room::tell;
 use crate::shared::{Inner, State};
 use crate::task::{Task, into_batch};
 use skep_runtime_core::pool::{
-    AfterAnswer, Batch, Cancel, Doorbell, Expired, Look, Lost, Outlook, Pool, Settled, TaskKey,
+    AfterAnswer, Batch, Cancel, Doorbell, Expired, Look, Lost, Pool, Rank, Settled, TaskKey, Terms,
 };
 use skep_runtime_core::sync::atomic::Ordering;
 use skep_runtime_core::sync::{discard, discard_all};
@@ -40,14 +40,17 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
 
     fn attach(&self, doorbell: Doorbell) {
         let clock = Arc::clone(doorbell.clock());
+        let now = clock.now();
         let mut state = self.state.lock();
         if state.owner != Some(doorbell.runtime()) || state.removed {
             return;
         }
         // Nothing waits by the clock of a runtime that was lost.
         let former = state.loss.is_some().then(|| self.set_clock(clock)).flatten();
+        state.rising = doorbell.policy().listens();
         state.doorbell = Some(doorbell);
-        state.most_rows = usize::MAX;
+        (state.most_rows, state.wake_at) = (usize::MAX, usize::MAX);
+        self.rank_anew(&mut state, now);
         if state.loss.take().is_some() {
             // Nothing waits, and everything that was counted is the former runtime's.
             (state.counts, state.closed, state.armed, state.rung) = (Counts::default(), None, None, false);
@@ -67,27 +70,35 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
         self.look_at(&mut state, now, most_rows)
     }
 
+    fn look_again(&self, now: Instant, most_rows: usize) -> Look {
+        let mut state = self.state.lock();
+        state.rung = false;
+        state.with_queue(&self.options, now, Queue::let_fall);
+        self.look_at(&mut state, now, most_rows)
+    }
+
     fn failure_rules(&self) -> FailureRules {
         self.options.failures
     }
 
-    fn cut(&self, now: Instant, most_rows: usize) -> Option<Batch<O::Tensor>> {
-        let taken = self.take(&mut self.state.lock(), &|_| true, now, most_rows);
+    fn cut(&self, terms: &Terms) -> Option<Batch<O::Tensor>> {
+        let taken = self.take(&mut self.state.lock(), None, terms);
         self.batch(taken)
     }
 
-    fn cut_if(
-        &self,
-        wanted: &dyn Fn(&Outlook) -> bool,
-        now: Instant,
-        most_rows: usize,
-    ) -> (Option<Batch<O::Tensor>>, Look) {
+    fn cut_if(&self, rank: Rank, terms: &Terms) -> (Option<Batch<O::Tensor>>, Look) {
         let mut state = self.state.lock();
         state.rung = false;
-        let taken = self.take(&mut state, wanted, now, most_rows);
-        let look = self.look_at(&mut state, now, most_rows);
+        let most_rows = state.most_rows;
+        let taken = self.take(&mut state, Some(rank), terms);
+        // Fewer rows because of a deadline say nothing about the room.
+        let look = self.look_at(&mut state, terms.now, most_rows);
         drop(state);
         (self.batch(taken), look)
+    }
+
+    fn wake_at(&self, rows: usize) {
+        self.state.lock().wake_at = rows;
     }
 
     fn after_cut(&self) {
@@ -110,7 +121,7 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
         if state.owner != Some(by) {
             return Expired::none();
         }
-        let (expired, next) = state.queue.expire(now, &self.options);
+        let (expired, next) = state.with_queue(&self.options, now, Queue::expire);
         // `after_cut` tells callers of their fate.
         let next = next.into_iter().chain(Self::expire_line(&mut state, now)).min();
         state.armed = next;
@@ -156,8 +167,9 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
 
 impl<O: TensorOps> Cancel for Inner<O> {
     fn cancel(&self, task: TaskKey) {
+        let now = self.now();
         let mut state = self.state.lock();
-        let Some((cancelled, bell)) = self.remove(&mut state, task) else { return };
+        let Some((cancelled, bell)) = self.remove(&mut state, task, now) else { return };
         let Task { inputs, split, reply, .. } = cancelled;
         let settled = reply.settle(Err(TaskError::Cancelled));
         state.counts.cancelled += u64::from(settled.is_some());
@@ -172,8 +184,9 @@ impl<O: TensorOps> Cancel for Inner<O> {
     }
 
     fn forget(&self, task: TaskKey) -> Option<AfterAnswer> {
+        let now = self.now();
         let mut state = self.state.lock();
-        let (forgotten, bell) = self.remove(&mut state, task)?;
+        let (forgotten, bell) = self.remove(&mut state, task, now)?;
         let news = state.line.take_news();
         Some(Box::new(move || {
             tell(bell, news);
@@ -235,7 +248,7 @@ impl<O: TensorOps> Inner<O> {
 
     fn look_at(&self, state: &mut State<O::Tensor>, now: Instant, most_rows: usize) -> Look {
         state.most_rows = most_rows;
-        let look = state.queue.look(&state.moment(&self.options, now));
+        let look = state.with_queue(&self.options, now, Queue::look);
         state.note_overdue(now);
         look
     }
@@ -245,16 +258,23 @@ impl<O: TensorOps> Inner<O> {
     fn take(
         &self,
         state: &mut State<O::Tensor>,
-        wanted: &dyn Fn(&Outlook) -> bool,
-        now: Instant,
-        most_rows: usize,
+        wanted: Option<Rank>,
+        terms: &Terms,
     ) -> Option<Taken<Task<O::Tensor>>> {
-        state.most_rows = most_rows;
-        let moment = state.moment(&self.options, now);
+        state.wake_at = usize::MAX;
         let spare = || std::mem::take(&mut *self.spare.lock());
-        let taken = state.queue.cut(wanted, &moment, spare);
-        state.note_overdue(now);
+        let taken = state
+            .with_queue(&self.options, terms.now, |queue, moment| queue.cut(wanted, terms, moment, spare));
+        state.price = terms.price.or(state.price);
+        state.note_overdue(terms.now);
         taken
+    }
+
+    /// Ranks what has been waiting since before the start by the policy of the runtime.
+    fn rank_anew(&self, state: &mut State<O::Tensor>, now: Instant) {
+        if state.queue.tasks() > 0 {
+            state.with_queue(&self.options, now, Queue::rank_anew);
+        }
     }
 
     /// Takes a task out of the queue, and lets callers in who wait for its room. Their news is in the line.
@@ -262,9 +282,11 @@ impl<O: TensorOps> Inner<O> {
         &self,
         state: &mut State<O::Tensor>,
         task: TaskKey,
+        now: Instant,
     ) -> Option<(Task<O::Tensor>, Option<Doorbell>)> {
-        let key = Key { rank: task.priority, seq: task.seq };
-        let (removed, is_news) = state.queue.remove(task.shape as usize, key, &self.options)?;
+        let key = Key { rank: Place::first(task.rank), seq: task.seq };
+        let (removed, is_news) = state
+            .with_queue(&self.options, now, |queue, moment| queue.remove(task.shape as usize, key, moment))?;
         let bell = if is_news { state.ring() } else { None };
         Some((removed, self.let_in(state).or(bell)))
     }

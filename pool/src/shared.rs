@@ -3,9 +3,11 @@
 use crate::answers::Leftovers;
 use crate::line::Line;
 use crate::options::PoolOptions;
+use crate::queue::Queue;
+use crate::queue::moment::Moment;
 use crate::queue::segment::Items;
-use crate::queue::{Moment, Queue};
 use crate::task::Task;
+use skep_runtime_core::Price;
 use skep_runtime_core::pool::Doorbell;
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +53,12 @@ pub(crate) struct State<T> {
     pub(crate) most_rows: usize,
     /// Tensors of tasks that have expired, to be freed by a thread that may wait.
     pub(crate) leftovers: Leftovers<T>,
+    /// The rows with which it is to ring, because the runtime waits for company.
+    pub(crate) wake_at: usize,
+    /// The ranks of waiting tasks rise.
+    pub(crate) rising: bool,
+    /// What batches cost, as far as the runtime knows.
+    pub(crate) price: Option<Price>,
 }
 
 /// The clock of the runtime: another one's after a take-over.
@@ -126,6 +134,9 @@ impl<T> State<T> {
             armed: None,
             most_rows: usize::MAX,
             leftovers: Vec::new(),
+            wake_at: usize::MAX,
+            rising: false,
+            price: None,
         }
     }
 
@@ -141,6 +152,13 @@ impl<T> State<T> {
         } else {
             Ok(())
         }
+    }
+
+    /// Refuses a task that would be answered too late even by a device that does nothing else.
+    pub(crate) fn is_in_time(&self, header: &TaskHeader, now: Instant) -> Result<(), SubmitError> {
+        let (Some(price), Some(deadline)) = (self.price, header.deadline) else { return Ok(()) };
+        let (takes, left) = (price.of(header.rows), deadline.saturating_duration_since(now));
+        if takes > left { Err(SubmitError::TooLate { takes, left }) } else { Ok(()) }
     }
 
     /// Returns true if a task may get into the queue: if it has room, and nobody waits whose turn it is.
@@ -173,9 +191,26 @@ impl<T> State<T> {
         SubmitError::Full { tasks, capacity: room.tasks, rows, capacity_rows: room.rows }
     }
 
-    pub(crate) fn moment<'a>(&self, options: &'a PoolOptions, now: Instant) -> Moment<'a> {
-        let at_once = options.min_rows > 1 && (self.closed.is_some() || self.is_full(options));
-        Moment { now, options, most_rows: self.most_rows, at_once }
+    /// Works with the queue, as things are now.
+    #[inline]
+    pub(crate) fn with_queue<R>(
+        &mut self,
+        options: &PoolOptions,
+        now: Instant,
+        work: impl FnOnce(&mut Queue<Task<T>>, &Moment<'_>) -> R,
+    ) -> R {
+        let at_once = self.closed.is_some() || self.is_full_below(options);
+        let (most_rows, bell, rises) = (self.most_rows, self.doorbell.as_ref(), self.rising);
+        work(
+            &mut self.queue,
+            &Moment { now, options, most_rows, at_once, bell, rising: bell.filter(|_| rises) },
+        )
+    }
+
+    /// Returns true if what waits has too few rows, and no company can come for it.
+    #[inline]
+    pub(crate) fn is_full_below(&self, options: &PoolOptions) -> bool {
+        options.min_rows > 1 && self.is_full(options)
     }
 
     /// Notes that there is news, and returns the bell to ring once the lock is released.

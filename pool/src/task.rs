@@ -1,10 +1,10 @@
 //! Tasks in a pool's queue, and the batch that becomes of those that are taken out of it.
 
 use crate::queue::Taken;
-use crate::queue::item::Item;
+use crate::queue::item::{Item, Place};
 use crate::queue::segment::Items;
+use skep_runtime_core::TaskHeader;
 use skep_runtime_core::pool::{Batch, BatchTask, Piece, Reply, SliceRows};
-use skep_runtime_core::{Priority, TaskHeader};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,6 +15,9 @@ pub(crate) struct Task<T> {
     pub(crate) inputs: Vec<T>,
     pub(crate) reply: Reply<T>,
     pub(crate) split: Option<Box<Split<T>>>,
+    pub(crate) place: Place,
+    /// The number by which its ticket knows it.
+    pub(crate) number: u64,
 }
 
 /// The tensors of a task that is too large for one batch.
@@ -22,23 +25,32 @@ pub(crate) struct Split<T> {
     slice: SliceRows<T>,
     /// The first row that is left.
     at: usize,
-    /// The number that its ticket knows, once a part has been taken off.
-    started: Option<u64>,
+    /// A part has been taken off.
+    is_started: bool,
     since: Instant,
 }
 
 impl<T> Split<T> {
     pub(crate) fn new(slice: SliceRows<T>, submitted: Instant) -> Self {
-        Self { slice, at: 0, started: None, since: submitted }
+        Self { slice, at: 0, is_started: false, since: submitted }
     }
 }
 
 impl<T> Item for Task<T> {
-    type Rank = Priority;
+    type Rank = Place;
 
     #[inline]
-    fn rank(&self) -> Priority {
-        self.header.priority
+    fn rank(&self) -> Place {
+        self.place
+    }
+
+    fn set_rank(&mut self, rank: Place) {
+        self.place = rank;
+    }
+
+    #[inline]
+    fn number(&self) -> u64 {
+        self.number
     }
 
     #[inline]
@@ -57,26 +69,30 @@ impl<T> Item for Task<T> {
     }
 
     #[inline]
-    fn started(&self) -> Option<u64> {
-        self.split.as_ref()?.started
+    fn is_started(&self) -> bool {
+        self.split.as_ref().is_some_and(|split| split.is_started)
     }
 
     fn is_void(&self) -> bool {
         self.reply.is_void()
     }
 
-    fn take_part(&mut self, rows: usize, seq: u64, now: Instant) -> Self {
+    fn take_part(&mut self, rows: usize, now: Instant) -> Self {
+        let before = self.since();
         let mut header = self.header;
         (header.rows, header.is_last) = (rows, false);
         let reply = self.reply.split_off();
-        let mut part = Self { header, inputs: Vec::new(), reply, split: None };
+        let mut part =
+            Self { header, inputs: Vec::new(), reply, split: None, place: self.place, number: self.number };
         if let Some(split) = &mut self.split {
             let (slice, at) = (Arc::clone(&split.slice), split.at);
             split.at += rows;
-            let started = *split.started.get_or_insert(seq);
+            split.is_started = true;
             split.since = now;
-            part.split = Some(Box::new(Split { slice, at, started: Some(started), since: now }));
+            part.split = Some(Box::new(Split { slice, at, is_started: true, since: now }));
         }
+        // The rest lets others of its rank in between: it stands where a task that came now would.
+        self.place = self.place.later(before, now);
         self.header.rows -= rows;
         // From here on it is a task that has begun: it does not expire.
         self.header.deadline = None;
@@ -111,7 +127,7 @@ fn batch_of<T: 'static>(count: usize, tasks: impl Iterator<Item = Option<Task<T>
     let mut batch = Batch::new(Vec::new(), Vec::with_capacity(count));
     batch.vectors.reserve_exact(count);
     for task in tasks {
-        let Some(Task { header, mut inputs, reply, split }) = task else { continue };
+        let Some(Task { header, mut inputs, reply, split, .. }) = task else { continue };
         if let Some(split) = split {
             let Split { slice, at, .. } = *split;
             let rows = at..at + header.rows;
@@ -131,6 +147,8 @@ fn batch_of<T: 'static>(count: usize, tasks: impl Iterator<Item = Option<Task<T>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use skep_runtime_core::Priority;
+    use skep_runtime_core::pool::Rank;
 
     #[test]
     fn a_batch_brings_the_vectors_that_its_tasks_came_in() {
@@ -139,6 +157,8 @@ mod tests {
             inputs: vec![seq],
             reply: Reply::pair().1,
             split: None,
+            place: Place::first(Rank::new(Priority::NORMAL, 0)),
+            number: 7,
         };
         let (batch, _) = into_batch(Taken::Some(vec![task(0), task(1)]));
         assert_eq!(batch.columns, [[0, 1]]);
@@ -154,12 +174,14 @@ mod tests {
             inputs: Vec::new(),
             reply: reply.in_parts(Box::new(|parts| Ok(parts.concat()))),
             split: Some(Box::new(Split::new(Arc::new(|rows| Ok(rows.collect::<Vec<_>>())), Instant::now()))),
+            place: Place::first(Rank::new(Priority::NORMAL, 0)),
+            number: 7,
         };
-        let parts = [rest.take_part(4, 7, Instant::now()), rest.take_part(3, 9, Instant::now()), rest];
-        let flags = parts.each_ref().map(|part| (part.header.is_first, part.header.is_last, part.started()));
+        let parts = [rest.take_part(4, Instant::now()), rest.take_part(3, Instant::now()), rest];
+        let flags = parts.each_ref().map(|part| (part.header.is_first, part.header.is_last, part.number()));
         assert_eq!(
             flags,
-            [(true, false, Some(7)), (false, false, Some(7)), (false, true, Some(7))],
+            [(true, false, 7), (false, false, 7), (false, true, 7)],
             "the number of the ticket stays"
         );
         let whole = Task {
@@ -167,6 +189,8 @@ mod tests {
             inputs: vec![100],
             reply: Reply::pair().1,
             split: None,
+            place: Place::first(Rank::new(Priority::NORMAL, 0)),
+            number: 7,
         };
         let [a, b, c] = parts;
         let (batch, _) = into_batch(Taken::Some(vec![a, whole, b, c]));

@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
-use skep_runtime_core::pool::Settled;
+use skep_runtime_core::pool::{Settled, Terms};
 use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock, ManualClock};
 use skep_runtime_core::{
     Clock, DType, FailureRules, Pass, Priority, Request, RuntimeBuilder, RuntimeId, Schema, Shutdown,
@@ -26,7 +26,7 @@ fn time() -> impl Strategy<Value = Duration> {
 }
 
 fn options() -> impl Strategy<Value = PoolOptions> {
-    let rules = (any::<bool>(), any::<bool>(), prop::option::of(any::<bool>()));
+    let rules = (any::<bool>(), any::<bool>(), any::<bool>(), prop::option::of(any::<bool>()));
     let split = (any::<bool>(), any::<bool>());
     let room = (size(), prop::option::of(size()), prop_oneof![Just(0), size()], any::<bool>());
     let delay = prop_oneof![1 => Just((1, None)), 1 => (size(), prop::option::of(time()))];
@@ -34,7 +34,8 @@ fn options() -> impl Strategy<Value = PoolOptions> {
     (size(), (delay, deadlines), room, any::<i32>(), split, rules).prop_map(
         |(max_rows, (delay, (deadline, max_deadline)), room, priority, split, rules)| {
             let ((min_rows, max_delay), (capacity, capacity_rows, reserve, eviction)) = (delay, room);
-            let ((split_large_tasks, split_backward), (rerun, check_finite, finite_inputs)) = (split, rules);
+            let ((split_large_tasks, split_backward), (rerun, check_finite, answer_in_time, finite_inputs)) =
+                (split, rules);
             PoolOptions::default()
                 .max_rows(max_rows)
                 .min_rows(min_rows)
@@ -48,6 +49,7 @@ fn options() -> impl Strategy<Value = PoolOptions> {
                 .max_deadline(max_deadline)
                 .split_large_tasks(split_large_tasks)
                 .split_backward(split_backward)
+                .answer_in_time(answer_in_time)
                 .finite_inputs(finite_inputs)
                 .failures(FailureRules::default().rerun(rerun).check_finite(check_finite))
         },
@@ -105,7 +107,7 @@ proptest! {
                 Step::Advance(millis) => clock.advance(Duration::from_millis(millis)),
                 Step::Cut(most_rows) => {
                     contract.look(clock.now(), most_rows);
-                    let Some(batch) = contract.cut(clock.now(), most_rows) else { continue };
+                    let Some(batch) = contract.cut(&Terms::new(clock.now(), most_rows)) else { continue };
                     for piece in batch.pieces {
                         let tensors = (piece.slice)(piece.rows).unwrap();
                         prop_assert_eq!(tensors[0].dims()[0], batch.tasks[piece.place].header.rows);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
 use skep_pool::{PoolOptions, TaskPool};
+use skep_runtime_core::pool::Terms;
 use skep_runtime_core::testing::ManualClock;
 use skep_runtime_core::{
     Clock, DType, DeviceError, Dim, Dims, HostTensor, Pass, Schema, SubmitError, TensorInfo, TensorOps,
@@ -91,7 +92,7 @@ fn a_large_task_is_cut_as_its_turn_comes() {
     assert_eq!(ops.slices.load(Ordering::SeqCst), 0, "nothing is cut at submit");
     let contract = pool.as_pool();
     for batches in 1..=1024 {
-        let batch = contract.cut(clock.now(), usize::MAX).unwrap();
+        let batch = contract.cut(&Terms::new(clock.now(), usize::MAX)).unwrap();
         assert_eq!((batch.tasks.len(), batch.pieces.len()), (1, 1));
         for piece in batch.pieces {
             assert_eq!((piece.slice)(piece.rows).unwrap()[0].0, 64);
@@ -101,7 +102,7 @@ fn a_large_task_is_cut_as_its_turn_comes() {
             task.reply.answer(Ok(vec![Pretended(64, 1)]));
         }
     }
-    assert!(contract.cut(clock.now(), usize::MAX).is_none());
+    assert!(contract.cut(&Terms::new(clock.now(), usize::MAX)).is_none());
     assert_eq!(ticket.wait().unwrap()[0].0, 65_536);
 }
 

@@ -55,9 +55,15 @@ pub mod pool {
     pub use crate::contract::answer::reply::{Reply, Settled};
     pub use crate::contract::batch::{Batch, BatchTask, Piece, SliceRows};
     pub use crate::contract::doorbell::{Doorbell, Ring};
-    pub use crate::contract::pool::{Expired, Look, Lost, Outlook, Pool};
-    pub use crate::policy::oldest_first::OldestFirst;
-    pub use crate::policy::rank::Rank;
+    pub use crate::contract::policy::{Facts, Lane, Policy, Ran};
+    pub use crate::contract::pool::{Expired, Look, Lost, Outlook, Pool, Terms};
+    pub use crate::contract::rank::Rank;
+}
+
+/// The choice of the next batch as plain data, which a simulator can drive as the runtime does.
+#[doc(hidden)]
+pub mod selector {
+    pub use crate::policy::selector::{Choice, Next, Selector, Timing};
 }
 
 pub use contract::answer::cell::TaskResult;
@@ -74,11 +80,13 @@ pub use contract::error::device_loss::DeviceLoss;
 pub use contract::error::kind::ErrorKind;
 pub use contract::error::submit::{Refused, SchemaError, SubmitError};
 pub use contract::error::task::TaskError;
-pub use contract::event::{BatchEvent, Observer, Unrun};
+pub use contract::event::{BatchEvent, CutReason, Forecast, Observer, Unrun};
+pub use contract::flow::Flow;
 pub use contract::front::{Front, FrontError, HostFront, NamedTensors};
 pub use contract::id::{BlockId, PoolId, RuntimeId};
 pub use contract::meter::{Counts, Meter};
 pub use contract::pool::{FailureRules, Shutdown};
+pub use contract::price::Price;
 pub use contract::priority::Priority;
 pub use contract::request::{Deadline, Inputs, Request};
 pub use contract::schema::{Schema, Shape, TensorSpec};
@@ -86,7 +94,12 @@ pub use contract::submit::Submit;
 pub use contract::task::TaskHeader;
 pub use contract::tensor::{DType, Element, HostTensor, TensorInfo, WrongByteCount};
 pub use contract::tensor_ops::TensorOps;
+pub use policy::aging::Aging;
+pub use policy::earliest_deadline::EarliestDeadline;
+pub use policy::oldest_first::OldestFirst;
 pub use runtime::builder::RuntimeBuilder;
+pub use runtime::classes::Classes;
+pub use runtime::fair::Fair;
 pub use runtime::handle::Handle;
 pub use runtime::loaded::LoadedBlock;
 pub use runtime::running::{RunningRuntime, Runtime};

@@ -3,7 +3,8 @@
 use crate::summary::{Summary, micros};
 use crate::tally::{Gone, Reading, Tally};
 use serde::{Deserialize, Serialize};
-use skep_runtime_core::{Counts, Training};
+use skep_runtime_core::{Counts, CutReason, Training};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The numbers of a runtime at one moment.
@@ -83,6 +84,16 @@ pub struct PoolSnapshot {
     /// How the training of the pool's block stands; `None` for pools of forward passes, and before the first step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<TrainingSnapshot>,
+    /// Batches by the [reason](skep_runtime_core::CutReason) for which they were cut when they were; those that never
+    /// were are left out.
+    pub cuts: BTreeMap<String, u64>,
+    /// The time for which cuts were put off although there was room, for all batches together.
+    #[serde(rename = "put_off_us", with = "micros")]
+    pub put_off: Duration,
+    /// Batches whose device time was foreseen.
+    pub foreseen_batches: u64,
+    /// By how much of their device time the forecasts of those were off, on average; 0 without any.
+    pub forecast_error: f64,
 }
 
 /// How the training of a block stands.
@@ -149,6 +160,11 @@ impl PoolSnapshot {
             pool.scatter = tally.scatter.summary();
             pool.end_to_end = tally.end_to_end.summary();
             pool.training = tally.training.map(TrainingSnapshot::from);
+            let cuts = CutReason::ALL.into_iter().zip(tally.reasons).filter(|(_, batches)| *batches > 0);
+            pool.cuts = cuts.map(|(reason, batches)| (reason.name().to_owned(), batches)).collect();
+            pool.put_off = tally.put_off;
+            pool.foreseen_batches = tally.foreseen;
+            pool.forecast_error = ratio(tally.foreseen_off.as_secs_f64(), tally.foreseen_time.as_secs_f64());
         }
         pool
     }

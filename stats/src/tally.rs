@@ -2,8 +2,9 @@
 
 use crate::summary::Distribution;
 use skep_runtime_core::sync::Mutex;
-use skep_runtime_core::{BatchEvent, Counts, Meter, Training};
+use skep_runtime_core::{BatchEvent, Counts, CutReason, Meter, Training};
 use std::sync::Arc;
+use std::time::Duration;
 
 #[derive(Clone, Default)]
 pub(crate) struct Tally {
@@ -20,6 +21,14 @@ pub(crate) struct Tally {
     pub(crate) end_to_end: Distribution,
     /// As the last backward pass left it.
     pub(crate) training: Option<Training>,
+    /// Batches by the reason for which they were cut then.
+    pub(crate) reasons: [u64; CutReason::ALL.len()],
+    /// How long cuts were put off in all.
+    pub(crate) put_off: Duration,
+    /// Batches whose device time was foreseen, how long they took, and by how much they were off.
+    pub(crate) foreseen: u64,
+    pub(crate) foreseen_time: Duration,
+    pub(crate) foreseen_off: Duration,
 }
 
 impl Tally {
@@ -34,6 +43,13 @@ impl Tally {
         self.gather.record(event.gather);
         self.device.record(event.device);
         self.scatter.record(event.scatter);
+        self.reasons[event.forecast.reason.index()] += 1;
+        self.put_off = self.put_off.saturating_add(event.forecast.put_off);
+        if let Some(predicted) = event.predicted().filter(|_| !event.failed) {
+            self.foreseen += 1;
+            self.foreseen_time = self.foreseen_time.saturating_add(event.device);
+            self.foreseen_off = self.foreseen_off.saturating_add(event.device.abs_diff(predicted));
+        }
         let ran = event.done.saturating_duration_since(event.cut);
         for task in event.tasks {
             // A split task is one task: it has waited when its first part is cut, and is over with its last.
@@ -59,6 +75,13 @@ impl Tally {
         self.device.add(&other.device);
         self.scatter.add(&other.scatter);
         self.end_to_end.add(&other.end_to_end);
+        for (reason, more) in self.reasons.iter_mut().zip(other.reasons) {
+            *reason += more;
+        }
+        self.put_off = self.put_off.saturating_add(other.put_off);
+        self.foreseen += other.foreseen;
+        self.foreseen_time = self.foreseen_time.saturating_add(other.foreseen_time);
+        self.foreseen_off = self.foreseen_off.saturating_add(other.foreseen_off);
     }
 }
 

@@ -214,17 +214,21 @@ fn json_has_the_keys_that_programs_read() {
         [
             "batches",
             "cancelled",
+            "cuts",
             "device",
             "end_to_end",
             "evicted",
             "expired",
             "failed",
             "failed_batches",
+            "forecast_error",
+            "foreseen_batches",
             "gather",
             "in_flight",
             "mean_batch_rows",
             "name",
             "number",
+            "put_off_us",
             "queue_wait",
             "refused",
             "rows",
@@ -240,6 +244,7 @@ fn json_has_the_keys_that_programs_read() {
         keys(&json["pools"][0]["queue_wait"]),
         ["count", "max_us", "mean_us", "p50_us", "p90_us", "p99_us", "total_us"]
     );
+    assert_eq!(json["total"]["cuts"]["empty"], 1);
     assert_eq!(json["elapsed_us"], 4000.0);
     assert_eq!(json["pools"][0]["end_to_end"]["p99_us"], 2000.0);
     assert_eq!(serde_json::from_value::<Snapshot>(json).unwrap(), snapshot);

@@ -1,11 +1,11 @@
 //! Tasks of one shape, which can run in one batch.
 
-use super::item::{Item, Key};
+use super::item::{Item, Key, Place};
 use super::ordered::Ordered;
 use super::times::Times;
 use crate::options::PoolOptions;
 use skep_runtime_core::Dims;
-use skep_runtime_core::pool::{Look, OldestFirst, Outlook, Rank};
+use skep_runtime_core::pool::{Look, Outlook, Rank};
 use std::time::Instant;
 
 /// When a batch may be cut.
@@ -15,11 +15,15 @@ pub(crate) struct Pace {
     pub(crate) min_rows: usize,
     /// At once: no company can come.
     pub(crate) at_once: bool,
+    /// The most rows of a batch.
+    pub(crate) max_rows: usize,
 }
 
 /// Tasks whose free dims agree.
 pub(crate) struct Group<I: Item> {
     pub(crate) free: Dims,
+    /// The elements of a row, as far as they differ between groups.
+    pub(crate) elements: usize,
     pub(crate) items: Ordered<I>,
     pub(crate) rows: usize,
     /// When each item has waited for company for long enough, if it may wait for any.
@@ -39,9 +43,10 @@ pub(crate) struct Filed<R> {
     pub(crate) last: Option<Key<R>>,
 }
 
-impl<I: Item> Group<I> {
+impl<I: Item<Rank = Place>> Group<I> {
     pub(crate) fn new(free: Dims) -> Self {
-        Self { free, items: Ordered::new(), rows: 0, due: Times::new() }
+        let elements = free.iter().fold(1, |all: usize, dim| all.saturating_mul(*dim)).max(1);
+        Self { free, elements, items: Ordered::new(), rows: 0, due: Times::new() }
     }
 
     /// Adds an item. Returns true if it is the first that will have waited for company for long enough.
@@ -69,13 +74,15 @@ impl<I: Item> Group<I> {
     }
 
     #[inline]
-    pub(crate) fn outlook(&self) -> Option<Outlook> {
-        self.items.first().map(|(_, item)| Outlook::new(item.header().priority, item.since()))
+    pub(crate) fn outlook(&self, pace: Pace) -> Option<Outlook> {
+        let (key, _) = self.items.first()?;
+        let outlook = Outlook::new(key.rank.rank(), self.rows).rows(self.rows, pace.max_rows);
+        Some(outlook.elements(self.elements).at_once(pace.at_once || self.rows < pace.min_rows))
     }
 
     #[inline]
     pub(crate) fn look(&mut self, now: Instant, pace: Pace) -> Look {
-        let Some(outlook) = self.outlook() else { return Look::Idle };
+        let Some(outlook) = self.outlook(pace) else { return Look::Idle };
         if pace.at_once || self.rows >= pace.min_rows {
             return Look::Ready(outlook);
         }
@@ -88,7 +95,7 @@ impl<I: Item> Group<I> {
 
     /// How it stands among others; `None` if it is empty.
     pub(crate) fn stand(&mut self, min_rows: usize, evicts: bool) -> Option<Filed<I::Rank>> {
-        let rank = OldestFirst.rank(&self.outlook()?);
+        let rank = self.items.first()?.0.rank.rank();
         let is_ripe = self.rows >= min_rows;
         let due = if is_ripe { None } else { self.due.first(|key| self.items.get(key).is_some()) };
         let last = if evicts { self.items.iter_back().next().map(|(key, _)| key) } else { None };

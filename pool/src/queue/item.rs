@@ -1,6 +1,7 @@
 //! The items of a queue: tasks as the queue sees them.
 
-use skep_runtime_core::TaskHeader;
+use skep_runtime_core::pool::Rank;
+use skep_runtime_core::{Priority, TaskHeader};
 use std::time::Instant;
 
 /// A task in a queue, or what is left of one of which parts have left. Nothing of it changes while it waits, but that
@@ -11,6 +12,12 @@ pub(crate) trait Item: Sized {
 
     fn rank(&self) -> Self::Rank;
 
+    /// Gives it another rank, because others went first.
+    fn set_rank(&mut self, rank: Self::Rank);
+
+    /// The number by which its ticket knows it.
+    fn number(&self) -> u64;
+
     /// The header, with the rows that are left.
     fn header(&self) -> &TaskHeader;
 
@@ -20,14 +27,14 @@ pub(crate) trait Item: Sized {
     /// Returns true if it may leave in parts.
     fn is_divisible(&self) -> bool;
 
-    /// The number by which its ticket knows it, if parts of it have left: it waits under another one since.
-    fn started(&self) -> Option<u64>;
+    /// Returns true if parts of it have left.
+    fn is_started(&self) -> bool;
 
     /// Returns true if nobody waits for it any more, because a part of it was the answer.
     fn is_void(&self) -> bool;
 
-    /// Takes a part of so many rows off, fewer than there are. `seq` is the number that the task waited under.
-    fn take_part(&mut self, rows: usize, seq: u64, now: Instant) -> Self;
+    /// Takes a part of so many rows off, fewer than there are.
+    fn take_part(&mut self, rows: usize, now: Instant) -> Self;
 
     fn rows(&self) -> usize {
         self.header().rows
@@ -41,6 +48,55 @@ pub(crate) trait Item: Sized {
     /// Returns true if running it would help nobody.
     fn is_moot(&self, now: Instant) -> bool {
         (self.is_divisible() && self.is_void()) || self.header().is_expired(now)
+    }
+}
+
+/// The rank of a task in the order of its queue.
+///
+/// Where ranks rise while tasks wait, only the first task of each lane stands in the order by its rank. Those behind it
+/// come after all others, lane by lane, and get a rank when it is their turn.
+/// A rank, with its parts side by side: half as large again otherwise, and it is copied with each task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    /// The number of the lane if it is not the first one of it; else 0.
+    behind: u32,
+    class: Priority,
+    key: i64,
+}
+
+impl Place {
+    #[inline]
+    pub(crate) const fn first(rank: Rank) -> Self {
+        Self { behind: 0, class: rank.class(), key: rank.key() }
+    }
+
+    pub(crate) const fn behind(lane: u32) -> Self {
+        Self { behind: lane, class: Priority(i32::MIN), key: i64::MIN }
+    }
+
+    #[inline]
+    pub(crate) const fn rank(self) -> Rank {
+        Rank::new(self.class, self.key)
+    }
+
+    #[inline]
+    pub(crate) const fn class(self) -> Priority {
+        self.class
+    }
+
+    /// The place of what is left of a task that was submitted at one time and gets into line again at another.
+    pub(crate) fn later(self, submitted: Instant, now: Instant) -> Self {
+        let later = i64::try_from(now.saturating_duration_since(submitted).as_nanos()).unwrap_or(i64::MAX);
+        Self { key: self.key.saturating_add(later), ..self }
+    }
+
+    #[inline]
+    pub(crate) const fn is_first(self) -> bool {
+        self.behind == 0
+    }
+
+    pub(crate) const fn lane(self) -> u32 {
+        self.behind
     }
 }
 

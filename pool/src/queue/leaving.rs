@@ -1,36 +1,32 @@
 //! Ways out of the queue that are no batch: cancelled, expired, evicted, given up.
 
-use super::item::{Item, Key};
+use super::item::{Item, Key, Place};
+use super::moment::Moment;
 use super::{Queue, is_there};
-use crate::options::PoolOptions;
+use skep_runtime_core::Priority;
 use std::time::Instant;
 
 /// The most tasks that one other may put out of the queue, so that this takes a bounded time.
 pub(super) const MOST_EVICTED: usize = 16;
 
-impl<I: Item> Queue<I> {
+impl<I: Item<Rank = Place>> Queue<I> {
     /// Takes out a task by its place and the number that its ticket knows. Returns true beside it if an earlier look
     /// at the queue may be out of date.
-    pub(crate) fn remove(
-        &mut self,
-        at: usize,
-        key: Key<I::Rank>,
-        options: &PoolOptions,
-    ) -> Option<(I, bool)> {
+    pub(crate) fn remove(&mut self, at: usize, key: Key<I::Rank>, moment: &Moment<'_>) -> Option<(I, bool)> {
         let key = if self.moved.is_empty() { key } else { self.moved.get(&key.seq).copied().unwrap_or(key) };
         let items = &mut self.groups.get_mut(at)?.items;
         let was_first = items.first().is_some_and(|(first, _)| first == key);
         let item = items.remove(key)?;
-        self.left(at, std::slice::from_ref(&item), options);
+        self.left(at, std::slice::from_ref(&item), moment);
         Some((item, was_first))
     }
 
     /// Takes out the tasks whose deadline has passed, and returns the time at which the next one passes.
-    pub(crate) fn expire(&mut self, now: Instant, options: &PoolOptions) -> (Vec<I>, Option<Instant>) {
+    pub(crate) fn expire(&mut self, moment: &Moment<'_>) -> (Vec<I>, Option<Instant>) {
         let mut expired = std::mem::take(&mut self.overdue);
-        while let Some((at, key)) = self.deadlines.pop(now) {
+        while let Some((at, key)) = self.deadlines.pop(moment.now) {
             if let Some(item) = self.groups.get_mut(at).and_then(|group| group.items.remove(key)) {
-                self.left(at, std::slice::from_ref(&item), options);
+                self.left(at, std::slice::from_ref(&item), moment);
                 expired.push(item);
             }
         }
@@ -45,19 +41,13 @@ impl<I: Item> Queue<I> {
 
     /// Takes out the least urgent tasks, if all of them are less urgent than `than` and leave room for `tasks` more and
     /// `rows` more rows; else none. What has left in part stays.
-    pub(crate) fn evict(
-        &mut self,
-        than: I::Rank,
-        tasks: usize,
-        rows: usize,
-        options: &PoolOptions,
-    ) -> Vec<I> {
+    pub(crate) fn evict(&mut self, than: Priority, tasks: usize, rows: usize, moment: &Moment<'_>) -> Vec<I> {
         let mut places: Vec<(Key<I::Rank>, usize)> = Vec::new();
         let only = if self.groups.len() == 1 { Some(0) } else { None };
         let shapes = self.shapes.iter().flat_map(|shapes| shapes.index.least_urgent());
         for at in only.into_iter().chain(shapes).take(MOST_EVICTED) {
             let items = self.groups[at].items.iter_back().take(MOST_EVICTED);
-            let less_urgent = items.filter(|(key, item)| key.rank > than && item.started().is_none());
+            let less_urgent = items.filter(|(_, item)| item.header().priority > than && !item.is_started());
             places.extend(less_urgent.map(|(key, _)| (key, at)));
             if only.is_some() {
                 break;
@@ -72,7 +62,7 @@ impl<I: Item> Queue<I> {
         });
         let Some(enough) = enough else { return Vec::new() };
         let places = places.into_iter().take(enough + 1);
-        places.filter_map(|(key, at)| self.remove(at, key, options)).map(|(item, _)| item).collect()
+        places.filter_map(|(key, at)| self.remove(at, key, moment)).map(|(item, _)| item).collect()
     }
 
     /// Takes out everything.

@@ -3,24 +3,30 @@
 //! Pure data over any kind of item: no clock, no lock, no thread, no reply.
 
 mod group;
+mod in_time;
 mod index;
 pub(crate) mod item;
+mod lanes;
 mod leaving;
+pub(crate) mod moment;
 mod ordered;
+mod riders;
 pub(crate) mod segment;
 mod times;
+mod turns;
 
-use self::group::{Group, Pace};
+use self::group::Group;
 use self::index::Shapes;
-use self::item::{Item, Key};
-use self::segment::Items;
+use self::item::{Item, Key, Place};
+use self::lanes::Lanes;
+use self::moment::Moment;
+use self::riders::Riders;
+use self::segment::{Items, Segment};
 use self::times::Times;
-use crate::options::PoolOptions;
 use skep_runtime_core::Dims;
-use skep_runtime_core::pool::{Look, Outlook};
+use skep_runtime_core::pool::{Look, Rank, Terms};
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 /// All waiting tasks of a pool.
 pub(crate) struct Queue<I: Item> {
@@ -29,8 +35,12 @@ pub(crate) struct Queue<I: Item> {
     /// What is to be known of shapes, if there are any.
     shapes: Option<Box<Shapes<I::Rank>>>,
     deadlines: Times<(usize, Key<I::Rank>)>,
-    /// Where what is left of tasks waits of which parts have left, by the numbers that their tickets know.
+    /// Where tasks wait that are not where their tickets know them, by the numbers that their tickets know.
     moved: BTreeMap<u64, Key<I::Rank>>,
+    /// Tasks of which parts have left.
+    started: usize,
+    /// Who is first of its lane, where ranks rise.
+    lanes: Lanes,
     tasks: usize,
     rows: usize,
     /// Tasks that had expired when their turn came; answered at the next [`expire`](Self::expire).
@@ -47,31 +57,15 @@ pub(crate) enum Taken<I: Item> {
     Some(Vec<I>),
 }
 
-/// What a cut depends on beside the queue.
-#[derive(Clone, Copy)]
-pub(crate) struct Moment<'a> {
-    pub(crate) now: Instant,
-    pub(crate) options: &'a PoolOptions,
-    /// The most rows that the device has room for.
-    pub(crate) most_rows: usize,
-    /// No company can come, because the pool is closed or full.
-    pub(crate) at_once: bool,
-}
-
-impl Moment<'_> {
-    #[inline]
-    fn pace(&self) -> Pace {
-        Pace { min_rows: self.options.min_rows.min(self.most_rows), at_once: self.at_once }
-    }
-}
-
-impl<I: Item> Queue<I> {
+impl<I: Item<Rank = Place>> Queue<I> {
     pub(crate) fn new() -> Self {
         Self {
             groups: SmallVec::new(),
             shapes: None,
             deadlines: Times::new(),
             moved: BTreeMap::new(),
+            started: 0,
+            lanes: Lanes::default(),
             tasks: 0,
             rows: 0,
             overdue: Vec::new(),
@@ -86,7 +80,7 @@ impl<I: Item> Queue<I> {
 
     /// Tasks of which no part has left.
     pub(crate) fn waiting(&self) -> usize {
-        self.tasks - self.moved.len()
+        self.tasks - self.started
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -99,7 +93,7 @@ impl<I: Item> Queue<I> {
 
     /// Tasks, and their rows, that had expired when their turn came and have no answer yet.
     pub(crate) fn overdue(&self) -> (usize, usize) {
-        let unanswered = self.overdue.iter().filter(|item| item.started().is_none());
+        let unanswered = self.overdue.iter().filter(|item| !item.is_started());
         unanswered.fold((0, 0), |(tasks, rows), item| (tasks + 1, rows + item.rows()))
     }
 
@@ -143,9 +137,15 @@ impl<I: Item> Queue<I> {
     }
 
     #[inline]
-    fn put(&mut self, at: usize, item: I, moment: &Moment<'_>) -> (Key<I::Rank>, bool) {
-        let key = Key { rank: item.rank(), seq: self.next_seq };
+    fn put(&mut self, at: usize, mut item: I, moment: &Moment<'_>) -> (Key<I::Rank>, bool) {
+        let mut key = Key { rank: item.rank(), seq: self.next_seq };
         self.next_seq += 1;
+        if let Some(bell) = moment.rising {
+            key.rank = self.lanes.enter(at, item.header(), bell);
+            item.set_rank(key.rank);
+            self.moved.insert(item.number(), key);
+            self.note_head(at, key, item.header(), bell);
+        }
         self.rows += item.rows();
         if let Some(deadline) = item.header().deadline {
             self.deadlines.push(deadline, (at, key));
@@ -155,7 +155,7 @@ impl<I: Item> Queue<I> {
         let is_due_first = group.push(key, item, moment.options);
         let is_first = group.items.first().is_some_and(|(first, _)| first == key);
         let news = is_first || (before < min_rows && (group.rows >= min_rows || is_due_first));
-        self.file(at, moment.options);
+        self.file(at, moment);
         (key, news)
     }
 
@@ -168,15 +168,23 @@ impl<I: Item> Queue<I> {
     /// others: it leaves here.
     fn next(&mut self, moment: &Moment<'_>) -> (usize, Look) {
         loop {
-            let (at, look) = self.best(moment);
-            let Look::Ready(_) = look else { return (at, look) };
+            let (at, mut look) = self.best(moment);
+            let Look::Ready(outlook) = &mut look else { return (at, look) };
             match self.groups[at].items.first() {
                 Some((key, first)) if first.needs_look() && first.is_moot(moment.now) => {
                     let gone = self.groups[at].items.remove(key);
-                    self.left(at, &gone, moment.options);
+                    self.left(at, &gone, moment);
                     self.overdue.extend(gone);
                 }
-                _ => return (at, look),
+                Some((key, first))
+                    if moment.rising.is_some_and(|bell| bell.rank(first.header()) > key.rank.rank()) =>
+                {
+                    self.raise(at, key, moment);
+                }
+                _ => {
+                    outlook.deadline = if self.deadlines.is_empty() { None } else { self.first_deadline() };
+                    return (at, look);
+                }
             }
         }
     }
@@ -196,35 +204,43 @@ impl<I: Item> Queue<I> {
             }
         }
         index.ripen(now);
-        match index.first(pace).and_then(|at| Some((at, self.groups.get(at)?.outlook()?))) {
+        match index.first(pace).and_then(|at| Some((at, self.groups.get(at)?.outlook(pace)?))) {
             Some((at, outlook)) => (at, Look::Ready(outlook)),
             None => (0, index.next_due().map_or(Look::Idle, Look::At)),
         }
     }
 
-    /// Takes the tasks of the next batch: in order, of one group, as many as fit into `max_rows` and
-    /// `most_rows`, but one at least; only if `wanted` accepts the queue's outlook. `spare` makes a
-    /// buffer for tasks to come, if one is wanted.
+    /// Takes the tasks of the next batch: in order, of one group, as many as the terms and `max_rows` allow, but one at
+    /// least; only if the first one has the rank that is `wanted`. `spare` makes a buffer for tasks to come, if one is
+    /// wanted.
     pub(crate) fn cut(
         &mut self,
-        wanted: &dyn Fn(&Outlook) -> bool,
+        wanted: Option<Rank>,
+        terms: &Terms,
         moment: &Moment<'_>,
         spare: impl Fn() -> Items<I>,
     ) -> Option<Taken<I>> {
         let (at, Look::Ready(outlook)) = self.next(moment) else { return None };
-        if !wanted(&outlook) {
+        if wanted.is_some_and(|wanted| wanted != outlook.rank) {
             return None;
         }
-        let room = moment.options.max_rows.min(moment.most_rows).max(1);
-        let group = &mut self.groups[at];
-        match group.items.take_alone(room) {
-            Some((key, item)) => {
-                self.count_out(at, std::slice::from_ref(&item), moment.options);
-                let part = self.part_of(at, key, item, room, moment);
-                self.file(at, moment.options);
+        let mut room = moment.options.max_rows.min(terms.most_rows).max(1);
+        if moment.options.answer_in_time {
+            room = self.in_time(at, room, terms, moment);
+        }
+        if moment.rising.is_some() {
+            return self.take_by_turns(at, room, terms, moment);
+        }
+        match self.groups[at].items.take_alone(room) {
+            Some((_, item)) => {
+                self.count_out(at, std::slice::from_ref(&item), moment);
+                let part = self.part_of(at, item, room, moment);
+                self.file(at, moment);
                 Some(Taken::One(part))
             }
-            None => self.take_segment(at, room, moment, spare).or_else(|| self.take_some(at, room, moment)),
+            None => {
+                self.take_segment(at, room, moment, spare).or_else(|| self.take_some(at, room, terms, moment))
+            }
         }
     }
 
@@ -237,7 +253,10 @@ impl<I: Item> Queue<I> {
         spare: impl Fn() -> Items<I>,
     ) -> Option<Taken<I>> {
         let group = &mut self.groups[at];
-        let (items, tasks, rows) = group.items.take_segment(room, spare)?;
+        // Those of another class do not just ride along.
+        let class = |entry: Option<&(Key<Place>, Option<I>)>| entry.map(|(key, _)| key.rank.class());
+        let alike = |segment: &Segment<I>| class(segment.items.front()) == class(segment.items.back());
+        let (items, tasks, rows) = group.items.take_segment(room, alike, spare)?;
         if moment.options.min_rows > 1 {
             group.left(items.iter().filter_map(|(_, item)| item.as_ref()), moment.options);
         } else {
@@ -246,14 +265,21 @@ impl<I: Item> Queue<I> {
         }
         self.rows -= rows;
         self.tasks -= tasks;
-        self.file(at, moment.options);
+        self.file(at, moment);
         Some(Taken::Segment(items, tasks))
     }
 
-    fn take_some(&mut self, at: usize, mut room: usize, moment: &Moment<'_>) -> Option<Taken<I>> {
+    fn take_some(
+        &mut self,
+        at: usize,
+        mut room: usize,
+        terms: &Terms,
+        moment: &Moment<'_>,
+    ) -> Option<Taken<I>> {
         let now = moment.now;
         let mut taken = Vec::with_capacity(self.groups[at].items.len().min(room));
-        let (mut is_first, mut all_run, mut is_over) = (true, true, false);
+        let (mut is_first, mut all_run, mut is_over, mut in_part) = (true, true, false, false);
+        let mut riders = Riders::new(terms);
         let fits = |item: &I| {
             if is_over {
                 return false;
@@ -262,13 +288,15 @@ impl<I: Item> Queue<I> {
                 all_run = false;
                 return true;
             }
+            if !riders.admit(item) {
+                is_over = true;
+                return false;
+            }
             if item.rows() > room {
                 // A part of it may fit.
-                is_over = item.is_divisible() && room > 0;
-                let leaves = is_over || is_first;
-                is_first = false;
-                room = if is_over { room } else { 0 };
-                return leaves;
+                in_part = item.is_divisible() && room > 0;
+                is_over = true;
+                return in_part || is_first;
             }
             is_first = false;
             room -= item.rows();
@@ -276,59 +304,61 @@ impl<I: Item> Queue<I> {
         };
         self.groups[at].items.take_while(fits, &mut taken);
         let mut run = Vec::with_capacity(taken.len());
-        let mut last = None;
-        for (key, item) in taken {
-            self.count_out(at, std::slice::from_ref(&item), moment.options);
+        for (_, item) in taken {
+            self.count_out(at, std::slice::from_ref(&item), moment);
             if !all_run && item.needs_look() && item.is_moot(now) {
                 self.overdue.push(item);
             } else {
-                last = Some(key);
                 run.push(item);
             }
         }
-        if let Some(key) = last.filter(|_| is_over)
-            && let Some(item) = run.pop()
-        {
-            run.push(self.part_of(at, key, item, room, moment));
+        if in_part && let Some(item) = run.pop() {
+            run.push(self.part_of(at, item, room, moment));
         }
-        self.file(at, moment.options);
+        self.file(at, moment);
         (!run.is_empty()).then_some(Taken::Some(run))
     }
 
     /// Of an item that has left, the part that fits; the rest gets into line again, behind those of its rank.
-    fn part_of(&mut self, at: usize, key: Key<I::Rank>, mut item: I, room: usize, moment: &Moment<'_>) -> I {
+    fn part_of(&mut self, at: usize, mut item: I, room: usize, moment: &Moment<'_>) -> I {
         if item.rows() <= room || !item.is_divisible() {
             return item;
         }
-        let part = item.take_part(room, key.seq, moment.now);
-        if let Some(number) = item.started() {
-            self.tasks += 1;
-            let (key, _) = self.put(at, item, moment);
-            self.moved.insert(number, key);
-        }
+        let part = item.take_part(room, moment.now);
+        self.tasks += 1;
+        self.started += 1;
+        let number = item.number();
+        let (key, _) = self.put(at, item, moment);
+        self.moved.insert(number, key);
         part
     }
 
     /// Accounts for items that have left a group for good, and files it anew.
-    fn left<'a>(&mut self, at: usize, items: impl IntoIterator<Item = &'a I>, options: &PoolOptions)
+    fn left<'a>(&mut self, at: usize, items: impl IntoIterator<Item = &'a I>, moment: &Moment<'_>)
     where
         I: 'a,
     {
-        self.count_out(at, items, options);
-        self.file(at, options);
+        self.count_out(at, items, moment);
+        self.file(at, moment);
     }
 
-    fn count_out<'a>(&mut self, at: usize, items: impl IntoIterator<Item = &'a I>, options: &PoolOptions)
+    fn count_out<'a>(&mut self, at: usize, items: impl IntoIterator<Item = &'a I>, moment: &Moment<'_>)
     where
         I: 'a,
     {
         for item in items {
             self.tasks -= 1;
             self.rows -= item.rows();
-            if let Some(number) = item.started() {
-                self.moved.remove(&number);
+            self.started -= usize::from(item.is_started());
+            if !self.moved.is_empty() {
+                self.moved.remove(&item.number());
             }
-            self.groups[at].left(std::iter::once(item), options);
+            if let Some(bell) = moment.rising
+                && item.rank().is_first()
+            {
+                self.lanes.left(at, item.header(), bell);
+            }
+            self.groups[at].left(std::iter::once(item), moment.options);
             if item.header().deadline.is_some() {
                 let groups = &self.groups;
                 self.deadlines.left(1, |place| is_there(groups, place));
@@ -339,9 +369,10 @@ impl<I: Item> Queue<I> {
     /// Files a group among the others, or forgets it if it is empty: shapes come and go. The group of tasks without
     /// free dims has no others beside it; it stays, and keeps its memory.
     #[inline]
-    fn file(&mut self, at: usize, options: &PoolOptions) {
+    fn file(&mut self, at: usize, moment: &Moment<'_>) {
+        self.lanes_on(moment);
         let (group, Some(shapes)) = (&mut self.groups[at], &mut self.shapes) else { return };
-        let stand = group.stand(shapes.index.min_rows, options.eviction);
+        let stand = group.stand(shapes.index.min_rows, moment.options.eviction);
         if shapes.index.file(at, stand) {
             shapes.places.remove(&group.free);
             shapes.free_places.push(at);
@@ -350,7 +381,7 @@ impl<I: Item> Queue<I> {
     }
 }
 
-fn is_there<I: Item>(groups: &[Group<I>], (at, key): (usize, Key<I::Rank>)) -> bool {
+fn is_there<I: Item<Rank = Place>>(groups: &[Group<I>], (at, key): (usize, Key<I::Rank>)) -> bool {
     groups.get(at).is_some_and(|group| group.items.get(key).is_some())
 }
 

@@ -77,6 +77,13 @@ impl<V: Item> Ordered<V> {
         }
     }
 
+    /// The first item from a key on.
+    pub(crate) fn first_from(&self, key: Key<V::Rank>) -> Option<(Key<V::Rank>, &V)> {
+        let own = self.tail.range(..=key).next_back().map_or(&self.head, |(_, segment)| segment);
+        let later = self.tail.range(key..).next().map(|(_, segment)| segment);
+        own.first_from(key).or_else(|| later?.first())
+    }
+
     /// Every item with its key, the last first.
     pub(crate) fn iter_back(&self) -> impl Iterator<Item = (Key<V::Rank>, &V)> {
         let segments = self.tail.values().rev().chain(std::iter::once(&self.head));
@@ -124,13 +131,14 @@ impl<V: Item> Ordered<V> {
     pub(crate) fn take_segment(
         &mut self,
         room: usize,
+        is_alike: impl FnOnce(&Segment<V>) -> bool,
         spare: impl FnOnce() -> Items<V>,
     ) -> Option<(Items<V>, usize, usize)> {
         let head = &self.head;
         let next = self.tail.first_key_value().and_then(|(_, next)| next.first());
         let fits = |item: &V| item.needs_look() || head.rows.saturating_add(item.rows()) <= room;
         let more_fit = next.is_some_and(|(_, item)| fits(item));
-        if head.special > 0 || head.rows > room || more_fit || head.count == 0 {
+        if head.special > 0 || head.rows > room || more_fit || head.count == 0 || !is_alike(head) {
             return None;
         }
         let next = match self.tail.pop_first() {

@@ -70,6 +70,12 @@ impl<V: Item> Segment<V> {
         Some((*key, item.as_ref()?))
     }
 
+    /// The first item from a key on.
+    pub(crate) fn first_from(&self, key: Key<V::Rank>) -> Option<(Key<V::Rank>, &V)> {
+        let from = self.items.partition_point(|(other, _)| *other < key);
+        self.items.range(from..).find_map(|(key, item)| Some((*key, item.as_ref()?)))
+    }
+
     pub(crate) fn get(&self, key: Key<V::Rank>) -> Option<&V> {
         self.items.get(self.find(key)?)?.1.as_ref()
     }

@@ -1,12 +1,16 @@
 use super::leaving::MOST_EVICTED;
 use super::*;
+use crate::options::PoolOptions;
 use proptest::prelude::*;
+use skep_runtime_core::pool::Outlook;
 use skep_runtime_core::{Priority, TaskHeader};
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+mod evicted;
 mod model;
+mod order;
 
 /// A waiting task that is known by its number, or what is left of one.
 #[derive(Clone, Debug)]
@@ -14,15 +18,22 @@ struct Numbered {
     number: u64,
     header: TaskHeader,
     since: Instant,
-    started: Option<u64>,
+    place: Place,
+    is_started: bool,
     is_divisible: bool,
     is_void: Rc<Cell<bool>>,
 }
 
 impl Item for Numbered {
-    type Rank = Priority;
-    fn rank(&self) -> Priority {
-        self.header.priority
+    type Rank = Place;
+    fn rank(&self) -> Place {
+        self.place
+    }
+    fn set_rank(&mut self, rank: Place) {
+        self.place = rank;
+    }
+    fn number(&self) -> u64 {
+        self.number
     }
     fn header(&self) -> &TaskHeader {
         &self.header
@@ -33,21 +44,26 @@ impl Item for Numbered {
     fn is_divisible(&self) -> bool {
         self.is_divisible
     }
-    fn started(&self) -> Option<u64> {
-        self.started
+    fn is_started(&self) -> bool {
+        self.is_started
     }
     fn is_void(&self) -> bool {
         self.is_void.get()
     }
-    fn take_part(&mut self, rows: usize, seq: u64, now: Instant) -> Self {
+    fn take_part(&mut self, rows: usize, now: Instant) -> Self {
         let mut part = self.clone();
         part.header.rows = rows;
         self.header.rows -= rows;
         self.header.deadline = None;
-        self.started.get_or_insert(seq);
+        self.is_started = true;
+        self.place = self.place.later(self.since, now);
         self.since = now;
         part
     }
+}
+
+fn moment(base: Instant, second: u64, most_rows: usize, at_once: bool, options: &PoolOptions) -> Moment<'_> {
+    Moment { now: base + Duration::from_secs(second), options, most_rows, at_once, bell: None, rising: None }
 }
 
 struct Bench {
@@ -65,15 +81,6 @@ impl Bench {
 
     fn at(&self, second: u64) -> Instant {
         self.base + Duration::from_secs(second)
-    }
-
-    fn moment(&self, second: u64) -> Moment<'_> {
-        Moment {
-            now: self.at(second),
-            options: &self.options,
-            most_rows: self.most_rows,
-            at_once: self.at_once,
-        }
     }
 
     fn push(&mut self, second: u64, priority: i32, rows: usize, free: usize, deadline: Option<u64>) -> bool {
@@ -95,29 +102,42 @@ impl Bench {
             number: self.queue.next_seq(),
             header,
             since: self.at(second),
-            started: None,
+            place: Place::first(Rank::at(header.priority, header.submitted)),
+            is_started: false,
             is_divisible,
             is_void: Rc::clone(&is_void),
         };
         let shape = self.queue.shape(&Dims::from_slice(&[free]));
-        let moment = Moment {
-            now: self.base + Duration::from_secs(second),
-            options: &self.options,
-            most_rows: self.most_rows,
-            at_once: self.at_once,
-        };
+        let moment = moment(self.base, second, self.most_rows, self.at_once, &self.options);
         (self.queue.push(shape, item, &moment), is_void)
     }
 
+    /// By rank alone.
     fn look(&mut self, second: u64) -> Look {
+        match self.look_whole(second) {
+            Look::Ready(outlook) => Look::Ready(Outlook::new(outlook.rank, 0)),
+            look => look,
+        }
+    }
+
+    fn look_whole(&mut self, second: u64) -> Look {
         let options = self.options.clone();
-        self.queue.look(&Moment { options: &options, ..self.moment(second) })
+        self.queue.look(&moment(self.base, second, self.most_rows, self.at_once, &options))
     }
 
     fn cut_if(&mut self, second: u64, wanted: &dyn Fn(&Outlook) -> bool) -> Option<Vec<Numbered>> {
+        let wanted = match self.look_whole(second) {
+            Look::Ready(outlook) if wanted(&outlook) => outlook.rank,
+            _ => return None,
+        };
+        let terms = Terms::new(self.at(second), self.most_rows);
+        self.cut_on(wanted, &terms, second)
+    }
+
+    fn cut_on(&mut self, wanted: Rank, terms: &Terms, second: u64) -> Option<Vec<Numbered>> {
         let options = self.options.clone();
-        let moment = Moment { options: &options, ..self.moment(second) };
-        Some(match self.queue.cut(wanted, &moment, Items::<Numbered>::new)? {
+        let moment = moment(self.base, second, self.most_rows, self.at_once, &options);
+        Some(match self.queue.cut(Some(wanted), terms, &moment, Items::<Numbered>::new)? {
             Taken::One(item) => vec![item],
             Taken::Segment(items, _) => items.into_iter().filter_map(|(_, item)| item).collect(),
             Taken::Some(items) => items,
@@ -136,17 +156,31 @@ impl Bench {
 
     fn cancel(&mut self, free: usize, priority: i32, seq: u64) -> Option<bool> {
         let shape = self.queue.shape(&Dims::from_slice(&[free]));
-        let key = Key { rank: Priority(priority), seq };
-        self.queue.remove(shape, key, &self.options).map(|(_, news)| news)
+        let items = self.queue.groups.get(shape)?.items.iter_back();
+        // As the ticket does, by the rank that the task had when it came.
+        let here =
+            items.map(|(key, _)| key).find(|key| key.seq == seq && key.rank.class() == Priority(priority));
+        let key = here.unwrap_or(Key { rank: Place::first(Rank::new(Priority(priority), 0)), seq });
+        let options = self.options.clone();
+        let moment = moment(self.base, 0, self.most_rows, self.at_once, &options);
+        self.queue.remove(shape, key, &moment).map(|(_, news)| news)
     }
 
     fn expire(&mut self, second: u64) -> (Vec<u64>, Option<Instant>) {
-        let (expired, next) = self.queue.expire(self.at(second), &self.options);
+        let options = self.options.clone();
+        let moment = moment(self.base, second, self.most_rows, self.at_once, &options);
+        let (expired, next) = self.queue.expire(&moment);
         (expired.iter().map(|item| item.number).collect(), next)
     }
 
+    fn evict(&mut self, than: Priority, tasks: usize, rows: usize) -> Vec<Numbered> {
+        let options = self.options.clone();
+        let moment = moment(self.base, 0, self.most_rows, self.at_once, &options);
+        self.queue.evict(than, tasks, rows, &moment)
+    }
+
     fn ready(&self, priority: i32, second: u64) -> Look {
-        Look::Ready(Outlook::new(Priority(priority), self.at(second)))
+        Look::Ready(Outlook::new(Rank::at(Priority(priority), self.at(second)), 0))
     }
 }
 
@@ -258,7 +292,7 @@ fn an_expired_task_lends_its_urgency_to_nobody() {
         let mut bench = Bench::new(rows(8, 1, 0));
         bench.push(0, -100, 1, 0, Some(5));
         bench.push(1, 100, 1, free, None);
-        let urgent = |outlook: &Outlook| outlook.priority < Priority(0);
+        let urgent = |outlook: &Outlook| outlook.rank.class() < Priority(0);
         assert!(bench.cut_if(5, &urgent).is_none(), "what is left is not what was wanted");
         assert_eq!(bench.look(5), bench.ready(100, 1));
         assert_eq!(bench.expire(5).0, [0]);
@@ -323,7 +357,7 @@ fn a_task_of_any_rows_is_bounded_work() {
 fn nothing_is_cut_of_a_queue_whose_outlook_is_not_wanted() {
     let mut bench = Bench::new(rows(8, 1, 0));
     bench.push(0, 0, 1, 0, None);
-    assert!(bench.cut_if(9, &|outlook| outlook.priority < Priority(0)).is_none());
+    assert!(bench.cut_if(9, &|outlook| outlook.rank.class() < Priority(0)).is_none());
     assert_eq!(bench.cut(9), [0]);
 }
 
@@ -335,32 +369,6 @@ fn a_cancelled_head_is_news() {
     assert_eq!(bench.cancel(0, 0, 1), Some(false));
     assert_eq!(bench.cancel(0, 0, 0), Some(true));
     assert_eq!(bench.cancel(0, 0, 0), None, "gone already");
-}
-
-#[test]
-fn the_newest_of_the_least_urgent_are_evicted_together_or_not_at_all() {
-    let mut bench = Bench::new(rows(8, 1, 0).eviction(true));
-    for (second, priority, rows, free) in [(0, 5, 1, 0), (1, 9, 2, 1), (2, 5, 1, 0), (3, 0, 1, 1)] {
-        bench.push(second, priority, rows, free, None);
-    }
-    let mut evict = |tasks, rows| {
-        let evicted = bench.queue.evict(Priority(4), tasks, rows, &bench.options);
-        evicted.iter().map(|item| item.number).collect::<Vec<_>>()
-    };
-    assert_eq!(evict(1, 5), [0; 0], "they have four rows");
-    assert_eq!(evict(1, 3), [1, 2]);
-    assert_eq!(evict(1, 1), [0]);
-    assert_eq!(evict(1, 1), [0; 0], "the last one is more urgent");
-}
-
-#[test]
-fn no_more_than_some_are_evicted_for_one() {
-    let mut bench = Bench::new(rows(64, 1, 0).eviction(true));
-    for second in 0..100 {
-        bench.push(second, 5, 1, 0, None);
-    }
-    assert!(bench.queue.evict(Priority(0), 1, MOST_EVICTED + 1, &bench.options).is_empty());
-    assert_eq!(bench.queue.evict(Priority(0), 1, MOST_EVICTED, &bench.options).len(), MOST_EVICTED);
 }
 
 #[test]

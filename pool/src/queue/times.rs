@@ -38,6 +38,10 @@ impl<E: Ord + Copy> Times<E> {
         self.rise(self.heap.len() - 1) == 0
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
     /// Accounts for items that have left. `is_there` tells who is there still.
     #[inline]
     pub(crate) fn left(&mut self, items: usize, is_there: impl Fn(E) -> bool) {

@@ -2,6 +2,9 @@
 
 use crate::contract::clock::Clock;
 use crate::contract::id::{PoolId, RuntimeId};
+use crate::contract::policy::Policy;
+use crate::contract::rank::Rank;
+use crate::contract::task::TaskHeader;
 use crate::contract::thread_mark::on_thread_of;
 use std::fmt;
 use std::sync::Arc;
@@ -23,6 +26,7 @@ pub struct Doorbell {
     runtime: RuntimeId,
     spin: Duration,
     clock: Arc<dyn Clock>,
+    policy: Arc<dyn Policy>,
     ring: Arc<dyn Ring>,
 }
 
@@ -33,14 +37,38 @@ impl fmt::Debug for Doorbell {
 }
 
 impl Doorbell {
-    pub(crate) fn new(
+    /// Creates a doorbell, for tests of pools of one's own: a runtime makes those of its pools.
+    pub fn new(
         pool: PoolId,
         runtime: RuntimeId,
         spin: Duration,
         clock: Arc<dyn Clock>,
+        policy: Arc<dyn Policy>,
         ring: Arc<dyn Ring>,
     ) -> Self {
-        Self { pool, runtime, spin, clock, ring }
+        Self { pool, runtime, spin, clock, policy, ring }
+    }
+
+    /// Returns the rank of a task that waits in the pool, by the runtime's policy.
+    #[inline]
+    pub fn rank(&self, task: &TaskHeader) -> Rank {
+        self.policy.rank(self.pool, task)
+    }
+
+    /// Returns true if the rank of a task that waits in the pool may fall, by the runtime's policy.
+    #[inline]
+    pub fn may_fall(&self, task: &TaskHeader) -> bool {
+        self.policy.may_fall(self.pool, task)
+    }
+
+    /// Returns the runtime's policy.
+    pub fn policy(&self) -> &Arc<dyn Policy> {
+        &self.policy
+    }
+
+    /// Returns the pool that this is the bell of.
+    pub fn pool(&self) -> PoolId {
+        self.pool
     }
 
     /// Asks the runtime to look at the pool again. Never waits.

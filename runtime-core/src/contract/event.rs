@@ -7,9 +7,88 @@ use crate::contract::backend::{Pass, Training};
 use crate::contract::error::device_loss::DeviceLoss;
 use crate::contract::id::PoolId;
 use crate::contract::meter::Meter;
+use crate::contract::price::Price;
 use crate::contract::task::TaskHeader;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// The reason why a batch was cut when it was, and as it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum CutReason {
+    /// It had as many rows as a batch may have.
+    Full,
+    /// The device was free, or about to be as far as is known, and no more tasks waited.
+    #[default]
+    Empty,
+    /// The running batch was about to end.
+    JustInTime,
+    /// It had waited for callers who were just answered.
+    Linger,
+    /// It was made smaller, or cut earlier, for a deadline.
+    Deadline,
+    /// Its tasks had waited as long as the pool lets them.
+    Delay,
+    /// It had as many elements as a batch may have.
+    Elements,
+    /// The pool takes no more tasks.
+    Drain,
+    /// It is half of a batch that failed.
+    Half,
+}
+
+impl CutReason {
+    /// All reasons, in the order of [`index`](Self::index).
+    pub const ALL: [Self; 9] = [
+        Self::Full,
+        Self::Empty,
+        Self::JustInTime,
+        Self::Linger,
+        Self::Deadline,
+        Self::Delay,
+        Self::Elements,
+        Self::Drain,
+        Self::Half,
+    ];
+
+    /// Returns the reason in words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Empty => "empty",
+            Self::JustInTime => "just in time",
+            Self::Linger => "linger",
+            Self::Deadline => "deadline",
+            Self::Delay => "delay",
+            Self::Elements => "elements",
+            Self::Drain => "drain",
+            Self::Half => "half",
+        }
+    }
+
+    /// Returns the place among [`ALL`](Self::ALL).
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// What was known of a batch when it was cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Forecast {
+    /// Why it was cut then and so.
+    pub reason: CutReason,
+    /// How long its cut had been put off, though there was room for it.
+    pub put_off: Duration,
+    /// The elements of a row; 1 if rows do not differ.
+    pub elements: usize,
+    /// The elements that were added to make rows alike.
+    pub padding: usize,
+    /// What batches of such rows cost, if that was known.
+    pub price: Option<Price>,
+    /// The device time of a row of which the policy has heard.
+    pub per_row: Duration,
+}
 
 /// One batch that is over.
 ///
@@ -36,6 +115,8 @@ pub struct BatchEvent<'a> {
     pub scatter: Duration,
     /// When the batch was over.
     pub done: Instant,
+    /// What was known of it when it was cut.
+    pub forecast: Forecast,
     /// True if the batch failed.
     pub failed: bool,
     /// True if the batch failed and is run again in halves. Its tasks are not over: `tasks` is empty, and
@@ -50,6 +131,11 @@ pub struct BatchEvent<'a> {
 }
 
 impl<'a> BatchEvent<'a> {
+    /// Returns the device time that was expected, if any was.
+    pub fn predicted(&self) -> Option<Duration> {
+        self.forecast.price.map(|price| price.of(self.rows))
+    }
+
     /// Creates the event of a batch that was over as soon as it was cut, with nothing to report yet: set the other
     /// fields. For runtimes, and for whoever tests an observer.
     pub fn new(pool: PoolId, pass: Pass, tasks: &'a [TaskHeader], cut: Instant) -> Self {
@@ -63,6 +149,7 @@ impl<'a> BatchEvent<'a> {
             device: Duration::ZERO,
             scatter: Duration::ZERO,
             done: cut,
+            forecast: Forecast::default(),
             failed: false,
             taken_apart: false,
             tasks_succeeded: 0,

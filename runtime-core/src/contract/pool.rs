@@ -8,25 +8,89 @@ use crate::contract::doorbell::Doorbell;
 use crate::contract::error::device_loss::DeviceLoss;
 use crate::contract::id::RuntimeId;
 use crate::contract::meter::{Counts, Meter};
-use crate::contract::priority::Priority;
+use crate::contract::price::Price;
+use crate::contract::rank::Rank;
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// The facts of a batch that a pool could have cut now. The runtime's policy makes a rank of them; pools compare
-/// nothing with other pools.
+/// The facts of a batch that a pool could have cut now. Pools compare nothing with other pools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Outlook {
-    /// The priority of the pool's most urgent waiting task.
-    pub priority: Priority,
-    /// When that task was submitted.
-    pub since: Instant,
+    /// The rank of the pool's most urgent waiting task, by the [doorbell's](Doorbell::rank) policy.
+    pub rank: Rank,
+    /// The rows that wait and could run in one batch with that task, its own included.
+    pub rows: usize,
+    /// The most rows of a batch of this pool.
+    pub max_rows: usize,
+    /// The elements of a row, if rows differ in size; else 1.
+    pub elements: usize,
+    /// The first deadline of the tasks that wait.
+    pub deadline: Option<Instant>,
+    /// True if the batch is not to wait for company: the pool is closed, or its tasks have waited as long as they may.
+    pub at_once: bool,
 }
 
 impl Outlook {
-    /// Creates the outlook of a pool whose most urgent task has this priority and was submitted then.
-    pub const fn new(priority: Priority, since: Instant) -> Self {
-        Self { priority, since }
+    /// Creates the outlook of a pool whose most urgent task has this rank and so many rows, and waits alone.
+    pub const fn new(rank: Rank, rows: usize) -> Self {
+        Self { rank, rows, max_rows: rows, elements: 1, deadline: None, at_once: false }
+    }
+
+    /// Sets the rows that wait, and the most of a batch.
+    pub const fn rows(mut self, waiting: usize, max_rows: usize) -> Self {
+        (self.rows, self.max_rows) = (waiting, max_rows);
+        self
+    }
+
+    /// Sets the elements of a row.
+    pub const fn elements(mut self, elements: usize) -> Self {
+        self.elements = elements;
+        self
+    }
+
+    /// Sets the first deadline.
+    pub const fn deadline(mut self, deadline: Option<Instant>) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Sets if the batch is not to wait for company.
+    pub const fn at_once(mut self, at_once: bool) -> Self {
+        self.at_once = at_once;
+        self
+    }
+}
+
+/// The terms on which a batch is cut.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Terms {
+    /// The time now.
+    pub now: Instant,
+    /// The most rows: the device has no room for more at the moment, or no time.
+    pub most_rows: usize,
+    /// What a batch of the pool's most urgent rows costs, if that is known.
+    pub price: Option<Price>,
+    /// The part of its time by which a batch may become longer for tasks of a less urgent [class](Rank::class) than its
+    /// first one.
+    pub riders: f64,
+    /// The device time of a row of which the policy hears when a task leaves; zero if nothing is known.
+    pub per_row: Duration,
+}
+
+impl Terms {
+    /// Creates the terms of a batch of at most so many rows.
+    pub const fn new(now: Instant, most_rows: usize) -> Self {
+        Self { now, most_rows, price: None, riders: f64::INFINITY, per_row: Duration::ZERO }
+    }
+
+    /// Returns the most rows of a batch of which `urgent` rows are of its most urgent class.
+    pub fn rows_with_riders(&self, urgent: usize) -> usize {
+        match self.price {
+            Some(price) if self.riders.is_finite() => price.rows_with_riders(urgent, self.riders),
+            _ => usize::MAX,
+        }
     }
 }
 
@@ -173,34 +237,40 @@ pub trait Pool<T>: Meter {
     /// has room for: waiting for more would be in vain.
     fn look(&self, now: Instant, most_rows: usize) -> Look;
 
+    /// Does what [`look`](Self::look) does, after a batch of the pool is over: where the ranks of waiting tasks depend on
+    /// what has run ([`Policy::listens`](crate::pool::Policy::listens)), some may have fallen.
+    fn look_again(&self, now: Instant, most_rows: usize) -> Look {
+        self.look(now, most_rows)
+    }
+
     /// Returns the rules for batches that fail. Asked once, when the pool is registered.
     fn failure_rules(&self) -> FailureRules {
         FailureRules::default()
     }
 
-    /// Cuts the most urgent batch, of at most `most_rows` rows: the device has no room for more at the
-    /// moment. A single task of more rows is cut all the same, alone. Returns `None` if there is none after all.
-    fn cut(&self, now: Instant, most_rows: usize) -> Option<Batch<T>>;
+    /// Cuts the most urgent batch on these terms. A single task of more rows is cut all the same, alone. Returns `None` if
+    /// there is none after all.
+    fn cut(&self, terms: &Terms) -> Option<Batch<T>>;
 
-    /// Cuts a batch if the pool is ready and `wanted` accepts its outlook, and reports how it looks now. A pool whose
-    /// outlook is accepted and that gives nothing must not look ready. For pools that can do all this at less cost
+    /// Cuts a batch if the pool is ready and its most urgent task has this rank, and reports how it looks now. A pool
+    /// of which that is true and that gives nothing must not look ready. For pools that can do all this at less cost
     /// than [`look`](Self::look), [`cut`](Self::cut), `look`, which is the default.
-    fn cut_if(
-        &self,
-        wanted: &dyn Fn(&Outlook) -> bool,
-        now: Instant,
-        most_rows: usize,
-    ) -> (Option<Batch<T>>, Look) {
-        match self.look(now, most_rows) {
-            Look::Ready(outlook) if wanted(&outlook) => {}
+    fn cut_if(&self, rank: Rank, terms: &Terms) -> (Option<Batch<T>>, Look) {
+        match self.look(terms.now, terms.most_rows) {
+            Look::Ready(outlook) if outlook.rank == rank => {}
             look => return (None, look),
         }
-        let batch = self.cut(now, most_rows);
-        match self.look(now, most_rows) {
+        let batch = self.cut(terms);
+        match self.look(terms.now, terms.most_rows) {
             // It is left alone until it rings.
             Look::Ready(_) if batch.is_none() => (None, Look::Idle),
             look => (batch, look),
         }
+    }
+
+    /// Hears that the runtime waits for company: the pool rings once so many rows wait, besides when it would anyway.
+    fn wake_at(&self, rows: usize) {
+        let _ = rows;
     }
 
     /// Called after each cut, each [`expire`](Self::expire) and [`lose`](Self::lose), outside of all locks and on a thread that may wait: the

@@ -1,5 +1,6 @@
 //! Requests: tasks as their callers hand them in.
 
+use crate::contract::flow::Flow;
 use crate::contract::priority::Priority;
 use std::time::{Duration, Instant};
 
@@ -69,6 +70,8 @@ pub struct Request<T> {
     pub inputs: Inputs<T>,
     /// The priority; `None` for the pool's default.
     pub priority: Option<Priority>,
+    /// The account on which it runs; `None` for the pool's.
+    pub flow: Option<Flow>,
     /// The time until which the task may wait before it starts to run; `None` for the pool's default.
     pub deadline: Option<Deadline>,
 }
@@ -76,18 +79,24 @@ pub struct Request<T> {
 impl<T> Request<T> {
     /// Creates a task of tensors in the schema's order.
     pub fn new(inputs: Vec<T>) -> Self {
-        Self { inputs: Inputs::Positional(inputs), priority: None, deadline: None }
+        Self { inputs: Inputs::Positional(inputs), priority: None, flow: None, deadline: None }
     }
 
     /// Creates a task of tensors by name.
     pub fn named<N: Into<String>>(inputs: impl IntoIterator<Item = (N, T)>) -> Self {
         let inputs = inputs.into_iter().map(|(name, tensor)| (name.into(), tensor)).collect();
-        Self { inputs: Inputs::Named(inputs), priority: None, deadline: None }
+        Self { inputs: Inputs::Named(inputs), priority: None, flow: None, deadline: None }
     }
 
     /// Sets the priority.
     pub fn priority(mut self, priority: impl Into<Option<Priority>>) -> Self {
         self.priority = priority.into();
+        self
+    }
+
+    /// Sets the account on which the task runs. [`Fair`](crate::Fair) shares the device among accounts.
+    pub fn flow(mut self, flow: Flow) -> Self {
+        self.flow = Some(flow);
         self
     }
 
@@ -109,7 +118,7 @@ impl<T> Request<T> {
 
     /// Returns the inputs, and the same request with others in their place.
     pub fn replace_inputs<U>(self, inputs: Inputs<U>) -> (Inputs<T>, Request<U>) {
-        (self.inputs, Request { inputs, priority: self.priority, deadline: self.deadline })
+        (self.inputs, Request { inputs, priority: self.priority, flow: self.flow, deadline: self.deadline })
     }
 }
 

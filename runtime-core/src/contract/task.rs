@@ -1,5 +1,6 @@
 //! A task's header: the facts that travel with it from submit to answer.
 
+use crate::contract::flow::Flow;
 use crate::contract::priority::Priority;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ pub struct TaskHeader {
     pub rows: usize,
     /// Its priority.
     pub priority: Priority,
+    /// On whose account it runs.
+    pub flow: Flow,
     /// When it was submitted.
     pub submitted: Instant,
     /// When it expires if it has not started to run.
@@ -22,14 +25,28 @@ pub struct TaskHeader {
 }
 
 impl TaskHeader {
-    /// Creates the header of a task of normal priority and without a deadline.
+    /// Creates the header of a task of normal priority, on its pool's account, without a deadline.
     pub const fn new(rows: usize, submitted: Instant) -> Self {
-        Self { rows, priority: Priority::NORMAL, submitted, deadline: None, is_first: true, is_last: true }
+        Self {
+            rows,
+            priority: Priority::NORMAL,
+            flow: Flow::POOL,
+            submitted,
+            deadline: None,
+            is_first: true,
+            is_last: true,
+        }
     }
 
     /// Sets the priority.
     pub const fn priority(mut self, priority: Priority) -> Self {
         self.priority = priority;
+        self
+    }
+
+    /// Sets the account on which it runs.
+    pub const fn flow(mut self, flow: Flow) -> Self {
+        self.flow = flow;
         self
     }
 

@@ -2,6 +2,9 @@
 //!
 //! Pure data: told the rows of what failed and what fitted, it gives the most rows of the next batch.
 
+use crate::contract::id::PoolId;
+use std::collections::HashMap;
+
 /// Full batches at the ceiling before more rows are tried again. Doubles with each try that fails.
 const PATIENCE: u32 = 256;
 const MOST_PATIENCE: u32 = 1 << 16;
@@ -21,6 +24,40 @@ pub(crate) struct Ceiling {
     rows: usize,
     full_batches: u32,
     patience: u32,
+}
+
+/// The ceilings of the pools that have one.
+#[derive(Debug, Default)]
+pub(crate) struct Ceilings(HashMap<PoolId, Ceiling>);
+
+impl Ceilings {
+    /// The most rows that the next batch of a pool may have.
+    #[inline]
+    pub(crate) fn most_rows(&self, pool: PoolId) -> usize {
+        if self.0.is_empty() { usize::MAX } else { self.0.get(&pool).map_or(usize::MAX, Ceiling::rows) }
+    }
+
+    /// Forgets a pool that is gone.
+    pub(crate) fn forget(&mut self, pool: PoolId) {
+        self.0.remove(&pool);
+    }
+
+    /// Returns true if no pool has one.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A batch of this many rows of a pool was too large.
+    pub(crate) fn failed(&mut self, pool: PoolId, rows: usize) {
+        self.0.entry(pool).or_insert_with(Ceiling::new).failed(rows);
+    }
+
+    /// A batch of this many rows of a pool fitted.
+    pub(crate) fn fitted(&mut self, pool: PoolId, rows: usize) {
+        if self.0.get_mut(&pool).is_some_and(|ceiling| ceiling.fitted(rows)) {
+            self.0.remove(&pool);
+        }
+    }
 }
 
 impl Ceiling {

@@ -1,8 +1,16 @@
 //! Decisions over plain values: no lock, no clock, no thread.
 
+pub(crate) mod aging;
+pub(crate) mod back;
 pub(crate) mod ceiling;
+pub(crate) mod company;
 pub(crate) mod cost;
+pub(crate) mod curve;
+pub(crate) mod earliest_deadline;
 pub(crate) mod index;
 pub(crate) mod oldest_first;
 pub(crate) mod overlap;
-pub(crate) mod rank;
+pub(crate) mod prices;
+pub(crate) mod selector;
+pub(crate) mod tags;
+pub(crate) mod timing;

@@ -6,8 +6,9 @@ use super::trial::Trial;
 use crate::contract::backend::Training;
 use crate::contract::batch::{Batch, Piece};
 use crate::contract::error::batch::BatchError;
+use crate::contract::event::Forecast;
+use crate::contract::rank::Rank;
 use crate::contract::task::TaskHeader;
-use crate::policy::rank::Rank;
 use crate::sync::discard_all;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub(crate) struct CutBatch<T> {
     pub(crate) device: Option<Duration>,
     /// How the block's training stands after this batch, if it was a backward pass.
     pub(crate) training: Option<Training>,
+    /// What was known of it when it was cut.
+    pub(crate) forecast: Forecast,
     /// The outcomes so far of the batch that this one was half of.
     pub(crate) trial: Option<Arc<Trial>>,
 }
@@ -86,6 +89,7 @@ impl<T> CutBatch<T> {
             gather: Duration::ZERO,
             device: None,
             training: None,
+            forecast: Forecast::default(),
             trial: None,
         })
     }
@@ -93,6 +97,7 @@ impl<T> CutBatch<T> {
     pub(crate) fn rows(&self) -> usize {
         self.headers.iter().map(|header| header.rows).sum()
     }
+
     /// Frees what serves no more. To be called outside of all locks.
     #[inline]
     pub(crate) fn free_spent(&mut self) {

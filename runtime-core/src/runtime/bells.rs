@@ -8,6 +8,7 @@
 use crate::contract::clock::Clock;
 use crate::contract::doorbell::{Doorbell, Ring};
 use crate::contract::id::{PoolId, RuntimeId};
+use crate::contract::policy::Policy;
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::flume;
 use crate::sync::thread::Thread;
@@ -36,6 +37,7 @@ pub(crate) struct Bells {
     rung: AtomicUsize,
     timer: flume::Sender<TimerEvent>,
     spin: Duration,
+    policy: Arc<dyn Policy>,
     device: OnceLock<Thread>,
     loader: OnceLock<Thread>,
     /// True while the loader is the one that chooses.
@@ -51,6 +53,7 @@ impl Bells {
         rings: flume::Sender<PoolId>,
         timer: flume::Sender<TimerEvent>,
         spin: Duration,
+        policy: Arc<dyn Policy>,
     ) -> Self {
         Self {
             runtime,
@@ -58,6 +61,7 @@ impl Bells {
             rung: AtomicUsize::new(0),
             timer,
             spin,
+            policy,
             device: OnceLock::new(),
             loader: OnceLock::new(),
             loader_chooses: AtomicBool::new(false),
@@ -125,7 +129,8 @@ impl Bells {
     }
 
     pub(crate) fn doorbell(self: &Arc<Self>, pool: PoolId, clock: &Arc<dyn Clock>) -> Doorbell {
-        Doorbell::new(pool, self.runtime, self.spin, Arc::clone(clock), Arc::clone(self) as Arc<dyn Ring>)
+        let (policy, ring) = (Arc::clone(&self.policy), Arc::clone(self) as Arc<dyn Ring>);
+        Doorbell::new(pool, self.runtime, self.spin, Arc::clone(clock), policy, ring)
     }
 }
 

@@ -21,7 +21,10 @@ use crate::contract::device::Device;
 use crate::contract::error::control::{ControlError, StartError};
 use crate::contract::event::Observer;
 use crate::contract::id::{BlockId, PoolId};
+use crate::contract::policy::Policy;
 use crate::contract::pool::{Pool, Shutdown};
+use crate::policy::oldest_first::OldestFirst;
+use crate::policy::selector::{Selector, Timing};
 use crate::sync::atomic::AtomicBool;
 use crate::sync::{Mutex, flume, guarded};
 use std::fmt;
@@ -39,6 +42,7 @@ pub struct RuntimeBuilder<D: Device> {
     /// Pools have the clock that was set before.
     is_clock_late: bool,
     observer: Option<Arc<dyn Observer>>,
+    policy: Arc<dyn Policy>,
     blocks: Blocks<D>,
     directory: Directory<D::Tensor>,
     warm_ups: Vec<WarmUp>,
@@ -59,6 +63,7 @@ impl<D: Device> RuntimeBuilder<D> {
             clock: Arc::new(SystemClock),
             is_clock_late: false,
             observer: None,
+            policy: Arc::new(OldestFirst),
             blocks: Blocks::new(),
             directory: Directory::new(),
             warm_ups: Vec::new(),
@@ -113,6 +118,43 @@ impl<D: Device> RuntimeBuilder<D> {
     /// [`Handle::health`]: crate::Handle::health
     pub fn batch_limit(mut self, limit: Duration) -> Self {
         self.settings.batch_limit = Some(limit);
+        self
+    }
+
+    /// Sets the order of work: which task runs next, wherever it waits. Default [`OldestFirst`].
+    ///
+    /// ```
+    /// use skep_runtime_core::{Classes, Fair, Flow, RuntimeBuilder, testing::FakeDevice};
+    ///
+    /// // Strict classes by priority, and within each the device's time is shared: flow 1 gets twice the share.
+    /// let fair = Fair::new().weight(Flow(1), 2.0);
+    /// let builder = RuntimeBuilder::new(FakeDevice::new()).policy(Classes::of(fair));
+    /// # let _ = builder;
+    /// ```
+    pub fn policy(mut self, policy: impl Policy) -> Self {
+        self.policy = Arc::new(policy);
+        self
+    }
+
+    /// Sets if a batch is cut when its gather would end as the running batch does, or as soon as there is room. Default
+    /// true: the later it is cut, the more tasks it takes along, and the more urgent ones. It takes effect as soon as it is
+    /// known how long batches take.
+    pub fn just_in_time(mut self, yes: bool) -> Self {
+        self.settings.timing.just_in_time = yes;
+        self
+    }
+
+    /// Sets if a batch waits a moment for callers who were just answered and are about to come back. Default true: it
+    /// does where that is known to spare more than it costs, which is where batches take a time whatever their rows.
+    pub fn linger(mut self, yes: bool) -> Self {
+        self.settings.timing.linger = yes;
+        self
+    }
+
+    /// Sets the part of its time by which an urgent batch may become longer for tasks of less urgent classes that run
+    /// with it. Default 0.1. Infinity fills each batch up.
+    pub fn riders(mut self, part: f64) -> Self {
+        self.settings.timing.riders = part;
         self
     }
 
@@ -265,6 +307,8 @@ impl<D: Device> RuntimeBuilder<D> {
         let (timer, timer_events) = flume::unbounded::<TimerEvent>();
         // What is left behind for `drop` has no pools.
         let directory = std::mem::replace(&mut self.directory, Directory::new());
+        let timing = Timing { least: self.settings.hand_over, ..self.settings.timing };
+        let selector = Selector::new(Arc::clone(&self.policy), timing);
         let shared = Shared {
             settings: self.settings,
             outside: Outside {
@@ -273,8 +317,15 @@ impl<D: Device> RuntimeBuilder<D> {
                 clock: Arc::clone(&self.clock),
                 observer: self.observer.take(),
             },
-            bells: Arc::new(Bells::new(directory.runtime(), ring, timer, self.settings.spin)),
-            stage: Mutex::new(Stage::new(directory, rings)),
+            bells: Arc::new(Bells::new(
+                directory.runtime(),
+                ring,
+                timer,
+                self.settings.spin,
+                Arc::clone(&self.policy),
+            )),
+            stage: Mutex::new(Stage::new(directory, rings, selector)),
+            listens: self.policy.listens(),
             work: Work::new(),
             watch: Watch::default(),
             status: Arc::new(Status::new()),

@@ -6,8 +6,7 @@ use super::shared::Shared;
 use super::stage::Stage;
 use crate::contract::device::Device;
 use crate::contract::pool::Look;
-use crate::policy::index::Entry;
-use crate::policy::oldest_first::OldestFirst;
+use crate::policy::selector::{Choice, Next};
 use crate::sync::guarded;
 use std::cell::LazyCell;
 use std::sync::Arc;
@@ -16,22 +15,24 @@ use std::time::Instant;
 /// The time of a choice, read from the clock only if the choice depends on it.
 pub(crate) type Now<F> = LazyCell<Instant, F>;
 
-/// Ranks a pool by the runtime's policy.
-fn entry(look: Look) -> Entry {
-    match look {
-        Look::Ready(outlook) => Entry::Ready(OldestFirst.rank(&outlook)),
-        Look::At(time) => Entry::At(time),
-        Look::Idle => Entry::Idle,
-    }
+/// The outcome of a choice.
+pub(crate) enum Cut<T> {
+    /// A batch was cut.
+    Batch(Box<CutBatch<T>>),
+    /// It is better to choose then, or when a pool rings.
+    Later(Instant),
+    /// It is better to choose when the device is free, or when a pool rings.
+    UntilFree,
+    /// There is nothing to cut.
+    Nothing,
 }
 
 impl<D: Device> Shared<D> {
-    fn look(&self, station: &Arc<Station<D::Tensor>>, now: Instant, most_rows: usize) -> Entry {
-        let look = guarded(|| station.pool.look(now, most_rows)).unwrap_or_else(|message| {
+    fn look(&self, station: &Arc<Station<D::Tensor>>, now: Instant, most_rows: usize) -> Look {
+        guarded(|| station.pool.look(now, most_rows)).unwrap_or_else(|message| {
             self.broke(station, "look", message);
             Look::Idle
-        });
-        entry(look)
+        })
     }
 
     /// Files the pools that have rung, and those whose time has come.
@@ -41,59 +42,97 @@ impl<D: Device> Shared<D> {
         {
             stage.heard = stage.heard.wrapping_add(1);
             if let Some(station) = stage.directory.station(pool) {
-                let entry = self.look(station, **now, stage.most_rows(pool));
-                stage.index.note(pool, entry);
+                let look = self.look(station, **now, stage.most_rows(pool));
+                stage.selector.note(pool, look);
             }
         }
-        while let Some((_, pool)) = stage.index.next_look().filter(|(time, _)| *time <= **now) {
-            let most_rows = stage.most_rows(pool);
-            let entry = stage
-                .directory
-                .station(pool)
-                .map_or(Entry::Idle, |station| self.look(station, **now, most_rows));
-            match entry {
-                // Looking again at the same time would not end.
-                Entry::At(time) if time <= **now => stage.index.note(pool, Entry::Idle),
-                entry => stage.index.note(pool, entry),
+        while let Some(pool) = stage.selector.next_fallen() {
+            if let Some(station) = stage.directory.station(pool) {
+                let most_rows = stage.most_rows(pool);
+                let look = guarded(|| station.pool.look_again(**now, most_rows));
+                let look = look.unwrap_or_else(|message| {
+                    self.broke(station, "look", message);
+                    Look::Idle
+                });
+                stage.selector.note(pool, look);
             }
+        }
+        while let Some((_, pool)) = stage.selector.next_look().filter(|(time, _)| *time <= **now) {
+            let most_rows = stage.most_rows(pool);
+            let station = stage.directory.station(pool);
+            let look = station.map_or(Look::Idle, |station| self.look(station, **now, most_rows));
+            // Looking again at the same time would not end.
+            stage.selector.note_looked_at(pool, look, **now);
         }
     }
 
-    /// Cuts a batch of the pool of the lowest rank, if any pool can run. Half of a batch that failed comes
+    /// Cuts a batch of the pool of the lowest rank, if any pool can run and it is time. Half of a batch that failed comes
     /// with the rank that the batch had.
     pub(crate) fn cut(
         &self,
         stage: &mut Stage<D::Tensor>,
         now: &Now<impl FnOnce() -> Instant>,
-    ) -> Option<Box<CutBatch<D::Tensor>>> {
+    ) -> Cut<D::Tensor> {
         self.refresh(stage, now);
         loop {
-            let first = stage.index.first();
-            if let Some(mut half) = stage.take_half(first.map(|(rank, _)| rank)) {
+            let first = stage.selector.first();
+            if let Some(mut half) = stage.take_half(first) {
                 half.chosen = **now;
-                return Some(half);
+                return Cut::Batch(half);
             }
-            let (rank, pool) = first?;
-            let Some(station) = stage.directory.station(pool) else {
-                stage.index.note(pool, Entry::Idle);
-                continue;
+            if first.is_none() {
+                return Cut::Nothing;
+            }
+            let (selector, ceilings) = (&mut stage.selector, &stage.ceilings);
+            let choice = match selector.next(**now, |pool| ceilings.most_rows(pool)) {
+                Next::Cut(choice) => choice,
+                Next::Wait(until) => {
+                    self.await_company(stage);
+                    return Cut::Later(until);
+                }
+                Next::UntilFree => {
+                    self.await_company(stage);
+                    return Cut::UntilFree;
+                }
+                Next::Nothing => return Cut::Nothing,
             };
-            let now = **now;
-            let most_rows = stage.most_rows(pool);
-            let wanted = |outlook: &_| OldestFirst.rank(outlook) == rank;
-            let cut = guarded(|| station.pool.cut_if(&wanted, now, most_rows));
-            let (batch, look) = cut.unwrap_or_else(|message| {
-                self.broke(station, "cut", message);
-                (None, Look::Idle)
-            });
-            let batch = batch
-                .filter(|batch| !batch.tasks.is_empty())
-                .map(|batch| CutBatch::new(Arc::clone(station), rank, batch, now));
-            stage.index.note(pool, entry(look));
-            if let Some(batch) = batch {
-                stage.flights.push(Arc::clone(&batch.flight));
-                return Some(batch);
+            if let Some(batch) = self.cut_from(stage, &choice) {
+                return Cut::Batch(batch);
             }
         }
+    }
+
+    /// Asks the pool whose cut is put off to ring when there is company enough.
+    fn await_company(&self, stage: &mut Stage<D::Tensor>) {
+        let Some(pool) = stage.selector.waits_for() else { return };
+        let Some(rows) = stage.selector.take_wanted(pool) else { return };
+        if let Some(station) = stage.directory.station(pool)
+            && let Err(message) = guarded(|| station.pool.wake_at(rows))
+        {
+            self.broke(station, "wake_at", message);
+        }
+    }
+
+    /// Cuts a batch of the pool that was chosen, and files the pool anew.
+    fn cut_from(&self, stage: &mut Stage<D::Tensor>, choice: &Choice) -> Option<Box<CutBatch<D::Tensor>>> {
+        let (pool, now) = (choice.pool, choice.terms.now);
+        let Some(station) = stage.directory.station(pool) else {
+            stage.selector.note(pool, Look::Idle);
+            return None;
+        };
+        let cut = guarded(|| station.pool.cut_if(choice.rank, &choice.terms));
+        let (batch, look) = cut.unwrap_or_else(|message| {
+            self.broke(station, "cut", message);
+            (None, Look::Idle)
+        });
+        let Some(batch) = batch.filter(|batch| !batch.tasks.is_empty()) else {
+            stage.selector.note(pool, look);
+            return None;
+        };
+        let mut batch = CutBatch::new(Arc::clone(station), choice.rank, batch, now);
+        let draining = stage.stop.is_some();
+        batch.forecast = stage.selector.was_cut(choice, &batch.headers, look, draining);
+        stage.flights.push(Arc::clone(&batch.flight));
+        Some(batch)
     }
 }

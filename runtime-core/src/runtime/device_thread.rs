@@ -7,7 +7,7 @@
 
 use super::batch::{CutBatch, DoneBatch, GatheredBatch};
 use super::blocks::Blocks;
-use super::choose::Now;
+use super::choose::{Cut, Now};
 use super::directory::Station;
 use super::gather::Outcome;
 use super::park::Nap;
@@ -100,6 +100,7 @@ pub(crate) fn device_loop<D: Device>(
             Next::Stop => return,
         };
 
+        shared.begin(&gathered.batch, now);
         let overlap = overlap_pays(costs.of(gathered.batch.station.id), shared.settings.hand_over);
         let prefetch = overlap && shared.settings.prefetch > 0;
         if prefetch {
@@ -169,9 +170,11 @@ fn decide<D: Device>(
         // meanwhile would let it overtake.
         return (Next::Sleep, false);
     }
-    if let Some(cut) = shared.cut(&mut stage, &now) {
-        return (Next::Gather(cut), stage.has_work());
-    }
+    let later = match shared.cut(&mut stage, &now) {
+        Cut::Batch(cut) => return (Next::Gather(cut), stage.has_work()),
+        Cut::Later(time) => Some(time),
+        Cut::UntilFree | Cut::Nothing => None,
+    };
     // A batch that is with the senders may fail there, and come back in halves.
     if stage.closed && stage.flights.is_empty() {
         return (Next::Stop, false);
@@ -179,8 +182,9 @@ fn decide<D: Device>(
     if shared.work.are_waiting() {
         return (Next::Again, false);
     }
-    match stage.index.next_look() {
-        Some((time, _)) => (Next::SleepUntil(time, stage.heard), false),
+    let look = stage.selector.next_look().map(|(time, _)| time);
+    match later.into_iter().chain(look).min() {
+        Some(time) => (Next::SleepUntil(time, stage.heard), false),
         None => (Next::Idle(stage.heard), false),
     }
 }
@@ -205,10 +209,12 @@ fn run<D: Device>(
     let GatheredBatch { mut batch, mut inputs } = gathered;
     let (expired, keep) = batch.flight.start(batch.headers.len(), started);
     if let Some(keep) = keep {
+        shared.leave_out(&batch, expired.iter().map(|task| task.header));
         shared.answer_expired(&batch.station, expired, started);
         batch.keep(&keep);
         batch.free_spent();
         if batch.headers.is_empty() {
+            shared.stop(&batch);
             shared.land(&batch.flight);
             discard_all(inputs);
             batch.free();
@@ -216,7 +222,10 @@ fn run<D: Device>(
         }
         match shared.at_work(&batch.flight, || shared.gather_inputs(&batch)) {
             Ok(rest) => discard_all(std::mem::replace(&mut inputs, rest)),
-            Err(error) => return shared.failed(batch, error).map(|done| (done, shared.now())),
+            Err(error) => {
+                shared.stop(&batch);
+                return shared.failed(batch, error).map(|done| (done, shared.now()));
+            }
         }
         started = shared.now();
     }
@@ -246,6 +255,7 @@ fn run<D: Device>(
     costs.note(station.id, device);
     batch.device = Some(device);
     batch.training = training;
+    shared.end(&batch, device, ended, outputs.is_ok());
     let done = match outputs {
         Ok(outputs) => Some(DoneBatch { batch, inputs, outputs: Ok(outputs) }),
         Err(error) => {

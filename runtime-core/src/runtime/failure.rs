@@ -39,11 +39,18 @@ impl<D: Device> Shared<D> {
             rows,
             gather: batch.gather,
             device: batch.device.unwrap_or_default(),
+            forecast: batch.forecast,
             failed: true,
             taken_apart: true,
             ..BatchEvent::new(pool, station.pass, &[], batch.left_queue)
         };
+        if batch.device.is_none() {
+            self.leave_out(&batch, batch.headers.iter().copied());
+        }
         let mut stage = self.stage.lock();
+        if batch.device.is_some() && batch.forecast.price.is_some() {
+            stage.selector.unanswered(pool, rows);
+        }
         if is_divisible && verdict == Verdict::OutOfMemory {
             stage.too_large(pool, rows);
             self.in_question.store(true, Ordering::SeqCst);

@@ -169,6 +169,7 @@ impl<T> CutBatch<T> {
             gather: Duration::ZERO,
             device: None,
             training: None,
+            forecast: self.forecast,
             trial: self.trial.clone(),
         }
     }
@@ -207,11 +208,11 @@ mod tests {
     use crate::contract::doorbell::Doorbell;
     use crate::contract::id::{BlockId, PoolId, RuntimeId, Slot};
     use crate::contract::meter::{Counts, Meter};
-    use crate::contract::pool::{Expired, FailureRules, Look, Outlook, Pool, Shutdown};
+    use crate::contract::pool::{Expired, FailureRules, Look, Pool, Shutdown, Terms};
     use crate::contract::priority::Priority;
+    use crate::contract::rank::Rank;
     use crate::contract::schema::{Schema, TensorSpec};
     use crate::contract::tensor::DType;
-    use crate::policy::oldest_first::OldestFirst;
     use std::time::Instant;
 
     struct NoTasks;
@@ -230,7 +231,7 @@ mod tests {
         fn look(&self, _: Instant, _: usize) -> Look {
             Look::Idle
         }
-        fn cut(&self, _: Instant, _: usize) -> Option<Batch<u64>> {
+        fn cut(&self, _: &Terms) -> Option<Batch<u64>> {
             None
         }
         fn claim(&self, _: RuntimeId) -> bool {
@@ -260,7 +261,7 @@ mod tests {
             rules: FailureRules::default(),
             unrun: UnrunCounts::default(),
         };
-        let rank = OldestFirst.rank(&Outlook::new(Priority::NORMAL, now));
+        let rank = Rank::at(Priority::NORMAL, now);
         CutBatch::new(Arc::new(station), rank, batch, now)
     }
 

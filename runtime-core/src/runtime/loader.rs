@@ -1,7 +1,7 @@
 //! The loader: while a batch runs, chooses and gathers the next.
 
 use super::batch::DoneBatch;
-use super::choose::Now;
+use super::choose::{Cut, Now};
 use super::gather::Outcome;
 use super::park::Nap;
 use super::sender::hand_off;
@@ -22,9 +22,12 @@ pub(crate) fn loader_loop<D: Device>(shared: &Shared<D>, outputs: &flume::Sender
         }
         let choosing = shared.bells.loader_chooses() && stage.stop != Some(Shutdown::Abort);
         let room = stage.gathered.len() < shared.settings.prefetch;
-        let cut = if choosing && room { shared.cut(&mut stage, &Now::new(|| shared.now())) } else { None };
-        let Some(cut) = cut else {
-            let until = if choosing { stage.index.next_look().map(|(time, _)| time) } else { None };
+        let cut =
+            if choosing && room { shared.cut(&mut stage, &Now::new(|| shared.now())) } else { Cut::Nothing };
+        let Cut::Batch(cut) = cut else {
+            let later = if let Cut::Later(time) = cut { Some(time) } else { None };
+            let look = if choosing { stage.selector.next_look().map(|(time, _)| time) } else { None };
+            let until = later.into_iter().chain(look).min();
             let heard = stage.heard;
             drop(stage);
             match until {

@@ -17,7 +17,12 @@ mod choose;
 mod expire;
 mod failure;
 mod gather;
+mod learn;
 mod piece;
+
+// Orders of work that remember what has run.
+pub(crate) mod classes;
+pub(crate) mod fair;
 
 // The threads, and what they share.
 mod bells;

@@ -58,6 +58,7 @@ pub(crate) fn answer<D: Device>(shared: &Shared<D>, done: DoneBatch<D::Tensor>, 
                         trial.succeeded();
                     }
                     settle(shared, &batch, begun, true, tasks.into_iter().map(Ok));
+                    explain(&batch);
                     (batch, None)
                 }
                 Err(error) => match shared.failed(batch, error) {
@@ -92,6 +93,35 @@ fn fail<D: Device>(shared: &Shared<D>, batch: &CutBatch<D::Tensor>, begun: Insta
     discard(error);
 }
 
+/// Tells who listens why a batch was cut as it was, and how well it was foreseen.
+fn explain<T>(batch: &CutBatch<T>) {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        log(|| {
+            let (forecast, pool, rows) = (&batch.forecast, batch.station.pool.name(), batch.rows());
+            let (reason, put_off, elements, padding) =
+                (forecast.reason.name(), forecast.put_off, forecast.elements, forecast.padding);
+            let predicted = forecast.price.map(|price| price.of(rows));
+            let (tasks, device) = (batch.headers.len(), batch.device.unwrap_or_default());
+            let mut flows: SmallVec<[u32; 8]> = batch.headers.iter().map(|header| header.flow.0).collect();
+            flows.sort_unstable();
+            flows.dedup();
+            tracing::debug!(
+                pool,
+                rows,
+                tasks,
+                reason,
+                ?put_off,
+                elements,
+                padding,
+                ?flows,
+                ?predicted,
+                ?device,
+                "batch ran"
+            );
+        });
+    }
+}
+
 /// Gives each task of a batch its result.
 fn settle<D: Device>(
     shared: &Shared<D>,
@@ -115,6 +145,7 @@ fn settle<D: Device>(
                 rows: batch.rows(),
                 gather: batch.gather,
                 device: batch.device.unwrap_or_default(),
+                forecast: batch.forecast,
                 scatter: done.saturating_duration_since(begun),
                 done,
                 failed: !succeeded,
@@ -126,11 +157,18 @@ fn settle<D: Device>(
         });
         settled = batch.flight.take_held_back();
     }
-    if succeeded && shared.in_question.load(Ordering::SeqCst) {
+    let in_question = shared.in_question.load(Ordering::SeqCst);
+    if succeeded && (in_question || batch.forecast.price.is_some()) {
+        let answered = batch.forecast.price.map(|_| shared.now());
         // The next batch is judged by it: who has an answer may hand in the next task.
-        let mut stage = shared.stage.lock();
-        let in_question = stage.fitted(batch.station.id, batch.rows());
-        shared.in_question.store(in_question, Ordering::SeqCst);
+        let (mut stage, rows) = (shared.stage.lock(), batch.rows());
+        if in_question {
+            let in_question = stage.fitted(batch.station.id, rows);
+            shared.in_question.store(in_question, Ordering::SeqCst);
+        }
+        if let Some(at) = answered {
+            stage.selector.answered(batch.station.id, rows, at);
+        }
     }
     Settled::deliver_all(&mut settled);
     shared.land(&batch.flight);

@@ -1,6 +1,7 @@
 //! Settings of a runtime, and their limits.
 
 use crate::contract::error::control::StartError;
+use crate::policy::selector::Timing;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +18,8 @@ pub(crate) struct Settings {
     pub(crate) batch_limit: Option<Duration>,
     /// The longest that dropping the runtime waits for the batch on the device.
     pub(crate) drop_limit: Duration,
+    /// How cuts are timed.
+    pub(crate) timing: Timing,
 }
 
 impl Default for Settings {
@@ -28,6 +31,7 @@ impl Default for Settings {
             spin: Duration::from_micros(50),
             batch_limit: None,
             drop_limit: Duration::from_secs(30),
+            timing: Timing::default(),
         }
     }
 }
@@ -54,6 +58,10 @@ impl Settings {
         }
         if let Some(limit) = self.batch_limit.filter(Duration::is_zero) {
             return wrong("batch_limit", format!("{limit:?}"), "more than no time");
+        }
+        let riders = self.timing.riders;
+        if riders.is_nan() || riders < 0.0 {
+            return wrong("riders", riders.to_string(), "0 or more");
         }
         if self.spin > Self::LONGEST_SPIN {
             return wrong("spin", format!("{:?}", self.spin), "0 to 10 ms");

@@ -56,7 +56,7 @@ impl<D: Device> Shared<D> {
         }
         let now = self.now();
         let stage = self.stage.lock();
-        let is_due = stage.index.next_look().is_some_and(|(time, _)| time <= now);
+        let is_due = stage.selector.next_look().is_some_and(|(time, _)| time <= now);
         stage.flights.is_empty()
             && !stage.expiring
             && !is_due

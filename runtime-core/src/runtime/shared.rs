@@ -20,6 +20,8 @@ pub(crate) struct Shared<D: Device> {
     pub(crate) outside: Outside<D>,
     pub(crate) bells: Arc<Bells>,
     pub(crate) stage: Mutex<Stage<D::Tensor>>,
+    /// The policy hears of each batch.
+    pub(crate) listens: bool,
     pub(crate) work: Work<D>,
     pub(crate) watch: Watch,
     pub(crate) status: Arc<Status>,
@@ -38,6 +40,9 @@ impl<D: Device> Shared<D> {
     pub(crate) fn land(&self, flight: &Arc<Flight<D::Tensor>>) {
         let mut stage = self.stage.lock();
         stage.forget(flight);
+        if self.listens && stage.flights.is_empty() {
+            stage.selector.idle();
+        }
         let last = stage.closed && stage.flights.is_empty();
         drop(stage);
         if last {

@@ -6,18 +6,20 @@ use super::batch::{CutBatch, GatheredBatch, Joined};
 use super::directory::Directory;
 use super::flight::Flight;
 use super::trial::Trial;
+use crate::contract::event::CutReason;
 use crate::contract::id::PoolId;
 use crate::contract::pool::Shutdown;
-use crate::policy::ceiling::Ceiling;
-use crate::policy::index::{Entry, Index};
-use crate::policy::rank::Rank;
+use crate::contract::rank::Rank;
+use crate::policy::ceiling::Ceilings;
+use crate::policy::selector::Selector;
 use crate::sync::flume;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) struct Stage<T> {
     pub(crate) directory: Directory<T>,
-    pub(crate) index: Index,
+    pub(crate) selector: Selector,
     pub(crate) rings: flume::Receiver<PoolId>,
     /// The number of rings that have been answered by a look at their pool.
     pub(crate) heard: usize,
@@ -39,16 +41,16 @@ pub(crate) struct Stage<T> {
     #[expect(clippy::vec_box, reason = "they come boxed and go boxed")]
     halves: Vec<Box<CutBatch<T>>>,
     /// Pools of which a batch was too large for the device.
-    ceilings: HashMap<PoolId, Ceiling>,
+    pub(crate) ceilings: Ceilings,
     /// Pools whose last batch failed task by task: their block may be broken.
     in_doubt: HashSet<PoolId>,
 }
 
 impl<T> Stage<T> {
-    pub(crate) fn new(directory: Directory<T>, rings: flume::Receiver<PoolId>) -> Self {
+    pub(crate) fn new(directory: Directory<T>, rings: flume::Receiver<PoolId>, selector: Selector) -> Self {
         Self {
             directory,
-            index: Index::default(),
+            selector,
             rings,
             heard: 0,
             gathered: VecDeque::new(),
@@ -59,24 +61,24 @@ impl<T> Stage<T> {
             closed: false,
             ended: false,
             halves: Vec::new(),
-            ceilings: HashMap::new(),
+            ceilings: Ceilings::default(),
             in_doubt: HashSet::new(),
         }
     }
 
     /// Returns true if there is a batch to cut.
     pub(crate) fn has_work(&self) -> bool {
-        !self.halves.is_empty() || self.index.first().is_some()
+        !self.halves.is_empty() || self.selector.first().is_some()
     }
 
     /// The most rows that the next batch of a pool may have.
     pub(crate) fn most_rows(&self, pool: PoolId) -> usize {
-        self.ceilings.get(&pool).map_or(usize::MAX, Ceiling::rows)
+        self.ceilings.most_rows(pool)
     }
 
     /// Notes that a batch of this many rows was too large.
     pub(crate) fn too_large(&mut self, pool: PoolId, rows: usize) {
-        self.ceilings.entry(pool).or_insert_with(Ceiling::new).failed(rows);
+        self.ceilings.failed(pool, rows);
     }
 
     pub(crate) fn is_in_doubt(&self, pool: PoolId) -> bool {
@@ -94,9 +96,7 @@ impl<T> Stage<T> {
         if !self.in_doubt.is_empty() {
             self.in_doubt.remove(&pool);
         }
-        if self.ceilings.get_mut(&pool).is_some_and(|ceiling| ceiling.fitted(rows)) {
-            self.ceilings.remove(&pool);
-        }
+        self.ceilings.fitted(pool, rows);
         !self.in_doubt.is_empty() || !self.ceilings.is_empty()
     }
 
@@ -154,7 +154,12 @@ impl<T> Stage<T> {
         }
     }
 
-    fn file(&mut self, half: Box<CutBatch<T>>) {
+    fn file(&mut self, mut half: Box<CutBatch<T>>) {
+        half.forecast.reason = CutReason::Half;
+        half.forecast.put_off = Duration::ZERO;
+        // The policy has heard of what was expected of the whole, and of what it took.
+        half.forecast.per_row = Duration::ZERO;
+        self.selector.half(half.station.id, half.rows(), half.forecast.price);
         self.flights.push(Arc::clone(&half.flight));
         self.halves.push(half);
     }
@@ -183,13 +188,14 @@ impl<T> Stage<T> {
 
     /// Forgets what is known of pools that are gone, before their places are let again.
     pub(crate) fn forget_pool(&mut self, pool: PoolId) {
-        self.index.note(pool, Entry::Idle);
+        self.selector.forget(pool);
         self.forget_lessons(pool);
     }
 
     /// Forgets what failed batches of a pool have taught: its block is another one.
     pub(crate) fn forget_lessons(&mut self, pool: PoolId) {
-        self.ceilings.remove(&pool);
+        self.ceilings.forget(pool);
+        self.selector.unlearn(pool);
         self.in_doubt.remove(&pool);
     }
 

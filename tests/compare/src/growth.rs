@@ -4,7 +4,7 @@
 //! and the answers is measured.
 
 use skep_pool::{PoolOptions, TaskPool};
-use skep_runtime_core::pool::{Pool, Settled};
+use skep_runtime_core::pool::{Pool, Settled, Terms};
 use skep_runtime_core::testing::ManualClock;
 use skep_runtime_core::{
     BatchEvent, Clock, Counts, DType, DeviceError, Dim, Dims, HostTensor, Meter, Pass, PoolId, Priority,
@@ -91,8 +91,8 @@ impl Bench {
 
     /// Cuts one batch as the runtime does, and answers its tasks. Returns how many there were.
     fn cut(&self) -> usize {
-        let (batch, _) = self.contract.cut_if(&|_| true, self.clock.now(), usize::MAX);
-        let Some(batch) = batch else { return 0 };
+        let terms = Terms::new(self.clock.now(), usize::MAX);
+        let Some(batch) = self.contract.cut(&terms) else { return 0 };
         self.contract.after_cut();
         let tasks = batch.tasks.len();
         for task in batch.tasks {
@@ -218,7 +218,7 @@ fn choose(n: usize) -> String {
     let mut cut = Vec::with_capacity(BATCHES);
     let start = Instant::now();
     for _ in 0..BATCHES {
-        cut.push(bench.contract.cut_if(&|_| true, bench.clock.now(), usize::MAX));
+        cut.push(bench.contract.cut(&Terms::new(bench.clock.now(), usize::MAX)));
     }
     let took = start.elapsed();
     black_box(&mut tickets);

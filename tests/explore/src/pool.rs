@@ -17,7 +17,7 @@ mod programs {
     use shuttle::sync::atomic::{AtomicBool, Ordering};
     use shuttle::thread::spawn;
     use skep_pool::{PoolOptions, TaskPool};
-    use skep_runtime_core::pool::Settled;
+    use skep_runtime_core::pool::{Settled, Terms};
     use skep_runtime_core::testing::{FakeDevice, FakeTensor, ManualClock};
     use skep_runtime_core::{
         Clock, DType, Pass, Priority, Request, RuntimeId, Schema, Shutdown, SubmitError, TaskError,
@@ -67,7 +67,7 @@ mod programs {
         /// is no batch.
         fn cut_batch(&self) -> Option<u64> {
             let pool = self.pool.as_pool();
-            let batch = pool.cut(self.clock.now(), usize::MAX)?;
+            let batch = pool.cut(&Terms::new(self.clock.now(), usize::MAX))?;
             pool.after_cut();
             let mut inputs = batch.columns.into_iter().next().unwrap_or_default();
             for piece in batch.pieces {
@@ -306,7 +306,7 @@ mod programs {
     pub(super) fn a_part_that_fails_lets_a_caller_in() {
         let fixture = splitting(1);
         let split = fixture.pool.try_submit(large()).unwrap();
-        let first = fixture.pool.as_pool().cut(fixture.clock.now(), usize::MAX).unwrap();
+        let first = fixture.pool.as_pool().cut(&Terms::new(fixture.clock.now(), usize::MAX)).unwrap();
         let pool = fixture.pool.clone();
         let patient = spawn(move || pool.submit(task(9.0)).unwrap().wait());
         let failing = spawn(move || {

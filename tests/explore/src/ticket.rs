@@ -14,7 +14,7 @@ crate::programs! {
 mod programs {
     use crate::{block_on, waker};
     use shuttle::thread::spawn;
-    use skep_runtime_core::pool::{AfterAnswer, Cancel, Reply, TaskKey};
+    use skep_runtime_core::pool::{AfterAnswer, Cancel, Rank, Reply, TaskKey};
     use skep_runtime_core::sync::Mutex;
     use skep_runtime_core::{Priority, RuntimeId, TaskError};
     use std::pin::Pin;
@@ -47,8 +47,9 @@ mod programs {
 
     pub(super) fn an_answer_meets_a_drop() {
         let pool = Arc::new(Cancelled::default());
-        let (ticket, reply) = Reply::pair_in(Arc::downgrade(&pool) as Weak<_>, Priority::NORMAL);
-        reply.queued(3, 0, Duration::ZERO);
+        let (ticket, reply) = Reply::pair_in(Arc::downgrade(&pool) as Weak<_>);
+        let key = TaskKey { rank: Rank::new(Priority::NORMAL, 5), seq: 3, shape: 0 };
+        reply.queued(key, Duration::ZERO);
         let dropping = spawn(move || drop(ticket));
         // The value is dropped with whichever end is the last.
         let value = Arc::new(());
@@ -56,9 +57,7 @@ mod programs {
         dropping.join().unwrap();
         assert_eq!(Arc::strong_count(&value), 1);
         let cancelled = pool.0.lock().clone();
-        assert!(
-            cancelled.is_empty() || cancelled == [TaskKey { priority: Priority::NORMAL, seq: 3, shape: 0 }]
-        );
+        assert!(cancelled.is_empty() || cancelled == [key]);
     }
 
     pub(super) fn an_answer_meets_an_await() {

@@ -1,7 +1,7 @@
 //! A pool that does what another does, and panics if a case wants it to.
 
 use skep_pool::TaskPool;
-use skep_runtime_core::pool::{Batch, Doorbell, Expired, Look, Pool};
+use skep_runtime_core::pool::{Batch, Doorbell, Expired, Look, Pool, Terms};
 use skep_runtime_core::{Counts, Device, Meter, RuntimeId, Shutdown};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -63,8 +63,8 @@ impl<D: Device> Pool<D::Tensor> for Moody<D> {
         self.enter(Method::Look).look(now, most_rows)
     }
 
-    fn cut(&self, now: Instant, most_rows: usize) -> Option<Batch<D::Tensor>> {
-        self.enter(Method::Cut).cut(now, most_rows)
+    fn cut(&self, terms: &Terms) -> Option<Batch<D::Tensor>> {
+        self.enter(Method::Cut).cut(terms)
     }
 
     fn after_cut(&self) {

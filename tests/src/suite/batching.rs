@@ -6,7 +6,7 @@ use crate::kit::{
     schema, values_of,
 };
 use skep_pool::{PoolOptions, Serve, ServeOptions};
-use skep_runtime_core::pool::{Batch, BatchTask, Doorbell, Expired, Look, Outlook, Pool, Reply};
+use skep_runtime_core::pool::{Batch, BatchTask, Doorbell, Expired, Look, Outlook, Pool, Rank, Reply, Terms};
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
@@ -197,14 +197,14 @@ impl<D: Device> Pool<D::Tensor> for Shy<D> {
         match &*self.batch.lock() {
             None => Look::Idle,
             Some(_) if tried && now < self.wait_until => Look::At(self.wait_until),
-            Some(_) => Look::Ready(Outlook::new(Priority::NORMAL, self.wait_until)),
+            Some(_) => Look::Ready(Outlook::new(Rank::at(Priority::NORMAL, self.wait_until), 1)),
         }
     }
-    fn cut(&self, now: Instant, _: usize) -> Option<Batch<D::Tensor>> {
+    fn cut(&self, terms: &Terms) -> Option<Batch<D::Tensor>> {
         if self.cuts.fetch_add(1, Ordering::SeqCst) == 0 {
             self.asked.lock().send(()).ok();
         }
-        if now < self.wait_until { None } else { self.batch.lock().take() }
+        if terms.now < self.wait_until { None } else { self.batch.lock().take() }
     }
     fn claim(&self, _: RuntimeId) -> bool {
         true

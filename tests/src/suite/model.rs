@@ -67,7 +67,9 @@ impl Model {
 }
 
 fn run<S: Subject>(min_rows: usize, steps: &[Step]) -> Result<(), TestCaseError> {
-    let (mut builder, clock) = new_builder(S::device(), 0);
+    let (builder, clock) = new_builder(S::device(), 0);
+    // What is learned while it runs is not among the rules.
+    let mut builder = builder.just_in_time(false).linger(false).riders(f64::INFINITY);
     let device = Arc::clone(builder.device());
     let (block, gate) = gated(&device, "gated");
     let delay = (min_rows > 1).then(|| Duration::from_millis(DELAY));

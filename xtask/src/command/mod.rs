@@ -17,6 +17,7 @@ mod onnxruntime;
 mod packed;
 mod release_check;
 mod selection;
+mod simulate;
 mod soak;
 mod test;
 #[cfg(test)]
@@ -80,6 +81,14 @@ enum Command {
         override_usage = "cargo xtask soak [--minutes N] [--seed N] [ARGUMENTS]..."
     )]
     Soak(soak::Soak),
+    /// Runs workloads by Skep's policies and by the rules of others, on a virtual clock
+    ///
+    /// Every argument, and the exit code, is the simulator's own: see `cargo xtask simulate --help`.
+    #[command(
+        disable_help_flag = true,
+        override_usage = "cargo xtask simulate [CONTESTS]... [--json] [--svg FILE] [--seed N] [ARGUMENTS]..."
+    )]
+    Simulate(simulate::Simulate),
     /// Checks what a release promises: what is packed, what it needs, and what has changed since the last one
     ReleaseCheck(release_check::ReleaseCheck),
     /// Gets the sentence model that the embedding demo and test use, and prints its folder
@@ -115,6 +124,7 @@ impl CommandLine {
             Command::Ci(ci) => ci.run(),
             Command::Explore(explore) => explore.run(),
             Command::Soak(soak) => soak.run(),
+            Command::Simulate(simulate) => simulate.run(),
             Command::ReleaseCheck(check) => check.run(),
             Command::Model => model::run(),
             Command::Libtorch(libtorch) => libtorch.run(),

@@ -82,6 +82,7 @@ fn word() -> impl Strategy<Value = String> {
         "ci",
         "explore",
         "soak",
+        "simulate",
         "model",
         "libtorch",
         "cuda-toolkit",

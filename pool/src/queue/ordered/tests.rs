@@ -37,6 +37,12 @@ impl Item for Numbered {
     fn rank(&self) -> i32 {
         self.rank
     }
+    fn set_rank(&mut self, rank: i32) {
+        self.rank = rank;
+    }
+    fn number(&self) -> u64 {
+        self.seq
+    }
     fn header(&self) -> &TaskHeader {
         &self.header
     }
@@ -46,13 +52,13 @@ impl Item for Numbered {
     fn is_divisible(&self) -> bool {
         false
     }
-    fn started(&self) -> Option<u64> {
-        None
+    fn is_started(&self) -> bool {
+        false
     }
     fn is_void(&self) -> bool {
         false
     }
-    fn take_part(&mut self, _: usize, _: u64, _: Instant) -> Self {
+    fn take_part(&mut self, _: usize, _: Instant) -> Self {
         *self
     }
 }
@@ -118,7 +124,7 @@ proptest! {
                         fits
                     };
                     let expected: Vec<_> = model.values().copied().take_while(fits).collect();
-                    if let Some((taken, items, rows)) = ordered.take_segment(room, VecDeque::new) {
+                    if let Some((taken, items, rows)) = ordered.take_segment(room, |_| true, VecDeque::new) {
                         let taken: Vec<_> = taken.into_iter().filter_map(|(_, item)| item).collect();
                         prop_assert_eq!((items, rows), (taken.len(), taken.iter().map(Item::rows).sum()));
                         prop_assert!(!taken.iter().any(Item::needs_look));
@@ -174,7 +180,7 @@ fn plain(count: u64, most: usize) -> Ordered<Numbered> {
 #[test]
 fn a_long_queue_leaves_in_whole_batches() {
     let mut ordered = plain(3 * 64 + 5, 64);
-    let mut take = || ordered.take_segment(64, VecDeque::new).map(|(_, items, _)| items);
+    let mut take = || ordered.take_segment(64, |_| true, VecDeque::new).map(|(_, items, _)| items);
     assert_eq!([take(), take(), take(), take()], [Some(64), Some(64), Some(64), Some(5)]);
     assert_eq!(ordered.len, 0);
 }
@@ -186,7 +192,7 @@ fn an_urgent_item_leaves_the_batches_behind_it_whole() {
         let item = Numbered::new(seq, 1, -1);
         ordered.push(item.key(), item, 64);
     }
-    let mut take = || ordered.take_segment(64, VecDeque::new).map(|(_, items, _)| items);
+    let mut take = || ordered.take_segment(64, |_| true, VecDeque::new).map(|(_, items, _)| items);
     assert_eq!([take(), take(), take()], [Some(64); 3]);
 }
 

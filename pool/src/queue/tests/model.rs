@@ -190,7 +190,7 @@ fn run(min_rows: usize, delay: u64, at_once: bool, steps: Vec<Step>) -> TestCase
             }
             Step::Cut { most_rows, wanted } => {
                 bench.most_rows = most_rows;
-                let wants = |outlook: &Outlook| outlook.priority <= Priority(wanted);
+                let wants = |outlook: &Outlook| outlook.rank.class() <= Priority(wanted);
                 let cut = bench.cut_if(now, &wants);
                 let cut = cut.map(|batch| batch.iter().map(|item| (item.number, item.header.rows)).collect());
                 prop_assert_eq!(cut, model.cut(now, most_rows, wanted));
@@ -202,7 +202,7 @@ fn run(min_rows: usize, delay: u64, at_once: bool, steps: Vec<Step>) -> TestCase
                 }
             }
             Step::Evict { than, tasks, rows } => {
-                let evicted = bench.queue.evict(Priority(than), tasks, rows, &bench.options);
+                let evicted = bench.evict(Priority(than), tasks, rows);
                 let evicted: Vec<_> = evicted.iter().map(|item| item.number).collect();
                 prop_assert_eq!(evicted, model.evict(than, tasks, rows));
             }

@@ -3,12 +3,13 @@
 use crate::contract::error::task::TaskError;
 use crate::contract::id::RuntimeId;
 use crate::contract::priority::Priority;
+use crate::contract::rank::Rank;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::thread::Thread;
 use crate::sync::{Mutex, guarded, log};
 use std::sync::Weak;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ pub type TaskResult<T> = Result<Vec<T>, TaskError>;
 /// The position of a waiting task in its pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskKey {
-    /// The task's priority.
-    pub priority: Priority,
+    /// The rank with which it got into the queue.
+    pub rank: Rank,
     /// Its number in the order of submission to its pool.
     pub seq: u64,
     /// The number that its pool has given to the task's shape, if it keeps shapes apart; else 0.
@@ -55,7 +56,9 @@ pub(super) struct Cell<T> {
 pub(super) struct Origin {
     /// Not counted among the pool's holders: the pool holds the other end.
     pub(super) pool: Weak<dyn Cancel>,
-    priority: Priority,
+    /// The rank: its class, and its number within it.
+    class: AtomicI32,
+    within: AtomicI64,
     /// [`UNQUEUED`](Self::UNQUEUED) before it is in the queue. Written under the pool's lock.
     seq: AtomicU64,
     shape: AtomicU32,
@@ -66,24 +69,32 @@ pub(super) struct Origin {
 impl Origin {
     const UNQUEUED: u64 = u64::MAX;
 
-    pub(super) fn new(pool: Weak<dyn Cancel>, priority: Priority) -> Self {
-        let seq = AtomicU64::new(Self::UNQUEUED);
-        Self { pool, priority, seq, shape: AtomicU32::new(0), spin: AtomicU32::new(0) }
+    pub(super) fn new(pool: Weak<dyn Cancel>) -> Self {
+        Self {
+            pool,
+            class: AtomicI32::new(0),
+            within: AtomicI64::new(0),
+            seq: AtomicU64::new(Self::UNQUEUED),
+            shape: AtomicU32::new(0),
+            spin: AtomicU32::new(0),
+        }
     }
 
     /// Notes that the task is in its queue.
     #[inline]
-    pub(super) fn queued(&self, seq: u64, shape: u32, spin: Duration) {
-        self.shape.store(shape, Relaxed);
-        self.seq.store(seq, Relaxed);
+    pub(super) fn queued(&self, task: TaskKey, spin: Duration) {
+        self.class.store(task.rank.class().0, Relaxed);
+        self.within.store(task.rank.key(), Relaxed);
+        self.shape.store(task.shape, Relaxed);
+        self.seq.store(task.seq, Relaxed);
         self.spin.store(u32::try_from(spin.as_micros()).unwrap_or(u32::MAX), Relaxed);
     }
 
     /// The position of the task once it is in its queue.
     pub(super) fn key(&self) -> Option<TaskKey> {
         let seq = self.seq.load(Relaxed);
-        let shape = self.shape.load(Relaxed);
-        (seq != Self::UNQUEUED).then_some(TaskKey { priority: self.priority, seq, shape })
+        let rank = Rank::new(Priority(self.class.load(Relaxed)), self.within.load(Relaxed));
+        (seq != Self::UNQUEUED).then(|| TaskKey { rank, seq, shape: self.shape.load(Relaxed) })
     }
 
     /// Tells the pool something of the task, if it is in the queue or was.

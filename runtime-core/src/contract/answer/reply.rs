@@ -17,11 +17,10 @@
 //! # Ok::<(), TaskError>(())
 //! ```
 
-use super::cell::{AfterAnswer, Cancel, Cell, Origin, TaskResult, Wake};
+use super::cell::{AfterAnswer, Cancel, Cell, Origin, TaskKey, TaskResult, Wake};
 use super::parts::{JoinParts, Parts, To};
 use super::ticket::Ticket;
 use crate::contract::error::task::TaskError;
-use crate::contract::priority::Priority;
 use crate::sync::guarded;
 use smallvec::SmallVec;
 use std::fmt;
@@ -50,8 +49,8 @@ impl<T> Reply<T> {
 
     /// Creates the same for a task of a pool, which notes with [`queued`](Self::queued) that it is in its queue.
     #[inline]
-    pub fn pair_in(pool: Weak<dyn Cancel>, priority: Priority) -> (Ticket<T>, Self) {
-        Self::with_origin(Some(Origin::new(pool, priority)))
+    pub fn pair_in(pool: Weak<dyn Cancel>) -> (Ticket<T>, Self) {
+        Self::with_origin(Some(Origin::new(pool)))
     }
 
     #[inline]
@@ -60,7 +59,7 @@ impl<T> Reply<T> {
         (Ticket(Arc::clone(&cell)), Self { to: Some(To::Ticket(cell)) })
     }
 
-    /// Notes the task's number in its queue, and that of its shape, by which dropping the ticket cancels it; and the
+    /// Notes the task's position in its queue, by which dropping the ticket cancels it; and the
     /// time that a thread that waits looks for the answer before it sleeps: as long as
     /// [`Doorbell::spin`](super::super::doorbell::Doorbell::spin) returns if no other task waits in the pool, so that
     /// this one may be answered soon; else not at all.
@@ -68,11 +67,11 @@ impl<T> Reply<T> {
     /// Only the pool holds the reply, so only the pool says which of its tasks the ticket cancels. To be called under
     /// the lock under which the pool hears of cancelled tasks.
     #[inline]
-    pub fn queued(&self, seq: u64, shape: u32, spin: Duration) {
+    pub fn queued(&self, task: TaskKey, spin: Duration) {
         if let Some(To::Ticket(cell)) = &self.to
             && let Some(origin) = &cell.origin
         {
-            origin.queued(seq, shape, spin);
+            origin.queued(task, spin);
         }
     }
 
@@ -312,8 +311,9 @@ impl After {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::answer::cell::TaskKey;
     use crate::contract::id::RuntimeId;
+    use crate::contract::priority::Priority;
+    use crate::contract::rank::Rank;
     use std::sync::{Arc, Mutex, PoisonError};
 
     /// A queue that notes when it was told that the rest of a task is void, and whether the answer was there.
@@ -369,8 +369,9 @@ mod tests {
     #[test]
     fn the_rest_of_a_task_is_out_of_the_queue_before_its_caller_has_the_answer() {
         let queue = Arc::new(Queue::default());
-        let (ticket, reply) = Reply::pair_in(Arc::downgrade(&queue) as Weak<_>, Priority::NORMAL);
-        reply.queued(0, 0, Duration::ZERO);
+        let (ticket, reply) = Reply::pair_in(Arc::downgrade(&queue) as Weak<_>);
+        let key = TaskKey { rank: Rank::new(Priority::NORMAL, 0), seq: 0, shape: 0 };
+        reply.queued(key, Duration::ZERO);
         *queue.ticket.lock().unwrap() = Some(ticket);
         let mut rest = reply.in_parts(Box::new(|parts| Ok(parts.concat())));
         rest.split_off().answer(Err(TaskError::Cancelled));

@@ -9,6 +9,7 @@ use crate::contract::tensor::DType;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// The reason why a schema cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -120,6 +121,14 @@ pub enum SubmitError {
     /// The task's time was up before it found room in the queue, or it was given no time at all.
     #[error("task's deadline passed before it could be queued")]
     DeadlinePassed,
+    /// The pool answers in time or not at all, and the task takes longer than it has.
+    #[error("task takes {takes:?} and would be answered too late: {left:?} are left until its deadline")]
+    TooLate {
+        /// The time that a batch of the task alone takes on the device.
+        takes: Duration,
+        /// The time until the task's deadline.
+        left: Duration,
+    },
     /// The queue has no room for the task: as many tasks, or rows, wait as may.
     #[error(
         "queue is full: {tasks} tasks of at most {capacity} and {rows} rows of at most {capacity_rows} wait"
@@ -163,7 +172,7 @@ impl SubmitError {
             | Self::TooManyRows { .. }
             | Self::IndexOutOfRange { .. }
             | Self::Unreadable(_) => ErrorKind::InvalidInput,
-            Self::DeadlinePassed => ErrorKind::DeadlineExceeded,
+            Self::DeadlinePassed | Self::TooLate { .. } => ErrorKind::DeadlineExceeded,
             Self::Full { .. } => ErrorKind::Overloaded,
             Self::ShutDown | Self::DeviceLost(_) => ErrorKind::Unavailable,
             Self::Removed => ErrorKind::NotFound,

@@ -1,0 +1,194 @@
+//! Riders, answers in time, and ranks that rise.
+
+use super::*;
+use skep_runtime_core::pool::{Doorbell, Ran, Ring};
+use skep_runtime_core::testing::ManualClock;
+use skep_runtime_core::{Fair, Flow, PoolId, Price, RuntimeId};
+use std::sync::Arc;
+
+#[test]
+fn less_urgent_tasks_ride_along_only_where_they_cost_the_urgent_ones_little() {
+    let mut bench = Bench::new(rows(16, 1, 0));
+    bench.push(1, -1, 1, 0, None);
+    for _ in 0..30 {
+        bench.push(1, 100, 1, 0, None);
+    }
+    let mut cut = |fixed, per_row, riders| {
+        let Look::Ready(outlook) = bench.look_whole(2) else { panic!("tasks wait") };
+        let mut terms = Terms::new(bench.at(2), usize::MAX);
+        (terms.price, terms.riders) = (Some(Price::new(fixed, per_row, true)), riders);
+        bench.cut_on(outlook.rank, &terms, 2).unwrap().len()
+    };
+    assert_eq!(cut(0.0, 0.01, 0.1), 1, "each row as much as the urgent one");
+    assert_eq!(cut(0.0, 0.01, 0.1), 16, "all of one class");
+    bench.push(2, -1, 1, 0, None);
+    let mut cut = |fixed, per_row, riders| {
+        let Look::Ready(outlook) = bench.look_whole(2) else { panic!("tasks wait") };
+        let mut terms = Terms::new(bench.at(2), usize::MAX);
+        (terms.price, terms.riders) = (Some(Price::new(fixed, per_row, true)), riders);
+        bench.cut_on(outlook.rank, &terms, 2).unwrap().len()
+    };
+    assert_eq!(cut(0.01, 0.0, 0.1), 15, "they cost nothing: all fourteen that are left");
+}
+
+#[test]
+fn a_task_that_cannot_be_answered_in_time_takes_no_place() {
+    let mut bench = Bench::new(PoolOptions { answer_in_time: true, ..rows(16, 1, 0) });
+    for deadline in [3, 12, 12, 12] {
+        bench.push(1, 0, 1, 0, Some(deadline));
+    }
+    let Look::Ready(outlook) = bench.look_whole(2) else { panic!("tasks wait") };
+    let mut terms = Terms::new(bench.at(2), usize::MAX);
+    terms.price = Some(Price::new(2.0, 1.0, true));
+    let cut: Vec<_> = bench.cut_on(outlook.rank, &terms, 2).unwrap().iter().map(|item| item.number).collect();
+    assert_eq!(cut, [1, 2, 3], "the first one would take three seconds, and has one");
+    assert_eq!(bench.expire(2).0, [0]);
+}
+
+struct Silent;
+
+impl Ring for Silent {
+    fn ring(&self, _: PoolId) {}
+    fn expire_at(&self, _: PoolId, _: Instant) {}
+}
+
+/// A queue of a runtime that shares its time fairly.
+struct Shared {
+    queue: Queue<Numbered>,
+    options: PoolOptions,
+    bell: Doorbell,
+    base: Instant,
+}
+
+impl Shared {
+    fn new() -> Self {
+        let (policy, ring) = (Arc::new(Fair::new()), Arc::new(Silent));
+        let (id, runtime, clock) = (PoolId::new(0), RuntimeId::next(), ManualClock::new());
+        let bell = Doorbell::new(id, runtime, Duration::ZERO, clock, policy, ring);
+        Self { queue: Queue::new(), options: rows(8, 1, 0), bell, base: Instant::now() }
+    }
+
+    fn with<R>(&mut self, work: impl FnOnce(&mut Queue<Numbered>, &Moment<'_>) -> R) -> R {
+        let bell = Some(&self.bell);
+        let moment = Moment {
+            now: self.base,
+            options: &self.options,
+            most_rows: usize::MAX,
+            at_once: false,
+            bell,
+            rising: bell,
+        };
+        work(&mut self.queue, &moment)
+    }
+
+    fn push(&mut self, flow: u32, free: usize) -> u64 {
+        let header = TaskHeader::new(1, self.base).flow(Flow(flow));
+        let number = self.queue.next_seq();
+        let item = Numbered {
+            number,
+            header,
+            since: self.base,
+            place: Place::first(self.bell.rank(&header)),
+            is_started: false,
+            is_divisible: false,
+            is_void: Rc::new(Cell::new(false)),
+        };
+        self.with(|queue, moment| {
+            let shape = queue.shape(&Dims::from_slice(&[free]));
+            queue.push(shape, item, moment);
+        });
+        number
+    }
+
+    /// The flows of a batch of at most so many rows, each row of which takes a millisecond.
+    fn cut(&mut self, most: usize) -> Vec<u32> {
+        let mut terms = Terms::new(self.base, most);
+        terms.per_row = Duration::from_millis(1);
+        match self.with(|queue, moment| queue.cut(None, &terms, moment, Items::<Numbered>::new)) {
+            Some(Taken::Some(items)) => items.iter().map(|item| item.header.flow.0).collect(),
+            Some(_) => panic!("one by one"),
+            None => Vec::new(),
+        }
+    }
+}
+
+#[test]
+fn flows_take_turns_within_a_batch_and_over_shapes() {
+    let mut shared = Shared::new();
+    for flow in std::iter::repeat_n(1, 20).chain(std::iter::repeat_n(2, 4)) {
+        shared.push(flow, 16);
+    }
+    shared.push(3, 320);
+    assert_eq!(shared.cut(4), [1, 2, 1, 2], "whoever has had least is next");
+    assert_eq!(shared.cut(8), [3], "of another shape, and it has had nothing");
+    assert_eq!(shared.cut(8), [1, 2, 1, 2, 1, 1, 1, 1], "no place stays empty for those who are not there");
+    assert_eq!(shared.queue.tasks(), 12);
+}
+
+/// A rank that was too high would let the flow wait for what it never had.
+#[test]
+fn a_flow_that_was_charged_too_much_is_next_again() {
+    let mut shared = Shared::new();
+    for flow in [1, 1, 1, 2, 2, 2] {
+        shared.push(flow, 16);
+    }
+    assert_eq!(shared.cut(1), [1], "a millisecond is expected");
+    assert_eq!(shared.cut(1), [2]);
+    let ran = |shared: &Shared, flow, micros| {
+        let tasks = [TaskHeader::new(1, shared.base).flow(Flow(flow))];
+        let (expected, took) = (Duration::from_millis(1), Duration::from_micros(micros));
+        shared.bell.policy().ran(&Ran::new(PoolId::new(0), &tasks, expected, took, shared.base));
+    };
+    ran(&shared, 2, 500);
+    ran(&shared, 1, 900);
+    shared.with(Queue::let_fall);
+    assert_eq!(shared.cut(1), [2], "it had half of that");
+    ran(&shared, 2, 100);
+    shared.with(Queue::let_fall);
+    assert_eq!(shared.cut(3), [2, 1, 1]);
+}
+
+proptest! {
+    /// Whatever leaves in whatever way: each task once, flows in their own order, and all that is counted is there.
+    #[test]
+    fn nothing_is_lost_where_ranks_rise(steps in prop::collection::vec((0u8..4, 1u32..5, 1usize..9), 0..200)) {
+        let mut shared = Shared::new();
+        let mut waiting: Vec<(u64, u32, usize)> = Vec::new();
+        for (step, flow, number) in steps {
+            match step {
+                0 | 1 => {
+                    let free = 16 * (1 + number % 2);
+                    waiting.push((shared.push(flow, free), flow, free));
+                }
+                2 => {
+                    let terms = Terms::new(shared.base, number);
+                    let cut = shared.with(|queue, moment| queue.cut(None, &terms, moment, Items::<Numbered>::new));
+                    let Some(Taken::Some(items)) = cut else {
+                        prop_assert!(waiting.is_empty());
+                        continue;
+                    };
+                    prop_assert!(!items.is_empty() && items.len() <= number);
+                    for item in items {
+                        let at = waiting.iter().position(|(number, ..)| *number == item.number).expect("once");
+                        let (_, flow, free) = waiting.remove(at);
+                        let before = waiting[..at].iter().any(|(_, of, shape)| (*of, *shape) == (flow, free));
+                        prop_assert!(!before, "the first of its flow");
+                    }
+                }
+                _ if !waiting.is_empty() => {
+                    let (task, _, free) = waiting.remove(number % waiting.len());
+                    let removed = shared.with(|queue, moment| {
+                        let shape = queue.shape(&Dims::from_slice(&[free]));
+                        // As a ticket knows it, whatever became of its place.
+                        let key = Key { rank: Place::first(Rank::new(Priority::NORMAL, 0)), seq: task };
+                        queue.remove(shape, key, moment).map(|(item, _)| item.number)
+                    });
+                    prop_assert_eq!(removed, Some(task));
+                }
+                _ => {}
+            }
+            prop_assert_eq!(shared.queue.tasks(), waiting.len());
+            prop_assert_eq!(shared.queue.rows(), waiting.len());
+        }
+    }
+}

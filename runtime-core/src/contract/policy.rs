@@ -1,0 +1,170 @@
+//! Policies: what runs next.
+//!
+//! One policy per runtime ranks the tasks, wherever they wait: the pools of a runtime are chosen among by the ranks of
+//! their most urgent tasks, and each pool takes its tasks in the order of their ranks.
+
+use crate::contract::flow::Flow;
+use crate::contract::id::PoolId;
+use crate::contract::priority::Priority;
+use crate::contract::rank::Rank;
+use crate::contract::task::TaskHeader;
+use std::time::{Duration, Instant};
+
+/// The order of work: a rank for each task.
+///
+/// A policy never waits: it is called while the choice of the next batch, or a pool, is locked. These promises make
+/// choosing cheap:
+///
+/// - Of two tasks of one pool that agree in the policy's [`facts`](Self::facts), the one that was submitted first never
+///   has the higher rank.
+/// - The rank of a task that waits may rise, because others go first. It falls only when a batch of its pool is over that
+///   took less time than was expected, and only where [`may_fall`](Self::may_fall) said so before.
+///
+/// ```
+/// use skep_runtime_core::{PoolId, Priority, TaskHeader, pool::{Facts, Policy, Rank}};
+/// use std::time::Duration;
+///
+/// /// Small tasks first, but nobody waits for them more than a second longer.
+/// struct SmallFirst;
+///
+/// impl Policy for SmallFirst {
+///     fn name(&self) -> &'static str {
+///         "small first"
+///     }
+///     fn facts(&self) -> Facts {
+///         Facts { rows: true, ..Facts::NONE }
+///     }
+///     fn rank(&self, _: PoolId, task: &TaskHeader) -> Rank {
+///         let handicap = Duration::from_millis(10 * task.rows.min(100) as u64);
+///         Rank::at(Priority::NORMAL, task.submitted + handicap)
+///     }
+/// }
+/// ```
+pub trait Policy: Send + Sync + 'static {
+    /// Returns the policy's name, for people.
+    fn name(&self) -> &'static str;
+
+    /// Returns the facts of a task, besides its pool and the time at which it was submitted, that its rank depends on.
+    fn facts(&self) -> Facts;
+
+    /// Returns the rank of a task that waits in this pool.
+    fn rank(&self, pool: PoolId, task: &TaskHeader) -> Rank;
+
+    /// Returns true if the ranks of waiting tasks rise: then the policy hears of each task that leaves its pool
+    /// ([`took`](Self::took)) and of each batch ([`ran`](Self::ran)). Always the same.
+    fn listens(&self) -> bool {
+        false
+    }
+
+    /// Returns true if the rank of a task that waits rests on what is expected of batches on their way, so that it falls if
+    /// these take less.
+    fn may_fall(&self, pool: PoolId, task: &TaskHeader) -> bool {
+        let _ = (pool, task);
+        false
+    }
+
+    /// Hears that a task leaves its pool for a batch. `expected` is the device time that it is expected to take, zero if
+    /// nothing is known. `first` is true of the task for whose rank the pool was chosen.
+    fn took(&self, pool: PoolId, task: &TaskHeader, expected: Duration, first: bool) {
+        let _ = (pool, task, expected, first);
+    }
+
+    /// Hears that a batch is over on the device.
+    fn ran(&self, ran: &Ran<'_>) {
+        let _ = ran;
+    }
+
+    /// Hears that nothing waits and nothing runs.
+    fn idle(&self) {}
+
+    /// Returns the time until which it is better to wait for tasks that are likely to come and would rank before `rank`,
+    /// the best that there is, than to run a batch of `expected` device time. `None` if there are none.
+    fn hold(&self, rank: Rank, expected: Duration, now: Instant) -> Option<Instant> {
+        let _ = (rank, expected, now);
+        None
+    }
+}
+
+/// A batch that is over on the device.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Ran<'a> {
+    /// The pool that the batch was cut from.
+    pub pool: PoolId,
+    /// The headers of its tasks.
+    pub tasks: &'a [TaskHeader],
+    /// For each row of the batch, the device time that [`Policy::took`] heard of.
+    pub expected_per_row: Duration,
+    /// The time that the batch took on the device.
+    pub device: Duration,
+    /// When it was over.
+    pub ended: Instant,
+}
+
+impl<'a> Ran<'a> {
+    /// Creates the news of a batch.
+    pub const fn new(
+        pool: PoolId,
+        tasks: &'a [TaskHeader],
+        expected_per_row: Duration,
+        device: Duration,
+        ended: Instant,
+    ) -> Self {
+        Self { pool, tasks, expected_per_row, device, ended }
+    }
+
+    /// Returns each task with its share of the time that was expected and of the time that was taken.
+    pub fn shares(&self) -> impl Iterator<Item = (&'a TaskHeader, Duration, Duration)> {
+        let rows: usize = self.tasks.iter().map(|task| task.rows).sum();
+        let per_row = self.device.as_secs_f64() / rows.max(1) as f64;
+        let expected = self.expected_per_row;
+        self.tasks.iter().map(move |task| {
+            let device = Duration::try_from_secs_f64(per_row * task.rows as f64).unwrap_or(Duration::MAX);
+            (task, times(expected, task.rows), device)
+        })
+    }
+}
+
+/// The time of so many rows.
+pub(crate) fn times(per_row: Duration, rows: usize) -> Duration {
+    per_row.saturating_mul(u32::try_from(rows).unwrap_or(u32::MAX))
+}
+
+/// The facts of a task that its rank depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each of them stands for itself")]
+pub struct Facts {
+    /// The priority.
+    pub priority: bool,
+    /// The flow.
+    pub flow: bool,
+    /// The deadline.
+    pub deadline: bool,
+    /// The number of rows.
+    pub rows: bool,
+}
+
+impl Facts {
+    /// Nothing but the time at which the task was submitted.
+    pub const NONE: Self = Self { priority: false, flow: false, deadline: false, rows: false };
+
+    /// Returns the lane of a task: tasks of one lane run in the order in which they were submitted.
+    #[inline]
+    pub fn lane(&self, task: &TaskHeader) -> Lane {
+        Lane {
+            priority: if self.priority { task.priority } else { Priority::NORMAL },
+            flow: if self.flow { task.flow } else { Flow::POOL },
+            rows: if self.rows { task.rows } else { 0 },
+            deadline: if self.deadline { task.deadline } else { None },
+        }
+    }
+}
+
+/// Tells tasks apart that a policy may rank differently. The order of lanes means nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lane {
+    priority: Priority,
+    flow: Flow,
+    rows: usize,
+    deadline: Option<Instant>,
+}
