@@ -2,7 +2,7 @@
 
 use crate::backend::Running;
 use crate::http::metrics::Pages;
-use crate::lifecycle::{Lifecycle, Phase};
+use crate::lifecycle::{AtWork, Lifecycle, Phase};
 use crate::model::Model;
 use crate::net::keys::Keys;
 use crate::problem::{Problem, ProblemKind};
@@ -41,6 +41,15 @@ impl App {
             Health::Lost(loss) => Some(loss.to_string()),
             other => Some(format!("runtime is {other:?}").to_lowercase()),
         }
+    }
+
+    /// Counts a request at work for as long as the guard lives.
+    pub(crate) fn begin(&self) -> Result<AtWork, Problem> {
+        let most = self.config.max_requests;
+        self.life.begin(most).ok_or_else(|| {
+            let message = format!("{most} requests are at work, which is as many as may be");
+            Problem::new(ProblemKind::Overloaded, message).retry_after(1)
+        })
     }
 
     /// The model of this name and version.

@@ -137,7 +137,7 @@ async fn serve(config: Config) -> Result<ExitCode, Error> {
     for (name, reason) in server.missing() {
         tracing::warn!(name, reason, "model is not served");
     }
-    tracing::info!(http = %server.http(), backend = NAME, ?models, "ready");
+    tracing::info!(http = %server.http(), grpc = %server.grpc(), backend = NAME, ?models, "ready");
     let signal = next().await;
     tracing::info!(signal, "draining: a second signal ends at once");
     let clean = tokio::select! {

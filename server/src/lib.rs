@@ -1,6 +1,6 @@
 //! The model server of Skep: a folder of models behind the doors that clients already have.
 //!
-//! The program `skep` serves every model of a folder over `KServe` V2 (HTTP, with JSON and binary tensors) and behind the
+//! The program `skep` serves every model of a folder over `KServe` V2 (HTTP with JSON and binary tensors, gRPC) and behind the
 //! embedding endpoints of `OpenAI` and text-embeddings-inference. The crate's README says how it is started and what is
 //! offered; [`Server`] is the same for a program of one's own, and for tests.
 //!
@@ -12,6 +12,7 @@
 //! executor.block_on(async {
 //!     let mut config = Config::new(folder);
 //!     config.http = "127.0.0.1:0".parse()?;
+//!     config.grpc = config.http;
 //!     let server = Server::start(config).await?;
 //!     println!("http://{}/v2", server.http());
 //!     server.stop().await;
@@ -22,7 +23,7 @@
 //!
 //! # The way of a request
 //!
-//! `net/` accepts connections and bounds what they may take; `http/` finds the endpoint and speaks its protocol;
+//! `net/` accepts connections and bounds what they may take; `http/` finds the endpoint and speaks its protocol, as `grpc/` does;
 //! `tensor/` makes tensors of what came; `infer.rs` and `texts.rs` hand them to a model; `problem.rs` is what comes of it if
 //! there is no answer. Models come from `folder/` and are put on a device by `backend.rs`, the one file that knows a
 //! tensor library.
@@ -32,6 +33,7 @@ mod app;
 mod backend;
 pub mod cli;
 mod folder;
+pub mod grpc;
 mod http;
 mod infer;
 mod lifecycle;

@@ -3,6 +3,7 @@
 use crate::app::{App, Missing};
 use crate::backend::{self, StartError};
 use crate::folder::{self, PlanError};
+use crate::grpc::Services;
 use crate::http::metrics::Pages;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::net;
@@ -52,6 +53,9 @@ pub enum ServeError {
     /// The page of metrics cannot be made.
     #[error("metrics cannot be published")]
     Metrics(#[source] metrics_exporter_prometheus::BuildError),
+    /// The description of the gRPC services cannot be read.
+    #[error("reflection cannot be offered")]
+    Reflection(#[source] tonic_reflection::server::Error),
     /// The loading was given up.
     #[error("loading was given up")]
     GivenUp,
@@ -61,6 +65,7 @@ pub enum ServeError {
 pub struct Server {
     app: Arc<App>,
     http: SocketAddr,
+    grpc: SocketAddr,
     doors: Vec<JoinHandle<()>>,
 }
 
@@ -84,19 +89,26 @@ impl Server {
             None => Keys::default(),
         };
         // The address first: it is wrong more often than models are, and loading takes long.
-        let listener = listen(config.http).await?;
-        let http =
-            listener.local_addr().map_err(|source| ServeError::Address { address: config.http, source })?;
+        let (http_door, http) = listen(config.http).await?;
+        let (grpc_door, grpc) = listen(config.grpc).await?;
         let loading = tokio::task::spawn_blocking(move || load(config, keys));
         let app = Arc::new(loading.await.map_err(|_| ServeError::GivenUp)??);
-        let doors = vec![tokio::spawn(net::serve(Arc::clone(&app), listener))];
+        let services = Services::new(&app).map_err(ServeError::Reflection)?;
+        let doors = [http_door, grpc_door].into_iter();
+        let doors =
+            doors.map(|door| tokio::spawn(net::serve(Arc::clone(&app), services.clone(), door))).collect();
         app.life.advance(Phase::Ready);
-        Ok(Self { app, http, doors })
+        Ok(Self { app, http, grpc, doors })
     }
 
     /// Returns the address of the HTTP door.
     pub fn http(&self) -> SocketAddr {
         self.http
+    }
+
+    /// Returns the address of the gRPC door.
+    pub fn grpc(&self) -> SocketAddr {
+        self.grpc
     }
 
     /// Returns the names of the models that are served, in order.
@@ -167,8 +179,12 @@ impl Drop for Server {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| ServeError::Address { address, source })
+/// Listens at an address; returns the one that it came to, if the system chose the port.
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |source| ServeError::Address { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let own = listener.local_addr().map_err(failed)?;
+    Ok((listener, own))
 }
 
 fn load(config: Config, keys: Keys) -> Result<App, ServeError> {

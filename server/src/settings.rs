@@ -173,6 +173,7 @@ always!(
 pub struct Config {
     pub folder: PathBuf,
     pub http: SocketAddr,
+    pub grpc: SocketAddr,
     pub open: bool,
     pub management: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -207,6 +208,8 @@ fn time(text: &str) -> Option<Time> {
 settings! {
     /// Address of the HTTP door: V2, embeddings, health, metrics [default: 127.0.0.1:8000]
     http: SocketAddr = Some(SocketAddr::from(([127, 0, 0, 1], 8000))), "SKEP_HTTP";
+    /// Address of the gRPC door: V2, health, reflection [default: 127.0.0.1:8001]
+    grpc: SocketAddr = Some(SocketAddr::from(([127, 0, 0, 1], 8001))), "SKEP_GRPC";
     /// Allow addresses that other machines can reach [default: false]
     [num_args = 0..=1, default_missing_value = "true"] open: bool = None, "SKEP_OPEN";
     /// Allow `POST /drain` over the network [default: false]
@@ -315,9 +318,11 @@ impl Config {
     /// Returns [`SettingsError::Value`] with the first setting that is out of range.
     pub fn check(&self) -> Result<(), SettingsError> {
         let value = |name, got: String, expected| Err(SettingsError::Value { name, got, expected });
-        if !self.open && !self.http.ip().is_loopback() {
-            let expected = "an address of this machine alone, or `open` to serve others";
-            return value("http", self.http.to_string(), expected);
+        for (name, address) in [("http", self.http), ("grpc", self.grpc)] {
+            if !self.open && !address.ip().is_loopback() {
+                let expected = "an address of this machine alone, or `open` to serve others";
+                return value(name, address.to_string(), expected);
+            }
         }
         for (name, number) in [
             ("max-connections", self.max_connections),

@@ -35,6 +35,14 @@ impl Pages {
                 "skep_http_request_seconds",
                 "from a request's head until its answer, by endpoint"
             );
+            metrics::describe_counter!(
+                "skep_grpc_requests_total",
+                "inferences over gRPC, by method and code"
+            );
+            metrics::describe_histogram!(
+                "skep_grpc_request_seconds",
+                "from an inference's message until its answer, by method"
+            );
             metrics::describe_gauge!("skep_requests_at_work", "requests that have no answer yet");
             metrics::describe_gauge!("skep_ready", "1 if requests are welcome");
             metrics::describe_gauge!("skep_served_models", "models that are served");
@@ -49,6 +57,14 @@ impl Pages {
             counter!("skep_http_requests_total", "endpoint" => endpoint, "code" => code.to_string())
                 .increment(1);
             histogram!("skep_http_request_seconds", "endpoint" => endpoint).record(took.as_secs_f64());
+        });
+    }
+
+    /// Counts a call over gRPC that is over.
+    pub(crate) fn call(&self, method: &'static str, code: i32, took: Duration) {
+        with_local_recorder(&self.recorder, || {
+            counter!("skep_grpc_requests_total", "method" => method, "code" => code.to_string()).increment(1);
+            histogram!("skep_grpc_request_seconds", "method" => method).record(took.as_secs_f64());
         });
     }
 

@@ -13,6 +13,7 @@ mod texts;
 use crate::app::App;
 use crate::lifecycle::Phase;
 use crate::net::identity;
+use crate::net::keys::Pass;
 use crate::problem::{Problem, ProblemKind};
 use body::Bounds;
 use bytes::Bytes;
@@ -32,6 +33,8 @@ use std::time::Instant;
 
 /// The description of all of this for other programs.
 pub(crate) const OPENAPI: &str = include_str!("../../openapi.json");
+/// A page to look at, which asks the other endpoints.
+const PAGE: &str = include_str!("page.html");
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const JSON_LENGTH: HeaderName = HeaderName::from_static(infer::JSON_LENGTH);
@@ -64,7 +67,7 @@ pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Respons
     let traceparent = identity::traceparent(&head.headers);
     let (method, path) = (head.method.as_str(), head.uri.path());
     let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-    if code >= 500 && code != 503 {
+    if matches!(code, 424 | 500) {
         tracing::warn!(id, traceparent, method, path, code, micros, problem, "request failed");
     } else {
         tracing::debug!(id, traceparent, method, path, code, micros, problem, "request");
@@ -138,9 +141,12 @@ impl Call<'_> {
         let app = self.app;
         let endpoint = found.route.endpoint;
         let public = matches!(endpoint, Endpoint::Live | Endpoint::Ready | Endpoint::Metrics);
-        if !(public && app.config.public_health) {
-            app.keys.admit(self.headers)?;
-        }
+        let pass = if public && app.config.public_health {
+            Pass::default()
+        } else {
+            app.keys.admit(self.headers)?
+        };
+        tracing::trace!(key = pass.name, "let in");
         // These answer however much there is to do.
         match endpoint {
             Endpoint::Live => return alive(200),
@@ -153,11 +159,7 @@ impl Call<'_> {
             Endpoint::Unsupported(why) => return Err(Problem::unsupported(why)),
             _ => {}
         }
-        let _at_work = app.life.begin(app.config.max_requests).ok_or_else(|| {
-            let most = app.config.max_requests;
-            let message = format!("{most} requests are at work, which is as many as may be");
-            Problem::new(ProblemKind::Overloaded, message).retry_after(1)
-        })?;
+        let _at_work = app.begin()?;
         self.work(found).await
     }
 
@@ -205,6 +207,7 @@ impl Call<'_> {
             Endpoint::Similarity => tei::similarity(app, self.body().await?).await,
             Endpoint::Tokenize => tei::tokenize(app, self.body().await?).await,
             Endpoint::Info => tei::info(app, self.query),
+            Endpoint::Page => Ok(Reply::new("text/html; charset=utf-8", PAGE)),
             Endpoint::OpenApi => Ok(Reply::new(reply::JSON, OPENAPI)),
             Endpoint::Live
             | Endpoint::Ready

@@ -29,6 +29,7 @@ pub(crate) enum Endpoint {
     Metrics,
     Drain,
     OpenApi,
+    Page,
 }
 
 /// The protocol that an endpoint belongs to: its errors have that form.
@@ -61,15 +62,21 @@ const fn openai(method: &'static str, path: &'static str, endpoint: Endpoint) ->
     Route { method, path, endpoint, door: Door::OpenAi }
 }
 
-const LOADING: Endpoint = Endpoint::Unsupported(
-    "models are not loaded and unloaded while the server runs: start it with another folder",
-);
-const SYSTEM_MEMORY: Endpoint =
-    Endpoint::Unsupported("shared memory is not offered: send the tensors themselves");
-const TRACING: Endpoint =
-    Endpoint::Unsupported("tracing settings are not offered: requests carry `traceparent` into the logs");
-const LOGGING: Endpoint =
-    Endpoint::Unsupported("logging settings are not offered: start the server with `--log`");
+/// What models are not loaded by.
+pub(crate) const NO_LOADING: &str =
+    "models are not loaded and unloaded while the server runs: start it with another folder";
+/// Why tensors are sent.
+pub(crate) const NO_SHARED_MEMORY: &str = "shared memory is not offered: send the tensors themselves";
+/// How traces are followed.
+pub(crate) const NO_TRACING: &str =
+    "tracing settings are not offered: requests carry `traceparent` into the logs";
+/// How logging is set.
+pub(crate) const NO_LOGGING: &str = "logging settings are not offered: start the server with `--log`";
+
+const LOADING: Endpoint = Endpoint::Unsupported(NO_LOADING);
+const SYSTEM_MEMORY: Endpoint = Endpoint::Unsupported(NO_SHARED_MEMORY);
+const TRACING: Endpoint = Endpoint::Unsupported(NO_TRACING);
+const LOGGING: Endpoint = Endpoint::Unsupported(NO_LOGGING);
 const GENERATING: Endpoint =
     Endpoint::Unsupported("text is not generated: models give embeddings, scores and labels");
 const TOKEN_VECTORS: Endpoint =
@@ -135,6 +142,7 @@ pub(crate) const ROUTES: &[Route] = &[
     v2("GET", "/metrics", Endpoint::Metrics),
     v2("POST", "/drain", Endpoint::Drain),
     v2("GET", "/openapi.json", Endpoint::OpenApi),
+    v2("GET", "/", Endpoint::Page),
 ];
 
 /// A route that was found, with the segments that differ.
@@ -236,7 +244,6 @@ mod tests {
     #[test]
     fn what_is_not_there_and_what_has_other_methods_is_told_apart() {
         for path in [
-            "/",
             "/v2/",
             "/v2/models//infer",
             "/v2/models/a/versions/x/infer",

@@ -5,11 +5,13 @@ pub(crate) mod identity;
 pub(crate) mod keys;
 
 use crate::app::App;
+use crate::grpc::Services;
 use crate::lifecycle::Phase;
 use bytes::Bytes;
 use first_bytes::FirstBytes;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -28,7 +30,7 @@ const PING: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts connections until the server closes, and then waits for their requests.
-pub(crate) async fn serve(app: Arc<App>, listener: TcpListener) {
+pub(crate) async fn serve(app: Arc<App>, services: Services, listener: TcpListener) {
     let places = Arc::new(Semaphore::new(app.config.max_connections));
     let builder = Arc::new(builder(&app));
     let graceful = GracefulShutdown::new();
@@ -56,10 +58,10 @@ pub(crate) async fn serve(app: Arc<App>, listener: TcpListener) {
         };
         // Small answers must not wait for the other side's acknowledgement.
         stream.set_nodelay(true).ok();
-        let (app, builder) = (Arc::clone(&app), Arc::clone(&builder));
+        let (app, builder, services) = (Arc::clone(&app), Arc::clone(&builder), services.clone());
         let watcher = graceful.watcher();
         tokio::spawn(async move {
-            connection(&app, &builder, stream, watcher).await;
+            connection(&app, &services, &builder, stream, watcher).await;
             drop(place);
         });
     }
@@ -77,6 +79,12 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 }
 
 type Builder = auto::Builder<TokioExecutor>;
+type Body = Either<Full<Bytes>, tonic::body::Body>;
+
+fn is_grpc(request: &Request<Incoming>) -> bool {
+    let value = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    value.starts_with(b"application/grpc")
+}
 
 fn builder(app: &App) -> Builder {
     let config = &app.config;
@@ -99,13 +107,21 @@ fn builder(app: &App) -> Builder {
 
 async fn connection(
     app: &Arc<App>,
+    services: &Services,
     builder: &Builder,
     stream: TcpStream,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
     let service = service_fn(|request: Request<Incoming>| {
-        let app = Arc::clone(app);
-        async move { Ok::<Response<Full<Bytes>>, Infallible>(crate::http::answer(app, request).await) }
+        let (app, services) = (Arc::clone(app), services.clone());
+        // Both doors speak both protocols: clients and balancers may be given one address.
+        async move {
+            Ok::<Response<Body>, Infallible>(if is_grpc(&request) {
+                services.answer(&app, request).await.map(Either::Right)
+            } else {
+                crate::http::answer(app, request).await.map(Either::Left)
+            })
+        }
     });
     let stream = FirstBytes::new(stream, app.config.head_limit.0);
     let connection = builder.serve_connection(TokioIo::new(stream), service);

@@ -60,6 +60,11 @@ impl Datatype {
         }
     }
 
+    /// The number in a model's configuration.
+    pub(crate) fn config_number(self) -> i32 {
+        self.row().3
+    }
+
     /// Bytes of an element; `None` if elements differ.
     pub(crate) fn size(self) -> Option<usize> {
         Some(self.row().2).filter(|size| *size > 0)
@@ -108,7 +113,7 @@ mod tests {
     fn names_lead_back() {
         for (datatype, name, size, number) in ALL {
             assert_eq!(Datatype::named(name), Some(datatype));
-            assert_eq!(datatype.size().unwrap_or(0), size);
+            assert_eq!((datatype.size().unwrap_or(0), datatype.config_number()), (size, number));
             assert!((1..=14).contains(&number));
         }
         assert_eq!(Datatype::named("fp32"), None);

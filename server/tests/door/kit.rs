@@ -78,6 +78,7 @@ impl Live {
         let folder = folder(models);
         let mut config = Config::new(folder.path());
         config.http = "127.0.0.1:0".parse().unwrap();
+        config.grpc = config.http;
         config.threads = Some(1);
         config.drain_wait = "0s".parse().unwrap();
         change(&mut config);

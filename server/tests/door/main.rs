@@ -1,6 +1,13 @@
 //! The doors of a live server, in this process and on a port of the system's choice.
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_imports,
+    reason = "helpers of tests; a method of the protocol has two messages"
+)]
 
+mod deploy;
 mod drain;
+mod grpc;
 mod kit;
 mod limits;
 mod program;

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 
-fn skep() -> Command {
+pub(crate) fn skep() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
     command.env_clear();
     // For what the program is linked with.
@@ -72,6 +72,8 @@ fn a_signal_ends_it_in_order() {
     let mut command = skep();
     command.arg("serve").arg(models.path()).args([
         "--http",
+        "127.0.0.1:0",
+        "--grpc",
         "127.0.0.1:0",
         "--drain-wait",
         "0s",

@@ -1,4 +1,4 @@
-//! KServe V2 over HTTP.
+//! `KServe` V2 over HTTP.
 
 use crate::kit::{Live, NOP};
 use flate2::Compression;
@@ -300,4 +300,15 @@ fn request_ids_come_back() {
     let answer = live.send("GET", "/v2", &[("x-request-id", "mine-1")], b"");
     assert_eq!(answer.headers["x-request-id"], "mine-1");
     assert!(!live.get("/v2").headers["x-request-id"].is_empty());
+}
+
+#[test]
+fn the_page_asks_nobody_else() {
+    let live = nop();
+    let page = live.get("/");
+    assert_eq!((page.status, page.headers["content-type"].as_str()), (200, "text/html; charset=utf-8"));
+    let text = page.text();
+    for outside in ["http://", "https://", "src=", "@import", "<link"] {
+        assert!(!text.contains(outside), "{outside}");
+    }
 }

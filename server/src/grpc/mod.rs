@@ -1,0 +1,108 @@
+//! `KServe` V2 over gRPC, with health and reflection.
+
+mod convert;
+#[allow(
+    missing_docs,
+    clippy::pedantic,
+    unreachable_pub,
+    rust_2018_idioms,
+    reason = "generated: tests/proto.rs; the documentation is proto/inference.proto"
+)]
+mod generated;
+mod health;
+mod service;
+mod status;
+
+pub use generated::*;
+
+use crate::app::App;
+use crate::net::identity;
+use crate::net::keys::Pass;
+use grpc_inference_service_server::GrpcInferenceServiceServer;
+use health::HealthService;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use service::Inference;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use tonic::body::Body;
+use tonic::codec::CompressionEncoding::{Deflate, Gzip};
+use tonic::codegen::Service;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_reflection::server::{Builder, Error};
+
+/// What reflection tells of the protocol.
+const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");
+
+type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+type Answer = Arc<dyn Fn(Request<Incoming>) -> Answering + Send + Sync>;
+
+/// All services of a server, by the first part of their paths.
+#[derive(Clone)]
+pub(crate) struct Services(Arc<[(&'static str, Answer)]>);
+
+/// The part of a path that is open to everybody where health is.
+const HEALTH: &str = "/grpc.health.v1.Health/";
+
+impl Services {
+    pub(crate) fn new(app: &Arc<App>) -> Result<Self, Error> {
+        let inference = GrpcInferenceServiceServer::new(Inference { app: Arc::clone(app) })
+            .max_decoding_message_size(app.config.max_body.0)
+            .max_encoding_message_size(usize::MAX)
+            .accept_compressed(Gzip)
+            .accept_compressed(Deflate)
+            .send_compressed(Gzip)
+            .send_compressed(Deflate);
+        let health = HealthServer::new(HealthService { app: Arc::clone(app) });
+        let reflection = || {
+            let known = Builder::configure().register_encoded_file_descriptor_set(DESCRIPTORS);
+            known.register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        Ok(Self(Arc::new([
+            ("/inference.GRPCInferenceService/", erased(inference)),
+            (HEALTH, erased(health)),
+            ("/grpc.reflection.v1.ServerReflection/", erased(reflection().build_v1()?)),
+            ("/grpc.reflection.v1alpha.ServerReflection/", erased(reflection().build_v1alpha()?)),
+        ])))
+    }
+
+    /// Answers a call.
+    pub(crate) async fn answer(&self, app: &App, request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path();
+        let id = identity::request_id(request.headers().get("x-request-id"));
+        tracing::debug!(id, traceparent = identity::traceparent(request.headers()), path, "call");
+        let public = path.starts_with(HEALTH) && app.config.public_health;
+        let admitted = if public { Ok(Pass::default()) } else { app.keys.admit(request.headers()) };
+        let pass = match admitted {
+            Ok(pass) => pass,
+            Err(problem) => return status::of(&problem).into_http(),
+        };
+        tracing::trace!(key = pass.name, "let in");
+        let found = self.0.iter().find(|(first, _)| path.starts_with(first));
+        let Some((_, answer)) = found else {
+            return tonic::Status::unimplemented(format!("there is no service at `{path}`")).into_http();
+        };
+        answer(request).await
+    }
+}
+
+fn erased<S>(service: S) -> Answer
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    Arc::new(move |request: Request<Incoming>| -> Answering {
+        let mut service = service.clone();
+        Box::pin(async move {
+            match service.call(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        })
+    })
+}

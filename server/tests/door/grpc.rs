@@ -1,0 +1,193 @@
+//! `KServe` V2 over gRPC, health and reflection.
+
+use crate::kit::{Live, NOP};
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use skep_server::grpc::grpc_inference_service_client::GrpcInferenceServiceClient;
+use skep_server::grpc::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
+use skep_server::grpc::*;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::{Code, Request};
+use tonic_health::pb::health_client::HealthClient;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
+
+/// One connection, as a service.
+#[derive(Clone)]
+struct Channel(hyper::client::conn::http2::SendRequest<Body>);
+
+impl Channel {
+    async fn to(address: SocketAddr) -> Self {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        Self(sender)
+    }
+}
+
+impl Service<hyper::Request<Body>> for Channel {
+    type Response = hyper::Response<Incoming>;
+    type Error = hyper::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: hyper::Request<Body>) -> Self::Future {
+        let path = request.uri().path_and_query().unwrap().as_str();
+        *request.uri_mut() = format!("http://test{path}").parse().unwrap();
+        let mut sender = self.0.clone();
+        Box::pin(async move { sender.send_request(request).await })
+    }
+}
+
+fn x(id: &str, rows: &[[f32; 2]]) -> ModelInferRequest {
+    let input = InferInputTensor {
+        name: "x".into(),
+        datatype: "FP32".into(),
+        shape: vec![i64::try_from(rows.len()).unwrap(), 2],
+        ..InferInputTensor::default()
+    };
+    let bytes: Vec<u8> = rows.iter().flatten().flat_map(|number| number.to_le_bytes()).collect();
+    ModelInferRequest {
+        model_name: "nop".into(),
+        id: id.into(),
+        inputs: vec![input],
+        raw_input_contents: vec![Bytes::from(bytes)],
+        ..ModelInferRequest::default()
+    }
+}
+
+fn asked<T>(models: &[(&str, &str)], ask: impl AsyncFnOnce(Channel) -> T) -> T {
+    let live = Live::new(models);
+    let address = live.server.as_ref().unwrap().grpc();
+    live.executor.block_on(async { ask(Channel::to(address).await).await })
+}
+
+#[test]
+fn a_model_is_described_and_run() {
+    asked(&[NOP], async |channel| {
+        let mut client = GrpcInferenceServiceClient::new(channel);
+        assert!(client.server_live(ServerLiveRequest {}).await.unwrap().into_inner().live);
+        assert!(client.server_ready(ServerReadyRequest {}).await.unwrap().into_inner().ready);
+        let ready = |name: &str| ModelReadyRequest { name: name.into(), version: String::new() };
+        assert!(client.model_ready(ready("nop")).await.unwrap().into_inner().ready);
+        assert!(
+            !client.model_ready(ready("other")).await.unwrap().into_inner().ready,
+            "no error: clients raise it"
+        );
+        let metadata =
+            client.model_metadata(ModelMetadataRequest { name: "nop".into(), version: "1".into() });
+        let metadata = metadata.await.unwrap().into_inner();
+        assert_eq!(
+            (metadata.inputs[0].datatype.as_str(), &metadata.inputs[0].shape[..]),
+            ("FP32", &[-1, 2][..])
+        );
+        let config = client.model_config(ModelConfigRequest { name: "nop".into(), version: String::new() });
+        let config = config.await.unwrap().into_inner().config.unwrap();
+        assert_eq!((config.input[0].data_type(), &config.input[0].dims[..]), (DataType::TypeFp32, &[2][..]));
+
+        let answer = client.model_infer(x("7", &[[1.5, -2.0]])).await.unwrap().into_inner();
+        assert_eq!((answer.id.as_str(), answer.outputs[0].name.as_str()), ("7", "y"));
+        assert_eq!(answer.raw_output_contents[0], [1.5_f32, -2.0].map(f32::to_le_bytes).concat());
+        let statistics = ModelStatisticsRequest { name: "nop".into(), version: String::new() };
+        let statistics = client.model_statistics(statistics).await.unwrap().into_inner();
+        assert_eq!(statistics.model_stats[0].inference_count, 1);
+        let index = client.repository_index(RepositoryIndexRequest::default()).await.unwrap().into_inner();
+        assert_eq!((index.models[0].name.as_str(), index.models[0].state.as_str()), ("nop", "READY"));
+    });
+}
+
+#[test]
+fn what_is_wrong_has_its_code() {
+    asked(&[NOP], async |channel| {
+        let mut client = GrpcInferenceServiceClient::new(channel);
+        let mut code =
+            async |request: ModelInferRequest| client.model_infer(request).await.unwrap_err().code();
+        let other = ModelInferRequest { model_name: "other".into(), ..x("", &[[1.0, 2.0]]) };
+        assert_eq!(code(other).await, Code::NotFound);
+        let mut wrong = x("", &[[1.0, 2.0]]);
+        wrong.inputs[0].shape = vec![1 << 60, 1 << 60];
+        assert_eq!(code(wrong).await, Code::InvalidArgument);
+        assert_eq!(code(x("", &[])).await, Code::InvalidArgument);
+        let mut wanted = x("", &[[1.0, 2.0]]);
+        wanted.outputs =
+            vec![InferRequestedOutputTensor { name: "z".into(), ..InferRequestedOutputTensor::default() }];
+        assert_eq!(code(wanted).await, Code::InvalidArgument);
+        let refused = client.repository_model_load(RepositoryModelLoadRequest::default()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unimplemented);
+    });
+}
+
+#[test]
+fn a_stream_answers_each_message_and_survives_a_wrong_one() {
+    asked(&[NOP], async |channel| {
+        let mut client = GrpcInferenceServiceClient::new(channel);
+        let mut wrong = x("wrong", &[[1.0, 2.0]]);
+        wrong.raw_input_contents = vec![Bytes::new()];
+        let messages = vec![x("a", &[[1.0, 2.0]]), wrong, x("b", &[[3.0, 4.0]])];
+        let mut answers =
+            client.model_stream_infer(futures_util::stream::iter(messages)).await.unwrap().into_inner();
+        let (mut ids, mut errors) = (Vec::new(), Vec::new());
+        while let Some(answer) = answers.message().await.unwrap() {
+            let id = answer.infer_response.unwrap().id;
+            if answer.error_message.is_empty() {
+                ids.push(id)
+            } else {
+                errors.push((id, answer.error_message))
+            }
+        }
+        ids.sort();
+        assert_eq!(ids, ["a", "b"]);
+        let told = "input `x` has 0 bytes, expected the 8 of shape [1, 2] and datatype FP32";
+        assert_eq!(errors, [("wrong".to_owned(), told.to_owned())]);
+    });
+}
+
+#[test]
+fn a_call_whose_time_is_up_is_told_so() {
+    let slow = "kind = \"nop_delay\"\nwhen-full = \"wait\"\n[settings]\nsize = 2\ndelay = 0.3\n[pool]\nmax-rows = 1\n";
+    asked(&[("nop", slow)], async |channel| {
+        let mut client = GrpcInferenceServiceClient::new(channel);
+        let mut request = Request::new(x("late", &[[1.0, 2.0]; 4]));
+        request.metadata_mut().insert("grpc-timeout", "1n".parse().unwrap());
+        let code = client.model_infer(request).await.unwrap_err().code();
+        assert_eq!(code, Code::DeadlineExceeded);
+    });
+}
+
+#[test]
+fn health_is_told_by_server_and_by_model() {
+    asked(&[NOP], async |channel| {
+        let mut client = HealthClient::new(channel);
+        for service in ["", "inference.GRPCInferenceService", "nop"] {
+            let answer =
+                client.check(HealthCheckRequest { service: service.into() }).await.unwrap().into_inner();
+            assert_eq!(answer.status(), ServingStatus::Serving, "{service}");
+        }
+        let unknown = client.check(HealthCheckRequest { service: "other".into() }).await.unwrap_err();
+        assert_eq!(unknown.code(), Code::NotFound);
+        let mut watch =
+            client.watch(HealthCheckRequest { service: "other".into() }).await.unwrap().into_inner();
+        assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::ServiceUnknown);
+    });
+}
+
+#[test]
+fn services_that_are_not_there_are_unimplemented() {
+    asked(&[NOP], async |mut channel| {
+        let request = hyper::Request::post("/other.Service/Call").header("content-type", "application/grpc");
+        let answer = channel.call(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(answer.headers()["grpc-status"], "12");
+        let reflection = hyper::Request::post("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo");
+        let reflection = reflection.header("content-type", "application/grpc").body(Body::empty()).unwrap();
+        assert_eq!(channel.call(reflection).await.unwrap().status(), 200);
+    });
+}
