@@ -2,6 +2,7 @@
 
 use crate::benchmark::instructions;
 use crate::combination::table::Combination;
+use crate::command::clients::clients;
 use crate::command::doc::doc;
 use crate::command::explore::some_interleavings;
 use crate::command::lint::lint;
@@ -16,11 +17,12 @@ use std::process::ExitCode;
 type Step = fn(&[&Combination], &mut Summary);
 
 /// Each step as one would ask for it alone. `.ci/run` asks for the same in the same order.
-const STEPS: [(&str, Step); 5] = [
+const STEPS: [(&str, Step); 6] = [
     ("lint", lint),
     ("doc", doc),
     ("explore --schedules 20000", |_, summary| some_interleavings(summary)),
     ("bench --check", |_, summary| instructions::check(false, summary)),
+    ("test clients", |_, summary| clients(summary)),
     // The last, as its result is what one looks for at the end of a log.
     ("test", |combinations, summary| test(combinations, NonZeroU32::MIN, summary)),
 ];

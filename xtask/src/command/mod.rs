@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod bundle;
 mod ci;
+mod clients;
 mod compare;
 mod cuda_toolkit;
 mod demo;
@@ -17,6 +18,8 @@ mod onnxruntime;
 mod packed;
 mod release_check;
 mod selection;
+mod serve;
+mod server;
 mod simulate;
 mod soak;
 mod test;
@@ -46,6 +49,11 @@ enum Command {
         override_usage = "cargo xtask demo [digits|embed] [--backend BACKEND] [--device DEVICE] [ARGUMENTS]..."
     )]
     Demo(demo::Demo),
+    /// Builds the server in release and starts it with a sentence model and a classifier of digits
+    ///
+    /// Gets the model by package, and prints three `curl` lines that work once it is ready. Every other argument is the
+    /// server's own: see `cargo xtask serve -- --help`.
+    Serve(serve::Serve),
     /// Builds everything, tests and benchmarks included, without running it
     Build(build::Build),
     /// Runs all tests: unit, integration and documentation
@@ -112,6 +120,7 @@ impl CommandLine {
     pub(crate) fn run(self) -> Result<ExitCode, Error> {
         match self.command {
             Command::Demo(demo) => demo.run(),
+            Command::Serve(serve) => serve.run(),
             Command::Build(build) => build.run(),
             Command::Test(test) => test.run(),
             Command::Bench(bench) => bench.run(),

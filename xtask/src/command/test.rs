@@ -2,12 +2,13 @@
 
 use crate::combination::cargo::workspace;
 use crate::combination::table::{Combination, Use};
+use crate::command::clients::clients;
 use crate::command::selection::Selection;
 use crate::error::Error;
 use crate::fetch::sentence_model;
 use crate::machine::process::run;
 use crate::report::summary::Summary;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::cell::LazyCell;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -15,6 +16,9 @@ use std::process::ExitCode;
 
 #[derive(Args, Debug)]
 pub(crate) struct Test {
+    /// Only these: other people's clients, from packages, against a live server
+    #[arg(value_enum)]
+    only: Option<Only>,
     #[command(flatten)]
     pub(crate) selection: Selection,
     /// Run the suite this many times without rebuilding, up to the first failure
@@ -22,10 +26,19 @@ pub(crate) struct Test {
     repeat: NonZeroU32,
 }
 
+/// Tests beside those of the workspace.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Only {
+    Clients,
+}
+
 impl Test {
     pub(crate) fn run(&self) -> Result<ExitCode, Error> {
         let mut summary = Summary::default();
-        test(&self.selection.combinations(), self.repeat, &mut summary);
+        match self.only {
+            Some(Only::Clients) => clients(&mut summary),
+            None => test(&self.selection.combinations(), self.repeat, &mut summary),
+        }
         summary.end(self.selection.strict)
     }
 }

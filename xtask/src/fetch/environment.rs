@@ -1,4 +1,4 @@
-//! Python environments with what Skep is measured beside.
+//! Python environments with what Skep is measured beside, and with its clients.
 
 use crate::fetch::cache;
 use crate::machine::process::run;
@@ -13,6 +13,8 @@ pub(crate) struct Environment {
     /// The folder's name in the cache.
     folder: &'static str,
     packages: &'static [&'static str],
+    /// What there is to download, in words.
+    download: &'static str,
     /// What can be imported when it is whole.
     imports: &'static str,
 }
@@ -21,6 +23,7 @@ pub(crate) struct Environment {
 pub(crate) const HIVEMIND: Environment = Environment {
     folder: "hivemind-1.1.12",
     packages: &["hivemind==1.1.12", "torch==2.11.0"],
+    download: "2.5 GB",
     imports: "hivemind",
 };
 
@@ -28,13 +31,43 @@ pub(crate) const HIVEMIND: Environment = Environment {
 pub(crate) const LIBRARIES: Environment = Environment {
     folder: "torch-2.11.0-onnxruntime-1.32.0",
     packages: &["torch==2.11.0", "onnxruntime==1.32.0", "onnx==1.19.1", "safetensors==0.8.0", "numpy==2.4.6"],
+    download: "2.5 GB",
     imports: "torch, onnxruntime, onnx, safetensors",
+};
+
+/// Clients of the server: Triton's, and two of the doors for texts.
+pub(crate) const TRITON_AND_TEXTS: Environment = Environment {
+    folder: "tritonclient-2.73.0-openai-3.57.0",
+    packages: &[
+        "tritonclient[http,grpc]==2.73.0",
+        "numpy==2.4.6",
+        "openai==3.57.0",
+        "huggingface-hub==2.4.0",
+    ],
+    download: "60 MB",
+    imports: "tritonclient.http, tritonclient.grpc, openai, huggingface_hub",
+};
+
+/// `KServe`'s client, whose messages clash with Triton's in one process.
+pub(crate) const KSERVE: Environment = Environment {
+    folder: "kserve-0.21.0",
+    packages: &["kserve==0.21.0"],
+    download: "110 MB",
+    imports: "kserve",
+};
+
+/// `MLServer`'s client, for the same reason alone.
+pub(crate) const MLSERVER: Environment = Environment {
+    folder: "mlserver-1.7.1",
+    packages: &["mlserver==1.7.1"],
+    download: "80 MB",
+    imports: "mlserver",
 };
 
 /// The Python of the environment, made where it is not there yet; or why there is none.
 pub(crate) fn environment(wanted: &Environment, target: &Path) -> Result<PathBuf, String> {
     if !cfg!(target_os = "linux") {
-        return Err("the comparison with Python is made on Linux only".to_owned());
+        return Err("Python environments are made on Linux only".to_owned());
     }
     let folder = cache::folder(|name| env::var_os(name), target);
     let python = |folder: &Path| folder.join("bin").join("python");
@@ -48,7 +81,7 @@ pub(crate) fn environment(wanted: &Environment, target: &Path) -> Result<PathBuf
     };
     let made = cache::whole(&folder, wanted.folder, is_whole, |work| {
         let base = python::with_pip()?;
-        eprintln!("making a Python environment, {}: about 2.5 GB to download", wanted.folder);
+        eprintln!("making a Python environment, {}: about {} to download", wanted.folder, wanted.download);
         let folder = work.join("environment");
         run(Command::new(base).args(["-m", "venv"]).arg(&folder))?;
         let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];

@@ -1,0 +1,113 @@
+//! `cargo xtask test clients`: other people's clients, unmodified and from packages, against a live server.
+
+use crate::combination::choice::Choice;
+use crate::combination::table::{self, Backend, Device};
+use crate::command::server;
+use crate::error::Error;
+use crate::fetch::environment::{self, Environment, KSERVE, MLSERVER, TRITON_AND_TEXTS};
+use crate::machine::process::{root, run, target};
+use crate::report::summary::Summary;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+/// A program for each client, with the environment that it takes.
+const CLIENTS: [(&str, &Environment); 4] = [
+    ("triton.py", &TRITON_AND_TEXTS),
+    ("texts.py", &TRITON_AND_TEXTS),
+    ("kserve_sdk.py", &KSERVE),
+    ("mlserver_client.py", &MLSERVER),
+];
+
+/// Blocks beside the text models, with their settings.
+const BLOCKS: [(&str, &str); 3] = [
+    ("nop", "kind = \"nop\"\n[settings]\nsize = 2\n"),
+    ("wide", "kind = \"nop\"\n[settings]\nsize = 256\n"),
+    ("slow", "kind = \"nop_delay\"\n[settings]\nsize = 1\ndelay = 0.5\n"),
+];
+
+/// Runs all of them, those of one environment one after the other.
+pub(super) fn clients(summary: &mut Summary) {
+    let mut live = None;
+    summary.run("candle cpu", "server for clients", || {
+        live = Some(Live::start()?);
+        Ok(())
+    });
+    let Some(mut live) = live else { return };
+    for (program, wanted) in CLIENTS {
+        match target().map_err(|error| error.told()).and_then(|it| environment::environment(wanted, &it)) {
+            Ok(python) => summary.run("candle cpu", program, || live.ask(&python, program)),
+            Err(reason) => summary.skip("candle cpu", program, &reason),
+        }
+    }
+    summary.run("candle cpu", "end of the server", || live.end());
+}
+
+struct Live {
+    server: Child,
+    /// Read no further, and kept open.
+    _log: BufReader<ChildStderr>,
+    http: String,
+    grpc: String,
+}
+
+impl Live {
+    fn start() -> Result<Self, Error> {
+        let tested = table::select(Choice::One(Backend::Candle), Choice::One(Device::Cpu))[0];
+        let program = server::build_as_tested(tested)?;
+        let models = target()?.join("clients").join("models");
+        let fixtures = root().join("tests").join("data").join("models").join("fixtures");
+        let texts =
+            ["bert_mean", "bert_sequence", "bert_cross_encoder"].map(|name| (name, fixtures.join(name)));
+        let texts: Vec<(&str, &Path)> = texts.iter().map(|(name, path)| (*name, path.as_path())).collect();
+        server::folder(&models, &texts)?;
+        for (name, settings) in BLOCKS {
+            let folder = models.join(name);
+            fs::create_dir(&folder).map_err(Error::file("create", &folder))?;
+            let file = folder.join("skep.toml");
+            fs::write(&file, settings).map_err(Error::file("write", &file))?;
+        }
+        let mut command = Command::new(&program);
+        command.arg("serve").arg(models).args(["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
+        command.args(["--drain-wait", "0s", "--log-format", "json"]).stderr(Stdio::piped());
+        let start = |source| Error::Start { program: "skep".to_owned(), source };
+        let mut server = command.spawn().map_err(start)?;
+        let Some(log) = server.stderr.take() else { return Err(Error::NoExecutable("skep")) };
+        let mut log = BufReader::new(log);
+        let mut line = String::new();
+        loop {
+            line.clear();
+            if log.read_line(&mut line).map_err(start)? == 0 {
+                let status = server.wait().map_err(start)?;
+                return Err(Error::Ended { program: "skep".to_owned(), status });
+            }
+            eprint!("{line}");
+            let ready: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+            if let (Some(http), Some(grpc)) = (ready["http"].as_str(), ready["grpc"].as_str()) {
+                let (http, grpc) = (http.to_owned(), grpc.to_owned());
+                return Ok(Self { server, _log: log, http, grpc });
+            }
+        }
+    }
+
+    fn ask(&self, python: &Path, program: &str) -> Result<(), Error> {
+        let file = root().join("server").join("tests").join("clients").join(program);
+        run(Command::new(python).arg("-B").arg(file).args([&self.http, &self.grpc]))
+    }
+
+    /// Asks it to end as a fleet does, which it must do in order.
+    fn end(&mut self) -> Result<(), Error> {
+        run(Command::new("kill").args(["-TERM", &self.server.id().to_string()]))?;
+        let status =
+            self.server.wait().map_err(|source| Error::Start { program: "skep".to_owned(), source })?;
+        if status.success() { Ok(()) } else { Err(Error::Ended { program: "skep".to_owned(), status }) }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.server.kill().ok();
+        self.server.wait().ok();
+    }
+}
