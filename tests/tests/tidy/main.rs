@@ -52,6 +52,9 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
 const UNNAMED: &[(&str, &str)] = &[
     // For its feature x86-v4: without it candle's products leave AVX-512 unused.
     ("backend-candle", "gemm"),
+    // For the code that is made of the protocol's file, which is included as it is.
+    ("server", "prost"),
+    ("server", "tonic-prost"),
 ];
 
 /// Arrows between files. A `/` makes it a file or folder, `::` a path outside of this workspace, and anything else is
