@@ -139,9 +139,9 @@ fn a_stream_answers_each_message_and_survives_a_wrong_one() {
         while let Some(answer) = answers.message().await.unwrap() {
             let id = answer.infer_response.unwrap().id;
             if answer.error_message.is_empty() {
-                ids.push(id)
+                ids.push(id);
             } else {
-                errors.push((id, answer.error_message))
+                errors.push((id, answer.error_message));
             }
         }
         ids.sort();

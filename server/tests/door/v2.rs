@@ -11,6 +11,7 @@ fn nop() -> Live {
     Live::new(&[NOP])
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "it is made for this")]
 fn x(data: Value) -> Value {
     json!({ "id": "7", "inputs": [{ "name": "x", "shape": [2, 2], "datatype": "FP32", "data": data }] })
 }
