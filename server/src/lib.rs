@@ -9,7 +9,7 @@
 //!
 //! # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/models/fixtures/bert_mean");
 //! let executor = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-//! executor.block_on(async {
+//! let served: Result<(), Box<dyn std::error::Error>> = executor.block_on(async {
 //!     let mut config = Config::new(folder);
 //!     config.http = "127.0.0.1:0".parse()?;
 //!     config.grpc = config.http;
@@ -17,8 +17,9 @@
 //!     println!("http://{}/v2", server.http());
 //!     server.stop().await;
 //!     Ok(())
-//! })
-//! # as Result<(), Box<dyn std::error::Error>>
+//! });
+//! served?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # The way of a request
