@@ -115,6 +115,7 @@ impl<O: TensorOps> Inner<O> {
         let counts = &mut self.state.lock().counts;
         counts.submitted += 1;
         counts.refused += 1;
+        counts.refusals.note(&error);
         Refused::new(error, request)
     }
 

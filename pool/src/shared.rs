@@ -16,7 +16,7 @@ use skep_runtime_core::{
     TensorOps,
 };
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub(crate) struct Inner<O: TensorOps> {
     pub(crate) name: String,
@@ -188,7 +188,16 @@ impl<T> State<T> {
     pub(crate) fn full(&self, priority: Priority, options: &PoolOptions) -> SubmitError {
         let room = options.room(priority);
         let (tasks, rows) = (self.queue.tasks(), self.queue.rows());
-        SubmitError::Full { tasks, capacity: room.tasks, rows, capacity_rows: room.rows }
+        let wait = self.wait(options);
+        SubmitError::Full { tasks, capacity: room.tasks, rows, capacity_rows: room.rows, wait }
+    }
+
+    /// The device time that all that waits will take, in full batches.
+    fn wait(&self, options: &PoolOptions) -> Option<Duration> {
+        let (price, rows) = (self.price?, self.queue.rows());
+        let (full, rest) = (rows / options.max_rows, rows % options.max_rows);
+        let full = price.of(options.max_rows).saturating_mul(u32::try_from(full).unwrap_or(u32::MAX));
+        Some(if rest > 0 { full.saturating_add(price.of(rest)) } else { full })
     }
 
     /// Works with the queue, as things are now.

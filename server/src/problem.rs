@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn refusals_keep_their_words() {
-        let full = SubmitError::Full { tasks: 4, capacity: 4, rows: 4, capacity_rows: 16 };
+        let full = SubmitError::Full { tasks: 4, capacity: 4, rows: 4, capacity_rows: 16, wait: None };
         let problem = Problem::from(&full);
         assert_eq!((problem.status(), problem.kind), (503, ProblemKind::Overloaded));
         assert!(

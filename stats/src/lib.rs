@@ -43,6 +43,7 @@ mod fanout;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod numbers;
+mod parts;
 mod report;
 mod reporter;
 mod snapshot;
@@ -56,7 +57,7 @@ pub use fanout::Fanout;
 pub use metrics::{Metrics, Publishing};
 pub use report::{PoolReport, Report};
 pub use reporter::Reporter;
-pub use snapshot::{PoolSnapshot, Snapshot, TrainingSnapshot};
+pub use snapshot::{PartSnapshot, PoolSnapshot, Snapshot, TrainingSnapshot};
 pub use summary::Summary;
 
 /// The README's example, compiled with the tests.

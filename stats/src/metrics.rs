@@ -17,6 +17,14 @@
 //! | `skep_device_seconds` | histogram | for each batch, the block on the device thread |
 //! | `skep_scatter_seconds` | histogram | for each batch, bringing the outputs back and splitting them |
 //! | `skep_end_to_end_seconds` | histogram | for each task of a batch, from submit until its batch was over |
+//! | `skep_refused_total` | counter | refused tasks, with the label `reason`: `invalid`, `full`, `deadline passed`, `too late`, `stopped`, `misuse` |
+//! | `skep_cuts_total` | counter | batches, with the label `reason`: why they were cut when they were |
+//! | `skep_cut_put_off_seconds` | gauge | the time for which cuts were put off although there was room |
+//! | `skep_forecast_error` | gauge | by how much of their device time the forecasts of batches were off, on average |
+//! | `skep_class_queue_wait_seconds` | histogram | `skep_queue_wait_seconds` with the label `class`; this and the next are there once there is more than one class or flow |
+//! | `skep_class_end_to_end_seconds` | histogram | `skep_end_to_end_seconds` with the label `class` |
+//! | `skep_flow_end_to_end_seconds` | histogram | the same with the label `flow`; `others` stands for those beyond the first 256 |
+//! | `skep_flow_device_seconds` | gauge | the device time of each flow, by rows |
 //! | `skep_training_steps` | gauge | steps that a block's optimizer has taken; this and the next are there for pools of backward passes |
 //! | `skep_training_clipped_steps` | gauge | steps whose gradients were scaled down, since the block was loaded or restored |
 //! | `skep_training_refused_steps` | gauge | steps that would have destroyed the parameters, since then |
@@ -28,14 +36,16 @@
 
 use crate::collector::Stats;
 
+use crate::parts::{By, Part};
+use crate::snapshot::ratio;
 use crate::summary::Distribution;
 use crate::tally::{Departed, Tally};
 use ::metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram};
 use ::metrics::{Unit, gauge, histogram};
-use skep_runtime_core::Counts;
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::sync::every::Every;
-use std::collections::HashMap;
+use skep_runtime_core::{Counts, CutReason, Flow, Priority};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -190,17 +200,13 @@ impl Published {
             handles.waiting.set(counts.waiting as f64);
         }
 
-        let record = |histogram: &Histogram, now: &Distribution, before: &Distribution, unit: f64| {
-            for (number, times) in now.since(before) {
-                histogram.record_many(number as f64 * unit, usize::try_from(times).unwrap_or(usize::MAX));
-            }
-        };
         record(&handles.batch_rows, &tally.batch_rows, &before.batch_rows, 1.0);
         record(&handles.queue_wait, &tally.queue_wait, &before.queue_wait, NANOSECOND);
         record(&handles.gather, &tally.gather, &before.gather, NANOSECOND);
         record(&handles.device, &tally.device, &before.device, NANOSECOND);
         record(&handles.scatter, &tally.scatter, &before.scatter, NANOSECOND);
         record(&handles.end_to_end, &tally.end_to_end, &before.end_to_end, NANOSECOND);
+        self.explain(&tally, counts);
         if let Some(training) = tally.training.filter(|_| tally.training != before.training) {
             let set =
                 |name: &'static str, value: f64| gauge!(name, "pool" => handles.pool.clone()).set(value);
@@ -211,6 +217,74 @@ impl Published {
             set("skep_training_gradient_norm", training.gradient_norm);
         }
         (self.counts, self.tally) = (counts, tally);
+    }
+
+    /// Publishes what only some pools have.
+    fn explain(&self, tally: &Tally, counts: Counts) {
+        let pool = || self.handles.pool.clone();
+        let before: BTreeMap<_, _> = self.counts.refusals.reasons().collect();
+        for (reason, tasks) in counts.refusals.reasons() {
+            let new = tasks.saturating_sub(before.get(reason).copied().unwrap_or(0));
+            if new > 0 {
+                counter!("skep_refused_total", "pool" => pool(), "reason" => reason).increment(new);
+            }
+        }
+        for (reason, (now, before)) in
+            CutReason::ALL.into_iter().zip(tally.reasons.into_iter().zip(self.tally.reasons))
+        {
+            if now > before {
+                counter!("skep_cuts_total", "pool" => pool(), "reason" => reason.name())
+                    .increment(now - before);
+            }
+        }
+        if tally.put_off != self.tally.put_off {
+            gauge!("skep_cut_put_off_seconds", "pool" => pool()).set(tally.put_off.as_secs_f64());
+        }
+        if tally.foreseen != self.tally.foreseen {
+            let error = ratio(tally.foreseen_off.as_secs_f64(), tally.foreseen_time.as_secs_f64());
+            gauge!("skep_forecast_error", "pool" => pool()).set(error);
+        }
+        let Some((classes, flows)) = tally.parts.several() else { return };
+        let (old_classes, old_flows) = match self.tally.parts.several() {
+            Some((classes, flows)) => (Some(classes), Some(flows)),
+            None => (None, None),
+        };
+        each_new(classes, old_classes, |class, part, before| {
+            let class = class.map_or_else(others, |Priority(value)| value.to_string());
+            let wait =
+                histogram!("skep_class_queue_wait_seconds", "pool" => pool(), "class" => class.clone());
+            record(&wait, &part.queue_wait, &before.queue_wait, NANOSECOND);
+            let whole = histogram!("skep_class_end_to_end_seconds", "pool" => pool(), "class" => class);
+            record(&whole, &part.end_to_end, &before.end_to_end, NANOSECOND);
+        });
+        each_new(flows, old_flows, |flow, part, before| {
+            let flow = flow.map_or_else(others, |Flow(number)| number.to_string());
+            let whole = histogram!("skep_flow_end_to_end_seconds", "pool" => pool(), "flow" => flow.clone());
+            record(&whole, &part.end_to_end, &before.end_to_end, NANOSECOND);
+            gauge!("skep_flow_device_seconds", "pool" => pool(), "flow" => flow)
+                .set(part.device.as_secs_f64());
+        });
+    }
+}
+
+fn record(histogram: &Histogram, now: &Distribution, before: &Distribution, unit: f64) {
+    for (number, times) in now.since(before) {
+        histogram.record_many(number as f64 * unit, usize::try_from(times).unwrap_or(usize::MAX));
+    }
+}
+
+fn others() -> String {
+    "others".to_owned()
+}
+
+/// Calls `publish` with each part that has had tasks since, and what it was before.
+fn each_new<K: Ord + Copy>(now: &By<K>, before: Option<&By<K>>, publish: impl Fn(Option<K>, &Part, &Part)) {
+    let nothing = Part::default();
+    for (of, part) in now {
+        let was = before.and_then(|before| before.get(of)).unwrap_or(&nothing);
+        if part.rows != was.rows {
+            publish(*of, part, was);
+        }
     }
 }
 
@@ -254,6 +328,11 @@ fn describe() {
     describe_counter!("skep_batches_total", "batches that ran");
     describe_counter!("skep_failed_batches_total", "batches that failed");
     describe_counter!("skep_batches_taken_apart_total", "failed batches that ran again in parts");
+    describe_counter!("skep_refused_total", "refused tasks, by reason");
+    describe_counter!("skep_cuts_total", "batches, by the reason for which they were cut when they were");
+    describe_gauge!("skep_cut_put_off_seconds", "the time for which cuts were put off");
+    describe_gauge!("skep_forecast_error", "by how much of their device time forecasts were off");
+    describe_gauge!("skep_flow_device_seconds", "device time, by flow");
     describe_counter!("skep_rows_total", "rows that ran");
     describe_histogram!("skep_batch_rows", "rows of each batch");
     for (name, what) in [
@@ -271,6 +350,9 @@ fn describe() {
         ("skep_device_seconds", "the block on the device thread, for each batch"),
         ("skep_scatter_seconds", "bringing the outputs back and splitting them, for each batch"),
         ("skep_end_to_end_seconds", "from submit until the batch was over, for each task"),
+        ("skep_class_queue_wait_seconds", "from submit until the batch was cut, by class"),
+        ("skep_class_end_to_end_seconds", "from submit until the batch was over, by class"),
+        ("skep_flow_end_to_end_seconds", "from submit until the batch was over, by flow"),
     ] {
         describe_histogram!(name, Unit::Seconds, what);
     }

@@ -1,9 +1,10 @@
 //! The numbers at one moment, as plain values.
 
+use crate::parts::{By, Part};
 use crate::summary::{Summary, micros};
 use crate::tally::{Gone, Reading, Tally};
 use serde::{Deserialize, Serialize};
-use skep_runtime_core::{Counts, CutReason, Training};
+use skep_runtime_core::{Counts, CutReason, Flow, Priority, Training};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -57,6 +58,9 @@ pub struct PoolSnapshot {
     pub evicted: u64,
     /// Tasks given back at submit.
     pub refused: u64,
+    /// Those of `refused` by the [reason](skep_runtime_core::Refusals); reasons that never were are left out.
+    #[serde(default)]
+    pub refusals: BTreeMap<String, u64>,
     /// Tasks in the queue at this moment.
     pub waiting: u64,
     /// Tasks cut into a batch and not answered yet at this moment.
@@ -94,6 +98,44 @@ pub struct PoolSnapshot {
     pub foreseen_batches: u64,
     /// By how much of their device time the forecasts of those were off, on average; 0 without any.
     pub forecast_error: f64,
+    /// The tasks by their class, the most urgent first; empty while all are of one class and one flow, and then the
+    /// pool's numbers are those of it.
+    #[serde(default)]
+    pub classes: Vec<PartSnapshot>,
+    /// The tasks by their flow; empty likewise.
+    #[serde(default)]
+    pub flows: Vec<PartSnapshot>,
+}
+
+/// The tasks of one class, or of one flow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PartSnapshot {
+    /// The priority's value or the flow's number, 0 for tasks on their pool's account. `None` stands for those that are
+    /// told apart no more, because there are more than 256.
+    pub of: Option<i64>,
+    /// Rows that ran.
+    pub rows: u64,
+    /// Its share of the device time: of each batch, by rows.
+    #[serde(rename = "device_us", with = "micros")]
+    pub device: Duration,
+    /// The time from submit until the batch was cut, for each task.
+    pub queue_wait: Summary,
+    /// The time from submit until the batch was over, for each task.
+    pub end_to_end: Summary,
+}
+
+fn parts<K: Copy>(by: &By<K>, number: impl Fn(K) -> i64) -> Vec<PartSnapshot> {
+    let part = |(of, part): (&Option<K>, &Part)| PartSnapshot {
+        of: of.map(&number),
+        rows: part.rows,
+        device: part.device,
+        queue_wait: part.queue_wait.summary(),
+        end_to_end: part.end_to_end.summary(),
+    };
+    // Those without a name come last.
+    let named = by.iter().filter(|(of, _)| of.is_some());
+    named.chain(by.iter().filter(|(of, _)| of.is_none())).map(part).collect()
 }
 
 /// How the training of a block stands.
@@ -162,6 +204,10 @@ impl PoolSnapshot {
             pool.training = tally.training.map(TrainingSnapshot::from);
             let cuts = CutReason::ALL.into_iter().zip(tally.reasons).filter(|(_, batches)| *batches > 0);
             pool.cuts = cuts.map(|(reason, batches)| (reason.name().to_owned(), batches)).collect();
+            if let Some((classes, flows)) = tally.parts.several() {
+                pool.classes = parts(classes, |Priority(value)| value.into());
+                pool.flows = parts(flows, |Flow(number)| number.into());
+            }
             pool.put_off = tally.put_off;
             pool.foreseen_batches = tally.foreseen;
             pool.forecast_error = ratio(tally.foreseen_off.as_secs_f64(), tally.foreseen_time.as_secs_f64());
@@ -177,6 +223,7 @@ impl PoolSnapshot {
         self.expired = counts.expired;
         self.evicted = counts.evicted;
         self.refused = counts.refused;
+        self.refusals = counts.refusals.reasons().map(|(reason, tasks)| (reason.to_owned(), tasks)).collect();
         self.waiting = counts.waiting;
         self.failed += counts.failed + counts.shut_down;
         self.in_flight = self.submitted.saturating_sub(self.accounted());

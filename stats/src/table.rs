@@ -1,6 +1,6 @@
 //! A snapshot for people: one aligned table.
 
-use crate::snapshot::{PoolSnapshot, Snapshot, TrainingSnapshot};
+use crate::snapshot::{PartSnapshot, PoolSnapshot, Snapshot, TrainingSnapshot};
 use std::fmt;
 use std::time::Duration;
 
@@ -43,6 +43,12 @@ impl fmt::Display for Snapshot {
         if left_out > 0 {
             writeln!(f, "without tasks and left out: {left_out} of {} pools", self.pools.len())?;
         }
+        write_parts(f, "class", &self.total.classes)?;
+        write_parts(f, "flow", &self.total.flows)?;
+        for pool in self.pools.iter().filter(|pool| !pool.refusals.is_empty()) {
+            let reasons = pool.refusals.iter().map(|(reason, tasks)| format!("{tasks} {reason}"));
+            writeln!(f, "{}: refused {}", pool.name, reasons.collect::<Vec<_>>().join(", "))?;
+        }
         for pool in &self.pools {
             if let Some(training) = pool.training {
                 let TrainingSnapshot { steps, clipped, refused, learning_rate, gradient_norm } = training;
@@ -69,9 +75,38 @@ fn write_table(f: &mut fmt::Formatter<'_>, pools: &[&PoolSnapshot], total: &Pool
         let work = WORK.iter().map(|(_, cell)| cell(pool));
         lines.push(std::iter::once(pool.name.clone()).chain(counts).chain(work).collect());
     }
+    write_lines(f, &lines)
+}
+
+/// Most that are shown of classes, and of flows.
+const MOST_PARTS: usize = 20;
+
+/// The tasks of several pools by class or by flow.
+fn write_parts(f: &mut fmt::Formatter<'_>, title: &str, parts: &[PartSnapshot]) -> fmt::Result {
+    if parts.len() < 2 {
+        return Ok(());
+    }
+    let titles =
+        [title, "tasks", "rows", "device", "wait p50", "wait p99", "end to end p50", "end to end p99"];
+    let mut lines = vec![titles.map(str::to_owned).to_vec()];
+    for part in parts.iter().take(MOST_PARTS) {
+        let name = part.of.map_or_else(|| "others".to_owned(), |of| of.to_string());
+        let (wait, whole) = (part.queue_wait, part.end_to_end);
+        let times = [part.device, wait.p50, wait.p99, whole.p50, whole.p99].map(readable);
+        let numbers = [whole.count, part.rows].map(|number| number.to_string());
+        lines.push(std::iter::once(name).chain(numbers).chain(times).collect());
+    }
+    write_lines(f, &lines)?;
+    match parts.len().saturating_sub(MOST_PARTS) {
+        0 => Ok(()),
+        more => writeln!(f, "and {more} more"),
+    }
+}
+
+fn write_lines(f: &mut fmt::Formatter<'_>, lines: &[Vec<String>]) -> fmt::Result {
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
-    for line in &lines {
+    for line in lines {
         write!(f, "{:<1$}", line[0], widths[0])?;
         for (cell, width) in line.iter().zip(&widths).skip(1) {
             write!(f, "  {cell:>width$}")?;

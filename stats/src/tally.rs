@@ -1,5 +1,6 @@
 //! The tally of one pool. Made at the pool's first event, because it takes kilobytes, and hundreds of them when the pool is busy.
 
+use crate::parts::{Part, Parts};
 use crate::summary::Distribution;
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::{BatchEvent, Counts, CutReason, Meter, Training};
@@ -29,10 +30,15 @@ pub(crate) struct Tally {
     pub(crate) foreseen: u64,
     pub(crate) foreseen_time: Duration,
     pub(crate) foreseen_off: Duration,
+    /// By class and by flow.
+    pub(crate) parts: Parts,
 }
 
 impl Tally {
     pub(crate) fn batch(&mut self, event: &BatchEvent<'_>) {
+        let mut parts = std::mem::take(&mut self.parts);
+        parts.batch(event, || self.whole());
+        self.parts = parts;
         self.batches += 1;
         self.training = event.training.or(self.training);
         self.failed_batches += u64::from(event.failed);
@@ -63,7 +69,20 @@ impl Tally {
         }
     }
 
+    /// What is known of all tasks together.
+    pub(crate) fn whole(&self) -> Part {
+        Part {
+            rows: self.batch_rows.total(),
+            device: Duration::from_nanos(self.device.total()),
+            queue_wait: self.queue_wait.clone(),
+            end_to_end: self.end_to_end.clone(),
+        }
+    }
+
     pub(crate) fn add(&mut self, other: &Self) {
+        let mut parts = std::mem::take(&mut self.parts);
+        parts.add(&other.parts, || self.whole(), || other.whole());
+        self.parts = parts;
         self.batches += other.batches;
         self.failed_batches += other.failed_batches;
         self.taken_apart += other.taken_apart;

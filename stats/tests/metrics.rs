@@ -5,8 +5,10 @@ mod common;
 
 use common::{Queue, start as begin};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use skep_runtime_core::{BatchEvent, Counts, Meter, Pass, PoolId, TaskHeader, Unrun};
-use skep_stats::{Metrics, Stats};
+use skep_runtime_core::{
+    BatchEvent, Counts, Flow, Meter, Pass, PoolId, Priority, SubmitError, TaskHeader, Unrun,
+};
+use skep_stats::{Metrics, PartSnapshot, Stats};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -86,6 +88,62 @@ fn events_and_counts_reach_the_recorder() {
     metrics::with_local_recorder(&recorder, || published.publish());
     assert!(handle.render().contains("outcome=\"refused\"} 8"));
     assert_eq!(values(&handle.render())["skep_waiting_tasks{pool=\"a\"}"], "0");
+}
+
+/// Urgent tasks beside background ones, in one pool and in two.
+#[test]
+fn classes_flows_and_reasons_are_told_apart() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let stats = Stats::new();
+    let observer = stats.observer();
+    let mut counts = Counts::default().submitted(9).refused(3);
+    counts.refusals.note(&SubmitError::NoRows);
+    counts.refusals.note(&SubmitError::WouldDeadlock);
+    counts.refusals.note(&SubmitError::NoRows);
+    let (a, b) = (Queue::new("a", counts), Queue::new("b", Counts::default().submitted(2)));
+    let start = Instant::now();
+    let second = Duration::from_secs(1);
+    metrics::with_local_recorder(&recorder, || {
+        let published = Metrics::new(stats.clone());
+        begin(&*observer, "cpu", start, &[a.clone(), b.clone()]);
+        let urgent = TaskHeader::new(1, start).priority(Priority::URGENT).flow(Flow(7));
+        let plain = TaskHeader::new(3, start);
+        let ran = |pool, tasks: &[TaskHeader], after: u32| {
+            let mut event = BatchEvent::new(PoolId::new(pool), Pass::Forward, tasks, start);
+            (event.rows, event.tasks_succeeded) = (tasks.iter().map(|task| task.rows).sum(), tasks.len());
+            (event.device, event.done) = (second * after, start + second * after);
+            observer.batch(&event);
+        };
+        ran(0, &[plain], 8);
+        published.publish();
+        assert!(stats.snapshot().total.classes.is_empty(), "there is one of each");
+        ran(0, &[urgent, plain], 4);
+        ran(1, &[urgent], 1);
+        published.publish();
+    });
+    let snapshot = stats.snapshot();
+    let by = |parts: &[PartSnapshot]| -> Vec<_> {
+        parts.iter().map(|part| (part.of, part.rows, part.end_to_end.count, part.device)).collect()
+    };
+    let a = &snapshot.pools[0];
+    let urgent = i64::from(Priority::URGENT.0);
+    assert_eq!(by(&a.classes), [(Some(urgent), 1, 1, second), (Some(0), 6, 2, second * 11)]);
+    assert_eq!(by(&a.flows), [(Some(0), 6, 2, second * 11), (Some(7), 1, 1, second)]);
+    assert!(snapshot.pools[1].classes.is_empty(), "all of it is one class");
+    assert_eq!(by(&snapshot.total.classes), [(Some(urgent), 2, 2, second * 2), (Some(0), 6, 2, second * 11)]);
+    assert_eq!(
+        a.refusals.iter().map(|(reason, tasks)| (reason.as_str(), *tasks)).collect::<Vec<_>>(),
+        [("invalid", 2), ("misuse", 1)]
+    );
+    let table = snapshot.to_string();
+    assert!(table.contains("a: refused 2 invalid, 1 misuse") && table.contains("\nflow "), "{table}");
+    let text = handle.render();
+    let values = values(&text);
+    assert_eq!(values[r#"skep_refused_total{pool="a",reason="invalid"}"#], "2");
+    assert_eq!(values[r#"skep_cuts_total{pool="a",reason="empty"}"#], "2");
+    assert_eq!(values[r#"skep_flow_device_seconds{pool="a",flow="7"}"#], "1");
+    assert_eq!(values[r#"skep_class_end_to_end_seconds_count{pool="a",class="0"}"#], "2");
 }
 
 #[test]

@@ -214,6 +214,7 @@ fn json_has_the_keys_that_programs_read() {
         [
             "batches",
             "cancelled",
+            "classes",
             "cuts",
             "device",
             "end_to_end",
@@ -221,6 +222,7 @@ fn json_has_the_keys_that_programs_read() {
             "expired",
             "failed",
             "failed_batches",
+            "flows",
             "forecast_error",
             "foreseen_batches",
             "gather",
@@ -230,6 +232,7 @@ fn json_has_the_keys_that_programs_read() {
             "number",
             "put_off_us",
             "queue_wait",
+            "refusals",
             "refused",
             "rows",
             "scatter",

@@ -1,5 +1,6 @@
 //! The counts of a pool.
 
+use crate::contract::error::submit::SubmitError;
 use std::ops::Add;
 
 /// The counts of a pool since it was made, or taken over by another runtime. Every task that was ever submitted is
@@ -12,6 +13,8 @@ pub struct Counts {
     pub submitted: u64,
     /// Tasks given back at once.
     pub refused: u64,
+    /// Those of `refused` whose reason was noted.
+    pub refusals: Refusals,
     /// Tasks whose ticket was dropped before all of them was cut.
     pub cancelled: u64,
     /// Tasks whose deadline passed before they ran.
@@ -85,6 +88,44 @@ impl Counts {
     }
 }
 
+/// Refused tasks by the reason: `invalid`, `full`, `deadline passed`, `too late`, `stopped` and `misuse`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refusals([u64; Self::REASONS.len()]);
+
+impl Refusals {
+    const REASONS: [&'static str; 6] =
+        ["invalid", "full", "deadline passed", "too late", "stopped", "misuse"];
+
+    /// Notes a refusal.
+    pub fn note(&mut self, error: &SubmitError) {
+        let reason = match error {
+            SubmitError::Full { .. } => 1,
+            SubmitError::DeadlinePassed => 2,
+            SubmitError::TooLate { .. } => 3,
+            SubmitError::ShutDown | SubmitError::DeviceLost(_) | SubmitError::Removed => 4,
+            SubmitError::WouldDeadlock => 5,
+            _ => 0,
+        };
+        self.0[reason] += 1;
+    }
+
+    /// Returns each reason for which tasks were refused, and how many.
+    pub fn reasons(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Self::REASONS.into_iter().zip(self.0).filter(|(_, tasks)| *tasks > 0)
+    }
+}
+
+impl Add for Refusals {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        for (own, more) in self.0.iter_mut().zip(other.0) {
+            *own += more;
+        }
+        self
+    }
+}
+
 /// The counts of two pools together.
 impl Add for Counts {
     type Output = Self;
@@ -93,6 +134,7 @@ impl Add for Counts {
         Self {
             submitted: self.submitted + other.submitted,
             refused: self.refused + other.refused,
+            refusals: self.refusals + other.refusals,
             cancelled: self.cancelled + other.cancelled,
             expired: self.expired + other.expired,
             evicted: self.evicted + other.evicted,

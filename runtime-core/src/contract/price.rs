@@ -81,6 +81,18 @@ impl Price {
     }
 }
 
+/// What batches of rows of one size cost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Cost {
+    /// The elements of a row, or somewhat fewer: sizes are told apart by half octaves. 1 if rows do not differ.
+    pub elements: usize,
+    /// The device time.
+    pub price: Price,
+    /// The batches that this rests on, the older the less, at most fifty.
+    pub batches: f64,
+}
+
 const fn time(seconds: f64) -> f64 {
     if seconds > 0.0 { seconds } else { 0.0 }
 }

@@ -10,6 +10,7 @@ use crate::contract::error::control::{ControlError, ShutdownError};
 use crate::contract::error::device_loss::DeviceLoss;
 use crate::contract::meter::Meter;
 use crate::contract::pool::Shutdown;
+use crate::contract::price::Cost;
 use crate::contract::thread_mark::on_thread_of;
 use crate::sync::{flume, guarded};
 use std::fmt;
@@ -73,6 +74,18 @@ impl<D: Device> Handle<D> {
     pub fn pool(&self, name: &str) -> Option<Arc<dyn Meter>> {
         let stage = self.shared.stage.lock();
         stage.directory.pool_of(name).map(|station| Arc::clone(station) as Arc<dyn Meter>)
+    }
+
+    /// Returns what batches of a pool have cost lately, for each size of a row, the smallest first. Empty if the runtime
+    /// feeds from no pool of this name, or nothing was learned yet: of batches shorter than
+    /// [`hand_over`](crate::RuntimeBuilder::hand_over) nothing is.
+    pub fn costs(&self, pool: &str) -> Vec<Cost> {
+        let stations = self.shared.stage.lock().directory.stations();
+        let Some(station) = stations.into_iter().find(|station| station.pool.name() == pool) else {
+            return Vec::new();
+        };
+        let prices = self.shared.stage.lock().selector.prices(station.id);
+        prices.into_iter().map(|(elements, price, batches)| Cost { elements, price, batches }).collect()
     }
 
     /// Waits, or awaits, until the runtime takes batches.

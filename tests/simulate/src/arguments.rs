@@ -42,4 +42,6 @@ pub(crate) enum Contest {
     Aging,
     /// An urgent task before a full queue of others
     Riders,
+    /// Several devices, to which tasks go in turn
+    Devices,
 }

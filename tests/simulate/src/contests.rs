@@ -21,7 +21,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Vec<Row>, Box<dyn Error>> {
     for contest in contests {
         let one = |workload: &Workload, name: &str, load, rule: Rule| {
             let is_wanted = name.contains(&arguments.workload) && rule.name().contains(&arguments.rule);
-            is_wanted.then(|| run_world(workload, &mut *rule.build(workload)).row(name, load, rule.name()))
+            is_wanted.then(|| run_world(workload, &mut rule.build(workload)).row(name, load, rule.name()))
         };
         match contest {
             Contest::Goodput => goodput(arguments, one, &mut rows),
@@ -29,6 +29,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Vec<Row>, Box<dyn Error>> {
             Contest::Fairness => fairness(arguments, one, &mut rows),
             Contest::Aging => aging(arguments, one, &mut rows),
             Contest::Riders => riders(arguments, one, &mut rows),
+            Contest::Devices => devices(arguments, one, &mut rows),
         }
     }
     if rows.is_empty() {
@@ -145,6 +146,28 @@ fn riders(
     }
 }
 
+/// The same load for each of several devices, to which tasks go in turn.
+fn devices(
+    arguments: &Arguments,
+    one: impl Fn(&Workload, &str, f64, Rule) -> Option<Row>,
+    rows: &mut Vec<Row>,
+) {
+    for devices in [1, 2, 4] {
+        for kind in [Kind::Steady, Kind::Bursty, Kind::Zipf] {
+            for load in LOADS {
+                let time = arguments.seconds * SECOND;
+                let mut workload = kind.tasks(load * f64::from(devices), time, arguments.seed);
+                workload.devices = devices;
+                let name = format!("{}-devices-{devices}", workload.name);
+                let ours = [Options::DEFAULT, Options::OBJECTIVES].map(Rule::Skep);
+                for rule in ours.into_iter().chain(Rule::OTHERS) {
+                    rows.extend(one(&workload, &name, load, rule));
+                }
+            }
+        }
+    }
+}
+
 /// The rows as a table.
 pub(crate) fn table(rows: &[Row]) -> Table {
     let mut table = Table::new();
@@ -192,7 +215,7 @@ mod tests {
 
     fn outcome(rule: Rule, load: f64, kind: Kind) -> Row {
         let workload = kind.tasks(load, SECOND, 7);
-        run_world(&workload, &mut *rule.build(&workload)).row(kind.name(), load, rule.name())
+        run_world(&workload, &mut rule.build(&workload)).row(kind.name(), load, rule.name())
     }
 
     #[test]
@@ -229,7 +252,7 @@ mod tests {
         let lowest = Caller { priority: 100, flow: 2, from: 50 * MS, thinks: 10 * MS, ..workload.callers[0] };
         workload.callers.push(lowest);
         let rule = Rule::Skep(Options { name: "aging", order, ..Options::DEFAULT });
-        let row = run_world(&workload, &mut *rule.build(&workload)).row("", 1.0, "");
+        let row = run_world(&workload, &mut rule.build(&workload)).row("", 1.0, "");
         let class = row.classes.iter().find(|class| class.of == 100).unwrap();
         // Two hundred levels of a millisecond, and the tasks that came before: four batches of 20 ms, and its own.
         assert!(class.answered > 20 && class.longest_ms < 200.0 + 6.0 * 20.0, "{class:?}");
@@ -252,7 +275,7 @@ mod tests {
         workload.tasks = (0..800).map(|id| task(id, 100, u64::from(id) * MS)).collect();
         workload.tasks.push(task(800, -100, 4 * SECOND));
         let rule = Rule::Skep(Options::DEFAULT);
-        let row = run_world(&workload, &mut *rule.build(&workload)).row("", 1.0, "");
+        let row = run_world(&workload, &mut rule.build(&workload)).row("", 1.0, "");
         let urgent = &row.classes[0];
         // The batch that runs, and its own.
         assert!(urgent.longest_ms <= 160.0 + 13.0, "{urgent:?}");

@@ -23,6 +23,7 @@ pub(crate) struct Outcome {
     pub(crate) flows: BTreeMap<u32, Part>,
     pub(crate) classes: BTreeMap<i32, Part>,
     max_rows: usize,
+    devices: u32,
 }
 
 /// Some of the tasks.
@@ -85,6 +86,7 @@ impl Outcome {
             flows: BTreeMap::new(),
             classes: BTreeMap::new(),
             max_rows: workload.max_rows,
+            devices: workload.devices,
         }
     }
 
@@ -141,7 +143,7 @@ impl Outcome {
             goodput: self.in_time as f64 / self.tasks.max(1) as f64,
             p50_ms: quantile(&self.latencies, 0.5),
             p99_ms: quantile(&self.latencies, 0.99),
-            busy: self.busy as f64 / self.over.max(1) as f64,
+            busy: self.busy as f64 / (self.over.max(1) as f64 * f64::from(self.devices)),
             padding: self.padding as f64 / self.elements.max(1) as f64,
             fairness: if squares > 0.0 { sum * sum / (squares * served.len() as f64) } else { 1.0 },
             tasks: self.tasks,

@@ -34,6 +34,7 @@ pub(crate) struct Workload {
     pub(crate) name: &'static str,
     pub(crate) cost: Cost,
     pub(crate) models: u32,
+    pub(crate) devices: u32,
     pub(crate) max_rows: usize,
     pub(crate) tasks: Vec<Task>,
     pub(crate) callers: Vec<Caller>,
@@ -145,9 +146,9 @@ impl Kind {
                 };
                 match self {
                     Self::ShortAndLong if random.below(9) == 0 => {
-                        (task.elements, task.flow, task.objective) = (LONG, 2, 2 * SECOND);
+                        (task.elements, task.flow, task.objective) = (LONG, 2, 4 * SECOND);
                     }
-                    Self::ShortAndLong => task.objective = 400 * MS,
+                    Self::ShortAndLong => task.objective = 600 * MS,
                     Self::Zipf => task.model = random.by_weight(&zipf),
                     Self::Greedy => task.flow = 1 + random.by_weight(&greedy),
                     Self::TwoObjectives if random.below(2) == 0 => {
@@ -167,6 +168,7 @@ impl Kind {
             name: self.name(),
             cost: self.cost(),
             models: self.models(),
+            devices: 1,
             max_rows: MAX_ROWS,
             tasks,
             callers: Vec::new(),
@@ -202,7 +204,16 @@ impl Workload {
                 from: u64::from(random.below(1_000_000)),
             })
             .collect();
-        Self { name: "closed-loop", cost, models: 1, max_rows, tasks: Vec::new(), callers, end: time }
+        Self {
+            name: "closed-loop",
+            cost,
+            models: 1,
+            devices: 1,
+            max_rows,
+            tasks: Vec::new(),
+            callers,
+            end: time,
+        }
     }
 
     /// Flows that always wait: each has so many callers, spread over the models.
@@ -221,6 +232,6 @@ impl Workload {
                 from: u64::from(at) * 1000,
             })
             .collect();
-        Self { name: "flows", cost, models, max_rows: 16, tasks: Vec::new(), callers, end: time }
+        Self { name: "flows", cost, models, devices: 1, max_rows: 16, tasks: Vec::new(), callers, end: time }
     }
 }

@@ -1,4 +1,4 @@
-//! The world: one device, a virtual clock, and a rule that says what runs next.
+//! The world: devices, a virtual clock, and for each device a rule that says what runs next.
 
 use crate::device::Cost;
 use crate::result::Outcome;
@@ -56,53 +56,121 @@ pub(crate) trait Rule {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
-    /// The batch on the device is over.
-    Done,
-    /// The rule wants to be asked.
-    Ask,
+    /// The batch on a device is over.
+    Done(usize),
+    /// The rule of a device wants to be asked.
+    Ask(usize),
     /// A caller sends a task.
     Caller(u32),
 }
 
-/// Runs a workload by a rule.
-pub(crate) fn run(workload: &Workload, rule: &mut dyn Rule) -> Outcome {
+/// What is to happen, in order.
+#[derive(Default)]
+struct Events {
+    heap: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
+    number: u64,
+}
+
+impl Events {
+    fn plan(&mut self, at: Nanos, event: Event) {
+        self.number += 1;
+        self.heap.push(Reverse((at, self.number, event)));
+    }
+
+    fn next(&self) -> Option<Nanos> {
+        self.heap.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    fn pop(&mut self, now: Nanos) -> Option<Event> {
+        self.next().filter(|at| *at <= now)?;
+        self.heap.pop().map(|Reverse((.., event))| event)
+    }
+}
+
+/// A device with a rule of its own.
+struct Site<'a> {
+    rule: &'a mut dyn Rule,
+    running: Option<(Batch, Nanos)>,
+    ahead: Option<Batch>,
+    asked: Option<Nanos>,
+}
+
+impl Site<'_> {
+    fn begin(&mut self, at: usize, batch: Batch, now: Nanos, cost: &Cost, events: &mut Events) {
+        self.rule.began(&batch, now);
+        events.plan(now + batch.time(cost), Event::Done(at));
+        self.running = Some((batch, now));
+    }
+
+    /// The device takes what is gathered, and the rule is asked for as long as there is room.
+    fn work(&mut self, at: usize, now: Nanos, cost: &Cost, events: &mut Events) {
+        loop {
+            if self.running.is_none()
+                && let Some(batch) = self.ahead.take()
+            {
+                self.begin(at, batch, now, cost, events);
+            }
+            if self.running.is_some() && self.ahead.is_some() {
+                return;
+            }
+            match self.rule.next(now, self.running.is_some()) {
+                Act::Cut(batch) if self.running.is_some() => self.ahead = Some(batch),
+                Act::Cut(batch) => self.begin(at, batch, now, cost, events),
+                Act::At(time) => {
+                    if self.asked.is_none_or(|asked| time < asked) {
+                        self.asked = Some(time);
+                        events.plan(time.max(now + 1), Event::Ask(at));
+                    }
+                    return;
+                }
+                Act::Wait => return,
+            }
+        }
+    }
+}
+
+/// Runs a workload on as many devices as there are rules, one for each. Tasks go to the devices in turn.
+pub(crate) fn run(workload: &Workload, rules: &mut [Box<dyn Rule>]) -> Outcome {
     let cost = workload.cost;
     let mut outcome = Outcome::new(workload);
-    let mut events: BinaryHeap<Reverse<(Nanos, u64, Event)>> = BinaryHeap::new();
-    let mut number = 0;
-    let mut plan = |events: &mut BinaryHeap<_>, at: Nanos, event: Event| {
-        number += 1;
-        events.push(Reverse((at, number, event)));
-    };
+    let mut events = Events::default();
     for (caller, at) in (0u32..).zip(workload.callers.iter().map(|caller| caller.from)) {
-        plan(&mut events, at, Event::Caller(caller));
+        events.plan(at, Event::Caller(caller));
     }
+    let mut sites: Vec<Site<'_>> = rules
+        .iter_mut()
+        .map(|rule| Site { rule: &mut **rule, running: None, ahead: None, asked: None })
+        .collect();
+    let devices = sites.len();
+    let mut turn = 0;
+    let mut arrive = |sites: &mut [Site<'_>], outcome: &mut Outcome, task: &Task, now: Nanos| {
+        outcome.arrived(task);
+        if !sites[turn % devices].rule.arrive(task, now) {
+            outcome.refused(task);
+        }
+        turn += 1;
+    };
     let mut arrivals = workload.tasks.iter().peekable();
-    let (mut running, mut ahead): (Option<(Batch, Nanos)>, Option<Batch>) = (None, None);
-    let mut asked = None;
     let mut next_id = u32::try_from(workload.tasks.len()).unwrap_or(u32::MAX);
     let mut now = 0;
     loop {
         let arrival = arrivals.peek().map(|task| task.arrived);
-        let event = events.peek().map(|Reverse((at, ..))| *at);
-        now = match (arrival, event) {
+        now = match (arrival, events.next()) {
             (None, None) => break,
             (Some(at), None) | (None, Some(at)) => at,
             (Some(one), Some(other)) => one.min(other),
         };
         let mut answered = Vec::new();
-        while let Some(Reverse((_, _, event))) = events.peek().copied().filter(|Reverse((at, ..))| *at <= now)
-        {
-            events.pop();
+        while let Some(event) = events.pop(now) {
             match event {
-                Event::Done => {
-                    if let Some((mut batch, since)) = running.take() {
-                        rule.ended(&mut batch, now - since, now);
+                Event::Done(at) => {
+                    if let Some((mut batch, since)) = sites[at].running.take() {
+                        sites[at].rule.ended(&mut batch, now - since, now);
                         outcome.ran(&batch, now - since, now);
                         answered.extend(batch.tasks.iter().filter_map(|task| task.caller));
                     }
                 }
-                Event::Ask => asked = None,
+                Event::Ask(at) => sites[at].asked = None,
                 Event::Caller(at) if now < workload.end => {
                     let caller = &workload.callers[at as usize];
                     let task = Task {
@@ -116,62 +184,22 @@ pub(crate) fn run(workload: &Workload, rule: &mut dyn Rule) -> Outcome {
                         caller: Some(at),
                     };
                     next_id += 1;
-                    outcome.arrived(&task);
-                    if !rule.arrive(&task, now) {
-                        outcome.refused(&task);
-                    }
+                    arrive(&mut sites, &mut outcome, &task, now);
                 }
                 Event::Caller(_) => {}
             }
         }
         while let Some(task) = arrivals.next_if(|task| task.arrived <= now) {
-            outcome.arrived(task);
-            if !rule.arrive(task, now) {
-                outcome.refused(task);
-            }
+            arrive(&mut sites, &mut outcome, task, now);
         }
         for caller in answered {
-            plan(&mut events, now + workload.callers[caller as usize].thinks, Event::Caller(caller));
+            events.plan(now + workload.callers[caller as usize].thinks, Event::Caller(caller));
         }
-        // The device takes what is gathered, and the rule is asked for as long as there is room.
-        loop {
-            if running.is_none()
-                && let Some(batch) = ahead.take()
-            {
-                begin(rule, batch, now, cost, &mut running, &mut events, &mut plan);
-            }
-            if running.is_some() && ahead.is_some() {
-                break;
-            }
-            match rule.next(now, running.is_some()) {
-                Act::Cut(batch) if running.is_some() => ahead = Some(batch),
-                Act::Cut(batch) => begin(rule, batch, now, cost, &mut running, &mut events, &mut plan),
-                Act::At(at) => {
-                    if asked.is_none_or(|asked| at < asked) {
-                        asked = Some(at);
-                        plan(&mut events, at.max(now + 1), Event::Ask);
-                    }
-                    break;
-                }
-                Act::Wait => break,
-            }
+        for (at, site) in sites.iter_mut().enumerate() {
+            site.work(at, now, &cost, &mut events);
         }
     }
-    rule.check();
+    sites.iter().for_each(|site| site.rule.check());
     outcome.over(now);
     outcome
-}
-
-fn begin(
-    rule: &mut dyn Rule,
-    batch: Batch,
-    now: Nanos,
-    cost: Cost,
-    running: &mut Option<(Batch, Nanos)>,
-    events: &mut BinaryHeap<Reverse<(Nanos, u64, Event)>>,
-    plan: &mut impl FnMut(&mut BinaryHeap<Reverse<(Nanos, u64, Event)>>, Nanos, Event),
-) {
-    rule.began(&batch, now);
-    plan(events, now + batch.time(&cost), Event::Done);
-    *running = Some((batch, now));
 }

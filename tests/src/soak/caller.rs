@@ -9,7 +9,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use skep_pool::TaskPool;
 use skep_runtime_core::{
-    BatchError, Device, FailureRules, Pass, Priority, Refused, Request, Submit, SubmitError, TaskError,
+    BatchError, Device, FailureRules, Flow, Pass, Priority, Refused, Request, Submit, SubmitError, TaskError,
     TaskResult, Ticket,
 };
 use std::pin::{Pin, pin};
@@ -173,6 +173,9 @@ impl<D: Device> Caller<D> {
         if rng.random_bool(0.5) {
             request = request.priority(Priority(rng.random_range(-2..3)));
         }
+        if rng.random_bool(0.5) {
+            request = request.flow(Flow(rng.random_range(0..5)));
+        }
         if rng.random_bool(0.1) {
             request = request.deadline(rng.random_range(Duration::ZERO..LATEST));
         }
@@ -204,6 +207,7 @@ impl<D: Device> Caller<D> {
                         error,
                         SubmitError::Full { .. }
                             | SubmitError::DeadlinePassed
+                            | SubmitError::TooLate { .. }
                             | SubmitError::ShutDown
                             | SubmitError::Removed
                             | SubmitError::DeviceLost(_)

@@ -47,7 +47,9 @@ use ledger::{Answer, Census, Ledger};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
-use skep_runtime_core::{Device, FailureRules, Pass, RuntimeBuilder};
+use skep_runtime_core::{
+    Aging, Classes, Device, EarliestDeadline, FailureRules, Fair, Flow, Pass, RuntimeBuilder,
+};
 use skep_stats::{Fanout, PoolSnapshot, Stats};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32};
@@ -130,7 +132,7 @@ impl Soak {
             .senders(rng.random_range(1..4))
             .hand_over(if rng.random_bool(0.5) { Duration::ZERO } else { Duration::from_micros(50) })
             .observer(Arc::new(Fanout(vec![hostile, stats.observer()])));
-        builder = ending.prepare(builder);
+        builder = ordered(ending.prepare(builder), rng);
         let device = Arc::clone(builder.device());
         let pools = serve(&mut builder, rng);
         let runtime = builder.build().expect("settings are in range");
@@ -195,6 +197,19 @@ impl Soak {
     }
 }
 
+/// Work in one order or another.
+fn ordered<D: Device>(builder: RuntimeBuilder<D>, rng: &mut StdRng) -> RuntimeBuilder<D> {
+    let builder = builder.just_in_time(rng.random_bool(0.8)).linger(rng.random_bool(0.8));
+    let fair = || Fair::new().weight(Flow(1), 3.0);
+    match rng.random_range(0..6) {
+        0 | 1 => builder,
+        2 => builder.policy(Aging::new(Duration::from_micros(50))),
+        3 => builder.policy(EarliestDeadline::new()),
+        4 => builder.policy(fair()),
+        _ => builder.policy(Classes::of(fair())),
+    }
+}
+
 /// Serves blocks with pools of all kinds, dozens in all.
 fn serve<D: Device>(builder: &mut RuntimeBuilder<Faulty<D>>, rng: &mut StdRng) -> Arc<[Served<D>]> {
     let device = Arc::clone(builder.device());
@@ -224,6 +239,7 @@ fn options(rng: &mut StdRng) -> PoolOptions {
         .capacity(capacity)
         .reserve(if rng.random_bool(0.2) { capacity / 8 } else { 0 })
         .eviction(rng.random_bool(0.2))
+        .answer_in_time(rng.random_bool(0.2))
         .split_large_tasks(rng.random_bool(0.5))
         .split_backward(rng.random_bool(0.5))
         .failures(FailureRules::default().rerun(rng.random_bool(0.8)).check_finite(rng.random_bool(0.5)))

@@ -24,7 +24,7 @@ pub fn a_full_queue_gives_the_task_back<S: Subject>() {
     let (rig, mut tickets) = full(S::device());
     let refused = rig.pool.try_submit(columns(&*rig.device, &[3.0])).unwrap_err();
     assert!(
-        matches!(refused.error, SubmitError::Full { tasks: 2, capacity: 2, rows: 2, capacity_rows: 2 }),
+        matches!(refused.error, SubmitError::Full { tasks: 2, capacity: 2, rows: 2, capacity_rows: 2, .. }),
         "{refused}"
     );
     let request = refused.into_request();
@@ -171,7 +171,7 @@ pub fn a_reserve_keeps_room_for_the_urgent<S: Subject>() {
     let ordinary = [1.0, 2.0].map(|value| rig.pool.try_submit(request(value, 0)).unwrap());
     for priority in [0, 5] {
         let refused = rig.pool.try_submit(request(3.0, priority)).unwrap_err();
-        let full = SubmitError::Full { tasks: 2, capacity: 2, rows: 2, capacity_rows: 4 };
+        let full = SubmitError::Full { tasks: 2, capacity: 2, rows: 2, capacity_rows: 4, wait: None };
         assert_eq!(refused.error.to_string(), full.to_string());
     }
     let mut ordinary_caller = Box::pin(rig.pool.submit_async(request(4.0, 0)));

@@ -22,6 +22,7 @@ pub mod many_pools;
 pub mod memory;
 pub mod model;
 pub mod optimizer;
+pub mod order;
 pub mod panics;
 pub mod priority;
 pub mod pytorch;
@@ -83,6 +84,13 @@ macro_rules! conformance {
             a_cancelled_urgent_task_lends_no_urgency,
             an_urgent_task_that_ran_lends_no_urgency,
             pools_have_a_priority,
+        }
+        $crate::cases! { $subject, order:
+            an_urgent_task_takes_few_others_along,
+            flows_share_the_device_by_weight,
+            waiting_makes_urgent_under_aging,
+            answers_come_in_time_or_not_at_all,
+            batches_say_why_they_were_cut,
         }
         $crate::cases! { $subject, foreign:
             a_slow_waker_delays_no_deadline,

@@ -131,7 +131,8 @@ pub enum SubmitError {
     },
     /// The queue has no room for the task: as many tasks, or rows, wait as may.
     #[error(
-        "queue is full: {tasks} tasks of at most {capacity} and {rows} rows of at most {capacity_rows} wait"
+        "queue is full: {tasks} tasks of at most {capacity} and {rows} rows of at most {capacity_rows} wait{}",
+        Takes(*wait)
     )]
     Full {
         /// Tasks that wait.
@@ -142,6 +143,9 @@ pub enum SubmitError {
         rows: usize,
         /// The most rows that may wait, likewise.
         capacity_rows: usize,
+        /// The device time that all that wait in this queue will take, as far as batches so far tell; `None` if they
+        /// do not.
+        wait: Option<Duration>,
     },
     /// The runtime takes no more work.
     #[error("runtime is shut down")]
@@ -188,6 +192,14 @@ impl SubmitError {
     /// Returns true if the task is wrong, so that handing it in again is in vain.
     pub const fn is_callers_fault(&self) -> bool {
         self.kind().is_callers_fault()
+    }
+}
+
+struct Takes(Option<Duration>);
+
+impl fmt::Display for Takes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |wait| write!(f, ", and take about {wait:?} on the device"))
     }
 }
 
@@ -290,6 +302,15 @@ mod tests {
         let (error, request) = refused.into_parts();
         assert!(error.is_callers_fault() && !error.is_overload());
         assert_eq!(request.inputs.into_tensors()[0].0.get().to_bits(), 1.0_f32.to_bits());
+    }
+
+    #[test]
+    fn a_full_queue_says_how_long_it_takes() {
+        let full = |wait| SubmitError::Full { tasks: 4, capacity: 4, rows: 9, capacity_rows: 16, wait };
+        let text = "queue is full: 4 tasks of at most 4 and 9 rows of at most 16 wait";
+        assert_eq!(full(None).to_string(), text);
+        let wait = Some(Duration::from_millis(340));
+        assert_eq!(full(wait).to_string(), format!("{text}, and take about 340ms on the device"));
     }
 
     #[test]

@@ -41,7 +41,12 @@ impl Kind {
         }
     }
 
-    pub(crate) fn build(self, workload: &Workload) -> Box<dyn Rule> {
+    /// Makes the rule anew for each device.
+    pub(crate) fn build(self, workload: &Workload) -> Vec<Box<dyn Rule>> {
+        (0..workload.devices).map(|_| self.one(workload)).collect()
+    }
+
+    fn one(self, workload: &Workload) -> Box<dyn Rule> {
         match self {
             Self::Skep(options) => Box::new(skep::Skep::new(workload, options)),
             Self::Hivemind => Box::new(hivemind::Hivemind::new(workload)),
