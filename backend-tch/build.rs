@@ -4,6 +4,8 @@
 use std::env;
 use std::path::PathBuf;
 
+const FILES: [&str; 3] = ["shim/skep_shim.cpp", "shim/skep_script.cpp", "shim/skep_package.cpp"];
+
 fn main() {
     println!("cargo::rerun-if-changed=shim");
     println!("cargo::rerun-if-env-changed=LIBTORCH_INCLUDE");
@@ -16,7 +18,7 @@ fn main() {
     let include = root.unwrap_or_default().join("include");
     let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
     let mut shim = cc::Build::new();
-    shim.cpp(true).std("c++17").warnings(false).file("shim/skep_shim.cpp");
+    shim.cpp(true).std("c++17").warnings(false).files(FILES);
     shim.include(&include).include(include.join("torch/csrc/api/include"));
     shim.define("_GLIBCXX_USE_CXX11_ABI", &*abi).compile("skep_shim");
 

@@ -51,7 +51,7 @@ pub use skep_stats as stats;
 pub use skep_toolkit as toolkit;
 pub use skep_toolkit::{
     AdamW, BlockError, Config, ConfigError, Optimizer, ParameterError, RegistryError, RestoreError, Schedule,
-    Setting, Sgd, StepError, WeightsError,
+    Setting, Sgd, SharedWeights, StepError, WeightsError,
 };
 
 /// The names that most applications use; none of them is one of the tensor library's prelude.

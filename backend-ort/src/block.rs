@@ -62,7 +62,7 @@ impl Parameters {
     /// Returns an error if the weights file lacks it, it has other dims, or it does not fit onto the device.
     pub fn get(&self, name: &str, dims: &[usize], init: Init) -> Result<HostTensor, BoxError> {
         let admit = |bytes| self.device.admit(bytes);
-        self.source.value(name, Some(dims), init, admit)
+        self.source.value(name, Some(dims), DType::F32, init, admit)
     }
 
     /// Returns the device that the block is loaded onto.

@@ -72,7 +72,7 @@ pub use skep_stats as stats;
 pub use skep_toolkit as toolkit;
 pub use skep_toolkit::{
     AdamW, BlockError, Config, ConfigError, Init, Optimizer, ParameterError, RegistryError, RestoreError,
-    Schedule, Setting, Sgd, StepError, WeightsError,
+    Schedule, Setting, Sgd, SharedWeights, StepError, WeightsError,
 };
 pub use tch;
 

@@ -33,6 +33,7 @@ impl Kinds for Tch {
         registry.add::<blocks::NopDelay>();
         registry.add::<blocks::DetDropout>();
         registry.add::<blocks::TorchScript>();
+        registry.add::<blocks::Package>();
         #[cfg(feature = "models")]
         registry.set("text_model", |name, config| blocks::TextModel::from_config(config)?.block(name));
     }

@@ -1,10 +1,10 @@
 //! The options by which a pool takes tasks and cuts batches.
 
-use skep_runtime_core::{Deadline, FailureRules, Priority, StartError};
+use skep_runtime_core::{Deadline, FailureRules, Priority, StartError, Verify};
 use std::time::{Duration, Instant};
 
 /// The options by which a pool takes tasks and cuts batches. The defaults serve an interactive model well.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 #[expect(clippy::struct_excessive_bools, reason = "each of them is a setting of its own")]
 pub struct PoolOptions {
@@ -68,6 +68,9 @@ pub struct PoolOptions {
     /// tasks that make it fail get the error, and outputs are not checked for being finite. Switch `rerun`
     /// off if a block has side effects, or if a second run costs more than lost answers.
     pub failures: FailureRules,
+    /// Runs a task of a forward batch alone now and then, and compares its outputs with those that it got in company.
+    /// Default no. Switch it on in tests; in service, one batch in some thousand costs next to nothing.
+    pub verify: Option<Verify>,
 }
 
 impl PoolOptions {
@@ -160,6 +163,12 @@ impl PoolOptions {
         self.failures = failures;
         self
     }
+
+    /// Sets [`verify`](Self#structfield.verify).
+    pub fn verify(mut self, verify: impl Into<Option<Verify>>) -> Self {
+        self.verify = verify.into();
+        self
+    }
 }
 
 impl Default for PoolOptions {
@@ -180,6 +189,7 @@ impl Default for PoolOptions {
             split_backward: false,
             finite_inputs: None,
             failures: FailureRules::default(),
+            verify: None,
         }
     }
 }
@@ -231,6 +241,17 @@ impl PoolOptions {
         }
         if self.reserve >= self.capacity {
             return wrong("reserve", self.reserve, "less than capacity");
+        }
+        if let Some(Verify { every, tolerance, .. }) = self.verify {
+            let of = format!("pool `{pool}`");
+            if every == 0 {
+                return wrong("verify.every", 0, "at least 1");
+            }
+            if !(tolerance.is_finite() && tolerance >= 0.0) {
+                let (setting, got, expected) =
+                    ("verify.tolerance", tolerance.to_string(), "a finite number, at least 0");
+                return Err(StartError::Setting { of, setting, got, expected });
+            }
         }
         if self.room(self.priority).rows < self.max_rows {
             return wrong(
@@ -311,6 +332,14 @@ mod tests {
         assert_eq!(
             message(&good.clone().deadline(Duration::from_millis(10)).max_deadline(delay)),
             "pool `x`: deadline is 10ms, expected at most max_deadline"
+        );
+        assert_eq!(
+            message(&good.clone().verify(Verify::every(0))),
+            "pool `x`: verify.every is 0, expected at least 1"
+        );
+        assert_eq!(
+            message(&good.clone().verify(Verify::every(1).tolerance(f64::NAN))),
+            "pool `x`: verify.tolerance is NaN, expected a finite number, at least 0"
         );
         let alone = good.min_rows(2);
         assert_eq!(

@@ -12,7 +12,7 @@ use skep_runtime_core::pool::{
 use skep_runtime_core::sync::atomic::Ordering;
 use skep_runtime_core::sync::{discard, discard_all};
 use skep_runtime_core::{
-    Counts, DeviceLoss, FailureRules, Meter, RuntimeId, Shutdown, SubmitError, TaskError, TensorOps,
+    Counts, DeviceLoss, FailureRules, Meter, RuntimeId, Shutdown, SubmitError, TaskError, TensorOps, Verify,
 };
 use std::sync::Arc;
 use std::time::Instant;
@@ -79,6 +79,10 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
 
     fn failure_rules(&self) -> FailureRules {
         self.options.failures
+    }
+
+    fn verify(&self) -> Option<Verify> {
+        self.options.verify
     }
 
     fn cut(&self, terms: &Terms) -> Option<Batch<O::Tensor>> {

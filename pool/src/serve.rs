@@ -203,7 +203,7 @@ pub trait Serve<D: Device> {
 impl<D: Device> Serve<D> for RuntimeBuilder<D> {
     fn serve(&mut self, block: impl Backend<D>, options: ServeOptions) -> Result<Served<D>, StartError> {
         options.check(&block)?;
-        let id = self.block(block)?;
+        let id = self.block_for(block, options.forward.max_rows)?;
         let serve = |builder: &mut Self| {
             builder.warm_up(id, &options.warm_up)?;
             let info = info_of(builder, id)?.clone();
@@ -235,7 +235,7 @@ impl<D: Device> Serve<D> for RuntimeBuilder<D> {
         if let Some((_, pool)) = served.pools().find(|(_, pool)| pool.loss().is_none()) {
             return Err(StartError::PoolInUse { pool: pool.name().to_owned() });
         }
-        let id = self.block(block)?;
+        let id = self.block_for(block, served.forward.options().max_rows)?;
         take_over_pools(self, id, served).inspect_err(|_| self.remove_block(id))
     }
 }

@@ -30,6 +30,9 @@
 //! | `skep_training_refused_steps` | gauge | steps that would have destroyed the parameters, since then |
 //! | `skep_training_learning_rate` | gauge | of the last step |
 //! | `skep_training_gradient_norm` | gauge | of the last step, before it was clipped |
+//! | `skep_verified_batches_total` | counter | batches of which a task was run alone, too; this and the next are there for pools with such batches |
+//! | `skep_differing_batches_total` | counter | those of them in which the task got something else alone |
+//! | `skep_verified_difference` | gauge | the largest difference so far |
 //!
 //! Counters are exact; the values in histograms are within 1 %. Unlike in a [`Snapshot`](crate::Snapshot),
 //! outcomes do not overlap: `failed` leaves out `shut_down`, so that a sum over outcomes counts every task once.
@@ -216,6 +219,14 @@ impl Published {
             set("skep_training_learning_rate", training.learning_rate);
             set("skep_training_gradient_norm", training.gradient_norm);
         }
+        if let Some(verification) = tally.verification.filter(|_| tally.verification != before.verification) {
+            let was = before.verification.unwrap_or_default();
+            let count =
+                |name: &'static str, new: u64| counter!(name, "pool" => handles.pool.clone()).increment(new);
+            count("skep_verified_batches_total", verification.batches - was.batches);
+            count("skep_differing_batches_total", verification.differing - was.differing);
+            gauge!("skep_verified_difference", "pool" => handles.pool.clone()).set(verification.largest);
+        }
         (self.counts, self.tally) = (counts, tally);
     }
 
@@ -335,6 +346,9 @@ fn describe() {
     describe_gauge!("skep_flow_device_seconds", "device time, by flow");
     describe_counter!("skep_rows_total", "rows that ran");
     describe_histogram!("skep_batch_rows", "rows of each batch");
+    describe_counter!("skep_verified_batches_total", "batches of which a task was run alone, too");
+    describe_counter!("skep_differing_batches_total", "verified batches whose task got something else alone");
+    describe_gauge!("skep_verified_difference", "largest difference of a verified batch");
     for (name, what) in [
         ("skep_training_steps", "steps of the optimizer"),
         ("skep_training_clipped_steps", "steps whose gradients were scaled down"),

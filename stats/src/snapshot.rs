@@ -2,7 +2,7 @@
 
 use crate::parts::{By, Part};
 use crate::summary::{Summary, micros};
-use crate::tally::{Gone, Reading, Tally};
+use crate::tally::{Gone, Reading, Tally, Verification};
 use serde::{Deserialize, Serialize};
 use skep_runtime_core::{Counts, CutReason, Flow, Priority, Training};
 use std::collections::BTreeMap;
@@ -98,6 +98,9 @@ pub struct PoolSnapshot {
     pub foreseen_batches: u64,
     /// By how much of their device time the forecasts of those were off, on average; 0 without any.
     pub forecast_error: f64,
+    /// What came of verified batches; `None` if there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationSnapshot>,
     /// The tasks by their class, the most urgent first; empty while all are of one class and one flow, and then the
     /// pool's numbers are those of it.
     #[serde(default)]
@@ -136,6 +139,28 @@ fn parts<K: Copy>(by: &By<K>, number: impl Fn(K) -> i64) -> Vec<PartSnapshot> {
     // Those without a name come last.
     let named = by.iter().filter(|(of, _)| of.is_some());
     named.chain(by.iter().filter(|(of, _)| of.is_none())).map(part).collect()
+}
+
+/// What came of the batches of a pool of which a task was run alone, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct VerificationSnapshot {
+    /// Batches that were verified.
+    pub batches: u64,
+    /// Those of them in which a task got something else in company than alone: the block mixes rows up.
+    pub differing: u64,
+    /// The largest difference of an element, for numbers above 1 in parts of them; the largest number that there is if
+    /// outputs could not be compared.
+    pub largest_difference: f64,
+    /// The largest that is no finding.
+    pub tolerance: f64,
+}
+
+impl From<Verification> for VerificationSnapshot {
+    fn from(verification: Verification) -> Self {
+        let Verification { batches, differing, largest, tolerance } = verification;
+        Self { batches, differing, largest_difference: largest, tolerance }
+    }
 }
 
 /// How the training of a block stands.
@@ -211,6 +236,7 @@ impl PoolSnapshot {
             pool.put_off = tally.put_off;
             pool.foreseen_batches = tally.foreseen;
             pool.forecast_error = ratio(tally.foreseen_off.as_secs_f64(), tally.foreseen_time.as_secs_f64());
+            pool.verification = tally.verification.map(VerificationSnapshot::from);
         }
         pool
     }

@@ -1,6 +1,6 @@
 //! A snapshot for people: one aligned table.
 
-use crate::snapshot::{PartSnapshot, PoolSnapshot, Snapshot, TrainingSnapshot};
+use crate::snapshot::{PartSnapshot, PoolSnapshot, Snapshot, TrainingSnapshot, VerificationSnapshot};
 use std::fmt;
 use std::time::Duration;
 
@@ -56,6 +56,14 @@ impl fmt::Display for Snapshot {
                 writeln!(
                     f,
                     "{name}: {steps} steps ({share:.0} % clipped, {refused} refused), learning rate {learning_rate:.2e}, gradient norm {gradient_norm:.2e}"
+                )?;
+            }
+            if let Some(verification) = pool.verification {
+                let VerificationSnapshot { batches, differing, largest_difference, tolerance } = verification;
+                let name = &pool.name;
+                writeln!(
+                    f,
+                    "{name}: {batches} batches verified, {differing} differ, by at most {largest_difference:.1e} (limit {tolerance:.0e})"
                 )?;
             }
         }

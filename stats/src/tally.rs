@@ -3,7 +3,7 @@
 use crate::parts::{Part, Parts};
 use crate::summary::Distribution;
 use skep_runtime_core::sync::Mutex;
-use skep_runtime_core::{BatchEvent, Counts, CutReason, Meter, Training};
+use skep_runtime_core::{BatchEvent, Counts, CutReason, Meter, Training, Verified};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,25 @@ pub(crate) struct Tally {
     pub(crate) foreseen_off: Duration,
     /// By class and by flow.
     pub(crate) parts: Parts,
+    pub(crate) verification: Option<Verification>,
+}
+
+/// What came of verified batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Verification {
+    pub(crate) batches: u64,
+    pub(crate) differing: u64,
+    pub(crate) largest: f64,
+    pub(crate) tolerance: f64,
+}
+
+impl Verification {
+    fn batch(&mut self, verified: Verified) {
+        self.batches += 1;
+        self.differing += u64::from(!verified.holds());
+        self.largest = self.largest.max(verified.difference);
+        self.tolerance = verified.tolerance;
+    }
 }
 
 impl Tally {
@@ -41,6 +60,9 @@ impl Tally {
         self.parts = parts;
         self.batches += 1;
         self.training = event.training.or(self.training);
+        if let Some(verified) = event.verified {
+            self.verification.get_or_insert_default().batch(verified);
+        }
         self.failed_batches += u64::from(event.failed);
         self.taken_apart += u64::from(event.taken_apart);
         self.batch_rows.record_number(event.rows as u64);

@@ -8,9 +8,10 @@
 )]
 
 use skep_runtime_core::{Backend, BlockState, Fit, HostTensor};
-use skep_tests::kit::{Alone, noise};
-use skep_tests::{Learner, Learning};
+use skep_tests::Learner;
+use skep_tests::kit::{Alone, Noisy, noise};
 use skep_toolkit::checkpoint::{CheckpointDir, Saved, decode};
+use skep_toolkit::{AdamW, Block, Optimizer};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -179,13 +180,15 @@ fn kill(process: u32) {
 
 const STEPS: u32 = 60;
 
+/// With dropout, whose random numbers are part of the state.
 fn block<L: Learner>() -> Alone<L> {
-    Alone::new(L::ffn("ffn", 3, Learning::AdamW))
+    let adamw = Optimizer::adamw(AdamW::default().learning_rate(0.05)).with_max_norm(1.0);
+    Alone::new(Block::of("noisy", Noisy).unwrap().with_seed(3).with_optimizer(adamw).unwrap())
 }
 
 /// The step after so many others: its batch depends on nothing else.
 fn step<L: Learner>(block: &mut Alone<L>, done: u32) {
-    block.backward(&[noise(&[8, 4], done)], &[noise(&[8, 3], 1000 + done)]).unwrap();
+    block.backward(&[noise(&[8, 4], done)], &[noise(&[8, 4], 1000 + done)]).unwrap();
 }
 
 /// Trains from the newest checkpoint on, and saves after each step.

@@ -31,6 +31,7 @@ mod failure;
 pub mod memory;
 mod optim;
 mod parameters;
+mod random;
 mod registry;
 
 pub use block::Block;
@@ -44,8 +45,9 @@ pub use optim::optimizer::{AdamW, Optimizer, Pace, Rule, Sgd};
 pub use optim::schedule::{CustomSchedule, Schedule};
 pub use optim::stepper::StepError;
 pub use parameters::init::Init;
-pub use parameters::source::{Source, check_dims};
-pub use parameters::weights::{ParameterError, Weights, WeightsError};
+pub use parameters::source::{Source, check_converted, check_dims};
+pub use parameters::weights::{ParameterError, SharedWeights, Weights, WeightsError};
+pub use random::Draws;
 pub use registry::{Kinds, Registry, RegistryError};
 
 /// The README's example, compiled with the tests.

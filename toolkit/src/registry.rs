@@ -4,8 +4,10 @@ use crate::block::Block;
 use crate::block::library::{Computes, Library};
 use crate::blocks::spec::Spec;
 use crate::config::{Config, ConfigError};
+use crate::parameters::weights::SharedWeights;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 type Constructor<L> = Box<dyn Fn(&str, &Config) -> Result<Block<L>, ConfigError> + Send + Sync>;
 
@@ -21,17 +23,18 @@ pub trait Kinds: Library {
 /// safetensors file that all parameters are taken from).
 pub struct Registry<L: Library> {
     kinds: BTreeMap<String, Constructor<L>>,
+    shared: Vec<SharedWeights>,
 }
 
 impl<L: Library> fmt::Debug for Registry<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registry").field("kinds", &self.kinds.keys()).finish()
+        f.debug_struct("Registry").field("kinds", &self.kinds.keys()).finish_non_exhaustive()
     }
 }
 
 impl<L: Library> Default for Registry<L> {
     fn default() -> Self {
-        Self { kinds: BTreeMap::new() }
+        Self { kinds: BTreeMap::new(), shared: Vec::new() }
     }
 }
 
@@ -116,6 +119,11 @@ impl<L: Library> Registry<L> {
         Ok(())
     }
 
+    /// Has blocks whose setting `weights` names this very file take their parameters from it: each tensor is read once.
+    pub fn share_weights(&mut self, weights: &SharedWeights) {
+        self.shared.push(weights.clone());
+    }
+
     /// Returns the registered kinds, in order.
     pub fn kinds(&self) -> impl Iterator<Item = &str> {
         self.kinds.keys().map(String::as_str)
@@ -140,7 +148,10 @@ impl<L: Library> Registry<L> {
                 block = block.with_seed(seed);
             }
             if let Some(weights) = config.optional::<String>("weights")? {
-                block = block.with_weights(weights);
+                block = match self.shared.iter().find(|shared| shared.path() == Path::new(&weights)) {
+                    Some(shared) => block.with_shared_weights(shared),
+                    None => block.with_weights(weights),
+                };
             }
             Ok(block)
         };

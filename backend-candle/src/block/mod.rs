@@ -1,6 +1,7 @@
 //! A block made of candle layers: the arithmetic of both passes, and where the parameters are.
 
 mod changes;
+mod draws;
 mod init;
 mod parameters;
 mod pass;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub(crate) use changes::Changes;
+pub(crate) use draws::Draws;
 pub use parameters::Buffer;
 pub use pass::{Layers, by_mode};
 
@@ -55,6 +57,7 @@ pub struct Candle {
     /// Those that can be trained.
     variables: BTreeMap<String, Var>,
     changes: Changes,
+    draws: Draws,
     inference: Box<dyn Layers>,
     /// None where the block is never called backward.
     training: Option<Box<dyn Layers>>,
@@ -79,12 +82,13 @@ impl Library for Candle {
         build: &Build<Self>,
     ) -> Result<Self, BoxError> {
         let parameters = Parameters::new(device, source);
-        let changes = Changes::default();
-        let inference = changes.while_making(|| build(&parameters.builder(Given::Constants)))?;
-        let training = backward.then(|| build(&parameters.builder(Given::Variables))).transpose()?;
+        let (changes, draws) = (Changes::default(), Draws::default());
+        let make = |given| draws.while_making(|| build(&parameters.builder(given)));
+        let inference = changes.while_making(|| make(Given::Constants))?;
+        let training = backward.then(|| make(Given::Variables)).transpose()?;
         parameters.seal();
         let variables = parameters.variables();
-        Ok(Self { device: device.clone(), parameters, variables, changes, inference, training })
+        Ok(Self { device: device.clone(), parameters, variables, changes, draws, inference, training })
     }
 
     fn trained(&mut self) -> Result<(), BoxError> {
@@ -97,9 +101,10 @@ impl Library for Candle {
     }
 
     fn rebuild(&mut self, build: &Build<Self>) -> Result<(), BoxError> {
-        self.inference = self.changes.while_making(|| build(&self.parameters.builder(Given::Constants)))?;
+        let make = |given| self.draws.while_making(|| build(&self.parameters.builder(given)));
+        self.inference = self.changes.while_making(|| make(Given::Constants))?;
         if self.training.is_some() {
-            self.training = Some(build(&self.parameters.builder(Given::Variables))?);
+            self.training = Some(make(Given::Variables)?);
         }
         Ok(())
     }
@@ -119,6 +124,10 @@ impl Library for Candle {
             self.variables.insert(name.to_owned(), variable);
         }
         Ok(())
+    }
+
+    fn draw_from(&mut self, seed: u64) {
+        self.draws.begin(seed);
     }
 
     fn forward(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, BoxError> {

@@ -2,13 +2,13 @@
 //! for training, and given again when layers are made anew.
 
 use super::init::known_init;
-use crate::device::CandleDevice;
+use crate::device::{CandleDevice, known_dtype};
 use candle_core::{DType, Device as Place, Error, Result, Shape, Tensor, Var};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use skep_runtime_core::TensorOps;
 use skep_runtime_core::sync::Mutex;
-use skep_toolkit::{self as toolkit, BlockError, Source, check_dims};
+use skep_toolkit::{self as toolkit, BlockError, Source, check_converted, check_dims};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -171,9 +171,12 @@ impl Shared {
         }
         let init = dims.map_or(toolkit::Init::Const(0.0), |dims| known_init(init, dims));
         let admit = |bytes| self.device.admit(bytes);
-        let value = self.source.value(name, dims.map(Shape::dims), init, admit).map_err(wrapped)?;
+        let known = known_dtype(dtype).map_err(wrapped)?;
+        let value = self.source.value(name, dims.map(Shape::dims), known, init, admit).map_err(wrapped)?;
         let tensor = self.device.from_host(&value).map_err(wrapped)?.to_device(self.device.place())?;
-        tensor.to_dtype(dtype)
+        let tensor = tensor.to_dtype(dtype)?;
+        check_converted(&self.device, name, &value, &tensor).map_err(wrapped)?;
+        Ok(tensor)
     }
 }
 

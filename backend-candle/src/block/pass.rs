@@ -8,8 +8,9 @@ use candle_core::{Result, Tensor};
 /// that no graph is recorded; for training they are variables. Both have the same values.
 ///
 /// **Take care with candle's fused operations.** `candle_nn::LayerNorm`, `rms_norm` and `softmax_last_dim` have
-/// no backward pass, and gradients end there without an error of candle's. Parameters before them are named in the error
-/// of the first step. [`layers`](crate::layers) has a layer norm that can be trained; `candle_nn::ops::softmax` can be
+/// no backward pass, and gradients end there without an error of candle's. Parameters that get no gradient at all are named
+/// in the error of the first step; one that has another way to the outputs as well gets a part of its gradient, and nobody
+/// can tell. [`layers`](crate::layers) has a layer norm that can be trained; `candle_nn::ops::softmax` can be
 /// trained too.
 pub trait Layers: Send + 'static {
     /// Maps the inputs to the outputs. Every tensor has the batch's rows as dim 0.
@@ -43,14 +44,13 @@ where
 /// differently in one:
 ///
 /// ```
-/// use skep_backend_candle::candle_nn::Dropout;
-/// use skep_backend_candle::layers::{BatchNorm, by_mode};
+/// use skep_backend_candle::layers::{BatchNorm, Dropout, by_mode};
 /// use skep_backend_candle::runtime::DType;
 /// use skep_backend_candle::prelude::*;
 ///
 /// let inputs = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[8])])?;
 /// let block = CandleBlock::new("noisy", inputs, |vb| {
-///     let (norm, dropout) = (BatchNorm::new(8, &vb.pp("norm"))?, Dropout::new(0.1));
+///     let (norm, dropout) = (BatchNorm::new(8, &vb.pp("norm"))?, Dropout::new(0.1, vb)?);
 ///     Ok(Box::new(by_mode(move |inputs: &[Tensor], training| {
 ///         Ok(vec![dropout.forward(&norm.forward(&inputs[0], training)?, training)?])
 ///     })))

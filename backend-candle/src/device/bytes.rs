@@ -23,7 +23,11 @@ pub(crate) fn size(tensor: &Tensor) -> usize {
 }
 
 pub(crate) fn dtype_of(tensor: &Tensor) -> std::result::Result<DType, UnknownDType> {
-    DTYPES.ours(tensor.dtype(), || tensor.dtype().as_str().to_owned())
+    known(tensor.dtype())
+}
+
+pub(crate) fn known(dtype: CandleDType) -> std::result::Result<DType, UnknownDType> {
+    DTYPES.ours(dtype, || dtype.as_str().to_owned())
 }
 
 /// Makes a tensor on the host of plain bytes.

@@ -4,6 +4,8 @@ mod bytes;
 mod failure;
 mod threads;
 
+pub(crate) use bytes::known as known_dtype;
+
 use candle_core::{Device as Place, DeviceLocation, Tensor};
 use skep_runtime_core::{Device, DeviceError, Dims, HostTensor, MemoryInfo, TensorInfo, TensorOps};
 use skep_toolkit::memory;

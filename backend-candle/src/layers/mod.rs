@@ -1,8 +1,10 @@
 //! Layers that can be trained, with the names and first values that `PyTorch` gives them.
 
+mod dropout;
 mod linear;
 
 pub use crate::block::by_mode;
+pub use dropout::Dropout;
 pub use linear::{Linear, linear};
 
 use crate::block::Buffer;

@@ -10,7 +10,7 @@ use crate::shim::{self, GradMode};
 use parameters::{Found, Parameters};
 use shared::SharedMemory;
 use skep_runtime_core::{BoxError, DType, HostTensor, TensorOps};
-use skep_toolkit::{Build, Gradients, Library, Pace, Source, Stepped, check_gradients};
+use skep_toolkit::{Build, Draws, Gradients, Library, Pace, Source, Stepped, check_gradients};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -50,6 +50,7 @@ pub type TchBlock = skep_toolkit::Block<Tch>;
 pub struct Tch {
     device: TchDevice,
     source: Arc<Source>,
+    draws: Arc<Draws>,
     tensors: Found,
     memory: SharedMemory,
     layers: Box<dyn Layers>,
@@ -70,13 +71,13 @@ impl Library for Tch {
 
     fn load(device: &TchDevice, source: Source, _: bool, build: &Build<Self>) -> Result<Self, BoxError> {
         let _grad = GradMode::set(true);
-        let source = Arc::new(source);
-        let parameters = Parameters::new(device, Arc::clone(&source));
+        let (source, draws) = (Arc::new(source), Arc::new(Draws::default()));
+        let parameters = Parameters::new(device, Arc::clone(&source), Arc::clone(&draws));
         let layers = build(&parameters.builder())?;
         layers.prepare(true)?;
         let tensors = parameters.into_found();
         let memory = SharedMemory::of(&tensors)?;
-        Ok(Self { device: device.clone(), source, tensors, memory, layers, trained: false })
+        Ok(Self { device: device.clone(), source, draws, tensors, memory, layers, trained: false })
     }
 
     fn trained(&mut self) -> Result<(), BoxError> {
@@ -95,7 +96,8 @@ impl Library for Tch {
     fn rebuild(&mut self, build: &Build<Self>) -> Result<(), BoxError> {
         if !self.layers.read_through() {
             let _grad = GradMode::set(true);
-            let parameters = Parameters::known(&self.device, Arc::clone(&self.source), &self.tensors);
+            let (source, draws) = (Arc::clone(&self.source), Arc::clone(&self.draws));
+            let parameters = Parameters::known(&self.device, source, draws, &self.tensors);
             self.layers = build(&parameters.builder())?;
             self.layers.prepare(!self.trained)?;
         }
@@ -126,6 +128,10 @@ impl Library for Tch {
 
     fn output_names(&self) -> Vec<String> {
         self.layers.output_names()
+    }
+
+    fn draw_from(&mut self, seed: u64) {
+        self.draws.begin(seed);
     }
 
     fn forward(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, BoxError> {

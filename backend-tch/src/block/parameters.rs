@@ -1,8 +1,8 @@
 //! The parameters of one block while it is loaded: made when layers first ask for them by name.
 
 use crate::device::TchDevice;
-use skep_runtime_core::{BoxError, TensorOps};
-use skep_toolkit::{BlockError, Init, Source, check_dims};
+use skep_runtime_core::{BoxError, DType, TensorOps};
+use skep_toolkit::{BlockError, Draws, Init, Source, check_converted, check_dims};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -64,6 +64,11 @@ impl VarBuilder<'_> {
         &self.parameters.device
     }
 
+    /// What the block's layers draw in training steps.
+    pub(crate) fn draws(&self) -> Arc<Draws> {
+        Arc::clone(&self.parameters.draws)
+    }
+
     /// Takes over a tensor that something else has made: a parameter, or a buffer, which has no gradient.
     pub(crate) fn adopt(&self, name: &str, parameter: bool, tensor: Tensor) {
         let found = &mut *self.parameters.found.borrow_mut();
@@ -85,23 +90,24 @@ pub(super) struct Found {
 pub(super) struct Parameters {
     device: TchDevice,
     source: Arc<Source>,
+    draws: Arc<Draws>,
     found: RefCell<Found>,
     /// The block is loaded: layers may ask for nothing new.
     sealed: bool,
 }
 
 impl Parameters {
-    pub(super) fn new(device: &TchDevice, source: Arc<Source>) -> Self {
-        Self { device: device.clone(), source, found: RefCell::default(), sealed: false }
+    pub(super) fn new(device: &TchDevice, source: Arc<Source>, draws: Arc<Draws>) -> Self {
+        Self { device: device.clone(), source, draws, found: RefCell::default(), sealed: false }
     }
 
     /// Those of a block that is loaded.
-    pub(super) fn known(device: &TchDevice, source: Arc<Source>, found: &Found) -> Self {
+    pub(super) fn known(device: &TchDevice, source: Arc<Source>, draws: Arc<Draws>, found: &Found) -> Self {
         let shared = |tensors: &BTreeMap<String, Tensor>| {
             tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
         };
         let found = Found { variables: shared(&found.variables), buffers: shared(&found.buffers) };
-        Self { device: device.clone(), source, found: found.into(), sealed: true }
+        Self { device: device.clone(), source, draws, found: found.into(), sealed: true }
     }
 
     pub(super) fn builder(&self) -> VarBuilder<'_> {
@@ -153,7 +159,28 @@ impl Parameters {
             return Err(BlockError::OtherParameter { parameter: name.to_owned() }.into());
         }
         let admit = |bytes| self.device.admit(bytes);
-        let value = self.source.value(name, Some(dims), init, admit)?;
-        Ok(self.device.from_host(&value)?.f_to(self.device.place())?.f_to_kind(kind)?)
+        let value = self.source.value(name, Some(dims), dtype_of(kind)?, init, admit)?;
+        let tensor = self.device.from_host(&value)?.f_to(self.device.place())?.f_to_kind(kind)?;
+        check_converted(&self.device, name, &value, &tensor)?;
+        Ok(tensor)
     }
+}
+
+/// The element type that libtorch's has here.
+fn dtype_of(kind: Kind) -> Result<DType, BoxError> {
+    Ok(match kind {
+        Kind::Bool => DType::Bool,
+        Kind::Uint8 => DType::U8,
+        Kind::Int8 => DType::I8,
+        Kind::Int16 => DType::I16,
+        Kind::Int => DType::I32,
+        Kind::Int64 => DType::I64,
+        Kind::Half => DType::F16,
+        Kind::BFloat16 => DType::BF16,
+        Kind::Float => DType::F32,
+        Kind::Double => DType::F64,
+        other => {
+            return Err(format!("a parameter cannot be {other:?}, expected a kind of real numbers").into());
+        }
+    })
 }

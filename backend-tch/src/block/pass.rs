@@ -63,15 +63,15 @@ where
 /// differently in one:
 ///
 /// ```
-/// use skep_backend_tch::layers::{BatchNorm, by_mode};
+/// use skep_backend_tch::layers::{BatchNorm, Dropout, by_mode};
 /// use skep_backend_tch::runtime::DType;
 /// use skep_backend_tch::prelude::*;
 ///
 /// let inputs = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[8])])?;
 /// let block = TchBlock::new("noisy", inputs, |vb| {
-///     let norm = BatchNorm::new(8, &vb.pp("norm"))?;
+///     let (norm, dropout) = (BatchNorm::new(8, &vb.pp("norm"))?, Dropout::new(0.1, vb)?);
 ///     Ok(Box::new(by_mode(move |inputs: &[Tensor], training| {
-///         Ok(vec![norm.forward(&inputs[0], training)?.f_dropout(0.1, training)?])
+///         Ok(vec![dropout.forward(&norm.forward(&inputs[0], training)?, training)?])
 ///     })))
 /// });
 /// # drop(block);

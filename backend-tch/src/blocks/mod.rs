@@ -2,7 +2,10 @@
 
 mod det_dropout;
 mod ffn;
+mod inputs_text;
+mod nested;
 mod nop;
+mod package;
 mod torch_script;
 mod transformer;
 
@@ -11,6 +14,7 @@ use tch::{TchError, Tensor};
 #[cfg(feature = "models")]
 pub use crate::encoder::TextModel;
 pub use crate::shim::Value;
+pub use package::{Package, PackageError};
 pub use skep_toolkit::blocks::{
     Activation, DetDropout, Ffn, Nop, NopDelay, Signature, Spec, Transformer, UnknownActivation,
 };

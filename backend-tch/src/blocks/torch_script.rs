@@ -1,14 +1,16 @@
 //! Blocks that others have made: `TorchScript` files, as `torch.jit.save` writes them.
 
+use super::inputs_text::inputs_of;
 use crate::block::{Layers, Tch, VarBuilder};
 use crate::shim::{self, Script, Value};
-use skep_runtime_core::{BoxError, DeviceError, Dim, Schema, TensorSpec};
-use skep_toolkit::blocks::{Signature, Spec, schema};
-use skep_toolkit::{Computes, Config, ConfigError, dtype_named};
+use skep_runtime_core::{BoxError, DeviceError, Schema, TensorSpec};
+use skep_toolkit::blocks::{Signature, Spec};
+use skep_toolkit::{Computes, Config, ConfigError, Draws};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tch::{TchError, Tensor};
 
 /// A method of the module in a `TorchScript` file (`.pt`), `forward` unless another one is chosen. It takes tensors, and
@@ -188,16 +190,8 @@ impl Spec for TorchScript {
     /// `none`, `rows`, or else text.
     fn from_config(config: &Config) -> Result<Self, ConfigError> {
         config.only(&["file", "inputs", "method", "arguments", "states", "attributes"])?;
-        let text: String = config.required("inputs")?;
-        let invalid = |got: &str| {
-            ConfigError::invalid("inputs", got, "tensors like `x:f32[3x4]`, with spaces between them")
-        };
-        let specs = text.split_whitespace().map(|part| spec(part).ok_or_else(|| invalid(part)));
-        let specs = specs.collect::<Result<Vec<_>, _>>()?;
-        if specs.is_empty() {
-            return Err(invalid(&text));
-        }
-        let mut script = Self::new(config.required::<String>("file")?, schema(specs)?);
+        let inputs = inputs_of(&config.required::<String>("inputs")?)?;
+        let mut script = Self::new(config.required::<String>("file")?, inputs);
         script.method = config.or("method", script.method)?;
         script.arguments = values(config, "arguments")?;
         script.attributes = values(config, "attributes")?;
@@ -262,24 +256,9 @@ impl Computes<TorchScript> for Tch {
     }
 }
 
-/// `name:dtype[dims]`.
-fn spec(text: &str) -> Option<TensorSpec> {
-    let (name, rest) = text.split_once(':')?;
-    let (dtype, dims) = rest.strip_suffix(']')?.split_once('[')?;
-    let dtype = dtype_named(dtype)?;
-    let dim = |text: &str| {
-        Some(match text.strip_prefix("..") {
-            Some(max) => Dim::Free { max: max.parse().ok()? },
-            None => Dim::Fixed(text.parse().ok()?),
-        })
-    };
-    let row = dims.split('x').filter(|_| !dims.is_empty()).map(dim).collect::<Option<Vec<_>>>()?;
-    let named = !name.is_empty();
-    named.then(|| TensorSpec::new(name, dtype, [vec![Dim::Batch], row].concat()))
-}
-
 struct Module {
     script: Script,
+    draws: Arc<Draws>,
     /// The mode that the module is in, once it was set: setting it walks through all of the module's parts.
     training: Cell<Option<bool>>,
     /// The names of the outputs, once there were some.
@@ -302,7 +281,7 @@ impl Module {
             vb.adopt(&named.name, trained, named.tensor);
         }
         let states = spec.states.iter().map(|state| (state.attribute.clone(), state.input.clone())).collect();
-        Ok(Self { script, training: Cell::new(None), names: RefCell::default(), states })
+        Ok(Self { script, draws: vb.draws(), training: Cell::new(None), names: RefCell::default(), states })
     }
 
     /// Says how the module is called.
@@ -326,7 +305,7 @@ impl Module {
             self.script.train(training)?;
             self.training.set(Some(training));
         }
-        let outputs = self.script.forward(inputs, training)?;
+        let outputs = self.script.forward(inputs, training, self.draws.seed())?;
         if outputs.is_empty() {
             return Err(TchError::Torch("method gave no tensor, expected at least one".to_owned()));
         }
@@ -346,7 +325,7 @@ impl Module {
 }
 
 /// The name of an output that was at this place in the result.
-fn output_name(path: &str, at: usize) -> String {
+pub(super) fn output_name(path: &str, at: usize) -> String {
     match path.chars().next() {
         None => format!("output_{at}"),
         Some(first) if first.is_ascii_digit() => format!("output_{path}"),

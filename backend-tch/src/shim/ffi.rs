@@ -1,4 +1,4 @@
-//! The declarations of `shim/skep_shim.cpp`, which says what each does.
+//! The declarations of the files in `shim`, which say what each does.
 
 use std::ffi::{c_char, c_int, c_void};
 
@@ -8,6 +8,12 @@ pub(super) use torch_sys::C_tensor;
 /// A `Script` of the shim: a module, and how it is called.
 #[repr(C)]
 pub(super) struct Module {
+    _opaque: [u8; 0],
+}
+
+/// A `Package` of the shim: compiled code.
+#[repr(C)]
+pub(super) struct Compiled {
     _opaque: [u8; 0],
 }
 
@@ -110,7 +116,28 @@ unsafe extern "C" {
         inputs: *const *const C_tensor,
         count: usize,
         training: bool,
+        seed: u64,
         context: *mut c_void,
         each: extern "C" fn(*mut c_void, *const c_char, *mut C_tensor),
     ) -> c_int;
+    pub(super) fn skep_package_metadata(
+        file: *const c_char,
+        context: *mut c_void,
+        each: extern "C" fn(*mut c_void, *const c_char, *const c_char),
+    ) -> c_int;
+    pub(super) fn skep_package_load(
+        file: *const c_char,
+        index: c_int,
+        context: *mut c_void,
+        each: extern "C" fn(*mut c_void, *const c_char),
+        out: &mut *mut Compiled,
+    ) -> c_int;
+    pub(super) fn skep_package_run(
+        package: *mut Compiled,
+        inputs: *const *const C_tensor,
+        count: usize,
+        context: *mut c_void,
+        each: extern "C" fn(*mut c_void, *mut C_tensor),
+    ) -> c_int;
+    pub(super) fn skep_package_free(package: *mut Compiled);
 }

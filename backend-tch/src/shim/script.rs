@@ -57,7 +57,7 @@ impl Value {
     }
 }
 
-fn c_path(path: &Path) -> Result<CString, TchError> {
+pub(super) fn c_path(path: &Path) -> Result<CString, TchError> {
     let text =
         path.to_str().ok_or_else(|| TchError::Torch(format!("path {} is not UTF-8", path.display())))?;
     Ok(CString::new(text)?)
@@ -147,11 +147,12 @@ impl Script {
     }
 
     /// Calls the method. Each tensor of the result comes with where it was in it: `logits`, `0.1`, nothing for a result that
-    /// is one tensor.
+    /// is one tensor. What is drawn in a training step follows from `seed`.
     pub(crate) fn forward(
         &self,
         inputs: &[Tensor],
         training: bool,
+        seed: u64,
     ) -> Result<Vec<(String, Tensor)>, TchError> {
         extern "C" fn each(context: *mut c_void, name: *const c_char, tensor: *mut C_tensor) {
             // SAFETY: the shim hands back the context that it got below, a string that ends in NUL, and a
@@ -170,7 +171,15 @@ impl Script {
         let context = (&raw mut outputs).cast();
         // SAFETY: the module is ours; the tensors are borrowed; `outputs` outlives the call.
         checked(unsafe {
-            ffi::skep_script_forward(self.0.as_ptr(), inputs.as_ptr(), inputs.len(), training, context, each)
+            ffi::skep_script_forward(
+                self.0.as_ptr(),
+                inputs.as_ptr(),
+                inputs.len(),
+                training,
+                seed,
+                context,
+                each,
+            )
         })?;
         Ok(outputs)
     }

@@ -3,6 +3,7 @@
 
 mod device;
 mod graph;
+mod package;
 mod script_calls;
 mod serving;
 mod silero;

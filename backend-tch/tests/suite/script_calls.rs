@@ -4,7 +4,7 @@ use crate::torch_script::{rows, write};
 use crate::{assert_close, loaded, noise, tensor, values};
 use skep_backend_tch::blocks::{Spec, TorchScript, Value};
 use skep_backend_tch::prelude::*;
-use skep_backend_tch::runtime::{Chain, DType};
+use skep_backend_tch::runtime::{Chain, DType, Fit};
 use std::slice::from_ref;
 
 /// Where a result's tensors were in it is what the outputs are called; None is left out.
@@ -104,6 +104,18 @@ def forward(self, x):
     self.sum.add_(1.0)
     return x + self.sum
 ";
+    const SELDOM: &str = "
+def forward(self, x):
+    if bool((x > 100.0).all()):
+        self.sum[0].add_(x[0])
+    return x + self.sum
+";
+    const COUNTED: &str = "
+def forward(self, x):
+    if self.training:
+        self.sum.add_(1.0)
+    return x * 1.0
+";
     let folder = tempfile::tempdir().unwrap();
     let sum = || [("sum", tensor(&[1, 2], &[0.0, 0.0]), false)];
     let file = write(folder.path(), SUM, &sum());
@@ -129,8 +141,60 @@ def forward(self, x):
     let error = TchBlock::of("sum", script.with_state("other", "sum", 0)).err().unwrap().to_string();
     assert!(error.contains("`states` is `other`, expected one of the inputs"), "{error}");
 
-    let file = write(folder.path(), IN_PLACE, &sum());
+    // Also where it is changed now and then, or through a view of it.
+    for source in [IN_PLACE, SELDOM] {
+        let file = write(folder.path(), source, &sum());
+        let mut block = TchBlock::of("sum", TorchScript::new(file, rows(&[2]))).unwrap();
+        let message = Chain(&*block.load(&TchDevice::cpu()).unwrap_err()).to_string();
+        assert!(message.contains("module changes `sum` in place, which would pass"), "{message}");
+    }
+    // What is changed in training only is a buffer, as a batch norm's count is.
+    let file = write(folder.path(), COUNTED, &sum());
     let mut block = loaded(TchBlock::of("sum", TorchScript::new(file, rows(&[2]))).unwrap());
-    let message = Chain(&*block.forward(&[noise(&[1, 2], 1)]).unwrap_err()).to_string();
-    assert!(message.contains("module changes `sum` in place"), "{message}");
+    block.backward(&[noise(&[1, 2], 1)], &[noise(&[1, 2], 2)]).unwrap();
+    assert_eq!(block.state().unwrap().parameters["sum"].to_f32().unwrap(), [1.0, 1.0]);
+}
+
+/// Its inputs are its callers'.
+#[test]
+fn a_module_that_writes_to_its_inputs_gets_copies() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = "def forward(self, x):\n    x += 1.0\n    return x * self.w\n";
+    let file = write(folder.path(), source, &[("w", tensor(&[2], &[2.0, 3.0]), true)]);
+    let block = TchBlock::of("block", TorchScript::new(file, rows(&[2]))).unwrap();
+    let mut block = loaded(block.with_optimizer(Optimizer::sgd(Sgd::default())).unwrap());
+    let x = tensor(&[1, 2], &[1.0, 2.0]);
+    for _ in 0..2 {
+        assert_eq!(values(&block.forward(from_ref(&x)).unwrap()[0]), [4.0, 9.0]);
+        assert_eq!(values(&x), [1.0, 2.0]);
+    }
+    let gradient = block.backward(from_ref(&x), &[tensor(&[1, 2], &[1.0, 1.0])]).unwrap();
+    assert_eq!((values(&gradient[0]), values(&x)), (vec![2.0, 3.0], vec![1.0, 2.0]));
+}
+
+/// Dropout of a module's own goes on after a restart as if there had been none, and draws nothing from anybody else.
+#[test]
+fn a_module_s_random_numbers_are_part_of_its_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = "
+def forward(self, x):
+    return torch.dropout(x * self.w, 0.5, self.training)
+";
+    let file = write(folder.path(), source, &[("w", tensor(&[64], &[1.0; 64]), true)]);
+    let new = |seed| {
+        let block = TchBlock::of("block", TorchScript::new(&file, rows(&[64]))).unwrap().with_seed(seed);
+        loaded(block.with_optimizer(Optimizer::sgd(Sgd::default().learning_rate(0.01))).unwrap())
+    };
+    let (x, gradient) = (noise(&[4, 64], 1), noise(&[4, 64], 2));
+    let step = |block: &mut TchBlock| values(&block.backward(from_ref(&x), from_ref(&gradient)).unwrap()[0]);
+    let mut whole = new(1);
+    let first = [step(&mut whole), step(&mut whole)];
+    let zeros = |values: &[f32]| values.iter().map(|v| *v == 0.0).collect::<Vec<_>>();
+    assert_ne!(zeros(&first[0]), zeros(&first[1]));
+    let saved = whole.state().unwrap();
+    let next = [step(&mut whole), step(&mut whole)];
+    let mut restarted = new(9);
+    restarted.restore(&saved, Fit::Exact).unwrap();
+    assert_eq!([step(&mut restarted), step(&mut restarted)], next);
+    assert_eq!(restarted.state().unwrap(), whole.state().unwrap());
 }

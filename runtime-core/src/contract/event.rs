@@ -9,6 +9,7 @@ use crate::contract::id::PoolId;
 use crate::contract::meter::Meter;
 use crate::contract::price::Price;
 use crate::contract::task::TaskHeader;
+use crate::contract::verify::Verified;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -128,6 +129,8 @@ pub struct BatchEvent<'a> {
     pub tasks_failed: usize,
     /// How the block's training stands after a backward pass; `None` for others.
     pub training: Option<Training>,
+    /// What came of the batch's verification; `None` for a batch that was not verified.
+    pub verified: Option<Verified>,
 }
 
 impl<'a> BatchEvent<'a> {
@@ -155,6 +158,7 @@ impl<'a> BatchEvent<'a> {
             tasks_succeeded: 0,
             tasks_failed: 0,
             training: None,
+            verified: None,
         }
     }
 }

@@ -25,3 +25,4 @@ pub(crate) mod task;
 pub(crate) mod tensor;
 pub(crate) mod tensor_ops;
 pub(crate) mod thread_mark;
+pub(crate) mod verify;

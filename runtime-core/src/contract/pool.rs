@@ -10,6 +10,7 @@ use crate::contract::id::RuntimeId;
 use crate::contract::meter::{Counts, Meter};
 use crate::contract::price::Price;
 use crate::contract::rank::Rank;
+use crate::contract::verify::Verify;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -246,6 +247,11 @@ pub trait Pool<T>: Meter {
     /// Returns the rules for batches that fail. Asked once, when the pool is registered.
     fn failure_rules(&self) -> FailureRules {
         FailureRules::default()
+    }
+
+    /// Returns the rule by which batches are verified, or `None` if none are. Asked once, when the pool is registered.
+    fn verify(&self) -> Option<Verify> {
+        None
     }
 
     /// Cuts the most urgent batch on these terms. A single task of more rows is cut all the same, alone. Returns `None` if

@@ -8,6 +8,7 @@ pub(crate) mod cost;
 pub(crate) mod curve;
 pub(crate) mod earliest_deadline;
 pub(crate) mod index;
+pub(crate) mod likeness;
 pub(crate) mod oldest_first;
 pub(crate) mod overlap;
 pub(crate) mod prices;

@@ -40,7 +40,7 @@ impl<D: Device> Handle<D> {
         self.shared().takes_blocks()?;
         let info = info_of(&block)?;
         self.shared().stage.lock().directory.check_block(&info.name)?;
-        LoadedBlock::load(&**self.device(), block, info)
+        LoadedBlock::load(&**self.device(), block, info, usize::MAX)
     }
 
     /// Takes a loaded block into the running runtime, with the pools that feed it, and waits until the device thread has
@@ -120,7 +120,7 @@ impl<D: Device> Handle<D> {
             (id, stage.directory.info(id).map(Arc::clone).ok_or_else(unknown)?)
         };
         let info = info_of(&by)?;
-        let LoadedBlock { info, body, .. } = LoadedBlock::load(&**self.device(), by, info)?;
+        let LoadedBlock { info, body, .. } = LoadedBlock::load(&**self.device(), by, info, usize::MAX)?;
         if let Some(what) = info.difference(&old) {
             return Err(StartError::OtherSchema { block: info.name, served: block.to_owned(), what });
         }

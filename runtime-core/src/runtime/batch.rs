@@ -3,6 +3,7 @@
 use super::directory::Station;
 use super::flight::Flight;
 use super::trial::Trial;
+use super::verifying::Alone;
 use crate::contract::backend::Training;
 use crate::contract::batch::{Batch, Piece};
 use crate::contract::error::batch::BatchError;
@@ -47,6 +48,8 @@ pub(crate) struct CutBatch<T> {
     pub(crate) training: Option<Training>,
     /// What was known of it when it was cut.
     pub(crate) forecast: Forecast,
+    /// One of the tasks as it was run alone, if the batch is to be verified.
+    pub(crate) alone: Option<Alone<T>>,
     /// The outcomes so far of the batch that this one was half of.
     pub(crate) trial: Option<Arc<Trial>>,
 }
@@ -90,6 +93,7 @@ impl<T> CutBatch<T> {
             device: None,
             training: None,
             forecast: Forecast::default(),
+            alone: None,
             trial: None,
         })
     }

@@ -192,16 +192,26 @@ impl<D: Device> RuntimeBuilder<D> {
     }
 
     /// Loads a block onto the device. An output schema that it does not name is found by a dummy run of
-    /// three rows of zeros.
+    /// three rows of zeros, or of fewer if it does not take three.
     ///
     /// # Errors
     ///
     /// Returns [`StartError::NameTwice`] if the name is taken, and [`StartError::Load`] if the block cannot be loaded or
     /// the dummy run fails.
     pub fn block(&mut self, block: impl Backend<D>) -> Result<BlockId, StartError> {
+        self.block_for(block, usize::MAX)
+    }
+
+    /// Loads a block whose batches will have at most so many rows: a dummy run has no more, and tries as many if the block
+    /// takes no fewer.
+    ///
+    /// # Errors
+    ///
+    /// Returns those of [`block`](Self::block).
+    pub fn block_for(&mut self, block: impl Backend<D>, most_rows: usize) -> Result<BlockId, StartError> {
         let info = block.info();
         self.directory.check_block(&info.name)?;
-        let LoadedBlock { info, body, .. } = LoadedBlock::load(&*self.device, block, info)?;
+        let LoadedBlock { info, body, .. } = LoadedBlock::load(&*self.device, block, info, most_rows)?;
         let id = self.directory.add_block(info)?;
         self.blocks.insert(id.slot, body);
         Ok(id)

@@ -244,7 +244,7 @@ fn run<D: Device>(
         }
     };
     let outputs = shared.at_work(&batch.flight, run);
-    let ended = shared.now();
+    let mut ended = shared.now();
     let training = match station.pass {
         Pass::Forward => None,
         Pass::Backward => {
@@ -257,7 +257,13 @@ fn run<D: Device>(
     batch.training = training;
     shared.end(&batch, device, ended, outputs.is_ok());
     let done = match outputs {
-        Ok(outputs) => Some(DoneBatch { batch, inputs, outputs: Ok(outputs) }),
+        Ok(outputs) => {
+            batch.alone = shared.run_alone(blocks, &batch);
+            if batch.alone.is_some() {
+                ended = shared.now();
+            }
+            Some(DoneBatch { batch, inputs, outputs: Ok(outputs) })
+        }
         Err(error) => {
             discard_all(inputs);
             shared.failed(batch, error)

@@ -1,6 +1,7 @@
 //! The directory: which pools feed which blocks, and what the blocks are called, take and give.
 
 use super::slots::Slots;
+use super::verifying::Verifying;
 use crate::contract::backend::{BlockInfo, Pass};
 use crate::contract::error::control::StartError;
 use crate::contract::event::Unrun;
@@ -21,6 +22,7 @@ pub(crate) struct Station<T> {
     pub(crate) info: Arc<BlockInfo>,
     pub(crate) pass: Pass,
     pub(crate) rules: FailureRules,
+    pub(crate) verifying: Option<Verifying>,
     pub(crate) unrun: UnrunCounts,
 }
 
@@ -178,8 +180,9 @@ impl<T> Directory<T> {
         if let Some(tenant) = self.tenants.get_mut(block.slot) {
             tenant.pools.push(id);
         }
+        let verifying = guarded(|| pool.verify()).ok().flatten().map(Verifying::new);
         let unrun = UnrunCounts::default();
-        self.stations.insert(Arc::new(Station { id, pool, block, info, pass, rules, unrun }));
+        self.stations.insert(Arc::new(Station { id, pool, block, info, pass, rules, verifying, unrun }));
         Ok(id)
     }
 

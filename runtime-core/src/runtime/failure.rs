@@ -1,6 +1,7 @@
 //! The fate of a batch that failed.
 
 use super::batch::{CutBatch, DoneBatch, Joined};
+use super::culprits::Parted;
 use super::outside::Verdict;
 use super::shared::Shared;
 use super::trial::Trial;
@@ -17,10 +18,11 @@ use std::sync::Arc;
 impl<D: Device> Shared<D> {
     /// Decides on a batch that failed. If that may show which of its tasks is the cause, or if
     /// fewer rows may have room, it is filed to run again in halves, or given up if an abort leaves no time
-    /// for that; else it comes back to be answered. A fatal error is the loss of the device.
+    /// for that; if the block tells whose fault it was, the others run again; else it comes back to be answered. A fatal
+    /// error is the loss of the device.
     pub(crate) fn failed(
         &self,
-        mut batch: Box<CutBatch<D::Tensor>>,
+        batch: Box<CutBatch<D::Tensor>>,
         error: BatchError,
     ) -> Option<DoneBatch<D::Tensor>> {
         let verdict = self.outside.verdict(&error);
@@ -29,6 +31,10 @@ impl<D: Device> Shared<D> {
             self.lose(&DeviceLoss::Fatal(Arc::clone(&error)));
             return Some(DoneBatch { batch, inputs: Joined::new(), outputs: Err(error) });
         }
+        let (mut batch, error) = match self.part_culprits(batch, error) {
+            Parted::Culprits(culprits) => return Some(culprits),
+            Parted::Unknown(batch, error) => (batch, error),
+        };
         let station = Arc::clone(&batch.station);
         let (pool, rows, tasks) = (station.id, batch.rows(), batch.headers.len());
         // A part of a task can be cut in smaller ones; that helps where there is no room, and shows no culprit.

@@ -66,16 +66,30 @@ impl<T> CutBatch<T> {
         rest.into_iter().chain(of_one).collect()
     }
 
-    fn forget_answered(&mut self) {
+    /// Makes two batches of this one: the tasks of `is_off`, and the others, without those that have been answered. One of
+    /// them may have no tasks.
+    pub(crate) fn part(mut self: Box<Self>, is_off: &[bool]) -> [Box<Self>; 2] {
+        let kept = self.forget_answered();
+        let is_off: Vec<bool> =
+            is_off.iter().zip(kept).filter_map(|(is_off, kept)| kept.then_some(*is_off)).collect();
+        let off = self.split_off(|at| is_off.get(at).copied().unwrap_or(false));
+        [off, self]
+    }
+
+    /// Returns for each task whether it is still there.
+    fn forget_answered(&mut self) -> Vec<bool> {
+        let mut kept = vec![true; self.headers.len()];
         let tasks = self.flight.take_tasks();
         // A batch that has started holds the tasks that are still to run, and no others.
         if tasks.len() == self.headers.len() {
-            self.keep(&tasks.iter().map(Option::is_some).collect::<Vec<_>>());
+            kept = tasks.iter().map(Option::is_some).collect();
+            self.keep(&kept);
         }
         let started = self.device.is_some() || self.flight.is_started();
         self.flight = Flight::of(self.station.id, tasks.into_iter().flatten().collect(), started);
         self.gather = Duration::ZERO;
         self.device = None;
+        kept
     }
 
     /// Takes out the tasks at the places that `is_off` names.
@@ -170,6 +184,7 @@ impl<T> CutBatch<T> {
             device: None,
             training: None,
             forecast: self.forecast,
+            alone: None,
             trial: self.trial.clone(),
         }
     }
@@ -259,6 +274,7 @@ mod tests {
             info: Arc::new(info),
             pass: Pass::Forward,
             rules: FailureRules::default(),
+            verifying: None,
             unrun: UnrunCounts::default(),
         };
         let rank = Rank::at(Priority::NORMAL, now);
@@ -274,6 +290,15 @@ mod tests {
         );
         assert_eq!(halves.iter().map(|half| half.rows()).collect::<Vec<_>>(), [3, 2]);
         assert_eq!(halves.iter().map(|half| half.flight.take().count()).collect::<Vec<_>>(), [3, 2]);
+    }
+
+    #[test]
+    fn culprits_are_parted_from_those_who_have_not_been_answered() {
+        let batch = batch(5, &[0]);
+        assert_eq!(batch.flight.expire(batch.chosen).0.len(), 1);
+        let parted = batch.part(&[true, false, true, false, false]);
+        assert_eq!(parted.each_ref().map(|batch| batch.columns[0].clone()), [vec![2], vec![1, 3, 4]]);
+        assert!(parted.iter().all(|batch| batch.flight.take().count() == batch.headers.len()));
     }
 
     #[test]

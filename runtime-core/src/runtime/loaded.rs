@@ -23,17 +23,22 @@ impl<D: Device> fmt::Debug for LoadedBlock<D> {
 
 impl<D: Device> LoadedBlock<D> {
     /// Loads a block onto a device, on the calling thread. An output schema that it does not name is found by a dummy
-    /// run of three rows of zeros.
+    /// run of three rows of zeros, and of no more than `most_rows`.
     ///
     /// # Errors
     ///
     /// Returns [`StartError::Load`] if the block cannot be loaded or the dummy run fails.
-    pub(crate) fn load(device: &D, block: impl Backend<D>, mut info: BlockInfo) -> Result<Self, StartError> {
+    pub(crate) fn load(
+        device: &D,
+        block: impl Backend<D>,
+        mut info: BlockInfo,
+        most_rows: usize,
+    ) -> Result<Self, StartError> {
         let mut body: Box<dyn Backend<D>> = Box::new(block);
         guarded(|| {
             body.load(device)?;
             if info.outputs.is_none() {
-                info.outputs = Some(probe_outputs(device, &mut *body, &info.inputs)?);
+                info.outputs = Some(probe_outputs(device, &mut *body, &info.inputs, most_rows)?);
             }
             Ok(())
         })

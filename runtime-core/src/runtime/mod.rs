@@ -14,11 +14,14 @@ mod stage;
 
 // The steps of a batch.
 mod choose;
+mod culprits;
 mod expire;
 mod failure;
 mod gather;
 mod learn;
 mod piece;
+mod verify;
+mod verifying;
 
 // Orders of work that remember what has run.
 pub(crate) mod classes;

@@ -11,6 +11,8 @@ use crate::sync::guarded;
 /// The rows of a dummy run, from the first on until a block takes them: a module that was traced for one row takes no
 /// more. Not 1 first, so that a dim that is 1 is not taken for the rows.
 const ROWS: [usize; 3] = [3, 2, 1];
+/// A block that takes none of these may take exactly as many as its batches have at most, if that is not much.
+const MOST_ROWS: usize = 64;
 /// The largest size of a free dim: long enough for blocks that need a certain length, and quick.
 const LONGEST: usize = 64;
 
@@ -36,15 +38,16 @@ struct Probe {
 /// `output_1`, …
 ///
 /// Where inputs have free dims it runs with several sizes of them. An output dim that is the same in all runs that
-/// succeed is fixed, any other is free.
+/// succeed is fixed, any other is free. No run has more than `most_rows` rows.
 pub(crate) fn probe_outputs<D: Device>(
     device: &D,
     block: &mut dyn Backend<D>,
     inputs: &Schema,
+    most_rows: usize,
 ) -> Result<Schema, BoxError> {
     let largest = largest_free(inputs);
     let mut first_error = None;
-    for rows in ROWS {
+    for rows in row_counts(most_rows) {
         let mut probes = Vec::new();
         for free in sizes(largest) {
             let outputs = guarded(|| run(device, block, inputs, rows, free))
@@ -79,6 +82,15 @@ fn largest_free(inputs: &Schema) -> Option<usize> {
         Dim::Batch | Dim::Fixed(_) => None,
     });
     sizes.max()
+}
+
+/// The rows to run with, if batches have at most so many.
+fn row_counts(most: usize) -> Vec<usize> {
+    let mut counts: Vec<usize> = ROWS.into_iter().filter(|rows| *rows <= most).collect();
+    if most <= MOST_ROWS && !counts.contains(&most) {
+        counts.push(most);
+    }
+    counts
 }
 
 /// The sizes of free dims to run with: `None` if there are none.
@@ -155,4 +167,18 @@ fn run<D: Device>(
     let outputs = block.forward(&inputs)?;
     device.synchronize()?;
     Ok(outputs.iter().map(|output| device.describe(output)).collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_those_that_batches_can_have() {
+        assert_eq!(row_counts(1), [1]);
+        assert_eq!(row_counts(2), [2, 1]);
+        assert_eq!(row_counts(3), [3, 2, 1]);
+        assert_eq!(row_counts(8), [3, 2, 1, 8]);
+        assert_eq!(row_counts(MOST_ROWS + 1), [3, 2, 1]);
+    }
 }

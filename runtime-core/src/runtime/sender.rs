@@ -4,6 +4,7 @@ use super::batch::{CutBatch, DoneBatch};
 use super::directory::{Gives, Station};
 use super::outside::Verdict;
 use super::shared::Shared;
+use super::verify::log_verified;
 use crate::contract::answer::cell::TaskResult;
 use crate::contract::answer::reply::Settled;
 use crate::contract::device::Device;
@@ -12,6 +13,7 @@ use crate::contract::error::cause::Chain;
 use crate::contract::error::device::DeviceError;
 use crate::contract::error::task::TaskError;
 use crate::contract::event::BatchEvent;
+use crate::contract::verify::Verified;
 use crate::sync::atomic::Ordering;
 use crate::sync::{discard, discard_all, flume, guarded, log};
 use smallvec::SmallVec;
@@ -46,7 +48,7 @@ pub(crate) fn answer<D: Device>(shared: &Shared<D>, done: DoneBatch<D::Tensor>, 
     let (batch, error) = match outputs {
         Err(error) => (batch, Some(error)),
         Ok(outputs) => {
-            let vectors = std::mem::take(&mut batch.vectors);
+            let (vectors, alone) = (std::mem::take(&mut batch.vectors), batch.alone.take());
             let scattered = shared.at_work(&batch.flight, || {
                 guarded(|| scatter(shared, &batch, outputs, vectors)).unwrap_or_else(|message| {
                     Err(BatchError::Panic { during: "scatter".to_owned(), message })
@@ -57,14 +59,22 @@ pub(crate) fn answer<D: Device>(shared: &Shared<D>, done: DoneBatch<D::Tensor>, 
                     if let Some(trial) = &batch.trial {
                         trial.succeeded();
                     }
-                    settle(shared, &batch, begun, true, tasks.into_iter().map(Ok));
+                    let verified = alone.map(|alone| shared.compare(&batch, alone, &tasks));
+                    let found = verified.as_ref().map(|(verified, _)| *verified);
+                    settle(shared, &batch, begun, found, true, tasks.into_iter().map(Ok));
                     explain(&batch);
+                    if let Some((verified, error)) = verified {
+                        log_verified(&batch, verified, error);
+                    }
                     (batch, None)
                 }
-                Err(error) => match shared.failed(batch, error) {
-                    Some(DoneBatch { batch, outputs: Err(error), .. }) => (batch, Some(error)),
-                    _ => return discard_all(inputs),
-                },
+                Err(error) => {
+                    discard(alone);
+                    match shared.failed(batch, error) {
+                        Some(DoneBatch { batch, outputs: Err(error), .. }) => (batch, Some(error)),
+                        _ => return discard_all(inputs),
+                    }
+                }
             }
         }
     };
@@ -85,7 +95,7 @@ fn fail<D: Device>(shared: &Shared<D>, batch: &CutBatch<D::Tensor>, begun: Insta
         }
         _ => TaskError::Failed(Arc::clone(&error)),
     };
-    settle(shared, batch, begun, false, std::iter::repeat_n(answer, tasks).map(Err));
+    settle(shared, batch, begun, None, false, std::iter::repeat_n(answer, tasks).map(Err));
     log(|| {
         let (pool, rows) = (batch.station.pool.name(), batch.rows());
         tracing::warn!(pool, rows, tasks, error = %Chain(&*error), "batch failed, going on with the next");
@@ -127,6 +137,7 @@ fn settle<D: Device>(
     shared: &Shared<D>,
     batch: &CutBatch<D::Tensor>,
     begun: Instant,
+    verified: Option<Verified>,
     succeeded: bool,
     results: impl Iterator<Item = TaskResult<D::Tensor>>,
 ) {
@@ -152,6 +163,7 @@ fn settle<D: Device>(
                 tasks_succeeded,
                 tasks_failed,
                 training: batch.training,
+                verified,
                 ..BatchEvent::new(batch.station.id, batch.station.pass, &batch.headers, batch.left_queue)
             });
         });

@@ -154,7 +154,8 @@ impl<T> Stage<T> {
         }
     }
 
-    fn file(&mut self, mut half: Box<CutBatch<T>>) {
+    /// Files a batch to run again.
+    pub(crate) fn file(&mut self, mut half: Box<CutBatch<T>>) {
         half.forecast.reason = CutReason::Half;
         half.forecast.put_off = Duration::ZERO;
         // The policy has heard of what was expected of the whole, and of what it took.

@@ -1,19 +1,27 @@
 //! A thread that does something every so often.
 
-use super::{flume, thread};
+use super::{flume, log, thread};
 use std::io;
 use std::time::Duration;
 
-/// Work that is done once per interval on a thread of its own. Ends when it is dropped, which waits for the
-/// work that is under way.
+/// Work that is done once per interval on a thread of its own, and whenever it is asked for. Ends when it is dropped, which
+/// waits for the work that is under way, for at most half a minute: it may be with a device that is stuck.
 #[derive(Debug)]
-pub struct Every {
-    /// Both are `None` only while dropping.
-    stop: Option<flume::Sender<()>>,
+pub struct Every<R = ()> {
+    name: String,
+    /// `None` only while dropping, as is the thread.
+    requests: Option<flume::Sender<flume::Sender<R>>>,
     thread: Option<thread::JoinHandle<()>>,
+    /// Nothing comes; its other end is gone when the thread has ended.
+    ended: flume::Receiver<()>,
 }
 
-impl Every {
+/// The longest time that an owner waits for work that is under way.
+const DROP_LIMIT: Duration = Duration::from_secs(30);
+/// Those who ask at the same time.
+const MOST_REQUESTS: usize = 64;
+
+impl<R: Send + 'static> Every<R> {
     /// Does `work` once per interval, the first time one interval from now, on a thread of this name.
     ///
     /// # Errors
@@ -23,26 +31,47 @@ impl Every {
     pub fn start(
         thread: &str,
         interval: Duration,
-        mut work: impl FnMut() + Send + 'static,
+        mut work: impl FnMut() -> R + Send + 'static,
     ) -> io::Result<Self> {
         if interval.is_zero() {
             let message = format!("interval of {thread} is 0 s, expected more");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        let (stop, stopped) = flume::bounded(0);
+        let (requests, requested) = flume::bounded::<flume::Sender<R>>(MOST_REQUESTS);
+        let (over, ended) = flume::bounded(1);
+        let name = thread.to_owned();
         let run = move || {
-            while stopped.recv_timeout(interval) == Err(flume::RecvTimeoutError::Timeout) {
-                work();
+            let _over: flume::Sender<()> = over;
+            loop {
+                match requested.recv_timeout(interval) {
+                    Ok(reply) => drop(reply.send(work())),
+                    Err(flume::RecvTimeoutError::Timeout) => drop(work()),
+                    Err(flume::RecvTimeoutError::Disconnected) => break,
+                }
             }
         };
-        let thread = thread::Builder::new().name(thread.to_owned()).spawn(run)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        let thread = thread::Builder::new().name(name.clone()).spawn(run)?;
+        Ok(Self { name, requests: Some(requests), thread: Some(thread), ended })
+    }
+
+    /// Has the work done once more, now, and returns what came of it. `None` if it is not over within `limit`.
+    pub fn now(&self, limit: Duration) -> Option<R> {
+        let (reply, result) = flume::bounded(1);
+        self.requests.as_ref()?.try_send(reply).ok()?;
+        result.recv_timeout(limit).ok()
     }
 }
 
-impl Drop for Every {
+impl<R> Drop for Every<R> {
     fn drop(&mut self) {
-        self.stop = None;
+        self.requests = None;
+        if self.ended.recv_timeout(DROP_LIMIT) == Err(flume::RecvTimeoutError::Timeout) {
+            log(|| {
+                let (thread, limit) = (&self.name, DROP_LIMIT);
+                tracing::warn!(thread, ?limit, "thread does not end, and is left behind");
+            });
+            return;
+        }
         if let Some(thread) = self.thread.take() {
             // It can only have panicked in what the application brings (a subscriber, a recorder), which has told so.
             thread.join().ok();
@@ -70,7 +99,24 @@ mod tests {
 
     #[test]
     fn an_owner_need_not_wait_for_the_interval() {
-        drop(Every::start("every", Duration::MAX, || unreachable!()).unwrap());
+        let mut count = 0;
+        let every = Every::start("every", Duration::MAX, move || {
+            count += 1;
+            count
+        });
+        let every = every.unwrap();
+        assert_eq!([every.now(Duration::MAX), every.now(Duration::MAX)], [Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn who_asks_for_the_work_waits_no_longer_than_the_limit() {
+        let (go_on, hold) = std::sync::mpsc::channel::<()>();
+        let every = Every::start("every", Duration::MAX, move || {
+            hold.recv().ok();
+        })
+        .unwrap();
+        assert_eq!(every.now(Duration::ZERO), None);
+        drop(go_on);
     }
 
     #[test]

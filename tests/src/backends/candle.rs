@@ -1,11 +1,11 @@
 //! Backend candle.
 
 use super::named::chosen;
-use crate::kit::{Adder, Bare, Bias, Derived, Idle, Normed, Odd, Pupil, Two};
+use crate::kit::{Adder, Bare, Bias, Derived, Idle, Noisy, Normed, Odd, Pupil, Two};
 use crate::subject::{Learner, Subject};
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
-use skep_backend_candle::layers::{BatchNorm, by_mode};
+use skep_backend_candle::layers::{BatchNorm, Dropout, by_mode};
 use skep_backend_candle::{self as backend, CandleDevice, CpuOptions, Layers, candle_core, candle_nn};
 use skep_runtime_core::DType;
 use skep_toolkit::Computes;
@@ -123,5 +123,15 @@ impl Computes<Bare> for backend::Candle {
     fn layers(_: &Bare, vb: &VarBuilder<'_>) -> Result<Box<dyn Layers>> {
         let w = vb.get_with_hints((1, 4), "w", Init::Const(1.0))?;
         Ok(Box::new(move |inputs: &[Tensor]| Ok(vec![w.broadcast_as((inputs[0].dim(0)?, 4))?])))
+    }
+}
+
+impl Computes<Noisy> for backend::Candle {
+    fn layers(_: &Noisy, vb: &VarBuilder<'_>) -> Result<Box<dyn Layers>> {
+        let w = vb.get_with_hints(4, "w", Init::Uniform { lo: 1.0, up: 2.0 })?;
+        let dropout = Dropout::new(0.5, vb)?;
+        Ok(Box::new(by_mode(move |inputs: &[Tensor], training| {
+            Ok(vec![dropout.forward(&inputs[0].broadcast_mul(&w)?, training)?])
+        })))
     }
 }

@@ -1,9 +1,9 @@
 //! Backend tch.
 
 use super::named::chosen;
-use crate::kit::{Adder, Bare, Bias, Derived, Idle, Normed, Odd, Pupil, Two};
+use crate::kit::{Adder, Bare, Bias, Derived, Idle, Noisy, Normed, Odd, Pupil, Two};
 use crate::subject::{Learner, Subject};
-use skep_backend_tch::layers::{BatchNorm, by_mode, number};
+use skep_backend_tch::layers::{BatchNorm, Dropout, by_mode, number};
 use skep_backend_tch::tch::{Kind, Tensor};
 use skep_backend_tch::{self as backend, CpuOptions, Init, Layers, TchDevice, VarBuilder};
 use skep_runtime_core::{BoxError, DType};
@@ -122,5 +122,14 @@ impl Computes<Bare> for backend::Tch {
     fn layers(_: &Bare, vb: &VarBuilder<'_>) -> Result<Box<dyn Layers>, BoxError> {
         let w = vb.get(&[1, 4], "w", Init::Const(1.0))?;
         Ok(Box::new(move |inputs: &[Tensor]| Ok(vec![w.f_expand([inputs[0].size()[0], 4], false)?])))
+    }
+}
+
+impl Computes<Noisy> for backend::Tch {
+    fn layers(_: &Noisy, vb: &VarBuilder<'_>) -> Result<Box<dyn Layers>, BoxError> {
+        let (w, dropout) = (vb.get(&[4], "w", Init::Uniform { lo: 1.0, up: 2.0 })?, Dropout::new(0.5, vb)?);
+        Ok(Box::new(by_mode(move |inputs: &[Tensor], training| {
+            Ok(vec![dropout.forward(&inputs[0].f_mul(&w)?, training)?])
+        })))
     }
 }

@@ -55,6 +55,10 @@ pub struct Normed;
 #[derive(Clone, Copy, Debug)]
 pub struct Bare;
 
+/// `x` `[batch, 4]` to `x * w`, of which half is dropped in a training step; `w` `[4]` is drawn uniformly from 1 to 2.
+#[derive(Clone, Copy, Debug)]
+pub struct Noisy;
+
 fn rows(name: &str, features: usize) -> TensorSpec {
     TensorSpec::rows(name, DType::F32, &[features])
 }
@@ -135,6 +139,18 @@ impl Spec for Normed {
 
 impl Spec for Bare {
     const KIND: &'static str = "bare";
+
+    fn from_config(config: &Config) -> Result<Self, ConfigError> {
+        config.only(&[]).map(|()| Self)
+    }
+
+    fn signature(&self) -> Result<Signature, ConfigError> {
+        Signature::new(vec![rows("x", 4)], vec![rows("y", 4)])
+    }
+}
+
+impl Spec for Noisy {
+    const KIND: &'static str = "noisy";
 
     fn from_config(config: &Config) -> Result<Self, ConfigError> {
         config.only(&[]).map(|()| Self)

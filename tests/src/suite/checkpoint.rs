@@ -1,7 +1,7 @@
 //! State on disk: a restart goes on where it was saved, and a torn file costs one period, not the training.
 
 use super::training::{INPUTS, OUTPUTS, Trained, distance, random};
-use crate::kit::{drain, new_builder};
+use crate::kit::{LIMIT, drain, new_builder, receive};
 use crate::subject::{Learner, Learning};
 use skep_pool::{Serve, ServeOptions};
 use skep_runtime_core::Device;
@@ -71,6 +71,40 @@ pub fn the_checkpointer_ends_with_its_owner<L: Learner>() {
     assert!(start(1, Duration::ZERO).is_err());
     drop(start(1, Duration::from_secs(100_000)).unwrap());
     assert!(fs::read_dir(root.path()).unwrap().next().is_none(), "its time had not come");
+    drain(trained.runtime);
+}
+
+/// It is asked for between the drain and the shutdown, and who asks waits no longer than they like.
+pub fn the_last_state_is_saved_after_a_drain<L: Learner>() {
+    let root = tempfile::tempdir().unwrap();
+    let trained = Trained::new::<L>(1, Learning::AdamW);
+    let handle = trained.runtime.handle().clone();
+    let checkpointer =
+        Checkpointer::start(handle.clone(), root.path(), 2, Duration::from_secs(100_000)).unwrap();
+    trained.step_towards(&[0.5; 4], &[1.0; 3]);
+    handle.drain(LIMIT).unwrap();
+    let last = trained.state();
+    let saved = checkpointer.save_now(LIMIT).unwrap();
+    assert_eq!(saved.len(), 1);
+    let newest = CheckpointDir::new(root.path(), "ffn", 2).unwrap().load().unwrap();
+    assert_eq!(newest.found, Some((saved[0].path.clone(), last)));
+    assert!(checkpointer.save_now(LIMIT).unwrap().is_empty(), "nothing has changed since");
+
+    let (go_on, hold) = std::sync::mpsc::channel::<()>();
+    let (enter, entered) = std::sync::mpsc::channel();
+    let of_block = handle.clone();
+    let busy = std::thread::spawn(move || {
+        of_block.with_block("ffn", move |_| {
+            enter.send(()).unwrap();
+            hold.recv().ok();
+        })
+    });
+    receive(&entered);
+    let error = checkpointer.save_now(Duration::ZERO).unwrap_err();
+    assert!(matches!(error, CheckpointError::LimitPassed { .. }), "{error}");
+    drop(go_on);
+    busy.join().unwrap().unwrap();
+    drop(checkpointer);
     drain(trained.runtime);
 }
 

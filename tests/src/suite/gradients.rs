@@ -166,7 +166,7 @@ pub fn a_gradient_that_is_not_a_number_does_not_touch_the_parameters<L: Learner>
     let before = block.state();
     let poison = HostTensor::from_f32(&[1, 1], &[f32::NAN]).unwrap();
     let error = block.backward(&[noise(&[1, 2], 1)], &[poison]).unwrap_err();
-    assert!(matches!(error.downcast_ref(), Some(StepError::GradientNotFinite { .. })), "{error}");
+    assert!(matches!(StepError::find(&*error), Some(StepError::GradientNotFinite { .. })), "{error}");
     assert_eq!(block.state(), before);
     assert_eq!(block.block.training().unwrap().refused, 1, "it is counted");
 }

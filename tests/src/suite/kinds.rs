@@ -4,7 +4,7 @@ use crate::kit::{Alone, noise, write_weights};
 use crate::subject::Learner;
 use skep_runtime_core::{Backend, Chain};
 use skep_toolkit::blocks::Nop;
-use skep_toolkit::{Block, Config, Registry, RegistryError};
+use skep_toolkit::{Block, Config, Registry, RegistryError, SharedWeights};
 
 /// With the settings that it needs, and no others.
 pub fn every_kind_runs_and_gives_what_its_schema_says<L: Learner>() {
@@ -104,4 +104,27 @@ pub fn parameters_come_from_a_file_where_one_is_given<L: Learner>() {
 
     let error = build(&config.with("hidden", 5)).load(&L::device()).unwrap_err();
     assert!(error.to_string().starts_with("tensor `fc1.weight` has dims [4, 3], expected [5, 3]"), "{error}");
+}
+
+/// Sixteen blocks of one file: what the first has read, the others take, from then on without the file.
+pub fn blocks_that_share_a_file_read_it_once<L: Learner>() {
+    const BLOCKS: usize = 16;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ffn.safetensors");
+    let config = Config::new().with("input", 3).with("hidden", 4).with("output", 2);
+    let mut registry = Registry::<L::Library>::with_defaults();
+    let parameters = Alone::<L>::new(registry.build("ffn", "ffn", &config).unwrap()).state().parameters;
+    write_weights(&file, &parameters);
+    let shared = SharedWeights::read(&file).unwrap();
+    registry.share_weights(&shared);
+    let config = config.with("weights", file.display());
+    let blocks: Vec<_> =
+        (0..BLOCKS).map(|at| registry.build("ffn", &format!("ffn.{at}"), &config).unwrap()).collect();
+    drop((registry, shared));
+    let mut blocks = blocks.into_iter().map(Alone::<L>::new);
+    assert_eq!(blocks.next().unwrap().state().parameters, parameters);
+    std::fs::remove_file(&file).unwrap();
+    for block in blocks {
+        assert_eq!(block.state().parameters, parameters);
+    }
 }

@@ -2,8 +2,8 @@
 
 use super::training::{INPUTS, OUTPUTS, Trained, random};
 use crate::kit::{
-    Alone, Bare, Bias, Columns, Derived, Idle, Pupil, answer, assert_close, drain, in_dtype, new_builder,
-    noise, numbers,
+    Alone, Bare, Bias, Columns, Derived, Idle, LIMIT, Noisy, Pupil, answer, assert_close, drain, in_dtype,
+    new_builder, noise, numbers,
 };
 use crate::subject::{Learner, Learning};
 use skep_pool::{PoolOptions, Serve, ServeOptions};
@@ -11,7 +11,8 @@ use skep_runtime_core::{
     Backend, BatchEvent, Chain, DType, DeviceLoss, Fit, HostTensor, Meter, Observer, PoolId, SubmitError,
     Training, Unrun,
 };
-use skep_toolkit::{AdamW, Block, Optimizer, RestoreError, Schedule, Sgd, StepError};
+use skep_toolkit::blocks::Nop;
+use skep_toolkit::{AdamW, Block, BlockError, Optimizer, RestoreError, Schedule, Sgd, StepError};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -58,7 +59,7 @@ pub fn a_step_that_would_destroy_a_parameter_is_not_taken<L: Learner>() {
         let x = filled(1, 1.0, dtype);
         let error = block.backward(std::slice::from_ref(&x), &[filled(1, gradient, dtype)]).unwrap_err();
         let expected = StepError::WouldNotBeFinite { parameter: "b".to_owned() };
-        assert_eq!(error.downcast_ref(), Some(&expected), "{dtype}: {error}");
+        assert_eq!(StepError::find(&*error), Some(&expected), "{dtype}: {error}");
         assert_eq!(block.state(), before, "{dtype}");
         block.backward(&[x], &[filled(1, 0.0, dtype)]).unwrap();
         let training = block.block.training().unwrap();
@@ -68,7 +69,7 @@ pub fn a_step_that_would_destroy_a_parameter_is_not_taken<L: Learner>() {
     let mut block = pupil::<L>(DType::F32, Bias::Own, Optimizer::adamw(AdamW::default()));
     let before = block.state();
     let error = block.backward(&[filled(1, 1.0, DType::F32)], &[filled(1, 1e30, DType::F32)]).unwrap_err();
-    assert!(matches!(error.downcast_ref(), Some(StepError::WouldNotBeFinite { .. })), "{error}");
+    assert!(matches!(StepError::find(&*error), Some(StepError::WouldNotBeFinite { .. })), "{error}");
     assert_eq!(block.state(), before);
     // Clipped, the same gradient is a step like others: its norm is a number in f64.
     let mut block = pupil::<L>(DType::F32, Bias::Own, sgd(1.0).with_max_norm(1.0));
@@ -221,6 +222,116 @@ pub fn gradients_that_are_not_finite_are_refused<L: Learner>() {
     let message = Chain(&failed).to_string();
     assert!(message.contains("gradient of `fc1.bias` is infinite or not a number"), "{message}");
     drain(runtime);
+}
+
+/// In a batch of several tasks, a gradient that is finite and too large is its own task's fault: that one gets the error,
+/// and the others' step is taken without it.
+pub fn a_gradient_that_is_too_large_fails_its_own_task<L: Learner>() {
+    let (mut builder, _) = new_builder(L::device(), 1);
+    let device = Arc::clone(builder.device());
+    let patient = PoolOptions::default().min_rows(4).max_delay(Some(LIMIT));
+    let block = || {
+        let block = Block::<L::Library>::of("pupil", Pupil { dtype: DType::F32, bias: Bias::Own }).unwrap();
+        block.with_parameters(|_| Ok(noise(&[4], 5))).with_optimizer(sgd(0.5)).unwrap()
+    };
+    let served = builder.serve(block(), ServeOptions::default().backward(patient)).unwrap();
+    let runtime = builder.start().unwrap();
+    let pool = served.backward.as_ref().unwrap();
+    // By `x`, of which the gradient of `w` is the product with that of the output.
+    let tasks = [1.0, 1e30, 2.0, 3.0].map(|x: f32| {
+        let gradient = if x > 1e20 { 1e30 } else { 0.25 };
+        let row = |value: f32| Columns::shaped(&*device, &[1, 4], &[value; 4]);
+        pool.submit(vec![row(x), row(gradient)]).unwrap()
+    });
+    for (at, task) in tasks.into_iter().enumerate() {
+        match answer(task) {
+            Ok(_) => assert_ne!(at, 1),
+            Err(error) => {
+                assert_eq!(at, 1);
+                let message = Chain(&error).to_string();
+                let expected =
+                    "batch failed: block `pupil` failed because of this task: gradient of `w` is infinite";
+                assert!(message.starts_with(expected), "{message}");
+            }
+        }
+    }
+    let state = runtime.handle().state("pupil").unwrap();
+    drain(runtime);
+    assert_eq!(state.scalars["step"], "1");
+    let mut expected = Alone::<L>::new(block());
+    let rows = |values: [f32; 3]| {
+        let values: Vec<f32> = values.into_iter().flat_map(|value| [value; 4]).collect();
+        HostTensor::from_f32(&[3, 4], &values).unwrap()
+    };
+    expected.backward(&[rows([1.0, 2.0, 3.0])], &[rows([0.25; 3])]).unwrap();
+    assert_eq!(expected.state().parameters, state.parameters);
+}
+
+/// It would count steps that change nothing.
+pub fn an_optimizer_without_parameters_is_refused<L: Learner>() {
+    let block = Block::of("nop", Nop { size: 2 }).unwrap().with_optimizer(sgd(0.1)).unwrap();
+    let error = Alone::<L>::load(block).err().unwrap();
+    assert_eq!(error.downcast_ref(), Some(&BlockError::NothingToTrain));
+}
+
+/// Numbers that the layers' element type cannot hold, and whole ones for others.
+pub fn parameters_are_not_converted_to_what_they_are_not<L: Learner>() {
+    let load = |dtype, value: HostTensor| {
+        let block = Block::of("pupil", Pupil { dtype, bias: Bias::Own }).unwrap();
+        let error = Alone::<L>::load(block.with_parameters(move |_| Ok(value.clone()))).err();
+        error.map(|error| Chain(&*error).to_string())
+    };
+    let large = || HostTensor::from_f32(&[4], &[1.0, 2.0, 3.0, 1e5]).unwrap();
+    assert_eq!(load(DType::BF16, large()), None);
+    let message = load(DType::F16, large()).unwrap();
+    assert!(message.contains("has numbers that are too large for f16"), "{message}");
+    let doubles = HostTensor::from_elements(&[4], &[0.0, 0.0, 0.0, 1e300_f64]).unwrap();
+    assert!(load(DType::F32, doubles).unwrap().contains("too large for f32"));
+    let infinite = HostTensor::from_f32(&[4], &[0.0, 0.0, 0.0, f32::NEG_INFINITY]).unwrap();
+    assert_eq!(load(DType::F16, infinite), None, "a mask may be");
+    let whole = HostTensor::from_i64(&[4], &[1, 2, 3, 4]).unwrap();
+    assert!(load(DType::F32, whole).unwrap().contains("is i64, expected f32: no conversion"));
+}
+
+/// Half of the elements are dropped in a training step, others in each; none in inference; and a training that goes on from
+/// a state drops those that it would have.
+pub fn dropout_goes_on_after_a_restart<L: Learner>() {
+    let new = |seed| {
+        let block = Block::of("noisy", Noisy).unwrap().with_seed(seed).with_optimizer(sgd(0.1)).unwrap();
+        Alone::<L>::new(block)
+    };
+    let (x, ones) = (filled(64, 1.0, DType::F32), filled(64, 1.0, DType::F32));
+    let mut whole = new(1);
+    let inference = whole.forward(std::slice::from_ref(&x)).unwrap();
+    let w = numbers(&whole.state().parameters["w"]);
+    assert_close(&numbers(&inference[0])[..4], &w, 0.0);
+    // The gradient of an element that is kept is `2 w`, and of others 0.
+    let dropped = |of_inputs: &[HostTensor]| {
+        numbers(&of_inputs[0]).iter().map(|gradient| *gradient == 0.0).collect::<Vec<_>>()
+    };
+    let step = |block: &mut Alone<L>| {
+        dropped(&block.backward(std::slice::from_ref(&x), std::slice::from_ref(&ones)).unwrap())
+    };
+    let first: Vec<_> = (0..3).map(|_| step(&mut whole)).collect();
+    let share = first.iter().flatten().filter(|dropped| **dropped).count() as f64 / (3.0 * 256.0);
+    assert!((0.4..0.6).contains(&share), "{share}");
+    assert!(first[0] != first[1] && first[1] != first[2]);
+    let saved = whole.state();
+    let next: Vec<_> = (0..3).map(|_| step(&mut whole)).collect();
+    // Also one that would have begun with other numbers.
+    for seed in [1, 9] {
+        let mut restarted = new(seed);
+        restarted.block.restore(&saved, Fit::Exact).unwrap();
+        assert_eq!((0..3).map(|_| step(&mut restarted)).collect::<Vec<_>>(), next);
+        assert_eq!(restarted.state(), whole.state());
+    }
+    // A step that is refused and taken again drops the same.
+    let mut again = new(1);
+    again.block.restore(&saved, Fit::Exact).unwrap();
+    let poison = filled(64, f32::NAN, DType::F32);
+    again.backward(std::slice::from_ref(&x), &[poison]).unwrap_err();
+    assert_eq!(step(&mut again), next[0]);
+    assert_ne!(step(&mut new(2)), first[0]);
 }
 
 /// With both names, whichever way round; what is saved says whose it is, and what was saved before that shows it.

@@ -3,9 +3,9 @@
 use crate::Subject;
 use crate::kit::{
     Columns, Hooked, LIMIT, Log, On, Operation, answer, block_on, columns, drain, named_schema, new_builder,
-    poll_pending, pool_of, quiet_panics, receive, rig, rows_block, spawn, values_of,
+    poll_pending, pool_of, quiet_panics, receive, rig, rows_block, schema, spawn, values_of,
 };
-use skep_pool::{PoolOptions, TaskPool};
+use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
 use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
     BoxError, Chain, DType, Deadline, Device, Dim, FrontError, HostTensor, Inputs, Priority, Request,
@@ -252,6 +252,28 @@ pub fn dummy_runs_are_as_many_as_a_block_needs<S: Subject>() {
     let error = outputs(32, 3, |n| if n > 0 { panic!("on purpose: never") } else { Ok(1) }).unwrap_err();
     let expected = "dummy run of 3 rows, with free dims of 32, failed; a block that says what comes out (`with_outputs`)";
     assert!(error.contains(expected) && error.contains("never"), "{error}");
+}
+
+/// A block that takes one number of rows only is served if its batches can have it; an error of the dummy run names no
+/// others.
+pub fn dummy_runs_have_no_more_rows_than_batches<S: Subject>() {
+    let serve = |rows: usize, max_rows: usize| {
+        let (mut builder, _) = new_builder(S::device(), 1);
+        let on = Arc::clone(builder.device());
+        let block = FnBlock::new("block", schema("x"), None, move |inputs: &[_]| {
+            let got = on.describe(&inputs[0])?.dims[0];
+            if got != rows {
+                return Err(format!("{got} rows, expected {rows}").into());
+            }
+            Ok(vec![on.gather(&[on.from_host(&on.to_host(&inputs[0])?)?])?])
+        });
+        let options = ServeOptions::both(PoolOptions::default().max_rows(max_rows));
+        builder.serve(block, options).map(drop).map_err(|error| Chain(&error).to_string())
+    };
+    assert_eq!(serve(1, 1), Ok(()));
+    assert_eq!(serve(8, 8), Ok(()));
+    let error = serve(8, 2).unwrap_err();
+    assert!(error.contains("dummy run of 2 rows failed") && error.contains("2 rows, expected 8"), "{error}");
 }
 
 /// A block may be served with the inputs of its callers running on the caller's thread as well as on many.

@@ -33,6 +33,7 @@ pub mod state;
 pub mod stress;
 pub mod tensors;
 pub mod training;
+pub mod verify;
 
 /// Makes a test of each case that any backend can run, for one [`Subject`](crate::Subject).
 #[macro_export]
@@ -50,6 +51,7 @@ macro_rules! conformance {
             inputs_can_be_named,
             outputs_are_found_by_a_dummy_run,
             dummy_runs_are_as_many_as_a_block_needs,
+            dummy_runs_have_no_more_rows_than_batches,
             many_callers_get_their_own_rows,
             outputs_are_copied_back_by_senders,
         }
@@ -253,6 +255,12 @@ macro_rules! conformance {
             times_are_those_of_the_clock,
             gather_and_scatter_are_timed,
         }
+        $crate::cases! { $subject, verify:
+            a_block_that_keeps_rows_apart_is_left_in_peace,
+            a_block_that_mixes_rows_up_is_found_out,
+            what_cannot_be_compared_is_a_finding,
+            a_backward_pass_runs_again_without_its_culprits,
+        }
         $crate::cases! { $subject, stress:
             nothing_is_lost_with_a_drain,
             nothing_is_lost_with_an_abort,
@@ -276,6 +284,7 @@ macro_rules! training {
             a_restart_goes_on_from_the_newest_whole_file,
             a_checkpoint_that_does_not_fit_changes_nothing,
             the_checkpointer_ends_with_its_owner,
+            the_last_state_is_saved_after_a_drain,
             blocks_and_files_must_be_the_same_ones,
             blocks_are_saved_one_by_one,
         }
@@ -295,6 +304,7 @@ macro_rules! training {
             an_unknown_kind_is_named_beside_the_known_ones,
             a_kind_is_registered_once,
             parameters_come_from_a_file_where_one_is_given,
+            blocks_that_share_a_file_read_it_once,
         }
         $crate::cases! { $subject, gradients:
             of_an_ffn,
@@ -331,6 +341,10 @@ macro_rules! training {
             parameters_without_a_gradient_are_named,
             an_answer_stays_as_it_is,
             gradients_that_are_not_finite_are_refused,
+            a_gradient_that_is_too_large_fails_its_own_task,
+            an_optimizer_without_parameters_is_refused,
+            parameters_are_not_converted_to_what_they_are_not,
+            dropout_goes_on_after_a_restart,
             a_state_of_another_optimizer_is_refused,
             training_can_be_followed,
             a_schedule_of_an_application_s_own,
@@ -388,6 +402,7 @@ macro_rules! inference {
         }
         $crate::skipped! { $reason, files:
             parameters_come_from_a_file_where_one_is_given,
+            blocks_that_share_a_file_read_it_once,
         }
         $crate::skipped! { $reason, gradients:
             of_an_ffn,

@@ -20,6 +20,12 @@ pub enum BlockError {
         /// Its element type.
         dtype: DType,
     },
+    /// The block has an optimizer, and no parameter that it could step.
+    #[error(
+        "block has an optimizer and no parameter to train: parameters that are to stay as they are need none, those of a \
+         TorchScript file must require a gradient there"
+    )]
+    NothingToTrain,
     /// When layers were made anew, they asked for a parameter that they had not asked for at first.
     #[error("layers ask for `{parameter}`, which they did not ask for when the block was loaded")]
     OtherParameter {

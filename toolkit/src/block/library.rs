@@ -133,6 +133,12 @@ pub trait Library: Sized + Send + 'static {
         Vec::new()
     }
 
+    /// Called before each training step, with the seed of all that its layers draw: dropout, say. A step that is taken
+    /// again, after a restart too, has the same one.
+    fn draw_from(&mut self, seed: u64) {
+        let _ = seed;
+    }
+
     /// Maps inputs to outputs, and records no graph.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! A block made of layers: what the runtime calls, around the arithmetic of a tensor library.
 
+mod blame;
 pub(crate) mod error;
 pub(crate) mod library;
 pub(crate) mod state;
@@ -9,7 +10,9 @@ use crate::config::ConfigError;
 use crate::optim::optimizer::Optimizer;
 use crate::optim::stepper::{Stepper, wide};
 use crate::parameters::source::{Read, Source};
-use crate::parameters::weights::Weights;
+use crate::parameters::weights::{SharedWeights, Weights};
+use crate::random::seed_of_step;
+use blame::Batch;
 use error::BlockError;
 use library::{Build, Computes, Gradients, Library, Tensor};
 use skep_runtime_core::{
@@ -32,6 +35,8 @@ pub struct Block<L: Library> {
     build: Box<Build<L>>,
     seed: u64,
     weights: Option<PathBuf>,
+    /// Until the block is loaded.
+    shared: Option<SharedWeights>,
     read: Option<Arc<Read>>,
     optimizer: Option<Optimizer>,
     allow_unused: bool,
@@ -55,6 +60,10 @@ struct Loaded<L: Library> {
     library: L,
     /// None where the block is not trained.
     stepper: Option<Stepper<Tensor<L>>>,
+    /// What layers draw in a training step follows from it, and from the steps before.
+    seed: u64,
+    /// Backward passes that have succeeded.
+    passes: u64,
     /// Parameters have changed since the layers were made.
     is_stale: bool,
 }
@@ -72,6 +81,7 @@ impl<L: Library> Block<L> {
             build: Box::new(build),
             seed: 0,
             weights: None,
+            shared: None,
             read: None,
             optimizer: None,
             allow_unused: false,
@@ -114,6 +124,13 @@ impl<L: Library> Block<L> {
     /// shape, is an error when the block is loaded.
     pub fn with_weights(mut self, file: impl Into<PathBuf>) -> Self {
         self.weights = Some(file.into());
+        self
+    }
+
+    /// Does the same with a file that other blocks take theirs from, too: each tensor is read once.
+    pub fn with_shared_weights(mut self, weights: &SharedWeights) -> Self {
+        self.weights = Some(weights.path().to_owned());
+        self.shared = Some(weights.clone());
         self
     }
 
@@ -176,6 +193,9 @@ impl<L: Library> Loaded<L> {
         allow_unused: bool,
     ) -> Result<Stepper<Tensor<L>>, BoxError> {
         let mut stepper = Stepper::new(optimizer, allow_unused);
+        if library.variables().next().is_none() {
+            return Err(BlockError::NothingToTrain.into());
+        }
         for (name, parameter) in library.variables().filter(|(name, _)| library.same_as(name).is_none()) {
             let info = device.describe(parameter)?;
             let dtype = wide(info.dtype)
@@ -206,19 +226,28 @@ impl<L: Library> Loaded<L> {
         inputs: &[Tensor<L>],
         gradients: &[Tensor<L>],
     ) -> Result<Gradients<Tensor<L>>, BoxError> {
-        let Self { library, stepper, .. } = self;
+        let Self { device, library, stepper, seed, passes, .. } = self;
         let buffers = library.buffers()?;
+        let before = stepper.as_ref().map_or(*passes, |stepper| stepper.training().steps);
+        library.draw_from(seed_of_step(*seed, before));
         let mut step = || {
             let mut back = library.backward(inputs, gradients, stepper.is_some())?;
             if let Some(stepper) = stepper {
-                stepper.step(library, std::mem::take(&mut back.of_parameters))?;
+                let of_parameters = std::mem::take(&mut back.of_parameters);
+                stepper
+                    .step(library, of_parameters)
+                    .map_err(|error| Batch { device, inputs, gradients }.blame(library, stepper, error))?;
             }
             Ok(back)
         };
         let back = step();
-        if back.is_err() {
-            for (name, value) in buffers {
-                library.set(&name, value)?;
+        match &back {
+            // Counted if it was taken only, so that a step that is tried again draws what it has drawn.
+            Ok(_) => *passes += 1,
+            Err(_) => {
+                for (name, value) in buffers {
+                    library.set(&name, value)?;
+                }
             }
         }
         back
@@ -242,6 +271,7 @@ impl<L: Library> Loaded<L> {
                 |name: &str| parameters.get(&name.to_owned()).map(|own| L::cast(own, DType::F32)).transpose();
             stepper.resume::<BoxError>(&mut saved.progress, master)?;
         }
+        self.seed = saved.seed.unwrap_or(self.seed);
         Ok((saved.notes, saved.unmatched))
     }
 
@@ -259,6 +289,7 @@ impl<L: Library> Loaded<L> {
             tensors,
             same: names.filter_map(|name| Some((name, self.library.same_as(name)?))).collect(),
             stepper: self.stepper.as_ref(),
+            seed: self.seed,
         })
     }
 }
@@ -269,10 +300,13 @@ impl<L: Library> Backend<L::Device> for Block<L> {
     }
 
     fn load(&mut self, device: &L::Device) -> Result<(), BoxError> {
-        let source = match (&self.read, &self.weights) {
-            (Some(read), _) => Source::Read(Arc::clone(read)),
-            (None, Some(file)) => Source::File(Weights::read(file)?),
-            (None, None) => Source::Seed(self.seed),
+        // Kept in memory as long as this is here.
+        let shared = self.shared.take();
+        let source = match (&self.read, &shared, &self.weights) {
+            (Some(read), ..) => Source::Read(Arc::clone(read)),
+            (None, Some(shared), _) => Source::File(shared.weights()),
+            (None, None, Some(file)) => Source::File(Weights::read(file)?),
+            (None, None, None) => Source::Seed(self.seed),
         };
         let sorted = |error| L::sorted(device, error);
         let mut library = L::load(device, source, self.info.backward, &*self.build).map_err(sorted)?;
@@ -281,7 +315,9 @@ impl<L: Library> Backend<L::Device> for Block<L> {
         if stepper.is_some() {
             library.trained().map_err(sorted)?;
         }
-        self.loaded = Some(Loaded { device: device.clone(), library, stepper, is_stale: false });
+        let seed = self.seed;
+        self.loaded =
+            Some(Loaded { device: device.clone(), library, stepper, seed, passes: 0, is_stale: false });
         self.revision += 1;
         Ok(())
     }

@@ -9,6 +9,8 @@ use std::fmt;
 const OPTIMIZER: &str = "optimizer";
 /// The number of steps of the block; with a dot and a parameter's name after it, of that parameter.
 const STEP: &str = "step";
+/// The seed of what layers draw in training steps.
+const SEED: &str = "seed";
 /// What an application keeps in the state has this before its name.
 const NOTE: &str = "note.";
 
@@ -84,6 +86,7 @@ pub(super) struct Parts<'a, D: Device> {
     /// The other names of a parameter, with the first one.
     pub(super) same: Vec<(&'a str, &'a str)>,
     pub(super) stepper: Option<&'a Stepper<D::Tensor>>,
+    pub(super) seed: u64,
 }
 
 /// A copy of parameters, of what an optimizer remembers, and of an application's notes.
@@ -104,6 +107,7 @@ pub(super) fn save<D: Device>(
             state.optimizer.insert(name, parts.device.to_host(tensor)?);
         }
         state.scalars.insert(OPTIMIZER.to_owned(), stepper.optimizer().name().to_owned());
+        state.scalars.insert(SEED.to_owned(), parts.seed.to_string());
         state.scalars.insert(STEP.to_owned(), stepper.training().steps.to_string());
         state.scalars.extend(stepper.steps().map(|(name, steps)| (steps_of(name), steps.to_string())));
     }
@@ -121,6 +125,8 @@ pub(super) struct Saved<T> {
     /// Parameters and buffers by name.
     pub(super) tensors: BTreeMap<String, T>,
     pub(super) progress: Progress<T>,
+    /// Of all that is drawn from now on; files of earlier versions have none.
+    pub(super) seed: Option<u64>,
     pub(super) notes: BTreeMap<String, String>,
     pub(super) unmatched: Unmatched,
 }
@@ -168,14 +174,14 @@ pub(super) fn read<D: Device>(
     for (name, value) in &state.scalars {
         if let Some(name) = name.strip_prefix(NOTE) {
             notes.insert(name.to_owned(), value.clone());
-        } else if name != OPTIMIZER && name != STEP && !name.starts_with("step.") {
+        } else if name != OPTIMIZER && name != STEP && name != SEED && !name.starts_with("step.") {
             unmatched.unknown.push(name.clone());
         }
     }
     if fit == Fit::Exact && !unmatched.is_empty() {
         return Err(RestoreError::Unmatched(unmatched).into());
     }
-    Ok(Saved { tensors, progress, notes, unmatched })
+    Ok(Saved { tensors, progress, seed: number(state, SEED)?, notes, unmatched })
 }
 
 /// Whether a state is of another optimizer. Files of earlier versions do not tell; their tensors do.

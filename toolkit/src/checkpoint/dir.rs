@@ -139,7 +139,7 @@ impl CheckpointDir {
         unpruned
     }
 
-    /// Loads the newest checkpoint that is whole. Makes nothing, also no folder.
+    /// Loads the newest checkpoint that is whole and finite. Makes nothing, also no folder.
     ///
     /// # Errors
     ///
@@ -151,7 +151,7 @@ impl CheckpointDir {
         for number in self.numbers(Sort::Checkpoint)?.into_iter().rev() {
             let path = self.file(Sort::Checkpoint, number);
             let read = fs::read(&path).map_err(failed("read", &path));
-            match read.and_then(|bytes| decode(&bytes)) {
+            match read.and_then(|bytes| decode(&bytes)).and_then(finite) {
                 Ok(state) => {
                     newest.found = Some((path, state));
                     return Ok(newest);
@@ -238,6 +238,13 @@ fn not_finite(state: &BlockState) -> Option<&str> {
     parameter.or_else(of_optimizer).map(|(name, _)| name.as_str())
 }
 
+fn finite(state: BlockState) -> Result<BlockState, CheckpointError> {
+    match not_finite(&state) {
+        Some(tensor) => Err(CheckpointError::NotFinite { tensor: tensor.to_owned() }),
+        None => Ok(state),
+    }
+}
+
 /// The beginning of the names of blocks' folders.
 const FOLDER: &str = "block-";
 
@@ -309,6 +316,21 @@ mod tests {
         // The next one is newer than the torn one, not written over it.
         dir.save(&state(3.0)).unwrap();
         assert_eq!(loaded(&dir), Some(state(3.0)));
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_not_finite_is_passed_over() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = CheckpointDir::new(root.path(), "expert.0", 3).unwrap();
+        let good = dir.save(&state(1.0)).unwrap().path;
+        // As earlier versions have saved it.
+        let bad = dir.file(Sort::Checkpoint, 2);
+        fs::write(&bad, encode(&state(f32::NAN)).unwrap()).unwrap();
+        let newest = dir.load().unwrap();
+        assert_eq!(newest.found, Some((good, state(1.0))));
+        assert_eq!(newest.skipped[0].0, bad);
+        let message = newest.skipped[0].1.to_string();
+        assert_eq!(message, "tensor `w` has values that are infinite or not a number");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The reason why a state could not be saved or loaded.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -25,6 +26,12 @@ pub enum CheckpointError {
     Torn {
         /// The error in them.
         source: Arc<dyn StdError + Send + Sync>,
+    },
+    /// The state has values that are infinite or not a number: earlier versions saved such.
+    #[error("tensor `{tensor}` has values that are infinite or not a number")]
+    NotFinite {
+        /// The first tensor with such values.
+        tensor: String,
     },
     /// The state cannot be written in this format.
     #[error("state cannot be saved")]
@@ -61,6 +68,12 @@ pub enum CheckpointError {
         failed: Vec<(String, CheckpointError)>,
         /// The first of these errors.
         source: Arc<CheckpointError>,
+    },
+    /// The states were not saved in time: the device may be stuck.
+    #[error("states were not saved within {limit:?}")]
+    LimitPassed {
+        /// The time that they had.
+        limit: Duration,
     },
     /// A setting is out of range.
     #[error("{setting} is 0, expected at least 1")]

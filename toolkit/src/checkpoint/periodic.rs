@@ -170,10 +170,26 @@ pub fn restore_partial<D: Device>(handle: &Handle<D>, root: &Path) -> Result<Vec
 }
 
 /// Saves all blocks every so often, on a thread of its own, until it is dropped.
+///
+/// Dropping it saves nothing more, and waits for a round that is under way for at most half a minute. To keep the last state
+/// of a training, ask for it between the [drain](Handle::drain) and the shutdown:
+///
+/// ```no_run
+/// # use skep_runtime_core::{Device, RunningRuntime, Shutdown};
+/// # use skep_toolkit::checkpoint::Checkpointer;
+/// # use std::time::Duration;
+/// # fn end<D: Device>(runtime: RunningRuntime<D>, checkpointer: Checkpointer) -> Result<(), Box<dyn std::error::Error>> {
+/// let limit = Duration::from_secs(30);
+/// runtime.handle().drain(limit)?;
+/// checkpointer.save_now(limit)?;
+/// runtime.shutdown(Shutdown::Drain, limit)?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "dropping the checkpointer stops it"]
 #[derive(Debug)]
 pub struct Checkpointer {
-    _thread: Every,
+    thread: Every<Result<Vec<Saved>, CheckpointError>>,
 }
 
 impl Checkpointer {
@@ -200,11 +216,22 @@ impl Checkpointer {
         let folder = root.to_owned();
         let mut revisions = Revisions::new();
         let save = move || {
-            if let Err(error) = save_changed(&handle, &folder, keep, &mut revisions) {
-                tracing::warn!(error = %Chain(&error), "checkpoint failed");
+            let saved = save_changed(&handle, &folder, keep, &mut revisions);
+            if let Err(error) = &saved {
+                tracing::warn!(error = %Chain(error), "checkpoint failed");
             }
+            saved
         };
         let thread = Every::start("skep-checkpoint", every, save);
-        Ok(Self { _thread: thread.map_err(failed("start a thread for", root))? })
+        Ok(Self { thread: thread.map_err(failed("start a thread for", root))? })
+    }
+
+    /// Saves the blocks that have changed since the last round, now, and returns their files.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CheckpointError::LimitPassed`] if that takes longer than `limit`, and those of [`save_all`].
+    pub fn save_now(&self, limit: Duration) -> Result<Vec<Saved>, CheckpointError> {
+        self.thread.now(limit).unwrap_or(Err(CheckpointError::LimitPassed { limit }))
     }
 }

@@ -273,7 +273,9 @@ mod tests {
             (fine.clone().with_max_norm(-1.0), "`max_norm` is `-1`"),
             (fine.clone().with_max_norm(f64::NAN), "`max_norm` is `NaN`"),
             (fine.clone().with_max_norm(0.0), "`max_norm` is `0`"),
-            (fine.with_schedule(Schedule::Step { every: 0, factor: 0.5 }), "`every` is `0`"),
+            (fine.clone().with_schedule(Schedule::Step { every: 0, factor: 0.5 }), "`every` is `0`"),
+            (fine.clone().with_schedule(Schedule::WarmupLinear { warmup: 9, total: 9 }), "`total` is `9`"),
+            (fine.with_schedule(Schedule::WarmupCosine { warmup: 0, total: 0 }), "`total` is `0`"),
         ] {
             let message = optimizer.check().unwrap_err().to_string();
             assert!(message.starts_with(expected), "{message}");

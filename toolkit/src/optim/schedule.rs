@@ -111,6 +111,12 @@ impl Schedule {
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         match *self {
+            Self::WarmupLinear { warmup, total } | Self::WarmupCosine { warmup, total }
+                if warmup >= total =>
+            {
+                let expected = format!("more than `warmup`, which is {warmup}");
+                Err(ConfigError::invalid("total", total, expected))
+            }
             Self::InverseSqrt { warmup: 0 } => Err(ConfigError::invalid("warmup", 0, "at least 1")),
             Self::Step { every: 0, .. } => Err(ConfigError::invalid("every", 0, "at least 1")),
             Self::Step { factor, .. } if !(factor.is_finite() && factor > 0.0) => {

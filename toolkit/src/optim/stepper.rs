@@ -6,7 +6,7 @@
 
 use super::optimizer::{Optimizer, Pace};
 use crate::block::library::Library;
-use skep_runtime_core::{BoxError, DType, TensorOps, Training};
+use skep_runtime_core::{BoxError, DType, OfRows, TensorOps, Training};
 use std::collections::BTreeMap;
 
 /// The name under which master copies are saved.
@@ -79,6 +79,16 @@ pub enum StepError {
         /// Its factor.
         factor: f64,
     },
+}
+
+impl StepError {
+    /// Finds the error of a step in that of a backward pass, which may say besides whose fault it was ([`OfRows`]).
+    pub fn find<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
+        match error.downcast_ref::<OfRows>() {
+            Some(of_rows) => Self::find(of_rows.error()),
+            None => error.downcast_ref(),
+        }
+    }
 }
 
 /// Names in a sentence.
@@ -178,6 +188,19 @@ impl<T> Stepper<T> {
         self.training.gradient_norm = norm;
         self.training.learning_rate = factor * self.optimizer.rule.learning_rate();
         Ok(())
+    }
+
+    /// Returns true if a step by these gradients could not be taken, because of numbers that are none or too large.
+    pub(crate) fn refuses<L: Library<Device: TensorOps<Tensor = T>>>(
+        &self,
+        library: &L,
+        gradients: BTreeMap<String, T>,
+    ) -> Result<bool, BoxError> {
+        match self.changes(library, gradients) {
+            Ok(_) => Ok(false),
+            Err(error) if error.is::<StepError>() => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// Parameters that never had a gradient, and have none now.

@@ -2,7 +2,7 @@
 
 use super::init::Init;
 use super::weights::{ParameterError, Weights};
-use skep_runtime_core::{BoxError, DType, HostTensor};
+use skep_runtime_core::{BoxError, DType, HostTensor, TensorOps};
 use std::fmt;
 use std::sync::Arc;
 
@@ -39,16 +39,18 @@ impl Source {
         }
     }
 
-    /// Returns the first value of a parameter; a layer that takes whatever the file has gives no dims. `admit` is asked
-    /// before so many bytes are drawn.
+    /// Returns the first value of a parameter, to be converted to `dtype`; a layer that takes whatever the file has gives
+    /// no dims. `admit` is asked before so many bytes are drawn.
     ///
     /// # Errors
     ///
-    /// Returns a [`ParameterError`] if the file lacks the parameter or has it with other dims, and the error of `admit`.
+    /// Returns a [`ParameterError`] if the file lacks the parameter, has it with other dims, or in an element type of another
+    /// kind, and the error of `admit`.
     pub fn value<E: Into<BoxError>>(
         &self,
         name: &str,
         dims: Option<&[usize]>,
+        dtype: DType,
         init: Init,
         admit: impl FnOnce(usize) -> Result<(), E>,
     ) -> Result<HostTensor, BoxError> {
@@ -56,11 +58,13 @@ impl Source {
             (Self::File(weights), _) => {
                 let value = weights.get(name)?;
                 check_dims(name, dims.unwrap_or(value.dims()), value.dims())?;
+                check_dtype(name, dtype, value.dtype())?;
                 Ok(value)
             }
             (Self::Read(read), _) => {
                 let value = read(name)?;
                 check_dims(name, dims.unwrap_or(value.dims()), value.dims())?;
+                check_dtype(name, dtype, value.dtype())?;
                 Ok(value)
             }
             (Self::Seed(seed), Some(dims)) => {
@@ -84,4 +88,31 @@ pub fn check_dims(name: &str, expected: &[usize], got: &[usize]) -> Result<(), P
         return Ok(());
     }
     Err(ParameterError::WrongDims { name: name.to_owned(), expected: expected.to_vec(), got: got.to_vec() })
+}
+
+/// Floating-point numbers are converted to each other, and nothing else is to anything else.
+fn check_dtype(name: &str, expected: DType, got: DType) -> Result<(), ParameterError> {
+    if expected == got || (expected.is_float() && got.is_float()) {
+        return Ok(());
+    }
+    Err(ParameterError::OtherDType { name: name.to_owned(), expected, got })
+}
+
+/// Checks that a parameter is as finite in the element type of its layer as it was before.
+///
+/// # Errors
+///
+/// Returns [`ParameterError::Overflow`] if it is not, and the device's error if it cannot be read.
+pub fn check_converted<O: TensorOps>(
+    ops: &O,
+    name: &str,
+    before: &HostTensor,
+    after: &O::Tensor,
+) -> Result<(), BoxError> {
+    let dtype = ops.describe(after)?.dtype;
+    let may_overflow = before.dtype() != dtype && dtype.is_float();
+    if may_overflow && before.all_finite() && !ops.all_finite(after)? {
+        return Err(ParameterError::Overflow { name: name.to_owned(), dtype }.into());
+    }
+    Ok(())
 }

@@ -7,12 +7,13 @@
 use super::head::{self, HeadError};
 use crate::dtype::FILES;
 use safetensors::Dtype;
-use skep_runtime_core::{BoxError, HostTensor};
+use skep_runtime_core::sync::Mutex;
+use skep_runtime_core::{BoxError, DType, HostTensor};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// The end of the name of a file that lists shards.
 const INDEX: &str = ".index.json";
@@ -79,6 +80,24 @@ pub enum ParameterError {
         /// The element type, as safetensors calls it.
         got: String,
     },
+    /// It is of whole numbers and its layer computes with others, or the other way round.
+    #[error("tensor `{name}` is {got}, expected {expected}: no conversion would keep its values")]
+    OtherDType {
+        /// Its name.
+        name: String,
+        /// The element type that the layer asks for.
+        expected: DType,
+        /// The element type that it has.
+        got: DType,
+    },
+    /// It has numbers that its layer's element type cannot hold.
+    #[error("tensor `{name}` has numbers that are too large for {dtype}, which its layer asks for")]
+    Overflow {
+        /// Its name.
+        name: String,
+        /// The element type that the layer asks for.
+        dtype: DType,
+    },
     /// A layer asks for whatever the weights file holds, and there is no file.
     #[error("tensor `{name}` is asked for without dims, which needs a weights file")]
     NoDims {
@@ -100,7 +119,54 @@ pub enum ParameterError {
 /// The tensors of weights files by name.
 #[derive(Debug)]
 pub struct Weights {
-    tensors: BTreeMap<String, Stored>,
+    tensors: Arc<BTreeMap<String, Stored>>,
+    /// What blocks that share the files have read of them, while one of these blocks is still to be loaded.
+    kept: Weak<Kept>,
+}
+
+/// A weights file that several blocks take their parameters from.
+///
+/// Each tensor is read from the disk once, when the first block asks for it, and kept in the host's memory until all clones
+/// of this are dropped and all blocks that were given one are loaded.
+///
+/// ```no_run
+/// use skep_toolkit::SharedWeights;
+///
+/// let weights = SharedWeights::read("experts.safetensors")?;
+/// // In a backend: `for expert in experts { block(expert)?.with_shared_weights(&weights) }`.
+/// # Ok::<(), skep_toolkit::WeightsError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct SharedWeights {
+    path: PathBuf,
+    tensors: Arc<BTreeMap<String, Stored>>,
+    kept: Arc<Kept>,
+}
+
+/// Tensors by name.
+#[derive(Debug, Default)]
+struct Kept(Mutex<BTreeMap<String, HostTensor>>);
+
+impl SharedWeights {
+    /// Reads the head of a safetensors file, or those of all files that a list of shards (`*.index.json`) names.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`WeightsError`] if a file cannot be read, or is not a whole safetensors file.
+    pub fn read(path: impl Into<PathBuf>) -> Result<Self, WeightsError> {
+        let path = path.into();
+        let tensors = Weights::read(&path)?.tensors;
+        Ok(Self { path, tensors, kept: Arc::default() })
+    }
+
+    /// Returns the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn weights(&self) -> Weights {
+        Weights { tensors: Arc::clone(&self.tensors), kept: Arc::downgrade(&self.kept) }
+    }
 }
 
 /// Where one tensor stands.
@@ -120,15 +186,48 @@ impl Weights {
     ///
     /// Returns a [`WeightsError`] if a file cannot be read, or is not a whole safetensors file.
     pub fn read(path: &Path) -> Result<Self, WeightsError> {
-        let mut weights = Self { tensors: BTreeMap::new() };
+        let mut found = Found::default();
         if path.to_str().is_some_and(|name| name.ends_with(INDEX)) {
-            weights.add_shards(path)?;
+            found.add_shards(path)?;
         } else {
-            weights.add(path)?;
+            found.add(path)?;
         }
-        Ok(weights)
+        Ok(Self { tensors: Arc::new(found.tensors), kept: Weak::new() })
     }
 
+    /// Returns true if there is a tensor of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// Reads the tensor of this name, unless a block that shares the files has.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`ParameterError`] if the file lacks it, has it in an unknown element type, or has changed since its
+    /// head was read.
+    pub fn get(&self, name: &str) -> Result<HostTensor, ParameterError> {
+        let missing = || ParameterError::Missing { name: name.to_owned() };
+        let stored = self.tensors.get(name).ok_or_else(missing)?;
+        let Some(kept) = self.kept.upgrade() else { return stored.read(name) };
+        // Held while it is read: another block waits for the same tensor rather than read it too.
+        let mut kept = kept.0.lock();
+        if let Some(known) = kept.get(name) {
+            return Ok(known.clone());
+        }
+        let tensor = stored.read(name)?;
+        kept.insert(name.to_owned(), tensor.clone());
+        Ok(tensor)
+    }
+}
+
+/// The heads of files that have been read so far.
+#[derive(Default)]
+struct Found {
+    tensors: BTreeMap<String, Stored>,
+}
+
+impl Found {
     fn add(&mut self, path: &Path) -> Result<(), WeightsError> {
         let unreadable = |source| WeightsError::Read { path: path.to_owned(), source };
         let mut file = File::open(path).map_err(unreadable)?;
@@ -186,38 +285,27 @@ impl Weights {
         }
         Ok(())
     }
+}
 
-    /// Returns true if there is a tensor of this name.
-    pub fn contains(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
-    }
-
-    /// Reads the tensor of this name.
-    ///
-    /// # Errors
-    ///
-    /// Returns a [`ParameterError`] if the file lacks it, has it in an unknown element type, or has changed since its
-    /// head was read.
-    pub fn get(&self, name: &str) -> Result<HostTensor, ParameterError> {
-        let missing = || ParameterError::Missing { name: name.to_owned() };
-        let stored = self.tensors.get(name).ok_or_else(missing)?;
+impl Stored {
+    fn read(&self, name: &str) -> Result<HostTensor, ParameterError> {
         let dtype = FILES
-            .ours(stored.dtype, || format!("{:?}", stored.dtype))
+            .ours(self.dtype, || format!("{:?}", self.dtype))
             .map_err(|error| ParameterError::WrongDType { name: name.to_owned(), got: error.got })?;
         let gone = |error: String| ParameterError::Gone {
             name: name.to_owned(),
-            path: stored.file.to_path_buf(),
+            path: self.file.to_path_buf(),
             error,
         };
         let read = || {
-            let mut file = File::open(&*stored.file)?;
-            file.seek(SeekFrom::Start(stored.start))?;
-            let mut bytes = Vec::with_capacity(stored.bytes);
-            file.take(stored.bytes as u64).read_to_end(&mut bytes)?;
+            let mut file = File::open(&*self.file)?;
+            file.seek(SeekFrom::Start(self.start))?;
+            let mut bytes = Vec::with_capacity(self.bytes);
+            file.take(self.bytes as u64).read_to_end(&mut bytes)?;
             Ok(bytes)
         };
         let bytes = read().map_err(|error: io::Error| gone(error.to_string()))?;
-        HostTensor::new(dtype, &stored.dims, bytes).map_err(|error| gone(error.to_string()))
+        HostTensor::new(dtype, &self.dims, bytes).map_err(|error| gone(error.to_string()))
     }
 }
 
@@ -318,6 +406,24 @@ mod tests {
         std::fs::write(&path, &bytes[..bytes.len() - 4]).unwrap();
         assert_eq!(weights.get("a").unwrap().dims(), [2]);
         assert!(matches!(weights.get("b"), Err(ParameterError::Gone { .. })));
+    }
+
+    #[test]
+    fn what_blocks_share_is_read_once_and_kept_until_they_are_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w");
+        std::fs::write(&path, file(&[("a", Dtype::F32, 2), ("b", Dtype::F32, 3)])).unwrap();
+        let shared = SharedWeights::read(&path).unwrap();
+        let (first, second) = (shared.weights(), shared.weights());
+        let a = first.get("a").unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(second.get("a").unwrap(), a);
+        assert!(
+            matches!(second.get("b"), Err(ParameterError::Gone { .. })),
+            "nobody has asked for it before"
+        );
+        drop(shared);
+        assert!(first.contains("a") && matches!(first.get("a"), Err(ParameterError::Gone { .. })));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! `cargo xtask test`: every test of the workspace, on each combination.
 
 use crate::combination::cargo::workspace;
-use crate::combination::table::{Combination, Use};
+use crate::combination::table::{Backend, Combination, Use};
 use crate::command::clients::clients;
 use crate::command::selection::Selection;
 use crate::error::Error;
-use crate::fetch::sentence_model;
+use crate::fetch::{sentence_model, voice_model};
 use crate::machine::process::run;
 use crate::report::summary::Summary;
 use clap::{Args, ValueEnum};
@@ -46,17 +46,33 @@ impl Test {
 /// Runs the tests `repeat` times or up to the first run that fails.
 pub(crate) fn test(combinations: &[&Combination], repeat: NonZeroU32, summary: &mut Summary) {
     let model = LazyCell::new(sentence_model::folder);
+    let voice = LazyCell::new(voice_model::file);
     let step = if repeat == NonZeroU32::MIN { "test".to_owned() } else { format!("test × {repeat}") };
     for combination in combinations {
-        let action = || repeat_test(combination, repeat.get(), model.as_ref().ok());
+        let has_scripts = matches!(combination.backend, Backend::Tch);
+        let action = || {
+            let voice = if has_scripts { voice.as_ref().ok() } else { None };
+            repeat_test(combination, repeat.get(), model.as_ref().ok(), voice)
+        };
         let ran = summary.step(combination, &step, Use::Run, action);
         if ran && let Err(error) = &*model {
             summary.skip(combination, "test of real embeddings", &error.told());
         }
+        if ran
+            && has_scripts
+            && let Err(error) = &*voice
+        {
+            summary.skip(combination, "test of a real module with state", &error.told());
+        }
     }
 }
 
-fn repeat_test(combination: &Combination, runs: u32, model: Option<&PathBuf>) -> Result<(), Error> {
+fn repeat_test(
+    combination: &Combination,
+    runs: u32,
+    model: Option<&PathBuf>,
+    voice: Option<&PathBuf>,
+) -> Result<(), Error> {
     for number in 1..=runs {
         let mut command = workspace("test", combination);
         command.arg("--no-fail-fast");
@@ -64,10 +80,12 @@ fn repeat_test(combination: &Combination, runs: u32, model: Option<&PathBuf>) ->
             // The first run has tested the documentation, which cargo would compile again each time.
             command.arg("--tests");
         }
-        match model {
-            Some(folder) => command.env(sentence_model::VARIABLE, folder),
-            None => command.env_remove(sentence_model::VARIABLE),
-        };
+        for (variable, value) in [(sentence_model::VARIABLE, model), (voice_model::VARIABLE, voice)] {
+            match value {
+                Some(path) => command.env(variable, path),
+                None => command.env_remove(variable),
+            };
+        }
         run(&mut command).map_err(|source| Error::Run { number, runs, source: Box::new(source) })?;
     }
     Ok(())

@@ -8,4 +8,5 @@ pub(crate) mod libtorch;
 pub(crate) mod link_stubs;
 pub(crate) mod onnxruntime;
 pub(crate) mod sentence_model;
+pub(crate) mod voice_model;
 pub(crate) mod wheel;

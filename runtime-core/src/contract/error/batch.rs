@@ -17,6 +17,15 @@ pub enum BatchError {
         /// Its error.
         source: BoxError,
     },
+    /// The block returned an error, says that rows of this task are the cause, and has not changed. The other tasks of the
+    /// batch run again without it.
+    #[error("block `{block}` failed because of this task")]
+    Culprit {
+        /// The block's name.
+        block: String,
+        /// Its error.
+        source: BoxError,
+    },
     /// Something panicked; the runtime went on.
     #[error("panic in {during}: {message}")]
     Panic {

@@ -1,5 +1,7 @@
 //! Layers that can be trained, with the names and first values that `PyTorch` gives them.
 
+mod dropout;
+
 use crate::block::VarBuilder;
 use crate::device::torch_dims;
 use skep_runtime_core::BoxError;
@@ -7,6 +9,7 @@ use skep_toolkit::Init;
 use tch::{TchError, Tensor};
 
 pub use crate::block::by_mode;
+pub use dropout::Dropout;
 
 /// Returns a tensor that holds one number, to compute with: tch's methods that take a plain number
 /// (`f_mul_scalar`) panic where they should return an error.
