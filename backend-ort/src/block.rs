@@ -2,7 +2,7 @@
 
 use crate::device::{OrtDevice, OrtTensor};
 use crate::session::Running;
-use skep_runtime_core::{BoxError, HostTensor, TensorOps};
+use skep_runtime_core::{BoxError, DType, HostTensor, TensorOps};
 use skep_toolkit::{BlockError, Build, Gradients, Init, Library, Source};
 use std::{fmt, iter};
 

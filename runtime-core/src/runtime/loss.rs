@@ -100,8 +100,8 @@ impl<D: Device> Shared<D> {
         // First, while this runtime is still one of those that feed from the pools.
         for ((flight, filed), to_pass) in flights.iter().zip(filed).zip(&mut to_pass) {
             if let Some(station) = of(flight) {
-                *to_pass = !filed && self.is_to_pass(flight, station);
-                self.hand_over(flight, station);
+                *to_pass = !filed && Self::is_to_pass(flight, station);
+                Self::hand_over(flight, station);
             }
         }
         for station in &stations {

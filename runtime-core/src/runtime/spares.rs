@@ -28,7 +28,7 @@ impl<D: Device> Shared<D> {
         }
         flight.pass();
         if let Some(loss) = self.status.loss() {
-            self.hand_over(flight, &batch.station);
+            Self::hand_over(flight, &batch.station);
             let mut settled = self.settle_unrun(flight, &TaskError::DeviceLost(loss.clone()));
             Settled::deliver_all(&mut settled);
         }
@@ -46,7 +46,7 @@ impl<D: Device> Shared<D> {
     }
 
     /// Gives the tasks of a batch to others who can run them.
-    pub(crate) fn hand_over(&self, flight: &Flight<D::Tensor>, station: &Station<D::Tensor>) {
+    pub(crate) fn hand_over(flight: &Flight<D::Tensor>, station: &Station<D::Tensor>) {
         let tasks = flight.take_for_others();
         if tasks.is_empty() {
             return;
@@ -60,7 +60,7 @@ impl<D: Device> Shared<D> {
     }
 
     /// Returns true if a batch is in the hands of a thread that has not [kept its spares](Self::keep_spares) yet.
-    pub(crate) fn is_to_pass(&self, flight: &Flight<D::Tensor>, station: &Station<D::Tensor>) -> bool {
+    pub(crate) fn is_to_pass(flight: &Flight<D::Tensor>, station: &Station<D::Tensor>) -> bool {
         !flight.has_passed()
             && flight.at_work().is_none()
             && guarded(|| station.pool.shares()).unwrap_or(false)

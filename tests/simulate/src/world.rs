@@ -199,7 +199,9 @@ pub(crate) fn run(workload: &Workload, rules: &mut [Box<dyn Rule>]) -> Outcome {
             site.work(at, now, &cost, &mut events);
         }
     }
-    sites.iter().for_each(|site| site.rule.check());
+    for site in &sites {
+        site.rule.check();
+    }
     outcome.over(now);
     outcome
 }

@@ -50,7 +50,7 @@ fn builder_of<D: Device>(
         .observer(stats.observer())
 }
 
-fn group<S: Subject>(devices: usize, prefetch: usize, options: PoolOptions) -> Group<S::Device> {
+fn group<S: Subject>(devices: usize, prefetch: usize, options: &PoolOptions) -> Group<S::Device> {
     let clock = ManualClock::new();
     let (enter, entered) = channel();
     let (mut served, mut runtimes) = (None::<Served<S::Device>>, Vec::new());
@@ -60,7 +60,7 @@ fn group<S: Subject>(devices: usize, prefetch: usize, options: PoolOptions) -> G
         let of_it = Stats::new();
         let mut builder = builder_of(S::device(), &clock, prefetch, &of_it);
         let device = Arc::clone(builder.device());
-        let (opener, opened) = channel::<()>();
+        let (release, opened) = channel::<()>();
         let enter = enter.clone();
         let block = rows_block(&device, "copy", move |rows| {
             enter.send((at, rows.clone())).ok();
@@ -73,7 +73,7 @@ fn group<S: Subject>(devices: usize, prefetch: usize, options: PoolOptions) -> G
         }
         runtimes.push(builder.start().unwrap());
         stats.push(of_it);
-        open.push(opener);
+        open.push(release);
         first.get_or_insert(device);
     }
     Group { device: first.unwrap(), clock, served: served.unwrap(), runtimes, stats, entered, open }
@@ -114,7 +114,7 @@ impl<D: Device> Group<D> {
 
 /// Whichever device comes free first cuts, and what is cut next is the most urgent.
 pub fn whoever_comes_free_first_cuts<S: Subject>() {
-    let group = group::<S>(2, 0, PoolOptions::default().max_rows(1));
+    let group = group::<S>(2, 0, &PoolOptions::default().max_rows(1));
     let (one, first) = group.hold(1.0);
     // The other one is free.
     let (other, second) = group.hold(2.0);
@@ -143,7 +143,7 @@ pub fn whoever_comes_free_first_cuts<S: Subject>() {
 /// What a stuck device had goes on with the other, with its age; what it does later reaches nobody.
 pub fn tasks_of_a_stuck_device_go_on<S: Subject>() {
     {
-        let group = group::<S>(2, 0, PoolOptions::default().max_rows(1));
+        let group = group::<S>(2, 0, &PoolOptions::default().max_rows(1));
         let (stuck, first) = group.hold(1.0);
         let other = 1 - stuck;
         let (_, second) = group.hold(2.0);
@@ -239,7 +239,7 @@ pub fn tasks_of_a_dead_device_go_on<S: Subject>() {
 
 /// A task goes on once: what a second device loses as well is answered with the loss. Then the pool waits for a third.
 pub fn a_task_goes_on_once<S: Subject>() {
-    let group = group::<S>(2, 0, PoolOptions::default().max_rows(1));
+    let group = group::<S>(2, 0, &PoolOptions::default().max_rows(1));
     let (one, doomed) = group.hold(1.0);
     group.clock.advance(MOST);
     group.assert_stuck(one);
@@ -269,7 +269,7 @@ pub fn a_task_goes_on_once<S: Subject>() {
 
 /// A device joins while others are at work, and leaves them again.
 pub fn a_device_joins_and_leaves<S: Subject>() {
-    let mut group = group::<S>(1, 0, PoolOptions::default().max_rows(1));
+    let mut group = group::<S>(1, 0, &PoolOptions::default().max_rows(1));
     let (_, held) = group.hold(1.0);
     let waiting = group.submit(2.0);
     let stats = Stats::new();
@@ -298,7 +298,7 @@ pub fn a_device_joins_and_leaves<S: Subject>() {
 /// One of two runtimes is shut down: it finishes what it has begun, and the other one runs the rest.
 pub fn one_of_two_is_shut_down<S: Subject>() {
     for how in [Shutdown::Drain, Shutdown::Abort] {
-        let group = group::<S>(2, 0, PoolOptions::default().max_rows(1));
+        let group = group::<S>(2, 0, &PoolOptions::default().max_rows(1));
         let (one, first) = group.hold(1.0);
         let (other, second) = group.hold(2.0);
         let waiting = [3.0, 4.0].map(|value| group.submit(value));

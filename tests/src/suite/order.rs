@@ -149,14 +149,14 @@ pub fn answers_come_in_time_or_not_at_all<S: Subject>() {
     let refused = pool.try_submit(request(3).deadline(20 * MS)).unwrap_err();
     let SubmitError::TooLate { takes, left } = refused.error else { panic!("{refused}") };
     assert_eq!((takes, left), (30 * MS, 20 * MS));
-    let hold: Ticket<_> = held.try_submit(columns(&*device, &[0.0])).unwrap();
+    let blocking: Ticket<_> = held.try_submit(columns(&*device, &[0.0])).unwrap();
     gate.entered();
     let tickets: Vec<_> = (0..3).map(|_| pool.try_submit(request(2)).unwrap()).collect();
     let refused = pool.try_submit(request(1)).unwrap_err();
     let SubmitError::Full { wait, .. } = refused.error else { panic!("{refused}") };
     assert_eq!(wait, Some(60 * MS));
     gate.open();
-    answer(hold).unwrap();
+    answer(blocking).unwrap();
     all_succeed(tickets);
     drain(runtime);
 }
@@ -173,11 +173,11 @@ pub fn batches_say_why_they_were_cut<S: Subject>() {
     let pool = slow(&mut builder, &clock, "slow", MS, &log, options);
     let runtime = builder.start().unwrap();
     let submit = |rows| pool.try_submit(columns(&*device, &vec![1.0; rows])).unwrap();
-    let hold = held.try_submit(columns(&*device, &[0.0])).unwrap();
+    let blocking = held.try_submit(columns(&*device, &[0.0])).unwrap();
     gate.entered();
     let full = submit(4);
     gate.open();
-    all_succeed([hold, full]);
+    all_succeed([blocking, full]);
     answer(submit(3)).unwrap();
     let late = submit(1);
     clock.advance(5 * MS);

@@ -81,7 +81,8 @@ pub fn a_block_that_mixes_rows_up_is_found_out<S: Subject>() {
 
 /// A task that fails alone, or gives something that cannot be compared, is a finding, and its batch has its answers.
 pub fn what_cannot_be_compared_is_a_finding<S: Subject>() {
-    let works: [fn(&[f32]) -> Result<Vec<f32>, BoxError>; 4] = [
+    type Work = fn(&[f32]) -> Result<Vec<f32>, BoxError>;
+    let works: [Work; 4] = [
         |rows| if rows.len() == 1 { Err("too few".into()) } else { Ok(rows.to_vec()) },
         |rows| if rows.len() == 1 { panic!("on purpose: too few") } else { Ok(rows.to_vec()) },
         |rows| if rows.len() == 1 { Ok(vec![1.0, 1.0]) } else { Ok(rows.to_vec()) },
