@@ -6,7 +6,7 @@ use skep_runtime_core::{Backend, BlockInfo, Device, Handle, Pass, StartError, Te
 use std::iter;
 use std::sync::Arc;
 
-/// Serves further blocks, with [`TaskPool`]s, on a runtime that runs.
+/// Serves further blocks, with [`TaskPool`](crate::TaskPool)s, on a runtime that runs.
 pub trait ServeMore<D: Device> {
     /// Loads a block onto the device, on the calling thread, and gives it a pool for each pass. The runtime takes it in
     /// between two batches; callers of other blocks do not notice. [`Handle::remove`] takes it out again, and

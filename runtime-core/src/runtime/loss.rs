@@ -100,7 +100,7 @@ impl<D: Device> Shared<D> {
         // First, while this runtime is still one of those that feed from the pools.
         for ((flight, filed), to_pass) in flights.iter().zip(filed).zip(&mut to_pass) {
             if let Some(station) = of(flight) {
-                *to_pass = !filed && Self::is_to_pass(flight, station);
+                *to_pass = !filed && Self::is_to_pass(flight, station, loss);
                 Self::hand_over(flight, station);
             }
         }

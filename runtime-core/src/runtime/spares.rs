@@ -10,6 +10,7 @@ use super::shared::Shared;
 use crate::contract::answer::reply::Settled;
 use crate::contract::batch::Returned;
 use crate::contract::device::Device;
+use crate::contract::error::device_loss::DeviceLoss;
 use crate::contract::error::task::TaskError;
 use crate::contract::task::TaskHeader;
 use crate::contract::tensor_ops::TensorOps;
@@ -22,7 +23,9 @@ impl<D: Device> Shared<D> {
     /// batches are looked at, and this batch is marked before the loss is looked for, so one of them sees the other.
     pub(crate) fn keep_spares(&self, batch: &CutBatch<D::Tensor>) {
         let flight = &batch.flight;
-        if guarded(|| batch.station.pool.shares()).unwrap_or(false) {
+        // A pool that this runtime has left because of its loss may be one device's alone by now.
+        let shares = guarded(|| batch.station.pool.shares()).unwrap_or(false);
+        if shares || self.status.loss().is_some() {
             let spares = self.at_work(flight, || self.spares(batch));
             free(flight.keep_spares(spares.unwrap_or_default()));
         }
@@ -59,11 +62,15 @@ impl<D: Device> Shared<D> {
         flight.give_back(left);
     }
 
-    /// Returns true if a batch is in the hands of a thread that has not [kept its spares](Self::keep_spares) yet.
-    pub(crate) fn is_to_pass(flight: &Flight<D::Tensor>, station: &Station<D::Tensor>) -> bool {
-        !flight.has_passed()
-            && flight.at_work().is_none()
-            && guarded(|| station.pool.shares()).unwrap_or(false)
+    /// Returns true if a batch is in the hands of a thread that has not [kept its spares](Self::keep_spares) yet, and will
+    /// come to it: it is not the one that is stuck.
+    pub(crate) fn is_to_pass(
+        flight: &Flight<D::Tensor>,
+        station: &Station<D::Tensor>,
+        loss: &DeviceLoss,
+    ) -> bool {
+        let may_be_stuck = || matches!(loss, DeviceLoss::Stuck { .. }) && flight.at_work().is_some();
+        !flight.has_passed() && !may_be_stuck() && guarded(|| station.pool.shares()).unwrap_or(false)
     }
 }
 

@@ -203,7 +203,7 @@ pub fn an_abort_takes_a_block_out_after_its_batch<S: Subject>() {
 /// When the limit passes every task is answered, names are free, and the block goes when it returns.
 pub fn a_limit_ends_the_wait_for_a_block<S: Subject>() {
     let stats = Stats::new();
-    let (builder, clock) = new_builder(S::device(), 1);
+    let (builder, clock) = new_builder(S::device(), 0);
     let mut builder = builder.observer(stats.observer());
     let device = Arc::clone(builder.device());
     let (block, gate) = gated(&device, "gated");

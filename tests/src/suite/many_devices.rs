@@ -94,10 +94,12 @@ impl<D: Device> Group<D> {
 
     /// Waits until a device has been given up.
     fn assert_stuck(&self, at: usize) {
-        while self.runtimes[at].handle().is_running() {
+        // It is stuck before its tasks have been given to others, and lost after.
+        let health = || self.runtimes[at].handle().health();
+        while matches!(health(), Health::Running | Health::Stuck) {
             std::thread::yield_now();
         }
-        let health = self.runtimes[at].handle().health();
+        let health = health();
         assert!(matches!(health, Health::Lost(DeviceLoss::Stuck { .. })), "{health:?}");
     }
 
