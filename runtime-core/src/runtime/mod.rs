@@ -20,7 +20,6 @@ mod failure;
 mod gather;
 mod learn;
 mod piece;
-mod spares;
 mod verify;
 mod verifying;
 

@@ -10,7 +10,6 @@
 mod args;
 mod backend;
 mod contest;
-mod devices;
 mod drive;
 mod machine;
 mod null;

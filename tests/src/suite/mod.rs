@@ -18,7 +18,6 @@ pub mod kinds;
 pub mod learning;
 pub mod life;
 pub mod loss;
-pub mod many_devices;
 pub mod many_pools;
 pub mod memory;
 pub mod model;
@@ -232,15 +231,6 @@ macro_rules! conformance {
             the_end_of_the_runtime_ends_a_removal,
             the_loss_of_the_device_ends_a_removal,
             a_pool_under_load_does_not_notice,
-        }
-        $crate::cases! { $subject, many_devices:
-            whoever_comes_free_first_cuts,
-            tasks_of_a_stuck_device_go_on,
-            tasks_of_a_dead_device_go_on,
-            a_task_goes_on_once,
-            a_device_joins_and_leaves,
-            one_of_two_is_shut_down,
-            backward_passes_have_one_home,
         }
         $crate::cases! { $subject, start:
             ready_is_told,

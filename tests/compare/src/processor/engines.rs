@@ -5,25 +5,19 @@ use crate::work::block_of;
 use skep_runtime_core::{Backend, Device};
 
 /// A backend on the processor.
-pub(crate) trait Engine: 'static {
+pub(super) trait Engine: 'static {
     type Device: Device + Clone;
 
     const NAME: &'static str;
 
     fn device(threads: usize) -> Result<Self::Device>;
 
-    /// A device of one thread, on this core if the backend can keep it there.
-    fn device_on(core: usize) -> Result<Self::Device> {
-        let _ = core;
-        Self::device(1)
-    }
-
     /// The block of a kind of the registry.
     fn block(kind: &str, name: &str, config: &str) -> Result<Box<dyn Backend<Self::Device>>>;
 }
 
 #[cfg(feature = "candle")]
-pub(crate) struct Candle;
+pub(super) struct Candle;
 
 #[cfg(feature = "candle")]
 impl Engine for Candle {
@@ -36,18 +30,13 @@ impl Engine for Candle {
         Ok(CandleDevice::cpu_with(CpuOptions::default().threads(Some(threads))))
     }
 
-    fn device_on(core: usize) -> Result<Self::Device> {
-        use skep_backend_candle::{CandleDevice, CpuOptions};
-        Ok(CandleDevice::cpu_with(CpuOptions::default().threads(1).first_core(core)))
-    }
-
     fn block(kind: &str, name: &str, config: &str) -> Result<Box<dyn Backend<Self::Device>>> {
         Ok(block_of(skep_backend_candle::Registry::with_defaults().build(kind, name, &config.parse()?)?))
     }
 }
 
 #[cfg(feature = "tch")]
-pub(crate) struct Tch;
+pub(super) struct Tch;
 
 #[cfg(feature = "tch")]
 impl Engine for Tch {
@@ -66,7 +55,7 @@ impl Engine for Tch {
 }
 
 #[cfg(feature = "ort")]
-pub(crate) struct Ort;
+pub(super) struct Ort;
 
 #[cfg(feature = "ort")]
 impl Engine for Ort {
