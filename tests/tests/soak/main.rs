@@ -22,8 +22,8 @@ impl Subject for Fake {
 
 #[test]
 fn nothing_is_lost_doubled_mixed_up_or_leaked() {
-    println!("{}", skep_tests::soak::LEFT_OUT);
     const LIVES: u64 = 40;
+    println!("{}", skep_tests::soak::LEFT_OUT);
     let soak = Soak { seed: 1, callers: 6, tasks_each: 300, fault_rate: 0.01 };
     let report = soak.run::<Fake>(allocated, |report| report.is_clean() && report.lives < LIVES);
     println!("{report}");
