@@ -71,6 +71,12 @@ impl<T> std::fmt::Debug for Sender<T> {
 /// Where messages come out.
 pub struct Receiver<T>(Arc<Shared<T>>);
 
+impl<T> std::fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Receiver").finish_non_exhaustive()
+    }
+}
+
 impl<T> Sender<T> {
     /// Sends.
     ///
