@@ -106,8 +106,10 @@ impl<D: Device> Caller<D> {
                 match poll_once(&mut submitting) {
                     Poll::Ready(submitted) => submitted,
                     Poll::Pending if patience => block_on(submitting),
-                    // Given up before it was in: it was never submitted.
-                    Poll::Pending => return true,
+                    Poll::Pending => {
+                        self.report.given_up += 1;
+                        return true;
+                    }
                 }
             }
         };

@@ -32,7 +32,7 @@ pub(super) fn host<D: Device>(
     mut options: impl FnMut(&mut StdRng) -> ServeOptions,
 ) -> Guests<D> {
     let mut guests = Guests { pools: Vec::new(), report: Report::default(), answers: Vec::new() };
-    if !super::GUESTS || handle.ready().wait().is_err() {
+    if handle.ready().wait().is_err() {
         return guests;
     }
     for guest in 0..most {

@@ -26,6 +26,9 @@ pub struct Report {
     pub device_lost: u64,
     /// Tasks given back at submit.
     pub refused: u64,
+    /// Calls given up while they waited for room. They are not among the submitted ones, although some of their tasks
+    /// had just been let in, and were cancelled.
+    pub given_up: u64,
     /// Tasks that had no answer when every wait was over.
     pub lost: u64,
     /// Tasks answered more than once, and rows run again although they had run well.
@@ -72,7 +75,7 @@ impl Report {
         ]
     }
 
-    fn seen(&self) -> [(&'static str, u64); 11] {
+    fn seen(&self) -> [(&'static str, u64); 12] {
         [
             ("runtimes", self.lives),
             ("submitted", self.submitted),
@@ -85,6 +88,7 @@ impl Report {
             ("device lost", self.device_lost),
             ("refused", self.refused),
             ("sum of ends", self.ended()),
+            ("given up", self.given_up),
         ]
     }
 }
@@ -101,6 +105,7 @@ impl AddAssign for Report {
         self.shut_down += other.shut_down;
         self.device_lost += other.device_lost;
         self.refused += other.refused;
+        self.given_up += other.given_up;
         self.lost += other.lost;
         self.doubled += other.doubled;
         self.mixed_up += other.mixed_up;

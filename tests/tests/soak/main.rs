@@ -23,13 +23,12 @@ impl Subject for Fake {
 #[test]
 fn nothing_is_lost_doubled_mixed_up_or_leaked() {
     const LIVES: u64 = 40;
-    println!("{}", skep_tests::soak::LEFT_OUT);
     let soak = Soak { seed: 1, callers: 6, tasks_each: 300, fault_rate: 0.01 };
     let report = soak.run::<Fake>(allocated, |report| report.is_clean() && report.lives < LIVES);
     println!("{report}");
     assert!(report.is_clean(), "seed {}:\n{report}", soak.seed);
     // Each fate is met, or the soak has shown nothing.
-    let Report { succeeded, failed, dropped, expired, shut_down, device_lost, refused, .. } = report;
-    let fates = [succeeded, failed, dropped, expired, shut_down, device_lost, refused];
+    let Report { succeeded, failed, dropped, expired, evicted, shut_down, device_lost, refused, .. } = report;
+    let fates = [succeeded, failed, dropped, expired, evicted, shut_down, device_lost, refused];
     assert!(fates.iter().all(|n| *n > 0), "{report}");
 }
