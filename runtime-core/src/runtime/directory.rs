@@ -209,6 +209,15 @@ impl<T> Directory<T> {
             .for_each(|leaving| leaving.closed = true);
     }
 
+    /// Keeps a block that leaves until [`note_closed`](Self::note_closed): somebody has taken tasks of it, and has not
+    /// counted them yet.
+    pub(crate) fn keep(&mut self, block: BlockId) {
+        self.leaving
+            .iter_mut()
+            .filter(|leaving| leaving.block == block)
+            .for_each(|leaving| leaving.closed = false);
+    }
+
     /// Blocks that leave, are still there, and get no more tasks.
     pub(crate) fn leaving(&self) -> impl Iterator<Item = BlockId> {
         self.leaving.iter().filter(|leaving| leaving.closed).map(|leaving| leaving.block)

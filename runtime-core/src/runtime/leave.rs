@@ -115,6 +115,7 @@ impl<D: Device> Shared<D> {
     fn give_up_leaving(&self, block: BlockId, all: bool) -> usize {
         let (stations, unstarted, flights) = {
             let mut stage = self.stage.lock();
+            stage.directory.keep(block);
             let stations = stage.directory.stations_of(block);
             let is_of = |pool| stations.iter().any(|station| station.id == pool);
             let unstarted = stage.take_unstarted_if(is_of);
@@ -145,6 +146,7 @@ impl<D: Device> Shared<D> {
             discard_all(gathered.inputs);
             gathered.batch.free();
         }
+        self.stage.lock().directory.note_closed(block);
         self.stir();
         unfinished
     }
@@ -201,7 +203,8 @@ fn is_idle<T>(stage: &Stage<T>, block: BlockId) -> bool {
         |station: &Arc<Station<T>>| guarded(|| station.pool.counts().waiting_rows).is_ok_and(|rows| rows > 0);
     let stations = stage.directory.stations_of(block);
     let flies = stage.flights.iter().any(|flight| stations.iter().any(|station| station.id == flight.pool));
-    !flies && !stations.iter().any(waits)
+    // The timer may have taken tasks and not have counted them yet.
+    !flies && !stage.expiring && !stations.iter().any(waits)
 }
 
 /// Has a pool take no more tasks, because its block leaves.

@@ -30,6 +30,7 @@ crate::programs! {
     a_block_leaves_among_callers: 4,
     an_abort_of_one_block_meets_callers: 3,
     a_limit_for_a_block_meets_callers: 3,
+    tasks_that_a_block_leaves_behind_are_counted: 4,
     a_block_comes_among_callers: 4,
     a_block_is_replaced_among_callers: 4,
     a_block_leaves_while_the_runtime_ends: 3,
@@ -604,6 +605,17 @@ mod programs {
         assert_eq!(ticket.wait().unwrap(), [FakeTensor::rows(&[[8.0]])]);
         join(callers);
         drop(runtime);
+    }
+
+    /// What is given up when the time is up is counted before the pool is gone from the accounts.
+    pub(super) fn tasks_that_a_block_leaves_behind_are_counted() {
+        let (rig, runtime) = start(FakeDevice::new(), 1);
+        let callers = callers(&rig, &[May::Succeed, May::FindNobody, May::BeRemoved]);
+        let left = runtime.handle().remove("two", Shutdown::Drain, Duration::ZERO);
+        assert!(matches!(left, Ok(()) | Err(ControlError::LimitPassed { .. })), "{left:?}");
+        join(callers);
+        drop(runtime);
+        rig.assert_reconciled();
     }
 
     /// A block comes, two threads use it, and it leaves after one of them.
