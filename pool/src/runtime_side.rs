@@ -48,9 +48,12 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
         // Nothing waits by the clock of a runtime that was lost.
         let former = state.loss.is_some().then(|| self.set_clock(clock)).flatten();
         state.rising = doorbell.policy().listens();
+        let keeps_places = doorbell.policy().is_strict_order();
         state.doorbell = Some(doorbell);
         (state.most_rows, state.wake_at) = (usize::MAX, usize::MAX);
-        self.rank_anew(&mut state, now);
+        if !keeps_places && state.queue.tasks() > 0 {
+            state.with_queue(&self.options, now, Queue::rank_anew);
+        }
         if state.loss.take().is_some() {
             // Nothing waits, and everything that was counted is the former runtime's.
             (state.counts, state.closed, state.armed, state.rung) = (Counts::default(), None, None, false);
@@ -272,13 +275,6 @@ impl<O: TensorOps> Inner<O> {
         state.price = terms.price.or(state.price);
         state.note_overdue(terms.now);
         taken
-    }
-
-    /// Ranks what has been waiting since before the start by the policy of the runtime.
-    fn rank_anew(&self, state: &mut State<O::Tensor>, now: Instant) {
-        if state.queue.tasks() > 0 {
-            state.with_queue(&self.options, now, Queue::rank_anew);
-        }
     }
 
     /// Takes a task out of the queue, and lets callers in who wait for its room. Their news is in the line.

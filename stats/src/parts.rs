@@ -47,15 +47,22 @@ fn place<K: Ord + Copy>(by: &mut By<K>, key: K) -> &mut Part {
     by.entry(known.then_some(key)).or_default()
 }
 
+fn of(task: &TaskHeader) -> (Priority, Flow) {
+    (task.priority, task.flow)
+}
+
 impl Parts {
+    /// Returns true if all tasks so far, and those of a batch, are of one class and one flow: there is nothing to count.
+    #[inline]
+    pub(crate) fn are_of_one(&mut self, event: &BatchEvent<'_>) -> bool {
+        let Some(first) = event.tasks.first() else { return true };
+        let only = *self.only.get_or_insert(of(first));
+        self.several.is_none() && event.tasks.iter().all(|task| of(task) == only)
+    }
+
     /// Counts a batch. `whole` makes what is known of the pool so far, without this batch.
     pub(crate) fn batch(&mut self, event: &BatchEvent<'_>, whole: impl FnOnce() -> Part) {
-        let Some(first) = event.tasks.first() else { return };
-        let of = |task: &TaskHeader| (task.priority, task.flow);
-        let only = *self.only.get_or_insert(of(first));
-        if self.several.is_none() && event.tasks.iter().all(|task| of(task) == only) {
-            return;
-        }
+        let Some(only) = self.only else { return };
         let (classes, flows) = &mut **self.several.get_or_insert_with(|| {
             let whole = whole();
             let (class, flow) = (Some(only.0), Some(only.1));

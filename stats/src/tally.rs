@@ -55,9 +55,11 @@ impl Verification {
 
 impl Tally {
     pub(crate) fn batch(&mut self, event: &BatchEvent<'_>) {
-        let mut parts = std::mem::take(&mut self.parts);
-        parts.batch(event, || self.whole());
-        self.parts = parts;
+        if !self.parts.are_of_one(event) {
+            let mut parts = std::mem::take(&mut self.parts);
+            parts.batch(event, || self.whole());
+            self.parts = parts;
+        }
         self.batches += 1;
         self.training = event.training.or(self.training);
         if let Some(verified) = event.verified {

@@ -49,13 +49,13 @@ impl<I: Item<Rank = Place>> Group<I> {
         Self { free, elements, items: Ordered::new(), rows: 0, due: Times::new() }
     }
 
-    /// Adds an item. Returns true if it is the first that will have waited for company for long enough.
+    /// Adds an item. Returns true if it is the first one now, and if it is the first that will have waited for company for
+    /// long enough.
     #[inline]
-    pub(crate) fn push(&mut self, key: Key<I::Rank>, item: I, options: &PoolOptions) -> bool {
+    pub(crate) fn push(&mut self, key: Key<I::Rank>, item: I, options: &PoolOptions) -> (bool, bool) {
         self.rows += item.rows();
         let is_due_first = due(&item, options).is_some_and(|due| self.due.push(due, key));
-        self.items.push(key, item, options.max_rows);
-        is_due_first
+        (self.items.push(key, item, options.max_rows), is_due_first)
     }
 
     /// Accounts for items that have left.

@@ -55,33 +55,34 @@ pub(crate) trait Item: Sized {
 ///
 /// Where ranks rise while tasks wait, only the first task of each lane stands in the order by its rank. Those behind it
 /// come after all others, lane by lane, and get a rank when it is their turn.
-/// A rank, with its parts side by side: half as large again otherwise, and it is copied with each task.
+/// A rank in two words, as it is compared with those of others and copied with each task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
-    /// The number of the lane if it is not the first one of it; else 0.
-    behind: u32,
-    class: Priority,
+    /// The number of the lane if it is not the first one of it, else 0; and below that the class, as a number that is not
+    /// negative.
+    lane_and_class: u64,
     key: i64,
 }
 
 impl Place {
     #[inline]
     pub(crate) const fn first(rank: Rank) -> Self {
-        Self { behind: 0, class: rank.class(), key: rank.key() }
+        Self { lane_and_class: shifted(rank.class()) as u64, key: rank.key() }
     }
 
     pub(crate) const fn behind(lane: u32) -> Self {
-        Self { behind: lane, class: Priority(i32::MIN), key: i64::MIN }
+        Self { lane_and_class: (lane as u64) << u32::BITS, key: i64::MIN }
     }
 
     #[inline]
     pub(crate) const fn rank(self) -> Rank {
-        Rank::new(self.class, self.key)
+        Rank::new(self.class(), self.key)
     }
 
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
     pub(crate) const fn class(self) -> Priority {
-        self.class
+        Priority((self.lane_and_class as u32 ^ SIGN).cast_signed())
     }
 
     /// The place of what is left of a task that was submitted at one time and gets into line again at another.
@@ -92,12 +93,19 @@ impl Place {
 
     #[inline]
     pub(crate) const fn is_first(self) -> bool {
-        self.behind == 0
+        self.lane() == 0
     }
 
     pub(crate) const fn lane(self) -> u32 {
-        self.behind
+        (self.lane_and_class >> u32::BITS) as u32
     }
+}
+
+const SIGN: u32 = 1 << 31;
+
+/// Classes as numbers that are not negative, in the same order.
+const fn shifted(class: Priority) -> u32 {
+    class.0.cast_unsigned() ^ SIGN
 }
 
 /// A position in the order of a queue.

@@ -152,8 +152,7 @@ impl<I: Item<Rank = Place>> Queue<I> {
         }
         let group = &mut self.groups[at];
         let (before, min_rows) = (group.rows, moment.pace().min_rows);
-        let is_due_first = group.push(key, item, moment.options);
-        let is_first = group.items.first().is_some_and(|(first, _)| first == key);
+        let (is_first, is_due_first) = group.push(key, item, moment.options);
         let news = is_first || (before < min_rows && (group.rows >= min_rows || is_due_first));
         self.file(at, moment);
         (key, news)
@@ -234,7 +233,8 @@ impl<I: Item<Rank = Place>> Queue<I> {
         match self.groups[at].items.take_alone(room) {
             Some((_, item)) => {
                 self.count_out(at, std::slice::from_ref(&item), moment);
-                let part = self.part_of(at, item, room, moment);
+                let is_whole = item.rows() <= room || !item.is_divisible();
+                let part = if is_whole { item } else { self.part_of(at, item, room, moment) };
                 self.file(at, moment);
                 Some(Taken::One(part))
             }
@@ -370,7 +370,15 @@ impl<I: Item<Rank = Place>> Queue<I> {
     /// free dims has no others beside it; it stays, and keeps its memory.
     #[inline]
     fn file(&mut self, at: usize, moment: &Moment<'_>) {
-        self.lanes_on(moment);
+        if moment.rising.is_some() {
+            self.lanes_on(moment);
+        }
+        if self.shapes.is_some() {
+            self.file_shape(at, moment);
+        }
+    }
+
+    fn file_shape(&mut self, at: usize, moment: &Moment<'_>) {
         let (group, Some(shapes)) = (&mut self.groups[at], &mut self.shapes) else { return };
         let stand = group.stand(shapes.index.min_rows, moment.options.eviction);
         if shapes.index.file(at, stand) {

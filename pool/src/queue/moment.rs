@@ -28,6 +28,7 @@ impl Moment<'_> {
         self.bell.map_or_else(|| Rank::at(task.priority, task.submitted), |bell| bell.rank(task))
     }
 
+    #[inline]
     pub(super) fn pace(&self) -> Pace {
         Pace {
             min_rows: self.options.min_rows.min(self.most_rows),

@@ -26,15 +26,17 @@ impl<V: Item> Ordered<V> {
         self.len
     }
 
-    /// Adds an item. `most` are the rows of a batch.
+    /// Adds an item, and returns true if it is the first one now. `most` are the rows of a batch.
     #[inline]
-    pub(crate) fn push(&mut self, key: Key<V::Rank>, item: V, most: usize) {
+    pub(crate) fn push(&mut self, key: Key<V::Rank>, item: V, most: usize) -> bool {
         self.len += 1;
         if self.tail.is_empty() && !self.head.is_full(item.rows(), most) {
             let at = self.head.place(key);
-            return self.head.insert(at, key, item);
+            self.head.insert(at, key, item);
+            return at == 0;
         }
         self.push_among(key, item, most);
+        self.first().is_some_and(|(first, _)| first == key)
     }
 
     #[inline]

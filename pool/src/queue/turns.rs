@@ -131,12 +131,6 @@ impl<I: Item<Rank = Place>> Queue<I> {
             let mut keys: Vec<_> = self.groups[at].items.iter_back().map(|(key, _)| key).collect();
             keys.sort_unstable_by_key(|key| key.seq);
             for key in keys {
-                // Mostly the ranks are those that tasks were given before the start: moving them all costs as much as
-                // running them.
-                let stays = |item: &I| Place::first(moment.rank(item.header())) == key.rank;
-                if moment.rising.is_none() && self.groups[at].items.get(key).is_some_and(stays) {
-                    continue;
-                }
                 let Some(item) = self.groups[at].items.remove(key) else { continue };
                 let place = match moment.rising {
                     Some(bell) => self.lanes.enter(at, item.header(), bell),

@@ -50,6 +50,12 @@ pub trait Policy: Send + Sync + 'static {
     /// Returns the rank of a task that waits in this pool.
     fn rank(&self, pool: PoolId, task: &TaskHeader) -> Rank;
 
+    /// Returns true if the rank of every task is [`Rank::at`] its priority and the time at which it was submitted: the
+    /// order in which tasks wait before the start, so that they keep their places then. Always the same.
+    fn is_strict_order(&self) -> bool {
+        false
+    }
+
     /// Returns true if the ranks of waiting tasks rise: then the policy hears of each task that leaves its pool
     /// ([`took`](Self::took)) and of each batch ([`ran`](Self::ran)). Always the same.
     fn listens(&self) -> bool {

@@ -65,7 +65,8 @@ pub(crate) fn nanos(time: Instant) -> i64 {
 /// A time in nanoseconds; 292 years for anything longer.
 #[inline]
 pub(crate) fn whole(time: Duration) -> i64 {
-    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    seconds.saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos().into())
 }
 
 #[cfg(test)]

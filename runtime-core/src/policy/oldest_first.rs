@@ -21,6 +21,10 @@ impl Policy for OldestFirst {
         Facts { priority: true, ..Facts::NONE }
     }
 
+    fn is_strict_order(&self) -> bool {
+        true
+    }
+
     #[inline]
     fn rank(&self, _: PoolId, task: &TaskHeader) -> Rank {
         Rank::at(task.priority, task.submitted)

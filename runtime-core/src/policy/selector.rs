@@ -256,6 +256,7 @@ impl Selector {
     }
 
     /// Notes that a batch was cut as it was chosen, and how its pool looks now.
+    #[inline]
     pub fn was_cut(&mut self, choice: &Choice, tasks: &[TaskHeader], look: Look, draining: bool) -> Forecast {
         let Choice { pool, terms, for_deadline, outlook, .. } = *choice;
         let now = terms.now;

@@ -114,6 +114,7 @@ impl<D: Device> Shared<D> {
     }
 
     /// Cuts a batch of the pool that was chosen, and files the pool anew.
+    #[inline]
     fn cut_from(&self, stage: &mut Stage<D::Tensor>, choice: &Choice) -> Option<Box<CutBatch<D::Tensor>>> {
         let (pool, now) = (choice.pool, choice.terms.now);
         let Some(station) = stage.directory.station(pool) else {

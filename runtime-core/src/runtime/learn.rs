@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 impl<D: Device> Shared<D> {
     /// Notes that a batch, which is on the device, begins to run.
+    #[inline]
     pub(crate) fn begin(&self, batch: &CutBatch<D::Tensor>, now: Instant) {
         if let Some(price) = batch.forecast.price {
             let (pool, rows) = (batch.station.id, batch.rows());
@@ -20,6 +21,7 @@ impl<D: Device> Shared<D> {
     }
 
     /// Notes that a batch is over on the device.
+    #[inline]
     pub(crate) fn end(&self, batch: &CutBatch<D::Tensor>, device: Duration, ended: Instant, succeeded: bool) {
         if self.listens || batch.forecast.price.is_some() || device >= self.settings.hand_over {
             let ran = Ran::new(batch.station.id, &batch.headers, batch.forecast.per_row, device, ended);

@@ -1,4 +1,4 @@
-//! The programs of `tests/compare`, which is a workspace of its own: who builds Skep does not build what it is
+//! The program of `tests/compare`, which is a workspace of its own: who builds Skep does not build what it is
 //! compared with.
 
 use crate::error::Error;
@@ -7,12 +7,12 @@ use std::env;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// Builds one of them, optimised, and returns its path.
-pub(crate) fn build(target: &Path, name: &str, features: &[impl AsRef<OsStr>]) -> Result<PathBuf, Error> {
+/// Builds it, optimised, and returns its path.
+pub(crate) fn build(target: &Path, features: &[impl AsRef<OsStr>]) -> Result<PathBuf, Error> {
     let manifest = root().join("tests").join("compare").join("Cargo.toml");
     let mut command = cargo("build");
-    command.args(["--release", "--locked", "--bin", name, "--manifest-path"]).arg(manifest);
+    command.args(["--release", "--locked", "--manifest-path"]).arg(manifest);
     command.arg("--target-dir").arg(target).args(features);
     run(&mut command)?;
-    Ok(target.join("release").join(name).with_extension(env::consts::EXE_EXTENSION))
+    Ok(target.join("release").join("skep-compare").with_extension(env::consts::EXE_EXTENSION))
 }

@@ -1,14 +1,14 @@
 //! The guard against work that creeps in: instructions per task, counted by callgrind, beside those that are
 //! stored in the repository. Instructions, because time differs from machine to machine and hour to hour.
 
-use crate::benchmark::comparison;
 use crate::error::Error;
-use crate::machine::process::{output, root, target};
+use crate::machine::process::{cargo, output, root, run, target};
 use crate::report::summary::{Summary, WORKSPACE};
 use crate::report::table::table;
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// How much a count may differ from the stored one. Compilers and allocators differ by less, and a forgotten
@@ -32,7 +32,7 @@ const SCENARIOS: [Scenario; 3] = [
 pub(crate) type Counts = BTreeMap<String, u64>;
 
 /// The file with the stored counts, from the workspace's folder.
-pub(crate) const STORED: &str = "tests/compare/counts.json";
+pub(crate) const STORED: &str = "tests/counts/counts.json";
 
 /// Reads the file's text.
 pub(crate) fn read(text: &str) -> Result<Counts, serde_json::Error> {
@@ -67,9 +67,15 @@ fn stored() -> Result<Counts, Error> {
     read(&text).map_err(|source| Error::Json { path: file, source })
 }
 
+/// Builds the program of `tests/counts`, optimised, and returns its path.
+pub(crate) fn build() -> Result<PathBuf, Error> {
+    run(cargo("build").args(["--release", "--package", "skep-counts"]))?;
+    Ok(target()?.join("release").join("skep-counts").with_extension(env::consts::EXE_EXTENSION))
+}
+
 fn count_all() -> Result<Counts, Error> {
-    let target = target()?.join("compare");
-    let program = comparison::build(&target, "skep-counts", &["--no-default-features"])?;
+    let target = target()?;
+    let program = build()?;
     let count = |scenario: &Scenario| {
         let [few, many] = scenario.tasks;
         let [less, more] = [few, many].map(|tasks| instructions(&program, scenario.name, tasks, &target));

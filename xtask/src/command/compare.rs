@@ -1,4 +1,4 @@
-//! `cargo xtask compare`: Skep beside other systems, with the programs of `tests/compare`.
+//! `cargo xtask compare`: Skep beside other systems, with the program of `tests/compare`.
 
 use crate::benchmark::comparison::build;
 use crate::benchmark::tei;
@@ -46,7 +46,7 @@ impl Compare {
         }
         let target = target()?.join("compare");
         let backends = self.backends();
-        let mut command = Command::new(build(&target, "skep-compare", &features(&backends))?);
+        let mut command = Command::new(build(&target, &features(&backends))?);
         let name =
             if self.is_about_processors() { PROCESSOR.to_owned() } else { choice::name(&self.backend) };
         let out = target.join(format!("results-{name}"));

@@ -49,6 +49,9 @@ pub(super) struct Cell<T> {
     state: Mutex<State<T>>,
     /// The answer is there, or was: what a thread that spins reads, because the lock is for whoever brings it.
     done: AtomicBool,
+    /// How long a thread that waits looks for the answer before it sleeps, in µs. It stands beside `done`, where there is
+    /// room: a task's memory is counted in multiples of 16 bytes.
+    spin: AtomicU32,
     pub(super) origin: Option<Origin>,
 }
 
@@ -62,8 +65,6 @@ pub(super) struct Origin {
     /// [`UNQUEUED`](Self::UNQUEUED) before it is in the queue. Written under the pool's lock.
     seq: AtomicU64,
     shape: AtomicU32,
-    /// How long a thread that waits looks for the answer before it sleeps, in µs.
-    spin: AtomicU32,
 }
 
 impl Origin {
@@ -76,18 +77,16 @@ impl Origin {
             within: AtomicI64::new(0),
             seq: AtomicU64::new(Self::UNQUEUED),
             shape: AtomicU32::new(0),
-            spin: AtomicU32::new(0),
         }
     }
 
     /// Notes that the task is in its queue.
     #[inline]
-    pub(super) fn queued(&self, task: TaskKey, spin: Duration) {
+    fn queued(&self, task: TaskKey) {
         self.class.store(task.rank.class().0, Relaxed);
         self.within.store(task.rank.key(), Relaxed);
         self.shape.store(task.shape, Relaxed);
         self.seq.store(task.seq, Relaxed);
-        self.spin.store(u32::try_from(spin.as_micros()).unwrap_or(u32::MAX), Relaxed);
     }
 
     /// The position of the task once it is in its queue.
@@ -102,11 +101,6 @@ impl Origin {
     pub(super) fn tell<R>(&self, tell: impl FnOnce(&dyn Cancel, TaskKey) -> R) -> Option<R> {
         let task = self.key()?;
         Some(tell(&*self.pool.upgrade()?, task))
-    }
-
-    #[inline]
-    pub(super) fn spin(&self) -> Duration {
-        Duration::from_micros(self.spin.load(Relaxed).into())
     }
 }
 
@@ -126,7 +120,21 @@ impl<T> Cell<T> {
     #[inline]
     pub(super) fn new(origin: Option<Origin>) -> Self {
         let state = Mutex::new(State::Pending(Waiter::Nobody));
-        Self { state, done: AtomicBool::new(false), origin }
+        Self { state, done: AtomicBool::new(false), spin: AtomicU32::new(0), origin }
+    }
+
+    /// Notes that the task is in its queue.
+    #[inline]
+    pub(super) fn queued(&self, task: TaskKey, spin: Duration) {
+        if let Some(origin) = &self.origin {
+            origin.queued(task);
+            self.spin.store(u32::try_from(spin.as_micros()).unwrap_or(u32::MAX), Relaxed);
+        }
+    }
+
+    #[inline]
+    pub(super) fn spin(&self) -> Duration {
+        Duration::from_micros(self.spin.load(Relaxed).into())
     }
 
     pub(super) fn is_done(&self) -> bool {

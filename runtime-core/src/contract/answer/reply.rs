@@ -68,10 +68,8 @@ impl<T> Reply<T> {
     /// the lock under which the pool hears of cancelled tasks.
     #[inline]
     pub fn queued(&self, task: TaskKey, spin: Duration) {
-        if let Some(To::Ticket(cell)) = &self.to
-            && let Some(origin) = &cell.origin
-        {
-            origin.queued(task, spin);
+        if let Some(To::Ticket(cell)) = &self.to {
+            cell.queued(task, spin);
         }
     }
 

@@ -77,8 +77,7 @@ impl<T> Ticket<T> {
         thread_local! {
             static SPIN: cell::Cell<Spin> = const { cell::Cell::new(Spin::new()) };
         }
-        let Some(origin) = &self.0.origin else { return };
-        let spin = origin.spin().min(limit);
+        let spin = self.0.spin().min(limit);
         if !spin.is_zero() && !self.0.is_done() && !self.would_deadlock() {
             let mut patience = SPIN.get();
             patience.until(spin, || self.0.is_done());

@@ -4,6 +4,10 @@
 //! Everything happens on one thread, so that the count is the same every time: the tasks are submitted before
 //! the runtime is started, and then the main thread is the device thread. What a hand-over to another thread
 //! costs is not in here; that is time, and not instructions.
+//!
+//! Asked for `growth`, it [measures](growth) instead.
+
+mod growth;
 
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
 use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
@@ -18,6 +22,8 @@ use std::time::Duration;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const USAGE: &str = "expected lone, batched or choice and a number of tasks, or growth";
+
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
@@ -31,9 +37,13 @@ fn main() -> ExitCode {
             // 1,000 pools that are ready all the time, one-row batches. Without stats: the memory for each
             // pool's histograms would be the most of it, and depends on how long things take.
             ("choice", Ok(tasks)) => run(1000, 1, tasks, false),
-            _ => Err("expected lone, batched or choice, and a number of tasks".into()),
+            _ => Err(USAGE.into()),
         },
-        _ => Err("expected a scenario and a number of tasks".into()),
+        [growth] if growth == "growth" => {
+            growth::measure();
+            Ok(())
+        }
+        _ => Err(USAGE.into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -18,10 +18,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-/// The one that the comparison uses.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const SIZES: [usize; 3] = [10_000, 100_000, 1_000_000];
 const SHAPES: [usize; 3] = [1_000, 16_000, 256_000];
 const WAITERS: usize = 4_000;
@@ -312,7 +308,8 @@ fn resident() -> Option<usize> {
     Some(text.split_whitespace().nth(1)?.parse::<usize>().ok()? * 4096)
 }
 
-fn main() {
+/// Measures, and prints the table.
+pub(crate) fn measure() {
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
     table.set_header(["what waits", "few", "more", "many", "wanted"]);
