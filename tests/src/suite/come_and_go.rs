@@ -1,28 +1,27 @@
-//! Blocks are added to a running runtime, replaced, and taken out of it, and nobody else notices.
+//! Blocks are added to a running runtime, and taken out of it, and nobody else notices.
 
 use super::accounts::assert_reconciled;
 use crate::Subject;
 use crate::kit::{
-    Columns, Gate, LIMIT, Rig, all_succeed, answer, columns, drain, gated, new_builder, pool_of,
-    quiet_panics, receive, rig, rows_block, schema, spawn, values_of,
+    Gate, LIMIT, Rig, all_succeed, answer, columns, drain, gated, new_builder, pool_of, quiet_panics,
+    receive, rig, rows_block, spawn, values_of,
 };
 use skep_pool::{PoolOptions, Serve, ServeMore, ServeOptions, Served, TaskPool};
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
-    Backend, BatchEvent, BlockInfo, BlockState, BoxError, Chain, Clock, ControlError, Device, DeviceError,
-    DeviceLoss, Fit, Handle, Meter, Observer, Pass, PoolId, Request, RunningRuntime, Shutdown, StartError,
-    SubmitError, TaskError, Ticket, Unmatched,
+    BatchEvent, Clock, ControlError, Device, DeviceError, DeviceLoss, Handle, Meter, Observer, PoolId,
+    Request, RunningRuntime, Shutdown, StartError, SubmitError, TaskError, Ticket,
 };
 use skep_stats::Stats;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::Duration;
 
 /// Makes a block that multiplies.
-fn times<D: Device>(device: &Arc<D>, name: &str, by: f32) -> FnBlock<D> {
+pub(super) fn times<D: Device>(device: &Arc<D>, name: &str, by: f32) -> FnBlock<D> {
     rows_block(device, name, move |rows| Ok(rows.iter().map(|v| by * v).collect()))
 }
 
@@ -37,7 +36,7 @@ fn is_removed<D: Device>(device: &D, pool: &TaskPool<D>) {
 }
 
 /// Submits a task of one row.
-fn submit<D: Device>(device: &D, pool: &TaskPool<D>, value: f32) -> Ticket<D::Tensor> {
+pub(super) fn submit<D: Device>(device: &D, pool: &TaskPool<D>, value: f32) -> Ticket<D::Tensor> {
     pool.try_submit(columns(device, &[value])).unwrap()
 }
 
@@ -248,185 +247,6 @@ pub fn callers_who_wait_for_room_hear_of_the_removal<S: Subject>() {
     drain(rig.runtime);
 }
 
-/// Callers of a block that is replaced see no gap, and nothing of the old one once it is replaced.
-pub fn a_replacement_leaves_no_gap<S: Subject>() {
-    const CALLERS: usize = 4;
-    let (mut builder, _) = new_builder(S::device(), 1);
-    let device = Arc::clone(builder.device());
-    let options = PoolOptions::default().max_rows(2);
-    let pool = pool_of(&mut builder, times(&device, "version", 1.0), options);
-    let runtime = builder.start().unwrap();
-    // The oldest version that a task which is submitted now may be answered by, and the newest.
-    let oldest = Arc::new(AtomicU16::new(1));
-    let newest = Arc::new(AtomicU16::new(1));
-    let stop = Arc::new(AtomicBool::new(false));
-    let callers: Vec<_> = (0..CALLERS)
-        .map(|_| {
-            let (pool, device, stop) = (pool.clone(), Arc::clone(&device), Arc::clone(&stop));
-            let (oldest, newest) = (Arc::clone(&oldest), Arc::clone(&newest));
-            spawn(move || {
-                while !stop.load(Ordering::SeqCst) {
-                    let from = oldest.load(Ordering::SeqCst);
-                    let ticket = pool.submit(columns(&*device, &[10.0, 100.0])).unwrap();
-                    let got = values_of(&*device, ticket);
-                    let to = newest.load(Ordering::SeqCst);
-                    let of = |version: u16| [10.0, 100.0].map(|v| v * f32::from(version));
-                    assert!((from..=to).any(|version| got == of(version)), "{got:?} of {from} to {to}");
-                }
-            })
-        })
-        .collect();
-    for version in 2..20_u16 {
-        newest.store(version, Ordering::SeqCst);
-        runtime.handle().replace("version", times(&device, "any", f32::from(version))).unwrap();
-        oldest.store(version, Ordering::SeqCst);
-        assert_eq!(values_of(&*device, submit(&*device, &pool, 1.0)), [f32::from(version)]);
-    }
-    stop.store(true, Ordering::SeqCst);
-    for caller in &callers {
-        receive(caller);
-    }
-    drain(runtime);
-}
-
-/// Once `replace` has returned, nobody is answered by the old block: what it ran has been answered before.
-pub fn nothing_of_the_old_block_is_answered_later<S: Subject>() {
-    let rig = rig(S::device(), 1, PoolOptions::default().max_rows(1));
-    let held = rig.hold();
-    let waiting = [1.0, 2.0].map(|value| rig.submit(&[value]));
-    let (handle, device) = (rig.runtime.handle().clone(), Arc::clone(&rig.device));
-    let (tell, loaded) = channel();
-    let replacing = spawn(move || {
-        let block = times(&device, "new", 3.0);
-        handle.replace("gated", Loading { block, tell })
-    });
-    receive(&loaded);
-    // The old one has this batch, and perhaps the next, if the replacement has not been asked for yet.
-    let old = rig.gate.open_for_good();
-    receive(&replacing).unwrap();
-    let held = held.wait_timeout(Duration::ZERO).expect("should have been answered before").unwrap();
-    assert_eq!(Columns::read(&*rig.device, &held[0]), [-2.0]);
-    let ran = old.try_iter().flatten().collect::<Vec<_>>();
-    assert!(old.recv_timeout(Duration::ZERO) == Err(RecvTimeoutError::Disconnected), "it has been dropped");
-    for (ticket, value) in waiting.into_iter().zip([1.0, 2.0]) {
-        let by = if ran.contains(&value) { 2.0 } else { 3.0 };
-        assert_eq!(values_of(&*rig.device, ticket), [by * value]);
-    }
-    assert_eq!(values_of(&*rig.device, submit(&*rig.device, &rig.pool, 5.0)), [15.0]);
-    drain(rig.runtime);
-}
-
-/// A block that tells that it is being loaded.
-struct Loading<D: Device> {
-    block: FnBlock<D>,
-    tell: Sender<()>,
-}
-
-impl<D: Device> Backend<D> for Loading<D> {
-    fn info(&self) -> BlockInfo {
-        self.block.info()
-    }
-
-    fn load(&mut self, device: &D) -> Result<(), BoxError> {
-        self.tell.send(()).ok();
-        self.block.load(device)
-    }
-
-    fn forward(&mut self, inputs: &[D::Tensor]) -> Result<Vec<D::Tensor>, BoxError> {
-        self.block.forward(inputs)
-    }
-
-    fn backward(
-        &mut self,
-        inputs: &[D::Tensor],
-        gradients: &[D::Tensor],
-    ) -> Result<Vec<D::Tensor>, BoxError> {
-        self.block.backward(inputs, gradients)
-    }
-
-    fn state(&self) -> Result<BlockState, BoxError> {
-        self.block.state()
-    }
-
-    fn restore(&mut self, state: &BlockState, fit: Fit) -> Result<Unmatched, BoxError> {
-        self.block.restore(state, fit)
-    }
-}
-
-/// What cannot take a block's place, or a place at all, changes nothing.
-pub fn a_block_that_cannot_come_leaves_nothing_behind<S: Subject>() {
-    let (mut builder, _) = new_builder(S::device(), 1);
-    let device = Arc::clone(builder.device());
-    let pool = pool_of(&mut builder, times(&device, "one", 2.0), PoolOptions::default());
-    let runtime = builder.build().unwrap();
-    let handle = runtime.handle();
-    let early = handle.serve(times(&device, "early", 1.0), ServeOptions::default()).map(drop);
-    assert!(matches!(early, Err(StartError::NotStarted)), "{early:?}");
-    let early = handle.remove("one", Shutdown::Drain, LIMIT);
-    assert!(matches!(early, Err(ControlError::NotStarted)), "{early:?}");
-
-    let runtime = runtime.start().unwrap();
-    let serve = |block| handle.serve(block, ServeOptions::default()).map(drop);
-    let message = |result: Result<(), StartError>| Chain(&result.unwrap_err()).to_string();
-    assert_eq!(message(serve(times(&device, "one", 1.0))), "block name `one` is given twice");
-    let bad = ServeOptions::forward(PoolOptions::default().capacity(0));
-    let bad = handle.serve(times(&device, "two", 1.0), bad).map(drop);
-    assert_eq!(message(bad), "pool `two_forward`: capacity is 0, expected at least 1");
-    let broken = || FnBlock::new("two", schema("x"), None, |_| Err("broken".into()));
-    assert!(message(serve(broken())).ends_with(": broken"));
-    serve(times(&device, "two", 1.0)).unwrap();
-    // The pool's name is that of another block's pool.
-    let taken = handle.load(times(&device, "three", 1.0)).unwrap();
-    let pools = vec![(Pass::Forward, pool.as_pool())];
-    let taken = handle.add(taken, pools).map(drop);
-    assert_eq!(message(taken), "pool name `one_forward` is given twice");
-    serve(times(&device, "three", 1.0)).unwrap();
-
-    let replace = |name, block| handle.replace(name, block);
-    assert_eq!(message(replace("none", times(&device, "one", 1.0))), "no block is named `none`");
-    assert!(message(replace("one", broken())).ends_with(": broken"));
-    let other = FnBlock::new("other", schema("z"), Some(schema("y")), |_| Err("never called".into()));
-    assert_eq!(
-        message(replace("one", other)),
-        "block `other` cannot take over the pools of `one`: their inputs differ"
-    );
-    assert_eq!(values_of(&*device, submit(&*device, &pool, 1.0)), [2.0], "the old one goes on");
-
-    // On a thread of the runtime.
-    let (own, on) = (handle.clone(), Arc::clone(&device));
-    let results = handle
-        .with_block("one", move |_| {
-            let served = own.serve(times(&on, "late", 1.0), ServeOptions::default()).map(drop);
-            let removed = own.remove("one", Shutdown::Drain, LIMIT);
-            (served, own.replace("one", times(&on, "one", 1.0)), removed)
-        })
-        .unwrap();
-    assert!(
-        matches!(
-            results,
-            (
-                Err(StartError::WouldDeadlock),
-                Err(StartError::WouldDeadlock),
-                Err(ControlError::WouldDeadlock)
-            )
-        ),
-        "{results:?}"
-    );
-    let names: Vec<_> = handle.blocks().into_iter().map(|block| block.name).collect();
-    assert_eq!(names, ["one", "two", "three"]);
-    assert_eq!(handle.pools().len(), 3);
-
-    handle.drain(LIMIT).unwrap();
-    let late = handle.serve(times(&device, "late", 1.0), ServeOptions::default()).map(drop);
-    assert!(matches!(late, Err(StartError::ShutDown)), "{late:?}");
-    let handle = handle.clone();
-    drain(runtime);
-    let late = handle.serve(times(&device, "late", 1.0), ServeOptions::default()).map(drop);
-    assert!(matches!(late, Err(StartError::ShutDown)), "{late:?}");
-    let late = handle.remove("one", Shutdown::Drain, LIMIT);
-    assert!(matches!(late, Err(ControlError::ShutDown)), "{late:?}");
-}
-
 /// A block's end is its own thread's affair, and harms nobody.
 pub fn a_block_is_dropped_by_the_device_thread<S: Subject>() {
     struct Told(Sender<Option<String>>);
@@ -457,63 +277,6 @@ pub fn a_block_is_dropped_by_the_device_thread<S: Subject>() {
     assert_eq!(values_of(&*device, submit(&*device, &served.forward, 1.0)), [1.0]);
     handle.remove("told", Shutdown::Drain, LIMIT).unwrap();
     assert_eq!(told.try_recv().unwrap().as_deref(), Some("skep-device"));
-    drain(runtime);
-}
-
-/// Batches of a warm-up run on the device thread, before the runtime is ready or the block takes a task.
-pub fn a_warm_up_comes_before_the_first_task<S: Subject>() {
-    let (mut builder, _) = new_builder(S::device(), 1);
-    let device = Arc::clone(builder.device());
-    let (tell, ran) = channel();
-    let noting = |name: &str| {
-        let tell = tell.clone();
-        rows_block(&device, name, move |rows| {
-            let thread = thread::current().name().map(ToOwned::to_owned);
-            tell.send((thread, rows.clone())).ok();
-            Ok(rows)
-        })
-    };
-    let on_device = |rows: &[f32]| (Some("skep-device".to_owned()), rows.to_vec());
-    let options = || ServeOptions::default().warm_up([1, 3]);
-    let early = builder.serve(noting("early"), options()).unwrap();
-    // It takes tasks before the start, and runs them after that.
-    let waiting = submit(&*device, &early.forward, 5.0);
-    assert!(ran.try_recv().is_err());
-    let runtime = builder.start().unwrap();
-    answer(waiting).unwrap();
-    let late = runtime.handle().serve(noting("late"), options()).unwrap();
-    answer(submit(&*device, &late.forward, 6.0)).unwrap();
-    let ran: Vec<_> = ran.try_iter().collect();
-    assert_eq!(ran, [&[0.0][..], &[0.0; 3], &[5.0], &[0.0], &[0.0; 3], &[6.0]].map(on_device));
-    drain(runtime);
-}
-
-/// A block that cannot run its warm-up is not served, and a runtime does not start with it.
-pub fn a_warm_up_that_fails_is_told<S: Subject>() {
-    let (mut builder, _) = new_builder(S::device(), 1);
-    let device = Arc::clone(builder.device());
-    let fails = |name: &str| {
-        rows_block(&device, name, |rows| if rows.len() > 2 { Err("too cold".into()) } else { Ok(rows) })
-    };
-    let options = || ServeOptions::default().warm_up([1, 3]);
-    let error = builder.serve(fails("none"), ServeOptions::default().warm_up([1, 0])).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "block `none`: warm_up is a batch of 0 rows, expected batches of at least 1 row"
-    );
-    let early = builder.serve(fails("early"), options()).unwrap();
-    let waiting = submit(&*device, &early.forward, 5.0);
-    let message = |error: &StartError| Chain(error).to_string();
-    let expected = |name| format!("warm-up of block `{name}` with a batch of 3 rows failed: too cold");
-    assert_eq!(message(&builder.start().map(drop).unwrap_err()), expected("early"));
-    assert!(matches!(answer(waiting), Err(TaskError::ShutDown)));
-
-    let (builder, _) = new_builder(S::device(), 1);
-    let runtime = builder.start().unwrap();
-    let late = runtime.handle().serve(fails("late"), options()).map(drop);
-    assert_eq!(message(&late.unwrap_err()), expected("late"));
-    assert!(runtime.handle().blocks().is_empty());
-    runtime.handle().serve(fails("late"), ServeOptions::default()).unwrap();
     drain(runtime);
 }
 

@@ -26,6 +26,7 @@ pub mod order;
 pub mod panics;
 pub mod priority;
 pub mod pytorch;
+pub mod replace;
 pub mod shutdown;
 pub mod split;
 pub mod start;
@@ -34,6 +35,7 @@ pub mod stress;
 pub mod tensors;
 pub mod training;
 pub mod verify;
+pub mod warm_up;
 
 /// Makes a test of each case that any backend can run, for one [`Subject`](crate::Subject).
 #[macro_export]
@@ -221,16 +223,20 @@ macro_rules! conformance {
             an_abort_takes_a_block_out_after_its_batch,
             a_limit_ends_the_wait_for_a_block,
             callers_who_wait_for_room_hear_of_the_removal,
-            a_replacement_leaves_no_gap,
-            nothing_of_the_old_block_is_answered_later,
-            a_block_that_cannot_come_leaves_nothing_behind,
             a_block_is_dropped_by_the_device_thread,
-            a_warm_up_comes_before_the_first_task,
-            a_warm_up_that_fails_is_told,
             observers_hear_of_pools_that_come_and_go,
             the_end_of_the_runtime_ends_a_removal,
             the_loss_of_the_device_ends_a_removal,
             a_pool_under_load_does_not_notice,
+        }
+        $crate::cases! { $subject, replace:
+            a_replacement_leaves_no_gap,
+            nothing_of_the_old_block_is_answered_later,
+            a_block_that_cannot_come_leaves_nothing_behind,
+        }
+        $crate::cases! { $subject, warm_up:
+            a_warm_up_comes_before_the_first_task,
+            a_warm_up_that_fails_is_told,
         }
         $crate::cases! { $subject, start:
             ready_is_told,
