@@ -3,9 +3,10 @@
 use crate::admission::{check, in_order, join_parts, naming_error, restored};
 use crate::line::{Entrant, Entry};
 use crate::queue::item::Place;
+use crate::seats::Bells;
 use crate::shared::{Inner, State};
 use crate::task::{Split, Task};
-use skep_runtime_core::pool::{Cancel, Doorbell, JoinParts, Rank, Reply, Settled, SliceRows, TaskKey};
+use skep_runtime_core::pool::{Cancel, Doorbell, JoinParts, Reply, Returned, Settled, SliceRows, TaskKey};
 use skep_runtime_core::sync::{Mutex, discard_all, guarded};
 use skep_runtime_core::{
     BatchError, DeviceError, Dims, Inputs, Pass, Priority, Refused, Request, Schema, Shape, SubmitError,
@@ -13,7 +14,7 @@ use skep_runtime_core::{
 };
 use std::ops::Range;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A checked task on its way into the queue.
 pub(crate) struct Candidate<T> {
@@ -164,14 +165,11 @@ impl<O: TensorOps> Inner<O> {
         free: &Dims,
         inputs: Vec<O::Tensor>,
         reply: Reply<O::Tensor>,
-    ) -> Option<Doorbell> {
+    ) -> Option<Bells> {
         let alone = state.queue.tasks() == 0;
-        let spin = if alone { state.doorbell.as_ref().map(Doorbell::spin) } else { None };
+        let spin = if alone { state.seats.bell().map(Doorbell::spin) } else { None };
         let shape = state.queue.shape(free);
-        let rank = match &state.doorbell {
-            Some(bell) => bell.rank(&header),
-            None => Rank::at(header.priority, header.submitted),
-        };
+        let rank = state.rank(&header);
         let number = state.queue.next_seq();
         let key = TaskKey { rank, seq: number, shape: u32::try_from(shape).unwrap_or(u32::MAX) };
         reply.queued(key, spin.unwrap_or_default());
@@ -191,6 +189,27 @@ impl<O: TensorOps> Inner<O> {
             state.arm(deadline);
         }
         if news { state.ring() } else { None }
+    }
+
+    /// Puts a task into the queue again, among those of its age.
+    pub(crate) fn put_back(
+        &self,
+        state: &mut State<O::Tensor>,
+        task: Returned<O::Tensor>,
+        free: &Dims,
+        now: Instant,
+    ) {
+        let Returned { mut header, reply, inputs, .. } = task;
+        header.is_again = true;
+        let shape = state.queue.shape(free);
+        let (rank, number) = (state.rank(&header), state.queue.next_seq());
+        let key = TaskKey { rank, seq: number, shape: u32::try_from(shape).unwrap_or(u32::MAX) };
+        reply.queued(key, Duration::ZERO);
+        let task = Task { header, inputs, reply, split: None, place: Place::first(rank), number };
+        state.with_queue(&self.options, now, |queue, moment| queue.push(shape, task, moment));
+        if let Some(deadline) = header.deadline {
+            state.arm(deadline);
+        }
     }
 
     /// Cuts rows out of the tensors of a large task.

@@ -33,13 +33,17 @@ mod options;
 mod queue;
 mod room;
 mod runtime_side;
+mod seats;
 mod serve;
+mod serve_more;
 mod shared;
 mod task;
 mod task_pool;
+mod view;
 
 pub use options::PoolOptions;
-pub use serve::{Serve, ServeMore, ServeOptions, Served};
+pub use serve::{Serve, ServeOptions, Served};
+pub use serve_more::ServeMore;
 pub use task_pool::TaskPool;
 
 /// The README's example, compiled with the tests.

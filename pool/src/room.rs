@@ -3,8 +3,9 @@
 use crate::answers::{Answers, settle};
 use crate::enter::Candidate;
 use crate::line::{Entry, Place};
+use crate::seats::Bells;
 use crate::shared::{Inner, State};
-use skep_runtime_core::pool::{Doorbell, Reply, Settled};
+use skep_runtime_core::pool::{Reply, Settled};
 use skep_runtime_core::sync::atomic::Ordering;
 use skep_runtime_core::sync::discard;
 use skep_runtime_core::{SubmitError, TaskError, TaskHeader, TaskResult, TensorOps, Ticket};
@@ -100,7 +101,7 @@ impl<O: TensorOps> Inner<O> {
     }
 
     /// Lets callers in for whom there is room, the most urgent first. Returns the bell to ring; their news is in the line.
-    pub(crate) fn let_in(&self, state: &mut State<O::Tensor>) -> Option<Doorbell> {
+    pub(crate) fn let_in(&self, state: &mut State<O::Tensor>) -> Option<Bells> {
         let mut bell = None;
         while let Some((place, header)) = state.line.first() {
             if state.closed.is_some() || state.loss.is_some() || !state.fits(header, &self.options) {
@@ -161,7 +162,7 @@ impl<O: TensorOps> Inner<O> {
 }
 
 /// Rings, and tells callers who waited of their fate. To be called outside of all locks.
-pub(crate) fn tell<T>(bell: Option<Doorbell>, mut news: Vec<Settled<Entry<T>>>) {
+pub(crate) fn tell<T>(bell: Option<Bells>, mut news: Vec<Settled<Entry<T>>>) {
     if let Some(bell) = bell {
         bell.ring();
     }

@@ -1,18 +1,20 @@
 //! The pool as the runtime sees it.
 
+use crate::admission::check;
 use crate::answers::{Leftovers, give_up, settle_expired};
 use crate::queue::item::{Key, Place};
 use crate::queue::{Queue, Taken};
 use crate::room::tell;
+use crate::seats::Bells;
 use crate::shared::{Inner, State};
 use crate::task::{Task, into_batch};
 use skep_runtime_core::pool::{
-    AfterAnswer, Batch, Cancel, Doorbell, Expired, Look, Lost, Pool, Rank, Settled, TaskKey, Terms,
+    AfterAnswer, Batch, Cancel, Doorbell, Expired, Look, Lost, Rank, Returned, Settled, TaskKey, Terms,
 };
 use skep_runtime_core::sync::atomic::Ordering;
-use skep_runtime_core::sync::{discard, discard_all};
+use skep_runtime_core::sync::{discard, discard_all, guarded};
 use skep_runtime_core::{
-    Counts, DeviceLoss, FailureRules, Meter, RuntimeId, Shutdown, SubmitError, TaskError, TensorOps, Verify,
+    Counts, DeviceLoss, Meter, Pass, RuntimeId, Shutdown, SubmitError, TaskError, TensorOps,
 };
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,40 +25,56 @@ impl<O: TensorOps> Meter for Inner<O> {
     }
 
     fn counts(&self) -> Counts {
-        let state = self.state.lock();
-        // Who has expired waits until that is answered.
-        let (tasks, rows) = state.queue.overdue();
-        let (waiting, waiting_rows) = (state.queue.waiting() + tasks, state.queue.rows() + rows);
-        let mut counts = state.counts;
-        (counts.waiting, counts.waiting_rows) = (waiting as u64, waiting_rows as u64);
-        counts
+        self.state.lock().all_counts()
     }
 }
 
-impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
-    fn claim(&self, by: RuntimeId) -> bool {
-        *self.state.lock().owner.get_or_insert(by) == by
+impl<T> State<T> {
+    fn all_counts(&self) -> Counts {
+        // Who has expired waits until that is answered.
+        let (tasks, rows) = self.queue.overdue();
+        let (waiting, waiting_rows) = (self.queue.waiting() + tasks, self.queue.rows() + rows);
+        self.counts.waiting(waiting as u64).waiting_rows(waiting_rows as u64)
+    }
+}
+
+impl<O: TensorOps> Inner<O> {
+    /// The share of a view in the counts.
+    pub(crate) fn share(&self, view: u32) -> Counts {
+        let state = self.state.lock();
+        state.seats.share(view, state.all_counts())
     }
 
-    fn attach(&self, doorbell: Doorbell) {
+    pub(crate) fn claim(&self, view: u32, shares: bool, by: RuntimeId) -> bool {
+        let mut state = self.state.lock();
+        let is_taken = state.seats.of(view).is_none() && !state.seats.is_empty();
+        if is_taken && (!shares || state.closed.is_some()) {
+            return false;
+        }
+        let claimed = state.seats.claim(view, by);
+        self.note_shared(&state);
+        claimed
+    }
+
+    pub(crate) fn attach(&self, view: u32, doorbell: Doorbell) {
         let clock = Arc::clone(doorbell.clock());
         let now = clock.now();
+        let keeps_places = doorbell.policy().is_strict_order();
         let mut state = self.state.lock();
-        if state.owner != Some(doorbell.runtime()) || state.removed {
-            return;
-        }
+        let removed = state.removed;
+        let Some(seat) = state.seats.own(view, doorbell.runtime()).filter(|_| !removed) else { return };
+        (seat.doorbell, seat.most_rows) = (Some(doorbell), usize::MAX);
         // Nothing waits by the clock of a runtime that was lost.
         let former = state.loss.is_some().then(|| self.set_clock(clock)).flatten();
-        state.rising = doorbell.policy().listens();
-        let keeps_places = doorbell.policy().is_strict_order();
-        state.doorbell = Some(doorbell);
-        (state.most_rows, state.wake_at) = (usize::MAX, usize::MAX);
+        state.rising = state.seats.bell().is_some_and(|bell| bell.policy().listens());
+        state.wake_at = usize::MAX;
         if !keeps_places && state.queue.tasks() > 0 {
             state.with_queue(&self.options, now, Queue::rank_anew);
         }
         if state.loss.take().is_some() {
-            // Nothing waits, and everything that was counted is the former runtime's.
-            (state.counts, state.closed, state.armed, state.rung) = (Counts::default(), None, None, false);
+            // Nothing waits, and everything that was counted is the former runtimes'.
+            (state.counts, state.closed) = (Counts::default(), None);
+            state.seats.count_anew();
         }
         // What has been waiting since before the start may expire too.
         let in_line = state.line.first_deadline();
@@ -67,48 +85,35 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
         discard(former);
     }
 
-    fn look(&self, now: Instant, most_rows: usize) -> Look {
+    /// Looks at the queue for a runtime; where a batch may have changed ranks, `again`.
+    pub(crate) fn look(&self, view: u32, now: Instant, most_rows: usize, again: bool) -> Look {
         let mut state = self.state.lock();
-        state.rung = false;
-        self.look_at(&mut state, now, most_rows)
+        let Some(seat) = state.seats.looks(view) else { return Look::Idle };
+        seat.most_rows = most_rows;
+        if again {
+            state.with_queue(&self.options, now, Queue::let_fall);
+        }
+        self.look_at(&mut state, now)
     }
 
-    fn look_again(&self, now: Instant, most_rows: usize) -> Look {
-        let mut state = self.state.lock();
-        state.rung = false;
-        state.with_queue(&self.options, now, Queue::let_fall);
-        self.look_at(&mut state, now, most_rows)
-    }
-
-    fn failure_rules(&self) -> FailureRules {
-        self.options.failures
-    }
-
-    fn verify(&self) -> Option<Verify> {
-        self.options.verify
-    }
-
-    fn cut(&self, terms: &Terms) -> Option<Batch<O::Tensor>> {
-        let taken = self.take(&mut self.state.lock(), None, terms);
+    pub(crate) fn cut(&self, view: u32, terms: &Terms) -> Option<Batch<O::Tensor>> {
+        let taken = self.take(&mut self.state.lock(), view, None, terms);
         self.batch(taken)
     }
 
-    fn cut_if(&self, rank: Rank, terms: &Terms) -> (Option<Batch<O::Tensor>>, Look) {
+    pub(crate) fn cut_if(&self, view: u32, rank: Rank, terms: &Terms) -> (Option<Batch<O::Tensor>>, Look) {
         let mut state = self.state.lock();
-        state.rung = false;
-        let most_rows = state.most_rows;
-        let taken = self.take(&mut state, Some(rank), terms);
+        if state.seats.looks(view).is_none() {
+            return (None, Look::Idle);
+        }
+        let taken = self.take(&mut state, view, Some(rank), terms);
         // Fewer rows because of a deadline say nothing about the room.
-        let look = self.look_at(&mut state, terms.now, most_rows);
+        let look = self.look_at(&mut state, terms.now);
         drop(state);
         (self.batch(taken), look)
     }
 
-    fn wake_at(&self, rows: usize) {
-        self.state.lock().wake_at = rows;
-    }
-
-    fn after_cut(&self) {
+    pub(crate) fn after_cut(&self) {
         if self.crowded.load(Ordering::SeqCst) {
             let mut state = self.state.lock();
             let bell = self.let_in(&mut state);
@@ -123,15 +128,15 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
         }
     }
 
-    fn expire(&self, by: RuntimeId, now: Instant) -> Expired<O::Tensor> {
+    pub(crate) fn expire(&self, view: u32, by: RuntimeId, now: Instant) -> Expired<O::Tensor> {
         let mut state = self.state.lock();
-        if state.owner != Some(by) {
+        if state.seats.own(view, by).is_none() {
             return Expired::none();
         }
         let (expired, next) = state.with_queue(&self.options, now, Queue::expire);
         // `after_cut` tells callers of their fate.
         let next = next.into_iter().chain(Self::expire_line(&mut state, now)).min();
-        state.armed = next;
+        state.seats.will_ask(view, next);
         let bell = if expired.is_empty() { None } else { state.ring() };
         let (settled, leftovers) = settle_expired(&mut state.counts, expired, now);
         self.leave(&mut state, leftovers);
@@ -142,19 +147,97 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
         Expired::new(settled, next)
     }
 
-    fn close(&self, by: RuntimeId, how: Shutdown) {
-        self.end(by, how, false);
-    }
-
-    fn remove(&self, by: RuntimeId, how: Shutdown) {
-        self.end(by, how, true);
-    }
-
-    fn lose(&self, by: RuntimeId, loss: &DeviceLoss) -> Lost<O::Tensor> {
+    /// Takes no more tasks of this runtime's from now on: it ends, or it lets the block leave. Others who feed from the
+    /// pool go on with all that waits; then returns the share of the one who has left.
+    pub(crate) fn end(&self, view: u32, by: RuntimeId, how: Shutdown, leaves: bool) -> Option<Counts> {
         let now = self.now();
         let mut state = self.state.lock();
-        if state.owner.take_if(|owner| *owner == by).is_none() {
-            return Lost::new(Vec::new(), state.counts);
+        state.seats.own(view, by)?;
+        let all = state.all_counts();
+        if state.loss.is_some() {
+            // It was to be taken over, and is not: another runtime may.
+            state.seats.leave(view, all);
+            return None;
+        }
+        if state.seats.others_run(view) {
+            let (share, bell) = Self::leave_to_others(&mut state, view, all);
+            drop(state);
+            if let Some(bell) = bell {
+                bell.ring();
+            }
+            return share;
+        }
+        if state.closed != Some(Shutdown::Abort) {
+            state.closed = Some(how);
+        }
+        state.removed |= leaves;
+        let (refusal, error) = if leaves {
+            (SubmitError::Removed, TaskError::Removed)
+        } else {
+            (SubmitError::ShutDown, TaskError::ShutDown)
+        };
+        let waiting = if how == Shutdown::Abort { state.queue.clear() } else { Vec::new() };
+        let (mut settled, leftovers) = give_up(&mut state.counts, waiting, now, &error);
+        Self::turn_away(&mut state, &refusal);
+        let news = state.line.take_news();
+        // Nothing will be queued any more. The bell keeps what the runtime has.
+        let buffers = (leaves && how == Shutdown::Abort)
+            .then(|| (std::mem::replace(&mut state.queue, Queue::new()), state.seats.silence()));
+        drop(state);
+        Settled::deliver_all(&mut settled);
+        tell(None, news);
+        discard_all(leftovers);
+        if buffers.is_some() {
+            discard(buffers);
+            discard(std::mem::take(&mut *self.spare.lock()));
+        }
+        None
+    }
+
+    /// Queues tasks again that a runtime has cut and cannot run, with their age and deadlines. Returns those that only it
+    /// could have run.
+    pub(crate) fn take_back(&self, view: u32, tasks: Vec<Returned<O::Tensor>>) -> Vec<Returned<O::Tensor>> {
+        let now = self.now();
+        // Tensors are looked at outside of the lock.
+        let shape = |task: &Returned<O::Tensor>| check(&*self.ops, &self.schema, &task.inputs, usize::MAX);
+        let shapes = tasks.iter().map(|task| guarded(|| shape(task)).ok()?.ok()).collect::<Vec<_>>();
+        let mut state = self.state.lock();
+        if state.closed == Some(Shutdown::Abort) || !state.seats.others_run(view) {
+            return tasks;
+        }
+        let (mut kept, mut whole) = (Vec::new(), 0);
+        for (task, shape) in tasks.into_iter().zip(shapes) {
+            match shape {
+                Some(shape) => {
+                    whole += usize::from(task.header.is_first);
+                    self.put_back(&mut state, task, &shape.free, now);
+                }
+                None => kept.push(task),
+            }
+        }
+        state.seats.count_back(view, whole);
+        let bell = state.ring();
+        drop(state);
+        if let Some(bell) = bell {
+            bell.ring();
+        }
+        kept
+    }
+
+    pub(crate) fn lose(&self, view: u32, by: RuntimeId, loss: &DeviceLoss) -> Lost<O::Tensor> {
+        let now = self.now();
+        let mut state = self.state.lock();
+        let all = state.all_counts();
+        if state.seats.own(view, by).is_none() {
+            return Lost::new(Vec::new(), all);
+        }
+        if state.seats.others_run(view) {
+            let (share, bell) = Self::leave_to_others(&mut state, view, all);
+            drop(state);
+            if let Some(bell) = bell {
+                bell.ring();
+            }
+            return Lost::new(Vec::new(), share.unwrap_or(all));
         }
         // A pool that leaves is no other runtime's to take over.
         if !state.removed {
@@ -166,7 +249,8 @@ impl<O: TensorOps> Pool<O::Tensor> for Inner<O> {
         // `after_cut` tells them.
         Self::turn_away(&mut state, &SubmitError::DeviceLost(loss.clone()));
         self.leave(&mut state, leftovers);
-        let counts = state.counts;
+        let all = state.all_counts();
+        let counts = state.seats.leave(view, all).unwrap_or(all);
         drop(state);
         Lost::new(settled, counts)
     }
@@ -202,7 +286,7 @@ impl<O: TensorOps> Cancel for Inner<O> {
     }
 
     fn runtime(&self) -> Option<RuntimeId> {
-        self.state.lock().doorbell.as_ref().map(Doorbell::runtime)
+        self.state.lock().seats.bell().map(Doorbell::runtime)
     }
 }
 
@@ -215,46 +299,27 @@ impl<O: TensorOps> Inner<O> {
         }
     }
 
-    /// Takes no more tasks from now on: the runtime ends, or it lets the block leave.
-    fn end(&self, by: RuntimeId, how: Shutdown, leaves: bool) {
-        let now = self.now();
-        let mut state = self.state.lock();
-        if state.owner != Some(by) {
-            return;
-        }
-        if state.loss.is_some() {
-            // It was to be taken over, and is not: another runtime may.
-            state.owner = None;
-            return;
-        }
-        if state.closed != Some(Shutdown::Abort) {
-            state.closed = Some(how);
-        }
-        state.removed |= leaves;
-        let (refusal, error) = if leaves {
-            (SubmitError::Removed, TaskError::Removed)
-        } else {
-            (SubmitError::ShutDown, TaskError::ShutDown)
-        };
-        let waiting = if how == Shutdown::Abort { state.queue.clear() } else { Vec::new() };
-        let (mut settled, leftovers) = give_up(&mut state.counts, waiting, now, &error);
-        Self::turn_away(&mut state, &refusal);
-        let news = state.line.take_news();
-        // Nothing will be queued any more. The bell keeps what the runtime has.
-        let buffers = (leaves && how == Shutdown::Abort)
-            .then(|| (std::mem::replace(&mut state.queue, Queue::new()), state.doorbell.take()));
-        drop(state);
-        Settled::deliver_all(&mut settled);
-        tell(None, news);
-        discard_all(leftovers);
-        if buffers.is_some() {
-            discard(buffers);
-            discard(std::mem::take(&mut *self.spare.lock()));
+    /// Takes a runtime's seat out. What waits is the others'. Returns its share of the counts, and the bells to ring once
+    /// the lock is released.
+    fn leave_to_others(
+        state: &mut State<O::Tensor>,
+        view: u32,
+        all: Counts,
+    ) -> (Option<Counts>, Option<Bells>) {
+        let share = state.seats.leave(view, all);
+        // The next one may be the first now, by whose policy tasks are ranked.
+        state.rising = state.seats.bell().is_some_and(|bell| bell.policy().listens());
+        (share, state.ring())
+    }
+
+    /// Notes that several runtimes feed from the pool. For good: what they have in hand rests on it.
+    fn note_shared(&self, state: &State<O::Tensor>) {
+        if state.seats.are_several() && self.pass == Pass::Forward {
+            self.is_shared.store(true, Ordering::SeqCst);
         }
     }
 
-    fn look_at(&self, state: &mut State<O::Tensor>, now: Instant, most_rows: usize) -> Look {
-        state.most_rows = most_rows;
+    fn look_at(&self, state: &mut State<O::Tensor>, now: Instant) -> Look {
         let look = state.with_queue(&self.options, now, Queue::look);
         state.note_overdue(now);
         look
@@ -265,6 +330,7 @@ impl<O: TensorOps> Inner<O> {
     fn take(
         &self,
         state: &mut State<O::Tensor>,
+        view: u32,
         wanted: Option<Rank>,
         terms: &Terms,
     ) -> Option<Taken<Task<O::Tensor>>> {
@@ -272,6 +338,9 @@ impl<O: TensorOps> Inner<O> {
         let spare = || std::mem::take(&mut *self.spare.lock());
         let taken = state
             .with_queue(&self.options, terms.now, |queue, moment| queue.cut(wanted, terms, moment, spare));
+        if let Some(taken) = &taken {
+            state.seats.count_cut(view, || taken.firsts());
+        }
         state.price = terms.price.or(state.price);
         state.note_overdue(terms.now);
         taken
@@ -283,7 +352,7 @@ impl<O: TensorOps> Inner<O> {
         state: &mut State<O::Tensor>,
         task: TaskKey,
         now: Instant,
-    ) -> Option<(Task<O::Tensor>, Option<Doorbell>)> {
+    ) -> Option<(Task<O::Tensor>, Option<Bells>)> {
         let key = Key { rank: Place::first(task.rank), seq: task.seq };
         let (removed, is_news) = state
             .with_queue(&self.options, now, |queue, moment| queue.remove(task.shape as usize, key, moment))?;

@@ -4,8 +4,7 @@ use crate::options::PoolOptions;
 use crate::task_pool::TaskPool;
 use skep_runtime_core::sync::guarded;
 use skep_runtime_core::{
-    Backend, BlockId, BlockInfo, Clock, Device, Front, Handle, Pass, RuntimeBuilder, Schema, SchemaError,
-    StartError,
+    Backend, BlockId, BlockInfo, Clock, Device, Front, Pass, RuntimeBuilder, Schema, SchemaError, StartError,
 };
 use std::fmt;
 use std::iter;
@@ -90,7 +89,7 @@ impl<D: Device> Served<D> {
 }
 
 impl<D: Device> Served<D> {
-    fn new(info: BlockInfo, (forward, backward): Pools<D>, id: BlockId) -> Self {
+    pub(crate) fn new(info: BlockInfo, (forward, backward): Pools<D>, id: BlockId) -> Self {
         Self { info, forward, backward, more: Vec::new(), id }
     }
 
@@ -198,6 +197,44 @@ pub trait Serve<D: Device> {
     /// blocks take or give different things, [`StartError::NameTwice`] if a name is taken, and [`StartError::Load`] if
     /// the block cannot be loaded. Nothing is left behind then.
     fn take_over(&mut self, block: impl Backend<D>, served: &Served<D>) -> Result<(), StartError>;
+
+    /// Loads a copy of a served block onto a further device, and feeds it from the forward pool of the first one: from the start
+    /// of this runtime on, the pool's tasks run on whichever device comes free first. Callers keep the pool that they have. If
+    /// a device is lost, the tasks that were on it go on with the others, with their age and deadlines, once; another
+    /// one can join at any time.
+    ///
+    /// The copy is a block of its own: load the same weights into it. Backward passes have one home, the first device,
+    /// because copies that are trained apart drift apart; to bring the copies up to date, [restore](skep_runtime_core::Handle::restore_partial)
+    /// them from the [state](skep_runtime_core::Handle::state) of the first. Once the home is lost, the next one that joins with a
+    /// backward pass becomes the home.
+    ///
+    /// The runtimes need one clock and one policy. With `prefetch(0)` a task is cut only by a device that is free.
+    ///
+    /// ```
+    /// use skep_pool::{Serve, ServeOptions};
+    /// use skep_runtime_core::RuntimeBuilder;
+    /// use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
+    ///
+    /// let block = || FnBlock::rows("double", 1, |x: &[FakeTensor]| Ok(vec![x[0].map(|v| 2.0 * v)]));
+    /// let [mut first, mut second] = [(); 2].map(|()| RuntimeBuilder::new(FakeDevice::new()).prefetch(0));
+    /// let double = first.serve(block(), ServeOptions::default())?;
+    /// second.join(block(), &double)?;
+    /// let runtimes = [first.start()?, second.start()?];
+    ///
+    /// let tickets = [1.0, 2.0].map(|v| double.forward.submit(vec![FakeTensor::rows(&[[v]])]));
+    /// for (ticket, v) in tickets.into_iter().zip([2.0, 4.0]) {
+    ///     assert_eq!(ticket?.wait()?, [FakeTensor::rows(&[[v]])]);
+    /// }
+    /// # drop(runtimes);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StartError::PoolInUse`] if the pool takes no tasks any more, [`StartError::OtherSchema`] if the
+    /// blocks take or give different things, [`StartError::NameTwice`] if a name is taken, and [`StartError::Load`] if
+    /// the block cannot be loaded. Nothing is left behind then.
+    fn join(&mut self, block: impl Backend<D>, served: &Served<D>) -> Result<(), StartError>;
 }
 
 impl<D: Device> Serve<D> for RuntimeBuilder<D> {
@@ -238,57 +275,20 @@ impl<D: Device> Serve<D> for RuntimeBuilder<D> {
         let id = self.block_for(block, served.forward.options().max_rows)?;
         take_over_pools(self, id, served).inspect_err(|_| self.remove_block(id))
     }
-}
 
-/// Serves further blocks, with [`TaskPool`]s, on a runtime that runs.
-pub trait ServeMore<D: Device> {
-    /// Loads a block onto the device, on the calling thread, and gives it a pool for each pass. The runtime takes it in
-    /// between two batches; callers of other blocks do not notice. [`Handle::remove`] takes it out again, and
-    /// [`Handle::replace`] puts another one in its place.
-    ///
-    /// ```
-    /// use skep_pool::{PoolOptions, ServeMore, ServeOptions};
-    /// use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
-    /// use skep_runtime_core::{RuntimeBuilder, Shutdown, SubmitError};
-    /// use std::time::Duration;
-    ///
-    /// let runtime = RuntimeBuilder::new(FakeDevice::new()).start()?;
-    /// let block = |by: f32| FnBlock::rows("times", 1, move |x: &[FakeTensor]| Ok(vec![x[0].map(|v| by * v)]));
-    /// let times = runtime.handle().serve(block(2.0), ServeOptions::default())?;
-    /// let task = || vec![FakeTensor::rows(&[[3.0]])];
-    /// assert_eq!(times.forward.submit(task())?.wait()?, [FakeTensor::rows(&[[6.0]])]);
-    ///
-    /// runtime.handle().replace("times", block(5.0))?;
-    /// assert_eq!(times.forward.submit(task())?.wait()?, [FakeTensor::rows(&[[15.0]])]);
-    ///
-    /// runtime.handle().remove("times", Shutdown::Drain, Duration::from_secs(10))?;
-    /// assert!(matches!(times.forward.submit(task()).unwrap_err().error, SubmitError::Removed));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// Returns those of [`Serve::serve`], and those of [`Handle::add`] if the runtime takes no blocks. Nothing is left
-    /// behind then.
-    fn serve(&self, block: impl Backend<D>, options: ServeOptions) -> Result<Served<D>, StartError>;
-}
-
-impl<D: Device> ServeMore<D> for Handle<D> {
-    fn serve(&self, block: impl Backend<D>, options: ServeOptions) -> Result<Served<D>, StartError> {
-        options.check(&block)?;
-        let loaded = self.load(block)?.warm_up(options.warm_up.clone());
-        let info = loaded.info().clone();
-        let (forward, backward) = pools_of(&info, options, self.device(), &self.clock_handle())?;
-        let pools = iter::once((Pass::Forward, forward.as_pool()))
-            .chain(backward.iter().map(|pool| (Pass::Backward, pool.as_pool())));
-        let id = self.add(loaded, pools.collect())?;
-        Ok(Served::new(info, (forward, backward), id))
+    fn join(&mut self, block: impl Backend<D>, served: &Served<D>) -> Result<(), StartError> {
+        let id = self.block(block)?;
+        let join = |builder: &mut Self| {
+            let pools = served.pools_to_join(info_of(builder, id)?)?;
+            pools.into_iter().try_for_each(|(pass, pool)| builder.pool(id, pass, pool).map(drop))
+        };
+        join(self).inspect_err(|_| self.remove_block(id))
     }
 }
 
 impl ServeOptions {
     /// Checks them before the block is loaded, which may take long.
-    fn check<D: Device>(&self, block: &impl Backend<D>) -> Result<(), StartError> {
+    pub(crate) fn check<D: Device>(&self, block: &impl Backend<D>) -> Result<(), StartError> {
         if let Ok(info) = guarded(|| block.info()) {
             self.forward.check(&pool_name(&info, Pass::Forward))?;
             self.backward.check(&pool_name(&info, Pass::Backward))?;
@@ -298,10 +298,10 @@ impl ServeOptions {
 }
 
 /// The pools of a block: for the forward pass, and the backward pass if it has one.
-type Pools<D> = (TaskPool<D>, Option<TaskPool<D>>);
+pub(crate) type Pools<D> = (TaskPool<D>, Option<TaskPool<D>>);
 
 /// Makes a pool for each pass of a block.
-fn pools_of<D: Device>(
+pub(crate) fn pools_of<D: Device>(
     info: &BlockInfo,
     options: ServeOptions,
     device: &Arc<D>,
@@ -354,7 +354,7 @@ fn take_over_pools<D: Device>(
         let (block, served) = (new.name.clone(), served.info.name.clone());
         return Err(StartError::OtherSchema { block, served, what });
     }
-    feed(builder, id, served)
+    served.pools().try_for_each(|(pass, pool)| builder.pool(id, pass, pool.as_successor_pool()).map(drop))
 }
 
 fn pool_name(info: &BlockInfo, pass: Pass) -> String {

@@ -6,14 +6,14 @@ use crate::options::PoolOptions;
 use crate::queue::Queue;
 use crate::queue::moment::Moment;
 use crate::queue::segment::Items;
+use crate::seats::{Bells, Seats};
 use crate::task::Task;
 use skep_runtime_core::Price;
-use skep_runtime_core::pool::Doorbell;
+use skep_runtime_core::pool::Rank;
 use skep_runtime_core::sync::Mutex;
-use skep_runtime_core::sync::atomic::{AtomicBool, Ordering};
+use skep_runtime_core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use skep_runtime_core::{
-    Clock, Counts, DeviceLoss, Pass, Priority, RuntimeId, Schema, Shutdown, SubmitError, TaskHeader,
-    TensorOps,
+    Clock, Counts, DeviceLoss, Pass, Priority, Schema, Shutdown, SubmitError, TaskHeader, TensorOps,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,6 +30,9 @@ pub(crate) struct Inner<O: TensorOps> {
     pub(crate) spare: Mutex<Items<Task<O::Tensor>>>,
     /// There may be callers in the line, or news for them. Written under the lock of the state.
     pub(crate) crowded: AtomicBool,
+    /// Several runtimes feed from the pool, so what one of them loses goes on with the others.
+    pub(crate) is_shared: AtomicBool,
+    views: AtomicU32,
 }
 
 pub(crate) struct State<T> {
@@ -42,15 +45,8 @@ pub(crate) struct State<T> {
     pub(crate) removed: bool,
     /// The runtime has lost its device, and no other has taken the pool over.
     pub(crate) loss: Option<DeviceLoss>,
-    /// The runtime that feeds from the pool, or the builder of one.
-    pub(crate) owner: Option<RuntimeId>,
-    pub(crate) doorbell: Option<Doorbell>,
-    /// Rung, and not looked at since: ringing again would tell nothing new.
-    pub(crate) rung: bool,
-    /// The earliest time at which the runtime will ask for expired tasks.
-    pub(crate) armed: Option<Instant>,
-    /// The most rows that the device had room for when the runtime last looked.
-    pub(crate) most_rows: usize,
+    /// The runtimes that feed from the pool.
+    pub(crate) seats: Seats,
     /// Tensors of tasks that have expired, to be freed by a thread that may wait.
     pub(crate) leftovers: Leftovers<T>,
     /// The rows with which it is to ring, because the runtime waits for company.
@@ -100,6 +96,8 @@ impl<O: TensorOps> Inner<O> {
             state: Mutex::new(State::new()),
             spare: Mutex::new(Items::<Task<O::Tensor>>::new()),
             crowded: AtomicBool::new(false),
+            is_shared: AtomicBool::new(false),
+            views: AtomicU32::new(0),
         }
     }
 
@@ -114,8 +112,13 @@ impl<O: TensorOps> Inner<O> {
         former
     }
 
+    /// The number of the next view of this pool.
+    pub(crate) fn next_view(&self) -> u32 {
+        self.views.fetch_add(1, Ordering::Relaxed)
+    }
+
     pub(crate) fn is_own_thread(&self) -> bool {
-        self.state.lock().doorbell.as_ref().is_some_and(Doorbell::is_own_thread)
+        self.state.lock().seats.is_own_thread()
     }
 }
 
@@ -128,11 +131,7 @@ impl<T> State<T> {
             closed: None,
             removed: false,
             loss: None,
-            owner: None,
-            doorbell: None,
-            rung: false,
-            armed: None,
-            most_rows: usize::MAX,
+            seats: Seats::new(),
             leftovers: Vec::new(),
             wake_at: usize::MAX,
             rising: false,
@@ -200,6 +199,15 @@ impl<T> State<T> {
         Some(if rest > 0 { full.saturating_add(price.of(rest)) } else { full })
     }
 
+    /// The rank of a task. Before there is a runtime, that of the default policy.
+    #[inline]
+    pub(crate) fn rank(&self, task: &TaskHeader) -> Rank {
+        match self.seats.bell() {
+            Some(bell) => bell.rank(task),
+            None => Rank::at(task.priority, task.submitted),
+        }
+    }
+
     /// Works with the queue, as things are now.
     #[inline]
     pub(crate) fn with_queue<R>(
@@ -209,7 +217,7 @@ impl<T> State<T> {
         work: impl FnOnce(&mut Queue<Task<T>>, &Moment<'_>) -> R,
     ) -> R {
         let at_once = self.closed.is_some() || self.is_full_below(options);
-        let (most_rows, bell, rises) = (self.most_rows, self.doorbell.as_ref(), self.rising);
+        let (most_rows, bell, rises) = (self.seats.most_rows(), self.seats.bell(), self.rising);
         work(
             &mut self.queue,
             &Moment { now, options, most_rows, at_once, bell, rising: bell.filter(|_| rises) },
@@ -222,11 +230,10 @@ impl<T> State<T> {
         options.min_rows > 1 && self.is_full(options)
     }
 
-    /// Notes that there is news, and returns the bell to ring once the lock is released.
-    pub(crate) fn ring(&mut self) -> Option<Doorbell> {
-        let bell = if self.rung { None } else { self.doorbell.clone() };
-        self.rung |= bell.is_some();
-        bell
+    /// Notes that there is news, and returns the bells to ring once the lock is released.
+    #[inline]
+    pub(crate) fn ring(&mut self) -> Option<Bells> {
+        self.seats.ring()
     }
 
     /// The timer looks in a moment at what has expired before its turn came, and callers get its room.
@@ -237,13 +244,9 @@ impl<T> State<T> {
         }
     }
 
-    /// Makes the runtime ask for expired tasks at `at`.
+    /// Makes the runtimes ask for expired tasks at `at`.
+    #[inline]
     pub(crate) fn arm(&mut self, at: Instant) {
-        if let Some(doorbell) = &self.doorbell
-            && self.armed.is_none_or(|armed| at < armed)
-        {
-            self.armed = Some(at);
-            doorbell.expire_at(at);
-        }
+        self.seats.arm(at);
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::options::PoolOptions;
 use crate::shared::Inner;
+use crate::view::View;
 use async_trait::async_trait;
 use skep_runtime_core::pool::Pool;
 use skep_runtime_core::{
@@ -17,6 +18,8 @@ use std::sync::Arc;
 /// [`submit`](Self::submit) blocks until there is room, [`submit_async`](Self::submit_async) awaits it.
 pub struct TaskPool<O: TensorOps> {
     inner: Arc<Inner<O>>,
+    /// As the first runtime sees it.
+    home: Arc<View<O>>,
 }
 
 impl<O: TensorOps> fmt::Debug for TaskPool<O> {
@@ -30,7 +33,7 @@ impl<O: TensorOps> fmt::Debug for TaskPool<O> {
 
 impl<O: TensorOps> Clone for TaskPool<O> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
+        Self { inner: Arc::clone(&self.inner), home: Arc::clone(&self.home) }
     }
 }
 
@@ -51,12 +54,25 @@ impl<O: TensorOps> TaskPool<O> {
     ) -> Result<Self, StartError> {
         options.check(&name)?;
         let schema = if options.finite_inputs == Some(true) { schema.with_finite() } else { schema };
-        Ok(Self { inner: Arc::new(Inner::new(name, pass, ops, schema, options, clock)) })
+        let inner = Arc::new(Inner::new(name, pass, ops, schema, options, clock));
+        let home = Arc::new(View::new(&inner, false));
+        Ok(Self { inner, home })
     }
 
     /// Returns this pool as the runtime sees it.
     pub fn as_pool(&self) -> Arc<dyn Pool<O::Tensor>> {
-        Arc::clone(&self.inner) as Arc<dyn Pool<O::Tensor>>
+        Arc::clone(&self.home) as Arc<dyn Pool<O::Tensor>>
+    }
+
+    /// Returns this pool as the runtime sees it that takes it over.
+    pub(crate) fn as_successor_pool(&self) -> Arc<dyn Pool<O::Tensor>> {
+        Arc::new(View::new(&self.inner, false))
+    }
+
+    /// Returns this pool as a further runtime sees it, which feeds from it beside others: each has a copy of the block, on
+    /// a device of its own. [`Serve::join`](crate::Serve::join) does this.
+    pub fn as_shared_pool(&self) -> Arc<dyn Pool<O::Tensor>> {
+        Arc::new(View::new(&self.inner, true))
     }
 
     /// Returns a door to this pool that takes and gives plain host tensors. `outputs` is the schema of its answers.

@@ -53,7 +53,7 @@ pub mod pool {
     pub use crate::contract::answer::cell::{AfterAnswer, Cancel, TaskKey};
     pub use crate::contract::answer::parts::JoinParts;
     pub use crate::contract::answer::reply::{Reply, Settled};
-    pub use crate::contract::batch::{Batch, BatchTask, Piece, SliceRows};
+    pub use crate::contract::batch::{Batch, BatchTask, Piece, Returned, SliceRows};
     pub use crate::contract::doorbell::{Doorbell, Ring};
     pub use crate::contract::policy::{Facts, Lane, Policy, Ran};
     pub use crate::contract::pool::{Expired, Look, Lost, Outlook, Pool, Terms};

@@ -39,6 +39,12 @@ pub struct CpuOptions {
     /// (`CANDLE_NUM_THREADS`, else `RAYON_NUM_THREADS`) at the first such operation; a later change has no
     /// effect. Set it before the process starts.
     pub threads: Option<usize>,
+    /// The core on which the device thread stays, with the threads that it starts: those of the runtime, and those that it
+    /// computes with. They have as many cores as `threads` from this one on. Default `None`: the system decides.
+    ///
+    /// For several devices on one processor that [feed from one pool](skep_pool::Serve::join): each has cores of its
+    /// own, and they do not fight. Needs `threads`; on Linux only, elsewhere the runtime does not start.
+    pub first_core: Option<usize>,
     /// The most bytes that one tensor which the device makes may have; `None` for a quarter of the
     /// machine's memory (of the container's limit, if there is one).
     ///
@@ -51,6 +57,12 @@ impl CpuOptions {
     /// Sets [`threads`](Self#structfield.threads).
     pub fn threads(mut self, threads: impl Into<Option<usize>>) -> Self {
         self.threads = threads.into();
+        self
+    }
+
+    /// Sets [`first_core`](Self#structfield.first_core).
+    pub fn first_core(mut self, core: impl Into<Option<usize>>) -> Self {
+        self.first_core = core.into();
         self
     }
 
@@ -251,10 +263,17 @@ impl Device for CandleDevice {
     }
 
     fn bind_thread(&self) -> Result<(), DeviceError> {
-        match self.options.threads {
-            Some(count) if self.place.is_cpu() => threads::bind(count).map_err(DeviceError::operation),
-            _ => Ok(()),
+        if !self.place.is_cpu() {
+            return Ok(());
         }
+        let CpuOptions { threads, first_core, .. } = self.options;
+        if let Some(first) = first_core {
+            let Some(count) = threads else {
+                return Err(DeviceError::operation("first_core is set and threads is not, expected both"));
+            };
+            threads::keep_on(first, count).map_err(DeviceError::operation)?;
+        }
+        threads.map_or(Ok(()), |count| threads::bind(count).map_err(DeviceError::operation))
     }
 
     fn synchronize(&self) -> Result<(), DeviceError> {

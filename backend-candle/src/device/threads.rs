@@ -19,6 +19,41 @@ pub(super) enum ThreadsError {
     AlreadyBound { bound: usize, wanted: usize },
     #[error("threads for computing cannot be started")]
     Start(#[from] ThreadPoolBuildError),
+    #[error("cores {first} to {last} cannot be had")]
+    Cores { first: usize, last: usize, source: std::io::Error },
+}
+
+/// Keeps the current thread, and those that it starts, on `count` cores from `first` on.
+pub(super) fn keep_on(first: usize, count: usize) -> Result<(), ThreadsError> {
+    let last = first.saturating_add(count.max(1) - 1);
+    cores::keep_on(first, last).map_err(|source| ThreadsError::Cores { first, last, source })
+}
+
+#[cfg(target_os = "linux")]
+mod cores {
+    use rustix::thread::{CpuSet, sched_setaffinity};
+    use std::io;
+
+    pub(super) fn keep_on(first: usize, last: usize) -> io::Result<()> {
+        if last >= CpuSet::MAX_CPU {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("expected at most {}", CpuSet::MAX_CPU - 1),
+            ));
+        }
+        let mut cores = CpuSet::new();
+        (first..=last).for_each(|core| cores.set(core));
+        Ok(sched_setaffinity(None, &cores)?)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod cores {
+    use std::io;
+
+    pub(super) fn keep_on(_: usize, _: usize) -> io::Result<()> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "threads are kept on cores on Linux only"))
+    }
 }
 
 /// Makes products that are called from this thread use `count` threads, this one included.
@@ -76,6 +111,23 @@ mod tests {
             bind(2).unwrap();
             assert!(matches!(bind(1), Err(ThreadsError::AlreadyBound { bound: 2, wanted: 1 })));
         });
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_thread_and_those_that_it_starts_stay_on_their_cores() {
+        use rustix::thread::{CpuSet, sched_getaffinity};
+        on_new_thread(|| {
+            let all = sched_getaffinity(None).unwrap();
+            let own = (0..CpuSet::MAX_CPU).find(|core| all.is_set(*core)).unwrap();
+            keep_on(own, 1).unwrap();
+            let mut one = CpuSet::new();
+            one.set(own);
+            assert_eq!(sched_getaffinity(None).unwrap(), one);
+            assert_eq!(on_new_thread(|| sched_getaffinity(None).unwrap()), one);
+        });
+        let error = on_new_thread(|| keep_on(5000, 2).unwrap_err());
+        assert_eq!(error.to_string(), "cores 5000 to 5001 cannot be had");
     }
 
     #[test]

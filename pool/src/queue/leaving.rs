@@ -2,12 +2,26 @@
 
 use super::item::{Item, Key, Place};
 use super::moment::Moment;
-use super::{Queue, is_there};
+use super::{Queue, Taken, is_there};
 use skep_runtime_core::Priority;
 use std::time::Instant;
 
 /// The most tasks that one other may put out of the queue, so that this takes a bounded time.
 pub(super) const MOST_EVICTED: usize = 16;
+
+impl<I: Item> Taken<I> {
+    /// Tasks of which this is all, or the first part.
+    pub(crate) fn firsts(&self) -> usize {
+        let is_first = |item: &&I| item.header().is_first;
+        match self {
+            Self::One(item) => usize::from(item.header().is_first),
+            Self::Segment(items, _) => {
+                items.iter().filter_map(|(_, item)| item.as_ref()).filter(is_first).count()
+            }
+            Self::Some(items) => items.iter().filter(is_first).count(),
+        }
+    }
+}
 
 impl<I: Item<Rank = Place>> Queue<I> {
     /// Takes out a task by its place and the number that its ticket knows. Returns true beside it if an earlier look

@@ -29,6 +29,30 @@ impl<T> fmt::Debug for BatchTask<T> {
     }
 }
 
+/// A task that was cut and that its runtime cannot run any more: its device is lost.
+#[non_exhaustive]
+pub struct Returned<T> {
+    /// The task's header, as it was submitted, or that of a part of a task.
+    pub header: TaskHeader,
+    /// The reply that gives the task's outputs to its caller.
+    pub reply: Reply<T>,
+    /// Its tensors, one for each input of the block.
+    pub inputs: Vec<T>,
+}
+
+impl<T> Returned<T> {
+    /// Creates the task of a header, the reply that answers it, and its tensors.
+    pub const fn new(header: TaskHeader, reply: Reply<T>, inputs: Vec<T>) -> Self {
+        Self { header, reply, inputs }
+    }
+}
+
+impl<T> fmt::Debug for Returned<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Returned").field("header", &self.header).finish_non_exhaustive()
+    }
+}
+
 /// Tasks that run together. The runtime answers each of them.
 #[non_exhaustive]
 pub struct Batch<T> {

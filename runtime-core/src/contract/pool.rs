@@ -3,7 +3,7 @@
 //! `skep-pool` has the queue that applications use; this contract is for those who bring their own.
 
 use crate::contract::answer::reply::Settled;
-use crate::contract::batch::Batch;
+use crate::contract::batch::{Batch, Returned};
 use crate::contract::doorbell::Doorbell;
 use crate::contract::error::device_loss::DeviceLoss;
 use crate::contract::id::RuntimeId;
@@ -219,7 +219,8 @@ pub enum Shutdown {
 /// [`cut`](Self::cut) and [`counts`](Meter::counts) are called while the choice of the next batch is locked: they must not call back into
 /// the runtime, nor wake or answer anybody, since a waker is code of others.
 ///
-/// A pool has one owner at a time, the runtime that feeds from it or the builder of one, and heeds
+/// A pool has one owner at a time, the runtime that feeds from it or the builder of one (for a pool that several
+/// [share](Self::shares), each of them has a `Pool` of its own, and what follows holds for that), and heeds
 /// [`expire`](Self::expire), [`close`](Self::close), [`remove`](Self::remove) and [`lose`](Self::lose) of that one only: a runtime whose device was
 /// lost may be late with them.
 ///
@@ -299,6 +300,19 @@ pub trait Pool<T>: Meter {
     /// nothing waits: the time to let go of buffers. By default the same as `close`.
     fn remove(&self, by: RuntimeId, how: Shutdown) {
         self.close(by, how);
+    }
+
+    /// Returns true if other runtimes feed from the pool as well, so that what this one loses can go on with them: then
+    /// the runtime keeps the tensors of each task at hand until it is answered. By default false.
+    fn shares(&self) -> bool {
+        false
+    }
+
+    /// Queues tasks again, with their age and deadlines, that were cut for a runtime which has lost its device; for those
+    /// who feed from the pool beside it. Returns the tasks that nobody else can run, which is all of them by default.
+    /// Called before [`lose`](Self::lose), or after it for a batch that was just being gathered, and at most once for a task.
+    fn take_back(&self, tasks: Vec<Returned<T>>) -> Vec<Returned<T>> {
+        tasks
     }
 
     /// Hears that the runtime has lost its device and will not touch the pool again: settles the waiting tasks with

@@ -22,6 +22,8 @@ pub struct TaskHeader {
     pub is_first: bool,
     /// False for a part of a split task if later parts follow.
     pub is_last: bool,
+    /// True if it was cut before, by a runtime that has lost its device since.
+    pub is_again: bool,
 }
 
 impl TaskHeader {
@@ -35,6 +37,7 @@ impl TaskHeader {
             deadline: None,
             is_first: true,
             is_last: true,
+            is_again: false,
         }
     }
 

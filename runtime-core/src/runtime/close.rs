@@ -91,6 +91,13 @@ impl<D: Device> Shared<D> {
     /// Gives up a batch that has been cut: whoever still waits for it is told of the shutdown, or of the loss.
     pub(crate) fn give_up(&self, flight: &Arc<Flight<D::Tensor>>) {
         let lost = self.status.loss().map(|loss| TaskError::DeviceLost(loss.clone()));
+        if lost.is_some() {
+            // Who has noted the loss may not have come to this batch yet.
+            let station = self.stage.lock().directory.station(flight.pool).map(Arc::clone);
+            if let Some(station) = station {
+                Self::hand_over(flight, &station);
+            }
+        }
         let mut settled = self.settle_unrun(flight, &lost.unwrap_or(TaskError::ShutDown));
         self.status.gave_up(settled.len());
         // An observer that hangs has the answers of this batch behind it.

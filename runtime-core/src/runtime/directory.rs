@@ -64,6 +64,8 @@ pub(crate) struct UnrunCounts {
     expired: AtomicU64,
     shut_down: AtomicU64,
     failed: AtomicU64,
+    /// Tasks that have gone on with other devices since this one was lost: they count there.
+    went_on: AtomicU64,
     /// The pool's counts when the device was lost. Since then it may count for another runtime.
     frozen: OnceLock<Counts>,
 }
@@ -76,6 +78,13 @@ impl UnrunCounts {
             Unrun::Failed => &self.failed,
         };
         counter.fetch_add(tasks as u64, Ordering::SeqCst);
+    }
+
+    /// Notes tasks that go on with another device. Before the counts are frozen, the pool takes them out by itself.
+    pub(crate) fn went_on(&self, tasks: usize) {
+        if self.frozen.get().is_some() {
+            self.went_on.fetch_add(tasks as u64, Ordering::SeqCst);
+        }
     }
 
     pub(crate) fn freeze(&self, counts: Counts) {
@@ -94,6 +103,7 @@ impl<T> Meter for Station<T> {
         let [expired, shut_down, failed] = [&self.unrun.expired, &self.unrun.shut_down, &self.unrun.failed]
             .map(|counter| counter.load(Ordering::SeqCst));
         let mut counts = self.unrun.frozen.get().copied().unwrap_or_else(|| self.pool.counts());
+        counts.submitted -= self.unrun.went_on.load(Ordering::SeqCst).min(counts.submitted);
         counts.expired += expired;
         counts.shut_down += shut_down;
         counts.failed += failed;

@@ -29,6 +29,8 @@ impl<D: Device> Shared<D> {
         if verdict == Verdict::DeviceLost {
             let error = Arc::new(error);
             self.lose(&DeviceLoss::Fatal(Arc::clone(&error)));
+            // Who has noted the loss before may not have come to this batch yet.
+            Self::hand_over(&batch.flight, &batch.station);
             return Some(DoneBatch { batch, inputs: Joined::new(), outputs: Err(error) });
         }
         let (mut batch, error) = match self.part_culprits(batch, error) {

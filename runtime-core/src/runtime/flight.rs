@@ -4,9 +4,10 @@
 //! shutdown whose time is up. Whoever takes a reply out answers it; nobody else can.
 
 use crate::contract::answer::reply::{Part, Reply, Settled};
-use crate::contract::batch::BatchTask;
+use crate::contract::batch::{BatchTask, Returned};
 use crate::contract::id::PoolId;
-use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, discard_all};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,6 +17,10 @@ pub(crate) struct Flight<T> {
     pub(crate) pool: PoolId,
     /// True if any of the tasks has a deadline; most batches have none and skip all this.
     has_deadline: bool,
+    /// The tasks' tensors were kept once more.
+    spared: AtomicBool,
+    /// They were, or need not be: the device may have them now.
+    passed: AtomicBool,
     state: Mutex<State<T>>,
 }
 
@@ -24,6 +29,8 @@ struct State<T> {
     /// Since when the device works on it, while it does and somebody watches that.
     at_work: Option<Instant>,
     tasks: Vec<Option<BatchTask<T>>>,
+    /// For each task its tensors once more, if others can run it when the device is lost.
+    spares: Vec<Vec<T>>,
     /// Answers that wait for the observer to be told of the batch.
     held_back: SmallVec<[Settled<T>; 1]>,
 }
@@ -46,7 +53,15 @@ impl<T> Flight<T> {
         Arc::new(Self {
             pool,
             has_deadline,
-            state: Mutex::new(State { started, at_work: None, tasks, held_back: SmallVec::new() }),
+            spared: AtomicBool::new(false),
+            passed: AtomicBool::new(false),
+            state: Mutex::new(State {
+                started,
+                at_work: None,
+                tasks,
+                spares: Vec::new(),
+                held_back: SmallVec::new(),
+            }),
         })
     }
 
@@ -142,6 +157,66 @@ impl<T> Flight<T> {
         self.state.lock().at_work
     }
 
+    /// Keeps the tasks' tensors once more; none if they cannot be. Returns those that were kept before.
+    pub(crate) fn keep_spares(&self, spares: Vec<Vec<T>>) -> Vec<Vec<T>> {
+        let mut state = self.state.lock();
+        self.spared.store(true, Ordering::Relaxed);
+        std::mem::replace(&mut state.spares, spares)
+    }
+
+    /// Notes that the device may have the tensors from now on.
+    #[inline]
+    pub(crate) fn pass(&self) {
+        self.passed.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn has_passed(&self) -> bool {
+        self.passed.load(Ordering::SeqCst)
+    }
+
+    /// Returns true if tensors may have been kept.
+    #[inline]
+    pub(crate) fn is_spared(&self) -> bool {
+        self.spared.load(Ordering::Relaxed)
+    }
+
+    /// Takes those tensors, to be freed.
+    pub(crate) fn take_spares(&self) -> Vec<Vec<T>> {
+        std::mem::take(&mut self.state.lock().spares)
+    }
+
+    /// Takes the tasks that others can run, with their tensors. A task goes on with others once.
+    pub(crate) fn take_for_others(&self) -> Vec<Returned<T>> {
+        let mut state = self.state.lock();
+        if state.spares.len() != state.tasks.len() {
+            return Vec::new();
+        }
+        let (spares, started) = (std::mem::take(&mut state.spares), state.started);
+        let (mut taken, mut kept) = (Vec::new(), Vec::new());
+        for (task, inputs) in state.tasks.iter_mut().zip(spares) {
+            match task.take_if(|task| !task.header.is_again) {
+                Some(BatchTask { mut header, reply }) => {
+                    // One that has begun to run does not expire.
+                    header.deadline = header.deadline.filter(|_| !started);
+                    taken.push(Returned::new(header, reply, inputs));
+                }
+                None => kept.push(inputs),
+            }
+        }
+        // They are freed with those that are no use any more.
+        state.spares = kept;
+        taken
+    }
+
+    /// Takes tasks in again that nobody else could run.
+    pub(crate) fn give_back(&self, tasks: Vec<Returned<T>>) {
+        let mut state = self.state.lock();
+        for Returned { header, reply, inputs } in tasks {
+            state.tasks.push(Some(BatchTask { header, reply }));
+            state.spares.push(inputs);
+        }
+    }
+
     /// Returns true if there is a reply that nobody has taken.
     pub(crate) fn is_open(&self) -> bool {
         self.state.lock().tasks.iter().any(Option::is_some)
@@ -155,6 +230,15 @@ impl<T> Flight<T> {
     /// Takes all replies that nobody has taken yet, in the order of the tasks.
     pub(crate) fn take(&self) -> impl Iterator<Item = Reply<T>> + use<T> {
         self.take_tasks().into_iter().flatten().map(|task| task.reply)
+    }
+}
+
+/// A safety net: whoever answers the batch has freed them before.
+impl<T> Drop for Flight<T> {
+    fn drop(&mut self) {
+        if self.is_spared() {
+            self.take_spares().into_iter().for_each(discard_all);
+        }
     }
 }
 

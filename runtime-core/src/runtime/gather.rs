@@ -28,6 +28,7 @@ impl<D: Device> Shared<D> {
             batch.free();
             return Outcome::TakenApart;
         }
+        self.keep_spares(&batch);
         let inputs = self.at_work(&batch.flight, || self.gather_inputs(&batch));
         batch.gather = self.now().saturating_duration_since(batch.chosen);
         match inputs {

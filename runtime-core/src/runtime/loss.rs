@@ -86,14 +86,24 @@ impl<D: Device> Shared<D> {
         if !self.status.lose(loss.clone()) {
             return self.teller.tell(move || status.notify());
         }
-        let (flights, stations) = {
+        let (flights, filed, stations) = {
             let mut stage = self.stage.lock();
             stage.stop = Some(Shutdown::Abort);
             stage.closed = true;
-            (stage.flights.clone(), stage.directory.stations())
+            let filed: Vec<_> = stage.flights.iter().map(|flight| stage.is_unstarted(flight)).collect();
+            (stage.flights.clone(), filed, stage.directory.stations())
         };
         // Who has an answer finds everything counted, and may replace this runtime at once.
         let (mut settled, mut panics) = (Vec::new(), Vec::new());
+        let of = |flight: &Flight<_>| stations.iter().find(|station| station.id == flight.pool);
+        let mut to_pass = vec![false; flights.len()];
+        // First, while this runtime is still one of those that feed from the pools.
+        for ((flight, filed), to_pass) in flights.iter().zip(filed).zip(&mut to_pass) {
+            if let Some(station) = of(flight) {
+                *to_pass = !filed && Self::is_to_pass(flight, station, loss);
+                Self::hand_over(flight, station);
+            }
+        }
         for station in &stations {
             match guarded(|| station.pool.lose(self.bells.runtime, loss)) {
                 Ok(Lost { settled: answers, counts }) => {
@@ -105,8 +115,8 @@ impl<D: Device> Shared<D> {
         }
         // The device thread may never come back to them.
         let jobs = self.work.close();
-        for flight in flights {
-            settled.extend(self.settle_unrun(&flight, &TaskError::DeviceLost(loss.clone())));
+        for (flight, _) in flights.iter().zip(to_pass).filter(|(_, to_pass)| !to_pass) {
+            settled.extend(self.settle_unrun(flight, &TaskError::DeviceLost(loss.clone())));
             settled.extend(flight.take_held_back());
         }
         let after = Settled::complete_all(&mut settled);

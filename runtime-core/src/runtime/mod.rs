@@ -20,6 +20,7 @@ mod failure;
 mod gather;
 mod learn;
 mod piece;
+mod spares;
 mod verify;
 mod verifying;
 

@@ -4,6 +4,7 @@ use super::batch::{CutBatch, DoneBatch};
 use super::directory::{Gives, Station};
 use super::outside::Verdict;
 use super::shared::Shared;
+use super::spares::free;
 use super::verify::log_verified;
 use crate::contract::answer::cell::TaskResult;
 use crate::contract::answer::reply::Settled;
@@ -81,6 +82,9 @@ pub(crate) fn answer<D: Device>(shared: &Shared<D>, done: DoneBatch<D::Tensor>, 
     if let Some(error) = error {
         fail(shared, &batch, begun, error);
     }
+    if batch.flight.is_spared() {
+        free(batch.flight.take_spares());
+    }
     discard_all(inputs);
     batch.free();
 }
@@ -151,6 +155,9 @@ fn settle<D: Device>(
         // Who has an answer finds it counted; but an observer may hang.
         batch.flight.hold_back(settled);
         let done = shared.now();
+        // Tasks that have gone on with another device are over there.
+        let went_on = tasks_succeeded + tasks_failed == 0 && shared.status.loss().is_some();
+        let tasks = if went_on { &[] } else { &batch.headers[..] };
         shared.outside.observe(|observer| {
             observer.batch(&BatchEvent {
                 rows: batch.rows(),
@@ -164,7 +171,7 @@ fn settle<D: Device>(
                 tasks_failed,
                 training: batch.training,
                 verified,
-                ..BatchEvent::new(batch.station.id, batch.station.pass, &batch.headers, batch.left_queue)
+                ..BatchEvent::new(batch.station.id, batch.station.pass, tasks, batch.left_queue)
             });
         });
         settled = batch.flight.take_held_back();

@@ -1,6 +1,6 @@
 //! The arguments.
 
-use crate::scenarios::PROCESSOR;
+use crate::scenarios::BY_NAME;
 use clap::Parser;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn wants(&self, scenario: &str) -> bool {
-        let by_default = self.only.is_empty() && scenario != PROCESSOR;
+        let by_default = self.only.is_empty() && !BY_NAME.contains(&scenario);
         by_default || self.only.iter().any(|word| scenario.contains(word.as_str()))
     }
 

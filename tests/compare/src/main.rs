@@ -10,6 +10,7 @@
 mod args;
 mod backend;
 mod contest;
+mod devices;
 mod drive;
 mod machine;
 mod null;

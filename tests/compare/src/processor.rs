@@ -1,6 +1,6 @@
 //! What processors give: every backend, bare and through the runtime, beside `PyTorch` and ONNX Runtime from Python.
 
-mod engines;
+pub(crate) mod engines;
 mod python;
 
 use crate::Result;
@@ -20,13 +20,13 @@ use std::time::Instant;
 
 /// One kind of batch.
 #[derive(Clone, Debug)]
-struct Shape {
+pub(crate) struct Shape {
     name: &'static str,
     kind: &'static str,
     config: String,
     /// What the numbers are kept in, where it is not f32.
     precision: &'static str,
-    rows: usize,
+    pub(crate) rows: usize,
     /// Tokens of each row, 0 where there are none.
     tokens: usize,
     /// Multiplications and additions of a row, those of attention included.
@@ -34,7 +34,7 @@ struct Shape {
 }
 
 impl Shape {
-    fn minilm(folder: &Path, rows: usize, tokens: usize) -> Self {
+    pub(crate) fn minilm(folder: &Path, rows: usize, tokens: usize) -> Self {
         let (layers, hidden, wide) = (6.0, 384.0, 1536.0);
         let count = tokens as f64;
         let products = 4.0 * hidden * hidden + 2.0 * hidden * wide;
@@ -49,7 +49,7 @@ impl Shape {
         }
     }
 
-    fn ffn(rows: usize, size: usize) -> Self {
+    pub(crate) fn ffn(rows: usize, size: usize) -> Self {
         let wide = 4 * size;
         Self {
             name: "ffn",
@@ -85,7 +85,8 @@ impl Shape {
 
     fn title(&self, threads: usize) -> String {
         let (name, rows) = (self.name, self.rows);
-        let rows = if self.tokens > 0 { format!("{rows} × {}", self.tokens) } else { format!("{rows} rows") };
+        let rows =
+            if self.tokens > 0 { format!("{rows} × {}", self.tokens) } else { format!("{rows} rows") };
         format!("{name}, {rows}, {threads} thread{}", if threads == 1 { "" } else { "s" })
     }
 }
@@ -163,7 +164,7 @@ pub(crate) fn run(args: &Args, results: &mut Results) -> Result<()> {
 }
 
 /// What the backends that this program was built with have in common.
-fn work<E: Engine>(shape: &Shape, threads: usize) -> Result<Work<E::Device>> {
+pub(crate) fn work<E: Engine>(shape: &Shape, threads: usize) -> Result<Work<E::Device>> {
     let device = E::device(threads)?;
     let (kind, config) = (shape.kind, shape.config.clone());
     let block = move |name: &str| E::block(kind, name, &config);
@@ -202,7 +203,8 @@ fn contest(
     let mut contest = Contest::new(&title, shape.rows).with_limit(shape.flops / most);
     if let Some(python) = python {
         for system in System::ALL {
-            contest.enter(system.name(), python.start(system, shape.name, shape.rows, shape.tokens, threads)?);
+            contest
+                .enter(system.name(), python.start(system, shape.name, shape.rows, shape.tokens, threads)?);
         }
     }
     for_each_engine!(shape, python.map(|_| &*args.out), |Engine, shape| {
@@ -303,7 +305,8 @@ fn output<E: Engine>(shape: &Shape, threads: usize) -> Result<Vec<f32>> {
     std::thread::scope(|scope| {
         let run = scope.spawn(move || {
             module.bind().map_err(|error| error.to_string())?;
-            let answers = module.run((0..rows).map(|_| tasks()).collect()).map_err(|error| error.to_string())?;
+            let answers =
+                module.run((0..rows).map(|_| tasks()).collect()).map_err(|error| error.to_string())?;
             let mut numbers = Vec::new();
             for output in answers.iter().flatten() {
                 let host = device.to_host(output).map_err(|error| error.to_string())?;

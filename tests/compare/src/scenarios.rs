@@ -4,6 +4,7 @@ use crate::Result;
 use crate::args::Args;
 use crate::backend;
 use crate::contest::Contest;
+use crate::devices;
 use crate::drive::{CALLERS, Load, awaited, bare, blocking};
 use crate::null;
 use crate::peer;
@@ -25,10 +26,10 @@ pub(crate) struct Scenario {
     pub(crate) run: fn(&Args, &mut Results) -> Result<()>,
 }
 
-/// Runs only where it is asked for by name: it takes all backends, which the others do not.
-pub(crate) const PROCESSOR: &str = "processor";
+/// Run only where they are asked for by name: they take all backends, which the others do not.
+pub(crate) const BY_NAME: [&str; 2] = ["processor", "devices"];
 
-pub(crate) fn all() -> [Scenario; 9] {
+pub(crate) fn all() -> [Scenario; 10] {
     let scenario = |name, what, run| Scenario { name, what, run };
     [
         scenario("null", "a block that does nothing: what the systems cost", null),
@@ -38,7 +39,8 @@ pub(crate) fn all() -> [Scenario; 9] {
         scenario("ffn", "ffn 1024-4096-1024 behind 1 and 16 pools", ffn),
         scenario("transformer", "an encoder layer of MiniLM's size", transformer),
         scenario("minilm", "all-MiniLM-L6-v2", minilm),
-        scenario(PROCESSOR, "every backend on the processor, beside Python's libraries", processor::run),
+        scenario(BY_NAME[0], "every backend on the processor, beside Python's libraries", processor::run),
+        scenario(BY_NAME[1], "a processor as one device of two threads, or two of one", devices::run),
         scenario("texts", "all-MiniLM-L6-v2 from texts, tokenization included", texts),
     ]
 }

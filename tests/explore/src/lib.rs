@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 /// All shares, of which each program has some.
-const SHARES: usize = 166;
+const SHARES: usize = 177;
 
 /// Runs a program under its share of as many schedules as `SKEP_SCHEDULES` says.
 fn explore(name: &str, shares: usize, program: fn()) {

@@ -35,6 +35,9 @@ crate::programs! {
     a_block_is_replaced_among_callers: 4,
     a_block_leaves_while_the_runtime_ends: 3,
     a_block_leaves_while_the_device_dies: 3,
+    one_of_two_devices_dies_among_callers: 4,
+    one_of_two_devices_hangs_among_callers: 4,
+    one_of_two_runtimes_ends_among_callers: 3,
 }
 
 mod programs {
@@ -49,7 +52,7 @@ mod programs {
         TaskError, Ticket, Unrun,
     };
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::time::{Duration, Instant};
 
     /// There is no time here, so only a wait of none ends by itself.
@@ -250,7 +253,7 @@ mod programs {
         }
     }
 
-    fn join(threads: Vec<JoinHandle<()>>) {
+    fn join_all(threads: Vec<JoinHandle<()>>) {
         for thread in threads {
             thread.join().unwrap();
         }
@@ -260,7 +263,7 @@ mod programs {
         let (rig, runtime) = start(device, prefetch);
         let callers = callers(&rig, &[May::Succeed]);
         runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
-        join(callers);
+        join_all(callers);
         drop(runtime);
         rig.assert_reconciled();
     }
@@ -271,7 +274,7 @@ mod programs {
         let callers = rig.pools.clone().map(|pool| {
             spawn(move || pool.submit(vec![FakeTensor::rows(&[[1.0]])]).unwrap().wait().map(drop).unwrap())
         });
-        join(callers.into());
+        join_all(callers.into());
         drop(runtime);
         rig.assert_reconciled();
     }
@@ -279,7 +282,7 @@ mod programs {
     /// Everybody is answered before anything else wakes the runtime's threads.
     pub(super) fn no_ring_is_lost() {
         let (rig, runtime) = start(FakeDevice::new(), 1);
-        join(callers(&rig, &[May::Succeed]));
+        join_all(callers(&rig, &[May::Succeed]));
         drop(runtime);
         rig.assert_reconciled();
     }
@@ -304,7 +307,7 @@ mod programs {
         for block in runtime.handle().blocks() {
             runtime.handle().state(&block.name).unwrap();
         }
-        join(callers);
+        join_all(callers);
         drop(runtime);
         rig.assert_reconciled();
     }
@@ -329,7 +332,7 @@ mod programs {
         let (rig, runtime) = start(FakeDevice::new(), prefetch);
         let callers = callers(&rig, &[May::Succeed, May::BeShutDown]);
         runtime.shutdown(Shutdown::Abort, LIMIT).unwrap();
-        join(callers);
+        join_all(callers);
         rig.assert_reconciled();
     }
 
@@ -393,7 +396,7 @@ mod programs {
         for tried in tickets(&rig, [LARGE, 5.0, LARGE], None) {
             tried.wait(&rig, &[]);
         }
-        join(callers);
+        join_all(callers);
         runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
         rig.assert_reconciled();
     }
@@ -404,7 +407,7 @@ mod programs {
         let callers = callers(&rig, &[May::Succeed, May::BeShutDown]);
         let stopped = runtime.shutdown(Shutdown::Drain, Duration::ZERO);
         assert!(matches!(stopped, Ok(()) | Err(ShutdownError::LimitPassed { .. })), "{stopped:?}");
-        join(callers);
+        join_all(callers);
         runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
         rig.assert_reconciled();
     }
@@ -444,7 +447,7 @@ mod programs {
         let (rig, runtime) = start(FakeDevice::new(), 1);
         let callers = callers(&rig, &[May::Succeed, May::BeShutDown]);
         drop(runtime);
-        join(callers);
+        join_all(callers);
         rig.assert_reconciled();
     }
 
@@ -455,7 +458,7 @@ mod programs {
         let draining = spawn(move || handle.shutdown(Shutdown::Drain, LIMIT).unwrap());
         runtime.shutdown(Shutdown::Abort, LIMIT).unwrap();
         draining.join().unwrap();
-        join(callers);
+        join_all(callers);
         rig.assert_reconciled();
     }
 
@@ -466,7 +469,7 @@ mod programs {
         let stopping = spawn(move || handle.shutdown(Shutdown::Drain, LIMIT).unwrap());
         drop(runtime.start());
         stopping.join().unwrap();
-        join(callers);
+        join_all(callers);
         rig.assert_reconciled();
     }
 
@@ -490,7 +493,7 @@ mod programs {
         let callers = callers(&rig, &[May::Succeed, May::Expire]);
         rig.clock.advance(LATE);
         // Callers whose deadline counts from now on are served, for time stands still again.
-        join(callers);
+        join_all(callers);
         runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
         rig.assert_reconciled();
     }
@@ -534,7 +537,7 @@ mod programs {
         let (rig, runtime) = start(FakeDevice::new(), 1);
         let mut threads = callers(&rig, &[May::Succeed, May::BeLost]);
         threads.extend(rig.pools.each_ref().map(kill));
-        join(threads);
+        join_all(threads);
         runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
         assert!(matches!(runtime.handle().health(), Health::Lost(DeviceLoss::Fatal(_))));
         drop(runtime);
@@ -547,7 +550,7 @@ mod programs {
         let runtime = runtime.start().unwrap();
         let callers = callers(&rig, &[May::Succeed, May::BeLost]);
         rig.clock.advance(LATE);
-        join(callers);
+        join_all(callers);
         let ended = runtime.shutdown(Shutdown::Drain, LIMIT);
         assert!(matches!(ended, Ok(()) | Err(ShutdownError::DeviceStuck { .. })), "{ended:?}");
         drop(runtime);
@@ -567,7 +570,7 @@ mod programs {
         let second = builder.start().unwrap();
         let ticket = rig.pools[0].submit(vec![FakeTensor::rows(&[[5.0]])]).unwrap();
         assert_eq!(ticket.wait().unwrap(), [FakeTensor::rows(&[[10.0]])]);
-        join(calling);
+        join_all(calling);
         ending.join().unwrap();
         second.shutdown(Shutdown::Drain, LIMIT).unwrap();
     }
@@ -580,7 +583,7 @@ mod programs {
             runtime.handle().remove(name, Shutdown::Drain, LIMIT).unwrap();
         }
         assert!(runtime.handle().pools().is_empty());
-        join(callers);
+        join_all(callers);
         drop(runtime);
         rig.assert_reconciled();
     }
@@ -589,7 +592,7 @@ mod programs {
         let (rig, runtime) = start(FakeDevice::new(), 1);
         let callers = callers(&rig, &[May::Succeed, May::FindNobody, May::BeRemoved]);
         runtime.handle().remove("two", Shutdown::Abort, LIMIT).unwrap();
-        join(callers);
+        join_all(callers);
         runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
         rig.assert_reconciled();
     }
@@ -603,7 +606,7 @@ mod programs {
         let again = runtime.handle().serve(block("two", &rig.ran), ServeOptions::default()).unwrap();
         let ticket = again.forward.submit(vec![FakeTensor::rows(&[[4.0]])]).unwrap();
         assert_eq!(ticket.wait().unwrap(), [FakeTensor::rows(&[[8.0]])]);
-        join(callers);
+        join_all(callers);
         drop(runtime);
     }
 
@@ -634,7 +637,7 @@ mod programs {
             assert_eq!(ticket.wait().unwrap(), [FakeTensor::rows(&[[14.0]])]);
             other.join().unwrap();
         }
-        join(callers);
+        join_all(callers);
         drop(runtime);
     }
 
@@ -673,7 +676,7 @@ mod programs {
         });
         runtime.shutdown(Shutdown::Drain, LIMIT).unwrap();
         leaving.join().unwrap();
-        join(callers);
+        join_all(callers);
         rig.assert_reconciled();
     }
 
@@ -683,10 +686,70 @@ mod programs {
         threads.push(kill(&rig.pools[0]));
         let left = runtime.handle().remove("two", Shutdown::Drain, LIMIT);
         assert!(matches!(left, Ok(()) | Err(ControlError::DeviceLost(_))), "{left:?}");
-        join(threads);
+        join_all(threads);
         let lost = runtime.handle().serve(block("three", &rig.ran), ServeOptions::default()).map(drop);
         assert!(matches!(lost, Err(StartError::DeviceLost(_))), "{lost:?}");
         drop(runtime);
+        rig.assert_reconciled();
+    }
+
+    /// A second device beside that of a rig, with its pools.
+    fn join(rig: &mut Rig, prefetch: usize) -> RunningRuntime<FakeDevice> {
+        let mut builder = RuntimeBuilder::new(FakeDevice::new())
+            .prefetch(prefetch)
+            .hand_over(Duration::ZERO)
+            .clock(Arc::clone(&rig.clock) as Arc<_>)
+            .observer(Arc::clone(&rig.answered) as Arc<_>);
+        for served in &rig.served {
+            builder.join(block(&served.info.name, &rig.ran), served).unwrap();
+        }
+        let second = builder.start().unwrap();
+        rig.meters.extend(second.handle().pools());
+        second
+    }
+
+    /// One of two devices dies, and nobody hears of it.
+    pub(super) fn one_of_two_devices_dies_among_callers() {
+        let dead = Arc::new(AtomicBool::new(false));
+        let dies = Arc::clone(&dead);
+        let device = FakeDevice::new().on_gather(move |_| {
+            let fatal = || DeviceError::Fatal { device: "fake".to_owned(), message: String::new() };
+            if dies.load(Ordering::SeqCst) { Err(fatal()) } else { Ok(()) }
+        });
+        let (mut rig, first) = start(device, 1);
+        let second = join(&mut rig, 0);
+        let callers = callers(&rig, &[May::Succeed]);
+        dead.store(true, Ordering::SeqCst);
+        join_all(callers);
+        drop(first);
+        second.shutdown(Shutdown::Drain, LIMIT).unwrap();
+        rig.assert_reconciled();
+    }
+
+    /// The limit of a batch passes on one of two devices just as it ends, or does not end yet: another one runs it.
+    pub(super) fn one_of_two_devices_hangs_among_callers() {
+        let (mut rig, first) = build(FakeDevice::new(), 1, Some(LATE));
+        let first = first.start().unwrap();
+        let second = join(&mut rig, 0);
+        let callers = callers(&rig, &[May::Succeed]);
+        rig.clock.advance(LATE);
+        join_all(callers);
+        let ended = first.shutdown(Shutdown::Drain, LIMIT);
+        assert!(matches!(ended, Ok(()) | Err(ShutdownError::DeviceStuck { .. })), "{ended:?}");
+        drop(first);
+        second.shutdown(Shutdown::Drain, LIMIT).unwrap();
+        rig.assert_reconciled();
+    }
+
+    /// One of two runtimes drains, and the other goes on.
+    pub(super) fn one_of_two_runtimes_ends_among_callers() {
+        let (mut rig, first) = start(FakeDevice::new(), 1);
+        let second = join(&mut rig, 0);
+        let callers = callers(&rig, &[May::Succeed]);
+        first.shutdown(Shutdown::Drain, LIMIT).unwrap();
+        join_all(callers);
+        drop(first);
+        second.shutdown(Shutdown::Drain, LIMIT).unwrap();
         rig.assert_reconciled();
     }
 }

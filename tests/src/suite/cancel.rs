@@ -19,6 +19,7 @@ pub fn a_cancelled_task_never_runs<S: Subject>() {
     assert_eq!(rig.finish(held), [[1.0, 3.0]]);
     answer(before).unwrap();
     answer(after).unwrap();
+    assert_eq!(Arc::strong_count(&pool.as_pool()), 2, "nothing but this handle keeps the pool");
 }
 
 /// Its place in the queue is free at once.

@@ -18,6 +18,7 @@ pub mod kinds;
 pub mod learning;
 pub mod life;
 pub mod loss;
+pub mod many_devices;
 pub mod many_pools;
 pub mod memory;
 pub mod model;
@@ -237,6 +238,15 @@ macro_rules! conformance {
         $crate::cases! { $subject, warm_up:
             a_warm_up_comes_before_the_first_task,
             a_warm_up_that_fails_is_told,
+        }
+        $crate::cases! { $subject, many_devices:
+            whoever_comes_free_first_cuts,
+            tasks_of_a_stuck_device_go_on,
+            tasks_of_a_dead_device_go_on,
+            a_task_goes_on_once,
+            a_device_joins_and_leaves,
+            one_of_two_is_shut_down,
+            backward_passes_have_one_home,
         }
         $crate::cases! { $subject, start:
             ready_is_told,

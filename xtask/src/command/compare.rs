@@ -16,7 +16,7 @@ use std::process::{Command, ExitCode};
 
 #[derive(Args, Debug)]
 pub(crate) struct Compare {
-    /// Which backend runs the models: candle or tch; the scenario `processor` takes all
+    /// Which backend runs the models: candle or tch; the scenarios `processor` and `devices` take all
     #[arg(long, default_value = "candle", value_parser = choice::one::<Backend>)]
     backend: Backend,
     /// Threads that one product of matrices may use, in every system
@@ -40,15 +40,17 @@ pub(crate) struct Compare {
 impl Compare {
     /// Builds and runs the comparison.
     pub(crate) fn run(&self) -> Result<ExitCode, Error> {
-        if self.backend == Backend::Ort && !self.is_about_processors() {
-            let usage = format!("backend ort is compared in the scenario `{PROCESSOR}`");
+        if self.backend == Backend::Ort && self.about_all().is_none() {
+            let usage = format!(
+                "backend ort is compared in the scenarios {}",
+                OF_ALL.map(|name| format!("`{name}`")).join(" and ")
+            );
             return Err(Error::Usage(usage));
         }
         let target = target()?.join("compare");
         let backends = self.backends();
         let mut command = Command::new(build(&target, &features(&backends))?);
-        let name =
-            if self.is_about_processors() { PROCESSOR.to_owned() } else { choice::name(&self.backend) };
+        let name = self.about_all().map_or_else(|| choice::name(&self.backend), ToOwned::to_owned);
         let out = target.join(format!("results-{name}"));
         command.arg("--out").arg(&out);
         match sentence_model::folder() {
@@ -59,9 +61,11 @@ impl Compare {
             command.arg("--tei").arg(tei::build(checkout, &target)?);
         }
         let wanted =
-            if self.is_about_processors() { &environment::LIBRARIES } else { &environment::HIVEMIND };
+            if self.about_all().is_some() { &environment::LIBRARIES } else { &environment::HIVEMIND };
         let python = if self.no_python {
             Err("--no-python".to_owned())
+        } else if self.about_all() == Some("devices") {
+            Err("nothing of it takes part".to_owned())
         } else {
             environment::environment(wanted, &target)
         };
@@ -73,7 +77,7 @@ impl Compare {
         let threads = self.threads.to_string();
         for variable in ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS", "OMP_NUM_THREADS"] {
             // Who compares one thread with two sets them for each.
-            if self.is_about_processors() {
+            if self.about_all().is_some() {
                 command.env_remove(variable);
             } else {
                 command.env(variable, &threads);
@@ -95,13 +99,14 @@ impl Compare {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn is_about_processors(&self) -> bool {
-        self.arguments.iter().any(|argument| argument == PROCESSOR)
+    /// The scenario of all backends that was asked for, if one was.
+    fn about_all(&self) -> Option<&'static str> {
+        OF_ALL.into_iter().find(|name| self.arguments.iter().any(|argument| argument == name))
     }
 
     /// The one that was asked for, or all that this machine can run.
     fn backends(&self) -> Vec<Backend> {
-        if !self.is_about_processors() {
+        if self.about_all().is_none() {
             return vec![self.backend];
         }
         let mut backends = vec![Backend::Candle];
@@ -115,8 +120,8 @@ impl Compare {
     }
 }
 
-/// The scenario that takes all backends: its name in `tests/compare`.
-const PROCESSOR: &str = "processor";
+/// The scenarios that take all backends: their names in `tests/compare`.
+const OF_ALL: [&str; 2] = ["processor", "devices"];
 
 /// cargo's arguments.
 fn features(backends: &[Backend]) -> Vec<String> {
@@ -129,7 +134,7 @@ fn published_as(backend: &str, arguments: &[OsString]) -> String {
     let scenarios =
         arguments.iter().map(|word| word.to_string_lossy()).take_while(|word| !word.starts_with('-'));
     // The scenario of all backends is published as itself.
-    let scenarios = scenarios.filter(|word| word != PROCESSOR);
+    let scenarios = scenarios.filter(|word| !OF_ALL.contains(&word.as_ref()));
     scenarios.fold(backend.to_owned(), |name, scenario| format!("{name}-{scenario}"))
 }
 
@@ -185,7 +190,7 @@ mod tests {
     #[test]
     fn the_page_has_the_marks() {
         let page = fs::read_to_string(root().join("docs").join("benchmarks.md")).unwrap();
-        for backend in ["candle", "tch", "candle-texts", "tch-texts", PROCESSOR] {
+        for backend in ["candle", "tch", "candle-texts", "tch-texts", OF_ALL[0]] {
             let marks =
                 [format!("<!-- compare {backend}: begin -->"), format!("<!-- compare {backend}: end -->")];
             assert!(replace_between(&page, [&marks[0], &marks[1]], "").is_some(), "{backend}");

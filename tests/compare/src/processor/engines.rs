@@ -5,19 +5,25 @@ use crate::work::block_of;
 use skep_runtime_core::{Backend, Device};
 
 /// A backend on the processor.
-pub(super) trait Engine: 'static {
+pub(crate) trait Engine: 'static {
     type Device: Device + Clone;
 
     const NAME: &'static str;
 
     fn device(threads: usize) -> Result<Self::Device>;
 
+    /// A device of one thread, on this core if the backend can keep it there.
+    fn device_on(core: usize) -> Result<Self::Device> {
+        let _ = core;
+        Self::device(1)
+    }
+
     /// The block of a kind of the registry.
     fn block(kind: &str, name: &str, config: &str) -> Result<Box<dyn Backend<Self::Device>>>;
 }
 
 #[cfg(feature = "candle")]
-pub(super) struct Candle;
+pub(crate) struct Candle;
 
 #[cfg(feature = "candle")]
 impl Engine for Candle {
@@ -30,13 +36,18 @@ impl Engine for Candle {
         Ok(CandleDevice::cpu_with(CpuOptions::default().threads(Some(threads))))
     }
 
+    fn device_on(core: usize) -> Result<Self::Device> {
+        use skep_backend_candle::{CandleDevice, CpuOptions};
+        Ok(CandleDevice::cpu_with(CpuOptions::default().threads(1).first_core(core)))
+    }
+
     fn block(kind: &str, name: &str, config: &str) -> Result<Box<dyn Backend<Self::Device>>> {
         Ok(block_of(skep_backend_candle::Registry::with_defaults().build(kind, name, &config.parse()?)?))
     }
 }
 
 #[cfg(feature = "tch")]
-pub(super) struct Tch;
+pub(crate) struct Tch;
 
 #[cfg(feature = "tch")]
 impl Engine for Tch {
@@ -55,7 +66,7 @@ impl Engine for Tch {
 }
 
 #[cfg(feature = "ort")]
-pub(super) struct Ort;
+pub(crate) struct Ort;
 
 #[cfg(feature = "ort")]
 impl Engine for Ort {

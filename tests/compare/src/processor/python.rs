@@ -57,7 +57,8 @@ impl Python {
         if let Some(folder) = model {
             use skep_backend_ort::blocks::TextModel;
             use skep_backend_ort::models::{Model, Precision};
-            let text = TextModel { model: std::sync::Arc::new(Model::read(folder)?), precision: Precision::F32 };
+            let text =
+                TextModel { model: std::sync::Arc::new(Model::read(folder)?), precision: Precision::F32 };
             // Where the script looks for it.
             text.save(out.join("minilm.onnx")).map_err(|error| error.to_string())?;
         }

@@ -54,7 +54,8 @@ pub(crate) fn write(args: &Args, results: &Results) -> Result<()> {
     fs::write(args.out.join("compare.svg"), svg::draw(&results.rows)?)?;
     let skipped: Vec<_> =
         results.skipped.iter().map(|(what, why)| json!({ "what": what, "why": why })).collect();
-    let all = json!({ "settings": settings, "rows": results.rows, "notes": results.notes, "skipped": skipped });
+    let all =
+        json!({ "settings": settings, "rows": results.rows, "notes": results.notes, "skipped": skipped });
     fs::write(args.out.join("rows.json"), serde_json::to_string_pretty(&all)? + "\n")?;
     Ok(())
 }

@@ -45,8 +45,11 @@ pub(crate) fn markdown(
     }
     for row in rows {
         let workload = if row.is_baseline() { row.workload.clone() } else { String::new() };
-        let outstanding =
-            if row.system.contains("bare") || row.system.ends_with("Python") { "-".to_owned() } else { row.outstanding.to_string() };
+        let outstanding = if row.system.contains("bare") || row.system.ends_with("Python") {
+            "-".to_owned()
+        } else {
+            row.outstanding.to_string()
+        };
         let mut cells = vec![
             workload,
             row.system.clone(),
@@ -61,7 +64,8 @@ pub(crate) fn markdown(
             ratio(row.cpu_ratio),
         ];
         if arithmetic {
-            cells.push(row.arithmetic.map_or_else(|| "-".to_owned(), |part| format!("{:.0} %", part * 100.0)));
+            cells
+                .push(row.arithmetic.map_or_else(|| "-".to_owned(), |part| format!("{:.0} %", part * 100.0)));
         }
         table.add_row(cells);
     }

@@ -5,7 +5,7 @@ use super::{CAPACITY, MAX_ROWS};
 use crate::Result;
 use crate::drive::{Awaited, Blocking};
 use crate::work::Work;
-use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
+use skep_pool::{PoolOptions, Serve, ServeOptions, Served, TaskPool};
 use skep_runtime_core::{Device, RunningRuntime, RuntimeBuilder, Ticket};
 use skep_stats::{Metrics, Publishing, Stats};
 use std::sync::Arc;
@@ -13,12 +13,13 @@ use std::time::Duration;
 
 pub(crate) struct Skep<D: Device> {
     pools: Arc<[TaskPool<D>]>,
-    stats: Stats,
+    /// Of each device.
+    stats: Vec<Stats>,
     _running: Arc<Running<D>>,
 }
 
 /// What stops when the last handle goes.
-type Running<D> = (RunningRuntime<D>, Option<Publishing>);
+type Running<D> = (Vec<RunningRuntime<D>>, Option<Publishing>);
 
 impl<D: Device> Clone for Skep<D> {
     fn clone(&self) -> Self {
@@ -63,7 +64,26 @@ impl<D: Device + Clone> Skep<D> {
                 Ok(builder.serve(block, ServeOptions::forward(options.clone()))?.forward)
             })
             .collect::<Result<_>>()?;
-        Ok(Self { pools, stats, _running: Arc::new((builder.start()?, publishing)) })
+        Ok(Self { pools, stats: vec![stats], _running: Arc::new((vec![builder.start()?], publishing)) })
+    }
+
+    /// One pool of batches of at most `max_rows` rows, which feeds all of these devices.
+    pub(crate) fn on(work: &Work<D>, devices: Vec<D>, max_rows: usize) -> Result<Self> {
+        let options = PoolOptions::default().max_rows(max_rows).capacity(CAPACITY);
+        let (mut served, mut stats, mut running) = (None::<Served<D>>, Vec::new(), Vec::new());
+        for (at, device) in devices.into_iter().enumerate() {
+            let own = Stats::new();
+            let mut builder = RuntimeBuilder::new(device).prefetch(0).observer(own.observer());
+            let block = work.block(&format!("copy.{at}"))?;
+            match &served {
+                Some(served) => builder.join(block, served)?,
+                None => served = Some(builder.serve(block, ServeOptions::forward(options.clone()))?),
+            }
+            running.push(builder.start()?);
+            stats.push(own);
+        }
+        let pools = served.into_iter().map(|served| served.forward).collect();
+        Ok(Self { pools, stats, _running: Arc::new((running, None)) })
     }
 }
 
@@ -79,7 +99,8 @@ impl<D: Device> Blocking<D::Tensor> for Skep<D> {
     }
 
     fn busy(&self) -> Option<Duration> {
-        Some(self.stats.snapshot().total.device.total)
+        let busy: Duration = self.stats.iter().map(|stats| stats.snapshot().total.device.total).sum();
+        Some(busy / u32::try_from(self.stats.len()).unwrap_or(1))
     }
 }
 

@@ -1,0 +1,272 @@
+//! Seats: the runtimes that feed from a pool. Mostly there is one; one for each device where several have a copy of the
+//! block.
+
+use skep_runtime_core::pool::Doorbell;
+use skep_runtime_core::{Counts, RuntimeId};
+use smallvec::SmallVec;
+use std::time::Instant;
+
+/// A runtime that feeds from the pool, or the builder of one.
+pub(crate) struct Seat {
+    /// The view of the pool that it was given.
+    pub(crate) view: u32,
+    pub(crate) runtime: RuntimeId,
+    /// Its bell, once it has started.
+    pub(crate) doorbell: Option<Doorbell>,
+    /// Rung, and not looked at since: ringing again would tell nothing new.
+    rung: bool,
+    /// The earliest time at which it will ask for expired tasks.
+    armed: Option<Instant>,
+    /// The most rows that its device had room for when it last looked.
+    pub(crate) most_rows: usize,
+    /// Tasks that were cut for it while it was not the first.
+    cut: u64,
+}
+
+/// All seats. The first one is the home of what belongs to no single device: it counts what is cut for nobody, and its
+/// policy ranks the tasks.
+pub(crate) struct Seats {
+    seats: SmallVec<[Seat; 1]>,
+    /// What those who have left count as theirs.
+    accounted: Counts,
+}
+
+impl Seats {
+    pub(crate) fn new() -> Self {
+        Self { seats: SmallVec::new(), accounted: Counts::default() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.seats.is_empty()
+    }
+
+    /// Returns true if several runtimes feed from the pool, or will.
+    pub(crate) fn are_several(&self) -> bool {
+        self.seats.len() > 1
+    }
+
+    /// Returns true if another runtime than that of a view has started.
+    pub(crate) fn others_run(&self, view: u32) -> bool {
+        self.seats.iter().any(|seat| seat.view != view && seat.doorbell.is_some())
+    }
+
+    /// Gives a view to a runtime, if it has none. Returns true if it is the runtime's now.
+    pub(crate) fn claim(&mut self, view: u32, runtime: RuntimeId) -> bool {
+        if let Some(seat) = self.of(view) {
+            return seat.runtime == runtime;
+        }
+        let (doorbell, armed, most_rows) = (None, None, usize::MAX);
+        self.seats.push(Seat { view, runtime, doorbell, rung: false, armed, most_rows, cut: 0 });
+        true
+    }
+
+    #[inline]
+    pub(crate) fn of(&mut self, view: u32) -> Option<&mut Seat> {
+        self.seats.iter_mut().find(|seat| seat.view == view)
+    }
+
+    /// The seat of a view, if it is this runtime's.
+    pub(crate) fn own(&mut self, view: u32, runtime: RuntimeId) -> Option<&mut Seat> {
+        self.of(view).filter(|seat| seat.runtime == runtime)
+    }
+
+    /// Notes that the runtime of a view looks. Returns false if it has left.
+    #[inline]
+    pub(crate) fn looks(&mut self, view: u32) -> Option<&mut Seat> {
+        let seat = self.of(view)?;
+        seat.rung = false;
+        Some(seat)
+    }
+
+    /// The bell of the first runtime.
+    #[inline]
+    pub(crate) fn bell(&self) -> Option<&Doorbell> {
+        self.seats.first()?.doorbell.as_ref()
+    }
+
+    pub(crate) fn is_own_thread(&self) -> bool {
+        self.seats.iter().any(|seat| seat.doorbell.as_ref().is_some_and(Doorbell::is_own_thread))
+    }
+
+    /// The most rows that any of the devices had room for.
+    #[inline]
+    pub(crate) fn most_rows(&self) -> usize {
+        match self.seats.as_slice() {
+            [seat] => seat.most_rows,
+            seats => seats.iter().map(|seat| seat.most_rows).min().unwrap_or(usize::MAX),
+        }
+    }
+
+    /// Notes that there is news, and returns the bells to ring.
+    #[inline]
+    pub(crate) fn ring(&mut self) -> Option<Bells> {
+        let mut bells = None;
+        for seat in &mut self.seats {
+            if !seat.rung
+                && let Some(bell) = &seat.doorbell
+            {
+                seat.rung = true;
+                match &mut bells {
+                    None => bells = Some(Bells { first: bell.clone(), others: Vec::new() }),
+                    Some(Bells { others, .. }) => others.push(bell.clone()),
+                }
+            }
+        }
+        bells
+    }
+
+    /// Has every runtime ask for expired tasks at `at`: some may be in its hands.
+    #[inline]
+    pub(crate) fn arm(&mut self, at: Instant) {
+        for seat in &mut self.seats {
+            if let Some(doorbell) = &seat.doorbell
+                && seat.armed.is_none_or(|armed| at < armed)
+            {
+                seat.armed = Some(at);
+                doorbell.expire_at(at);
+            }
+        }
+    }
+
+    /// Notes when the runtime of a view will ask for expired tasks.
+    pub(crate) fn will_ask(&mut self, view: u32, at: Option<Instant>) {
+        if let Some(seat) = self.of(view) {
+            seat.armed = at;
+        }
+    }
+
+    /// Counts tasks that were cut for a view.
+    #[inline]
+    pub(crate) fn count_cut(&mut self, view: u32, tasks: impl FnOnce() -> usize) {
+        if self.seats.len() > 1
+            && let Some(seat) = self.seats.iter_mut().skip(1).find(|seat| seat.view == view)
+        {
+            seat.cut += tasks() as u64;
+        }
+    }
+
+    /// Takes back tasks that were counted for a view, which may have left.
+    pub(crate) fn count_back(&mut self, view: u32, tasks: usize) {
+        let tasks = tasks as u64;
+        match self.seats.iter().position(|seat| seat.view == view) {
+            // The first one counts what waits.
+            Some(0) => {}
+            Some(at) => self.seats[at].cut = self.seats[at].cut.saturating_sub(tasks),
+            None => self.accounted.submitted = self.accounted.submitted.saturating_sub(tasks),
+        }
+    }
+
+    /// The share of a view in the counts of the pool.
+    pub(crate) fn share(&self, view: u32, all: Counts) -> Counts {
+        match self.seats.iter().position(|seat| seat.view == view) {
+            Some(0) | None => {
+                let others = self.seats.iter().skip(1).map(|seat| seat.cut).sum();
+                let accounted = self.accounted + Counts::default().submitted(others);
+                less(all, accounted)
+            }
+            Some(at) => Counts::default().submitted(self.seats[at].cut),
+        }
+    }
+
+    /// Takes a seat out, and returns its share of the counts for good. What waits is left to the others.
+    pub(crate) fn leave(&mut self, view: u32, all: Counts) -> Option<Counts> {
+        let at = self.seats.iter().position(|seat| seat.view == view)?;
+        let mut share = self.share(view, all);
+        if self.seats.len() > 1 {
+            share.submitted -= share.submitted.min(share.waiting);
+            (share.waiting, share.waiting_rows) = (0, 0);
+            self.accounted = self.accounted + share;
+        }
+        self.seats.remove(at);
+        Some(share)
+    }
+
+    /// Lets go of the bells, when nothing will be queued any more.
+    pub(crate) fn silence(&mut self) -> Vec<Doorbell> {
+        self.seats.iter_mut().filter_map(|seat| seat.doorbell.take()).collect()
+    }
+
+    /// Begins to count anew.
+    pub(crate) fn count_anew(&mut self) {
+        self.accounted = Counts::default();
+        for seat in &mut self.seats {
+            (seat.rung, seat.armed, seat.cut) = (false, None, 0);
+        }
+    }
+}
+
+/// Bells to ring, once the lock is released.
+pub(crate) struct Bells {
+    first: Doorbell,
+    others: Vec<Doorbell>,
+}
+
+impl Bells {
+    #[inline]
+    pub(crate) fn ring(&self) {
+        self.first.ring();
+        self.others.iter().for_each(Doorbell::ring);
+    }
+}
+
+/// What is left of counts without a part of them.
+fn less(all: Counts, part: Counts) -> Counts {
+    let mut left = all;
+    for (left, part) in [
+        (&mut left.submitted, part.submitted),
+        (&mut left.refused, part.refused),
+        (&mut left.cancelled, part.cancelled),
+        (&mut left.expired, part.expired),
+        (&mut left.evicted, part.evicted),
+        (&mut left.failed, part.failed),
+        (&mut left.shut_down, part.shut_down),
+    ] {
+        *left = left.saturating_sub(part);
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seats<const N: usize>() -> Seats {
+        let mut seats = Seats::new();
+        for view in 0..N {
+            assert!(seats.claim(u32::try_from(view).unwrap(), RuntimeId::next()));
+        }
+        seats
+    }
+
+    #[test]
+    fn a_view_is_one_runtime_s() {
+        let mut seats = Seats::new();
+        let [one, two] = [(); 2].map(|()| RuntimeId::next());
+        assert!(seats.claim(0, one) && seats.claim(0, one) && !seats.claim(0, two) && seats.claim(1, two));
+        assert!(seats.own(0, two).is_none() && seats.own(1, two).is_some());
+    }
+
+    #[test]
+    fn each_task_counts_in_one_share() {
+        let mut seats = seats::<3>();
+        seats.count_cut(0, || 5);
+        seats.count_cut(1, || 3);
+        seats.count_cut(2, || 2);
+        let mut all = Counts::default().submitted(14).refused(1).waiting(3).waiting_rows(6);
+        let submitted = |seats: &Seats, all| [0, 1, 2].map(|view| seats.share(view, all).submitted);
+        assert_eq!(submitted(&seats, all), [9, 3, 2]);
+        // One of those that were cut for the second is queued again.
+        seats.count_back(1, 1);
+        all = all.waiting(4);
+        assert_eq!(submitted(&seats, all), [10, 2, 2]);
+        let left = seats.leave(0, all).unwrap();
+        assert_eq!((left.submitted, left.refused, left.waiting), (6, 1, 0), "but for those that wait");
+        assert_eq!(seats.share(1, all).submitted, 2 + 4);
+        assert_eq!((seats.share(1, all).refused, seats.share(1, all).waiting), (0, 4));
+        let left = seats.leave(2, all).unwrap();
+        assert_eq!((left.submitted, left.waiting), (2, 0));
+        // The last one takes all that is left.
+        let left = seats.leave(1, all).unwrap();
+        assert_eq!((left.submitted, left.waiting), (6, 4));
+    }
+}
