@@ -3,7 +3,7 @@
 use crate::admission::{check, in_order, join_parts, naming_error, restored};
 use crate::line::{Entrant, Entry};
 use crate::queue::item::Place;
-use crate::seats::Bells;
+use crate::seats::{Bells, ring};
 use crate::shared::{Inner, State};
 use crate::task::{Split, Task};
 use skep_runtime_core::pool::{Cancel, Doorbell, JoinParts, Reply, Returned, Settled, SliceRows, TaskKey};
@@ -146,9 +146,7 @@ impl<O: TensorOps> Inner<O> {
         let inputs = std::mem::take(&mut candidate.inputs);
         let bell = self.put(&mut state, header, &candidate.free, inputs, reply);
         drop(state);
-        if let Some(bell) = bell {
-            bell.ring();
-        }
+        ring(bell);
         if let Some((mut settled, leftovers)) = evicted {
             Settled::deliver_all(&mut settled);
             discard_all(leftovers);
@@ -206,7 +204,7 @@ impl<O: TensorOps> Inner<O> {
         let key = TaskKey { rank, seq: number, shape: u32::try_from(shape).unwrap_or(u32::MAX) };
         reply.queued(key, Duration::ZERO);
         let task = Task { header, inputs, reply, split: None, place: Place::first(rank), number };
-        state.with_queue(&self.options, now, |queue, moment| queue.push(shape, task, moment));
+        state.with_queue(&self.options, now, |queue, moment| queue.push_again(shape, task, moment));
         if let Some(deadline) = header.deadline {
             state.arm(deadline);
         }

@@ -3,7 +3,7 @@
 use crate::answers::{Answers, settle};
 use crate::enter::Candidate;
 use crate::line::{Entry, Place};
-use crate::seats::Bells;
+use crate::seats::{Bells, ring};
 use crate::shared::{Inner, State};
 use skep_runtime_core::pool::{Reply, Settled};
 use skep_runtime_core::sync::atomic::Ordering;
@@ -163,8 +163,6 @@ impl<O: TensorOps> Inner<O> {
 
 /// Rings, and tells callers who waited of their fate. To be called outside of all locks.
 pub(crate) fn tell<T>(bell: Option<Bells>, mut news: Vec<Settled<Entry<T>>>) {
-    if let Some(bell) = bell {
-        bell.ring();
-    }
+    ring(bell);
     Settled::deliver_all(&mut news);
 }

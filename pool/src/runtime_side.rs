@@ -5,11 +5,12 @@ use crate::answers::{Leftovers, give_up, settle_expired};
 use crate::queue::item::{Key, Place};
 use crate::queue::{Queue, Taken};
 use crate::room::tell;
-use crate::seats::Bells;
+use crate::seats::{Bells, ring};
 use crate::shared::{Inner, State};
 use crate::task::{Task, into_batch};
+use crate::view::View;
 use skep_runtime_core::pool::{
-    AfterAnswer, Batch, Cancel, Doorbell, Expired, Look, Lost, Rank, Returned, Settled, TaskKey, Terms,
+    AfterAnswer, Batch, Cancel, Doorbell, Expired, Look, Rank, Returned, Settled, TaskKey, Terms,
 };
 use skep_runtime_core::sync::atomic::Ordering;
 use skep_runtime_core::sync::{discard, discard_all, guarded};
@@ -25,12 +26,14 @@ impl<O: TensorOps> Meter for Inner<O> {
     }
 
     fn counts(&self) -> Counts {
-        self.state.lock().all_counts()
+        let state = self.state.lock();
+        state.gone + state.present()
     }
 }
 
 impl<T> State<T> {
-    fn all_counts(&self) -> Counts {
+    /// The counts of those who feed from the pool now, with what waits.
+    pub(crate) fn present(&self) -> Counts {
         // Who has expired waits until that is answered.
         let (tasks, rows) = self.queue.overdue();
         let (waiting, waiting_rows) = (self.queue.waiting() + tasks, self.queue.rows() + rows);
@@ -39,12 +42,6 @@ impl<T> State<T> {
 }
 
 impl<O: TensorOps> Inner<O> {
-    /// The share of a view in the counts.
-    pub(crate) fn share(&self, view: u32) -> Counts {
-        let state = self.state.lock();
-        state.seats.share(view, state.all_counts())
-    }
-
     pub(crate) fn claim(&self, view: u32, shares: bool, by: RuntimeId) -> bool {
         let mut state = self.state.lock();
         let is_taken = state.seats.of(view).is_none() && !state.seats.is_empty();
@@ -61,9 +58,9 @@ impl<O: TensorOps> Inner<O> {
         let now = clock.now();
         let keeps_places = doorbell.policy().is_strict_order();
         let mut state = self.state.lock();
-        let removed = state.removed;
-        let Some(seat) = state.seats.own(view, doorbell.runtime()).filter(|_| !removed) else { return };
-        (seat.doorbell, seat.most_rows) = (Some(doorbell), usize::MAX);
+        if state.removed || !state.seats.start(view, doorbell) {
+            return;
+        }
         // Nothing waits by the clock of a runtime that was lost.
         let former = state.loss.is_some().then(|| self.set_clock(clock)).flatten();
         state.rising = state.seats.bell().is_some_and(|bell| bell.policy().listens());
@@ -72,9 +69,7 @@ impl<O: TensorOps> Inner<O> {
             state.with_queue(&self.options, now, Queue::rank_anew);
         }
         if state.loss.take().is_some() {
-            // Nothing waits, and everything that was counted is the former runtimes'.
-            (state.counts, state.closed) = (Counts::default(), None);
-            state.seats.count_anew();
+            state.closed = None;
         }
         // What has been waiting since before the start may expire too.
         let in_line = state.line.first_deadline();
@@ -141,31 +136,26 @@ impl<O: TensorOps> Inner<O> {
         let (settled, leftovers) = settle_expired(&mut state.counts, expired, now);
         self.leave(&mut state, leftovers);
         drop(state);
-        if let Some(bell) = bell {
-            bell.ring();
-        }
+        ring(bell);
         Expired::new(settled, next)
     }
 
     /// Takes no more tasks of this runtime's from now on: it ends, or it lets the block leave. Others who feed from the
-    /// pool go on with all that waits; then returns the share of the one who has left.
-    pub(crate) fn end(&self, view: u32, by: RuntimeId, how: Shutdown, leaves: bool) -> Option<Counts> {
+    /// pool go on with all that waits.
+    pub(crate) fn end(&self, view: &View<O>, by: RuntimeId, how: Shutdown, leaves: bool) {
         let now = self.now();
         let mut state = self.state.lock();
-        state.seats.own(view, by)?;
-        let all = state.all_counts();
-        if state.loss.is_some() {
-            // It was to be taken over, and is not: another runtime may.
-            state.seats.leave(view, all);
-            return None;
+        let Some(seat) = state.seats.own(view.number, by) else { return };
+        let runs = seat.doorbell.is_some();
+        if state.loss.is_some() || (!runs && state.seats.are_several()) {
+            // It has not fed from the pool yet, and another runtime may.
+            state.seats.leave(view.number, Counts::default());
+            return;
         }
-        if state.seats.others_run(view) {
-            let (share, bell) = Self::leave_to_others(&mut state, view, all);
+        if state.seats.others_run(view.number) {
+            let bell = self.leave_to_others(&mut state, view, now);
             drop(state);
-            if let Some(bell) = bell {
-                bell.ring();
-            }
-            return share;
+            return ring(bell);
         }
         if state.closed != Some(Shutdown::Abort) {
             state.closed = Some(how);
@@ -191,53 +181,51 @@ impl<O: TensorOps> Inner<O> {
             discard(buffers);
             discard(std::mem::take(&mut *self.spare.lock()));
         }
-        None
     }
 
     /// Queues tasks again that a runtime has cut and cannot run, with their age and deadlines. Returns those that only it
     /// could have run.
-    pub(crate) fn take_back(&self, view: u32, tasks: Vec<Returned<O::Tensor>>) -> Vec<Returned<O::Tensor>> {
+    pub(crate) fn take_back(
+        &self,
+        view: &View<O>,
+        tasks: Vec<Returned<O::Tensor>>,
+    ) -> Vec<Returned<O::Tensor>> {
         let now = self.now();
         // Tensors are looked at outside of the lock.
         let shape = |task: &Returned<O::Tensor>| check(&*self.ops, &self.schema, &task.inputs, usize::MAX);
         let shapes = tasks.iter().map(|task| guarded(|| shape(task)).ok()?.ok()).collect::<Vec<_>>();
         let mut state = self.state.lock();
-        if state.closed == Some(Shutdown::Abort) || !state.seats.others_run(view) {
+        if state.closed == Some(Shutdown::Abort) || !state.seats.others_run(view.number) {
             return tasks;
         }
         let (mut kept, mut whole) = (Vec::new(), 0);
         for (task, shape) in tasks.into_iter().zip(shapes) {
             match shape {
                 Some(shape) => {
-                    whole += usize::from(task.header.is_first);
+                    whole += u64::from(task.header.is_first);
                     self.put_back(&mut state, task, &shape.free, now);
                 }
                 None => kept.push(task),
             }
         }
-        state.seats.count_back(view, whole);
+        view.count_back(&mut state, whole);
         let bell = state.ring();
         drop(state);
-        if let Some(bell) = bell {
-            bell.ring();
-        }
+        ring(bell);
         kept
     }
 
-    pub(crate) fn lose(&self, view: u32, by: RuntimeId, loss: &DeviceLoss) -> Lost<O::Tensor> {
+    pub(crate) fn lose(&self, view: &View<O>, by: RuntimeId, loss: &DeviceLoss) -> Vec<Settled<O::Tensor>> {
         let now = self.now();
         let mut state = self.state.lock();
-        let all = state.all_counts();
-        if state.seats.own(view, by).is_none() {
-            return Lost::new(Vec::new(), all);
+        if state.seats.own(view.number, by).is_none() {
+            return Vec::new();
         }
-        if state.seats.others_run(view) {
-            let (share, bell) = Self::leave_to_others(&mut state, view, all);
+        if state.seats.others_run(view.number) {
+            let bell = self.leave_to_others(&mut state, view, now);
             drop(state);
-            if let Some(bell) = bell {
-                bell.ring();
-            }
-            return Lost::new(Vec::new(), share.unwrap_or(all));
+            ring(bell);
+            return Vec::new();
         }
         // A pool that leaves is no other runtime's to take over.
         if !state.removed {
@@ -249,10 +237,8 @@ impl<O: TensorOps> Inner<O> {
         // `after_cut` tells them.
         Self::turn_away(&mut state, &SubmitError::DeviceLost(loss.clone()));
         self.leave(&mut state, leftovers);
-        let all = state.all_counts();
-        let counts = state.seats.leave(view, all).unwrap_or(all);
-        drop(state);
-        Lost::new(settled, counts)
+        view.leave(&mut state);
+        settled
     }
 }
 
@@ -299,17 +285,16 @@ impl<O: TensorOps> Inner<O> {
         }
     }
 
-    /// Takes a runtime's seat out. What waits is the others'. Returns its share of the counts, and the bells to ring once
-    /// the lock is released.
-    fn leave_to_others(
-        state: &mut State<O::Tensor>,
-        view: u32,
-        all: Counts,
-    ) -> (Option<Counts>, Option<Bells>) {
-        let share = state.seats.leave(view, all);
-        // The next one may be the first now, by whose policy tasks are ranked.
-        state.rising = state.seats.bell().is_some_and(|bell| bell.policy().listens());
-        (share, state.ring())
+    /// Takes a runtime's seat out. What waits is the others', and ranked by the policy of the next home. Returns the bells
+    /// to ring once the lock is released.
+    fn leave_to_others(&self, state: &mut State<O::Tensor>, view: &View<O>, now: Instant) -> Option<Bells> {
+        let home = state.seats.bell().map(Doorbell::runtime);
+        view.leave(state);
+        if state.seats.bell().map(Doorbell::runtime) != home {
+            state.rising = state.seats.bell().is_some_and(|bell| bell.policy().listens());
+            self.rank_anew(state, now);
+        }
+        state.ring()
     }
 
     /// Notes that several runtimes feed from the pool. For good: what they have in hand rests on it.
@@ -361,7 +346,8 @@ impl<O: TensorOps> Inner<O> {
     }
 
     fn batch(&self, taken: Option<Taken<Task<O::Tensor>>>) -> Option<Batch<O::Tensor>> {
-        let (batch, buffer) = into_batch(taken?);
+        let (mut batch, buffer) = into_batch(taken?);
+        batch.shared = self.is_shared.load(Ordering::Relaxed);
         if buffer.capacity() > 0 {
             *self.spare.lock() = buffer;
         }

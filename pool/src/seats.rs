@@ -23,17 +23,15 @@ pub(crate) struct Seat {
     cut: u64,
 }
 
-/// All seats. The first one is the home of what belongs to no single device: it counts what is cut for nobody, and its
-/// policy ranks the tasks.
+/// All seats. The first one is the home of what belongs to no single device: it counts all but what is cut for the others,
+/// and its policy ranks the tasks. If any of them runs, it does.
 pub(crate) struct Seats {
     seats: SmallVec<[Seat; 1]>,
-    /// What those who have left count as theirs.
-    accounted: Counts,
 }
 
 impl Seats {
     pub(crate) fn new() -> Self {
-        Self { seats: SmallVec::new(), accounted: Counts::default() }
+        Self { seats: SmallVec::new() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -58,6 +56,21 @@ impl Seats {
         let (doorbell, armed, most_rows) = (None, None, usize::MAX);
         self.seats.push(Seat { view, runtime, doorbell, rung: false, armed, most_rows, cut: 0 });
         true
+    }
+
+    /// Lets the runtime of a view in, which starts. Returns false if the view is not its own.
+    pub(crate) fn start(&mut self, view: u32, doorbell: Doorbell) -> bool {
+        let Some(seat) = self.own(view, doorbell.runtime()) else { return false };
+        (seat.doorbell, seat.most_rows, seat.rung, seat.armed) = (Some(doorbell), usize::MAX, false, None);
+        self.seat_home();
+        true
+    }
+
+    /// Puts one that runs into the first place. Whoever makes room for it counts nothing as its own yet.
+    fn seat_home(&mut self) {
+        if let Some(at) = self.seats.iter().position(|seat| seat.doorbell.is_some()) {
+            self.seats[..=at].rotate_right(1);
+        }
     }
 
     #[inline]
@@ -145,85 +158,56 @@ impl Seats {
         }
     }
 
-    /// Takes back tasks that were counted for a view, which may have left.
-    pub(crate) fn count_back(&mut self, view: u32, tasks: usize) {
-        let tasks = tasks as u64;
-        match self.seats.iter().position(|seat| seat.view == view) {
-            // The first one counts what waits.
-            Some(0) => {}
-            Some(at) => self.seats[at].cut = self.seats[at].cut.saturating_sub(tasks),
-            None => self.accounted.submitted = self.accounted.submitted.saturating_sub(tasks),
+    /// Takes back tasks that were counted for a view.
+    pub(crate) fn count_back(&mut self, view: u32, tasks: u64) {
+        // The first one counts what waits.
+        if let Some(seat) = self.seats.iter_mut().skip(1).find(|seat| seat.view == view) {
+            seat.cut = seat.cut.saturating_sub(tasks);
         }
     }
 
-    /// The share of a view in the counts of the pool.
+    /// The share of a view in the counts of those who are here.
     pub(crate) fn share(&self, view: u32, all: Counts) -> Counts {
         match self.seats.iter().position(|seat| seat.view == view) {
-            Some(0) | None => {
+            Some(0) => {
                 let others = self.seats.iter().skip(1).map(|seat| seat.cut).sum();
-                let accounted = self.accounted + Counts::default().submitted(others);
-                less(all, accounted)
+                all - Counts::default().submitted(others)
             }
             Some(at) => Counts::default().submitted(self.seats[at].cut),
+            None if self.seats.is_empty() => all,
+            None => Counts::default(),
         }
     }
 
-    /// Takes a seat out, and returns its share of the counts for good. What waits is left to the others.
+    /// Takes a seat out, and returns its share of the counts, for good: what waits is left to others.
     pub(crate) fn leave(&mut self, view: u32, all: Counts) -> Option<Counts> {
         let at = self.seats.iter().position(|seat| seat.view == view)?;
-        let mut share = self.share(view, all);
-        if self.seats.len() > 1 {
-            share.submitted -= share.submitted.min(share.waiting);
-            (share.waiting, share.waiting_rows) = (0, 0);
-            self.accounted = self.accounted + share;
-        }
+        let share = self.share(view, all);
+        let waiting = Counts::default().submitted(share.waiting);
         self.seats.remove(at);
-        Some(share)
+        self.seat_home();
+        Some((share - waiting).waiting(0).waiting_rows(0))
     }
 
     /// Lets go of the bells, when nothing will be queued any more.
     pub(crate) fn silence(&mut self) -> Vec<Doorbell> {
         self.seats.iter_mut().filter_map(|seat| seat.doorbell.take()).collect()
     }
-
-    /// Begins to count anew.
-    pub(crate) fn count_anew(&mut self) {
-        self.accounted = Counts::default();
-        for seat in &mut self.seats {
-            (seat.rung, seat.armed, seat.cut) = (false, None, 0);
-        }
-    }
 }
 
-/// Bells to ring, once the lock is released.
+/// Bells to be [rung](ring), once the lock is released.
 pub(crate) struct Bells {
     first: Doorbell,
     others: Vec<Doorbell>,
 }
 
-impl Bells {
-    #[inline]
-    pub(crate) fn ring(&self) {
-        self.first.ring();
-        self.others.iter().for_each(Doorbell::ring);
+/// Rings them, if there are any. To be called outside of all locks.
+#[inline]
+pub(crate) fn ring(bells: Option<Bells>) {
+    if let Some(Bells { first, others }) = bells {
+        first.ring();
+        others.iter().for_each(Doorbell::ring);
     }
-}
-
-/// What is left of counts without a part of them.
-fn less(all: Counts, part: Counts) -> Counts {
-    let mut left = all;
-    for (left, part) in [
-        (&mut left.submitted, part.submitted),
-        (&mut left.refused, part.refused),
-        (&mut left.cancelled, part.cancelled),
-        (&mut left.expired, part.expired),
-        (&mut left.evicted, part.evicted),
-        (&mut left.failed, part.failed),
-        (&mut left.shut_down, part.shut_down),
-    ] {
-        *left = left.saturating_sub(part);
-    }
-    left
 }
 
 #[cfg(test)]
@@ -261,12 +245,14 @@ mod tests {
         assert_eq!(submitted(&seats, all), [10, 2, 2]);
         let left = seats.leave(0, all).unwrap();
         assert_eq!((left.submitted, left.refused, left.waiting), (6, 1, 0), "but for those that wait");
-        assert_eq!(seats.share(1, all).submitted, 2 + 4);
+        all = all - left;
+        assert_eq!(submitted(&seats, all), [0, 2 + 4, 2]);
         assert_eq!((seats.share(1, all).refused, seats.share(1, all).waiting), (0, 4));
         let left = seats.leave(2, all).unwrap();
         assert_eq!((left.submitted, left.waiting), (2, 0));
-        // The last one takes all that is left.
+        // The last one takes all that is left, but for what waits for a successor.
+        all = all - left;
         let left = seats.leave(1, all).unwrap();
-        assert_eq!((left.submitted, left.waiting), (6, 4));
+        assert_eq!((left.submitted, (all - left).submitted), (2, 4));
     }
 }

@@ -39,7 +39,10 @@ pub(crate) struct State<T> {
     pub(crate) queue: Queue<Task<T>>,
     /// Callers who wait for room.
     pub(crate) line: Line<T>,
+    /// The counts of the runtimes that feed from the pool now.
     pub(crate) counts: Counts,
+    /// Those of the runtimes that have left.
+    pub(crate) gone: Counts,
     pub(crate) closed: Option<Shutdown>,
     /// It is closed because its block leaves the runtime.
     pub(crate) removed: bool,
@@ -128,6 +131,7 @@ impl<T> State<T> {
             queue: Queue::new(),
             line: Line::new(),
             counts: Counts::default(),
+            gone: Counts::default(),
             closed: None,
             removed: false,
             loss: None,

@@ -70,7 +70,7 @@ impl<T> Item for Task<T> {
 
     #[inline]
     fn is_started(&self) -> bool {
-        self.split.as_ref().is_some_and(|split| split.is_started)
+        !self.header.is_first || self.split.as_ref().is_some_and(|split| split.is_started)
     }
 
     fn is_void(&self) -> bool {

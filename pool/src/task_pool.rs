@@ -61,7 +61,7 @@ impl<O: TensorOps> TaskPool<O> {
 
     /// Returns this pool as the runtime sees it.
     pub fn as_pool(&self) -> Arc<dyn Pool<O::Tensor>> {
-        Arc::clone(&self.home) as Arc<dyn Pool<O::Tensor>>
+        if self.home.has_left() { self.as_successor_pool() } else { Arc::clone(&self.home) as Arc<_> }
     }
 
     /// Returns this pool as the runtime sees it that takes it over.
@@ -214,13 +214,15 @@ mod tests {
         assert!(inner.claim(former), "its own");
         let loss = DeviceLoss::Stuck { work: "a batch".into(), limit: Duration::from_secs(1) };
         inner.lose(former, &loss);
-        assert!(inner.claim(owner));
+        assert!(!inner.claim(owner), "its counts are the former's for good");
+        let [next, last] = [(); 2].map(|()| pool.as_pool());
+        assert!(next.claim(owner));
         inner.lose(former, &loss);
         inner.close(former, Shutdown::Abort);
-        assert!(!inner.claim(former));
+        assert!(!last.claim(former));
         // Gives up before it starts: the pool is lost as before.
-        inner.close(owner, Shutdown::Abort);
-        assert!(inner.claim(former));
+        next.close(owner, Shutdown::Abort);
+        assert!(last.claim(former));
     }
 
     #[test]

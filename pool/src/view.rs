@@ -1,8 +1,8 @@
 //! Views: the pool as each of its runtimes sees it.
 
-use crate::shared::Inner;
-use skep_runtime_core::pool::{Batch, Doorbell, Expired, Look, Lost, Pool, Rank, Returned, Terms};
-use skep_runtime_core::sync::atomic::Ordering;
+use crate::shared::{Inner, State};
+use skep_runtime_core::pool::{Batch, Doorbell, Expired, Look, Pool, Rank, Returned, Settled, Terms};
+use skep_runtime_core::sync::atomic::{AtomicU64, Ordering};
 use skep_runtime_core::{Counts, DeviceLoss, FailureRules, Meter, RuntimeId, Shutdown, TensorOps, Verify};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -10,21 +10,50 @@ use std::time::Instant;
 /// The pool as one runtime sees it.
 pub(crate) struct View<O: TensorOps> {
     pool: Arc<Inner<O>>,
-    number: u32,
+    pub(crate) number: u32,
     /// Other runtimes may feed from the pool as well.
     shares: bool,
-    /// Its share of the counts for good, if it has left and others have not.
+    /// Its share of the counts for good, once it has left.
     left: OnceLock<Counts>,
+    /// Tasks of that share that others have got since. Both are written under the pool's lock.
+    back: AtomicU64,
 }
 
 impl<O: TensorOps> View<O> {
     pub(crate) fn new(pool: &Arc<Inner<O>>, shares: bool) -> Self {
-        Self { pool: Arc::clone(pool), number: pool.next_view(), shares, left: OnceLock::new() }
+        let (pool, number) = (Arc::clone(pool), pool.next_view());
+        Self { pool, number, shares, left: OnceLock::new(), back: AtomicU64::new(0) }
     }
 
-    fn note_left(&self, share: Option<Counts>) {
-        if let Some(share) = share {
+    /// Returns true if its runtime has left: it is no other one's then.
+    pub(crate) fn has_left(&self) -> bool {
+        self.left.get().is_some()
+    }
+
+    /// Takes its runtime out, and its share of the counts.
+    pub(crate) fn leave(&self, state: &mut State<O::Tensor>) {
+        let all = state.present();
+        if let Some(share) = state.seats.leave(self.number, all) {
+            (state.counts, state.gone) = (state.counts - share, state.gone + share);
             self.left.set(share).ok();
+        }
+    }
+
+    /// Counts tasks as waiting again that were cut for its runtime, whether that has left or not.
+    pub(crate) fn count_back(&self, state: &mut State<O::Tensor>, tasks: u64) {
+        if !self.has_left() {
+            return state.seats.count_back(self.number, tasks);
+        }
+        let back = Counts::default().submitted(tasks);
+        self.back.fetch_add(tasks, Ordering::Relaxed);
+        (state.counts, state.gone) = (state.counts + back, state.gone - back);
+    }
+
+    /// Its share of the counts.
+    pub(crate) fn share(&self, state: &State<O::Tensor>) -> Counts {
+        match self.left.get() {
+            Some(left) => *left - Counts::default().submitted(self.back.load(Ordering::Relaxed)),
+            None => state.seats.share(self.number, state.present()),
         }
     }
 }
@@ -35,13 +64,13 @@ impl<O: TensorOps> Meter for View<O> {
     }
 
     fn counts(&self) -> Counts {
-        self.left.get().copied().unwrap_or_else(|| self.pool.share(self.number))
+        self.share(&self.pool.state.lock())
     }
 }
 
 impl<O: TensorOps> Pool<O::Tensor> for View<O> {
     fn claim(&self, by: RuntimeId) -> bool {
-        self.pool.claim(self.number, self.shares, by)
+        !self.has_left() && self.pool.claim(self.number, self.shares, by)
     }
 
     fn attach(&self, doorbell: Doorbell) {
@@ -85,22 +114,18 @@ impl<O: TensorOps> Pool<O::Tensor> for View<O> {
     }
 
     fn close(&self, by: RuntimeId, how: Shutdown) {
-        self.note_left(self.pool.end(self.number, by, how, false));
+        self.pool.end(self, by, how, false);
     }
 
     fn remove(&self, by: RuntimeId, how: Shutdown) {
-        self.note_left(self.pool.end(self.number, by, how, true));
-    }
-
-    fn shares(&self) -> bool {
-        self.pool.is_shared.load(Ordering::SeqCst)
+        self.pool.end(self, by, how, true);
     }
 
     fn take_back(&self, tasks: Vec<Returned<O::Tensor>>) -> Vec<Returned<O::Tensor>> {
-        self.pool.take_back(self.number, tasks)
+        self.pool.take_back(self, tasks)
     }
 
-    fn lose(&self, by: RuntimeId, loss: &DeviceLoss) -> Lost<O::Tensor> {
-        self.pool.lose(self.number, by, loss)
+    fn lose(&self, by: RuntimeId, loss: &DeviceLoss) -> Vec<Settled<O::Tensor>> {
+        self.pool.lose(self, by, loss)
     }
 }

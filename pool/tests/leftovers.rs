@@ -95,7 +95,7 @@ fn tensors_of_expired_tasks_are_freed_after_the_cut() {
 fn tensors_of_a_lost_pool_are_freed_after_the_cut() {
     let rig = rig();
     let lost = rig.contract.lose(rig.owner, &DeviceLoss::Stuck { work: "a batch".into(), limit: SHORT });
-    assert_eq!((lost.settled.len(), rig.freed()), (1, 0));
+    assert_eq!((lost.len(), rig.freed()), (1, 0));
     rig.contract.after_cut();
     assert_eq!(rig.freed(), 1);
 }

@@ -56,7 +56,7 @@ pub mod pool {
     pub use crate::contract::batch::{Batch, BatchTask, Piece, Returned, SliceRows};
     pub use crate::contract::doorbell::{Doorbell, Ring};
     pub use crate::contract::policy::{Facts, Lane, Policy, Ran};
-    pub use crate::contract::pool::{Expired, Look, Lost, Outlook, Pool, Terms};
+    pub use crate::contract::pool::{Expired, Look, Outlook, Pool, Terms};
     pub use crate::contract::rank::Rank;
 }
 

@@ -24,6 +24,12 @@ impl<I: Item> Taken<I> {
 }
 
 impl<I: Item<Rank = Place>> Queue<I> {
+    /// Adds a task that has left, and comes back; or a part of one.
+    pub(crate) fn push_again(&mut self, at: usize, item: I, moment: &Moment<'_>) {
+        self.started += usize::from(item.is_started());
+        self.push(at, item, moment);
+    }
+
     /// Takes out a task by its place and the number that its ticket knows. Returns true beside it if an earlier look
     /// at the queue may be out of date.
     pub(crate) fn remove(&mut self, at: usize, key: Key<I::Rank>, moment: &Moment<'_>) -> Option<(I, bool)> {

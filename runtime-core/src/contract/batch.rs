@@ -65,6 +65,9 @@ pub struct Batch<T> {
     pub vectors: Vec<Vec<T>>,
     /// The tasks whose tensors are not in the columns yet, in the order of the tasks.
     pub pieces: Vec<Piece<T>>,
+    /// True if other runtimes feed from the pool as well and it takes tasks [back](crate::pool::Pool::take_back): then the
+    /// runtime keeps the tensors of each task at hand until it is answered.
+    pub shared: bool,
 }
 
 /// Cuts rows out of each of a task's tensors: one tensor for each input of the block.
@@ -98,7 +101,7 @@ impl<T> fmt::Debug for Piece<T> {
 impl<T> Batch<T> {
     /// Creates a batch of whole tasks: their tensors in columns, and the tasks in the same order.
     pub fn new(columns: Vec<Vec<T>>, tasks: Vec<BatchTask<T>>) -> Self {
-        Self { columns, tasks, vectors: Vec::new(), pieces: Vec::new() }
+        Self { columns, tasks, vectors: Vec::new(), pieces: Vec::new(), shared: false }
     }
 }
 

@@ -1,9 +1,9 @@
 //! The counts of a pool.
 
 use crate::contract::error::submit::SubmitError;
-use std::ops::Add;
+use std::ops::{Add, Sub};
 
-/// The counts of a pool since it was made, or taken over by another runtime. Every task that was ever submitted is
+/// The counts of a pool since it was made; those of a runtime's [meter](Meter), its own share of them. Every task that was ever submitted is
 /// `refused`, `cancelled`, `expired`, `evicted`, `failed`, `shut_down`, still waiting, or was cut into a batch that ran or
 /// is to run. A task counts once, in however many parts it runs, and before its caller has the answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,6 +142,37 @@ impl Add for Counts {
             shut_down: self.shut_down + other.shut_down,
             waiting: self.waiting + other.waiting,
             waiting_rows: self.waiting_rows + other.waiting_rows,
+        }
+    }
+}
+
+impl Sub for Refusals {
+    type Output = Self;
+
+    fn sub(mut self, part: Self) -> Self {
+        for (own, less) in self.0.iter_mut().zip(part.0) {
+            *own = own.saturating_sub(less);
+        }
+        self
+    }
+}
+
+/// What is left of counts without a part of them.
+impl Sub for Counts {
+    type Output = Self;
+
+    fn sub(self, part: Self) -> Self {
+        Self {
+            submitted: self.submitted.saturating_sub(part.submitted),
+            refused: self.refused.saturating_sub(part.refused),
+            refusals: self.refusals - part.refusals,
+            cancelled: self.cancelled.saturating_sub(part.cancelled),
+            expired: self.expired.saturating_sub(part.expired),
+            evicted: self.evicted.saturating_sub(part.evicted),
+            failed: self.failed.saturating_sub(part.failed),
+            shut_down: self.shut_down.saturating_sub(part.shut_down),
+            waiting: self.waiting.saturating_sub(part.waiting),
+            waiting_rows: self.waiting_rows.saturating_sub(part.waiting_rows),
         }
     }
 }

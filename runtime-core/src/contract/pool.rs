@@ -7,7 +7,7 @@ use crate::contract::batch::{Batch, Returned};
 use crate::contract::doorbell::Doorbell;
 use crate::contract::error::device_loss::DeviceLoss;
 use crate::contract::id::RuntimeId;
-use crate::contract::meter::{Counts, Meter};
+use crate::contract::meter::Meter;
 use crate::contract::price::Price;
 use crate::contract::rank::Rank;
 use crate::contract::verify::Verify;
@@ -137,31 +137,6 @@ impl<T> Expired<T> {
     }
 }
 
-/// All that a pool leaves to the runtime that has lost its device.
-#[non_exhaustive]
-pub struct Lost<T> {
-    /// The answers of its waiting tasks, to be delivered.
-    pub settled: Vec<Settled<T>>,
-    /// Its counts for good: from now on it may count for another runtime.
-    pub counts: Counts,
-}
-
-impl<T> Lost<T> {
-    /// Creates what a pool leaves: the answers to be delivered, and its counts for good.
-    pub const fn new(settled: Vec<Settled<T>>, counts: Counts) -> Self {
-        Self { settled, counts }
-    }
-}
-
-impl<T> fmt::Debug for Lost<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lost")
-            .field("settled", &self.settled.len())
-            .field("counts", &self.counts)
-            .finish_non_exhaustive()
-    }
-}
-
 /// The runtime's rules for batches of a pool that fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -219,10 +194,9 @@ pub enum Shutdown {
 /// [`cut`](Self::cut) and [`counts`](Meter::counts) are called while the choice of the next batch is locked: they must not call back into
 /// the runtime, nor wake or answer anybody, since a waker is code of others.
 ///
-/// A pool has one owner at a time, the runtime that feeds from it or the builder of one (for a pool that several
-/// [share](Self::shares), each of them has a `Pool` of its own, and what follows holds for that), and heeds
+/// A pool has one owner at a time, the runtime that feeds from it or the builder of one, and heeds
 /// [`expire`](Self::expire), [`close`](Self::close), [`remove`](Self::remove) and [`lose`](Self::lose) of that one only: a runtime whose device was
-/// lost may be late with them.
+/// lost may be late with them. Where several runtimes feed from one queue, each of them has a `Pool` of its own.
 ///
 /// [`cut_if`](Self::cut_if) and [`after_cut`](Self::after_cut) are opportunities, not promises: their defaults serve.
 pub trait Pool<T>: Meter {
@@ -302,26 +276,23 @@ pub trait Pool<T>: Meter {
         self.close(by, how);
     }
 
-    /// Returns true if other runtimes feed from the pool as well, so that what this one loses can go on with them: then
-    /// the runtime keeps the tensors of each task at hand until it is answered. By default false.
-    fn shares(&self) -> bool {
-        false
-    }
-
-    /// Queues tasks again, with their age and deadlines, that were cut for a runtime which has lost its device; for those
-    /// who feed from the pool beside it. Returns the tasks that nobody else can run, which is all of them by default.
-    /// Called before [`lose`](Self::lose), or after it for a batch that was just being gathered, and at most once for a task.
+    /// Queues tasks again, with their age and deadlines, that were cut for a runtime which has lost its device: for those who
+    /// feed from the pool beside it. Returns the tasks that nobody else can run, which is all of them by default. Called
+    /// before [`lose`](Self::lose) or after it, at most once for a task, and only for tasks of batches that were
+    /// [shared](Batch#structfield.shared).
     fn take_back(&self, tasks: Vec<Returned<T>>) -> Vec<Returned<T>> {
         tasks
     }
 
-    /// Hears that the runtime has lost its device and will not touch the pool again: settles the waiting tasks with
-    /// [`TaskError::DeviceLost`](crate::TaskError::DeviceLost), and takes none until another runtime
-    /// [attaches](Self::attach) itself, and has no owner. The runtime delivers the answers once everything is
-    /// counted. A pool that cannot be taken over closes.
-    fn lose(&self, by: RuntimeId, loss: &DeviceLoss) -> Lost<T> {
+    /// Hears that the runtime has lost its device and will cut no more. If others feed from the pool as well, what waits is
+    /// theirs. Else settles the waiting tasks with [`TaskError::DeviceLost`](crate::TaskError::DeviceLost), returns the
+    /// answers, which the runtime delivers once everything is counted, and takes no task until another runtime
+    /// [attaches](Self::attach) itself. From now on the pool has no owner, and its [counts](Meter::counts) are the former
+    /// one's for good, but for tasks that it takes [back](Self::take_back): another runtime has a `Pool` of its own.
+    /// A pool that cannot be taken over closes.
+    fn lose(&self, by: RuntimeId, loss: &DeviceLoss) -> Vec<Settled<T>> {
         let _ = loss;
         self.close(by, Shutdown::Abort);
-        Lost { settled: Vec::new(), counts: self.counts() }
+        Vec::new()
     }
 }

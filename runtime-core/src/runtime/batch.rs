@@ -76,7 +76,7 @@ impl<T> CutBatch<T> {
         for task in &batch.tasks {
             headers.push(task.header);
         }
-        let flight = Flight::new(station.id, batch.tasks);
+        let flight = Flight::new(station.id, batch.tasks, batch.shared);
         Box::new(Self {
             station,
             flight,
@@ -122,6 +122,13 @@ impl<T> CutBatch<T> {
         if !self.pieces.is_empty() {
             discard_all(std::mem::take(&mut self.pieces));
         }
+    }
+
+    /// Returns true if any of its tasks is a part of a larger one. One that was cut for a device that is lost has its tensors
+    /// with it.
+    pub(crate) fn has_parts(&self) -> bool {
+        let is_part = |header: &TaskHeader| !(header.is_first && header.is_last);
+        !self.pieces.is_empty() || (self.flight.is_shared() && self.headers.iter().any(is_part))
     }
 
     /// Returns true if it has one task, which is a part of several rows that can be cut again.

@@ -3,11 +3,11 @@
 use super::directory::Station;
 use super::flight::Flight;
 use super::shared::Shared;
-use crate::contract::answer::reply::Settled;
+use crate::contract::answer::reply::{Reply, Settled};
 use crate::contract::device::Device;
 use crate::contract::error::task::TaskError;
 use crate::contract::event::Unrun;
-use crate::contract::id::RuntimeId;
+use crate::contract::id::{PoolId, RuntimeId};
 use crate::contract::pool::{Pool, Shutdown};
 use crate::sync::{discard_all, guarded, log};
 use std::sync::Arc;
@@ -88,21 +88,19 @@ impl<D: Device> Shared<D> {
         self.status.notify();
     }
 
-    /// Gives up a batch that has been cut: whoever still waits for it is told of the shutdown, or of the loss.
+    /// Gives up a batch that has been cut: whoever still waits for it is told of the shutdown. If the device is lost, its
+    /// tasks go on with others, or are told of that.
     pub(crate) fn give_up(&self, flight: &Arc<Flight<D::Tensor>>) {
-        let lost = self.status.loss().map(|loss| TaskError::DeviceLost(loss.clone()));
-        if lost.is_some() {
+        let (mut settled, useless) = match self.status.loss() {
             // Who has noted the loss may not have come to this batch yet.
-            let station = self.stage.lock().directory.station(flight.pool).map(Arc::clone);
-            if let Some(station) = station {
-                Self::hand_over(flight, &station);
-            }
-        }
-        let mut settled = self.settle_unrun(flight, &lost.unwrap_or(TaskError::ShutDown));
+            Some(loss) => self.pass_on(flight.pool, flight.take_open(), loss),
+            None => (self.settle_unrun(flight, &TaskError::ShutDown), Vec::new()),
+        };
         self.status.gave_up(settled.len());
         // An observer that hangs has the answers of this batch behind it.
         settled.extend(flight.take_held_back());
         Settled::deliver_all(&mut settled);
+        discard_all(useless);
         self.land(flight);
     }
 
@@ -112,9 +110,19 @@ impl<D: Device> Shared<D> {
         flight: &Flight<D::Tensor>,
         error: &TaskError,
     ) -> Vec<Settled<D::Tensor>> {
-        let settled: Vec<_> = flight.take().filter_map(|reply| reply.settle(Err(error.clone()))).collect();
+        self.settle_replies(flight.pool, flight.take(), error)
+    }
+
+    /// Settles, and counts, tasks of a batch that were taken out of it without having been run.
+    pub(crate) fn settle_replies(
+        &self,
+        pool: PoolId,
+        replies: impl Iterator<Item = Reply<D::Tensor>>,
+        error: &TaskError,
+    ) -> Vec<Settled<D::Tensor>> {
+        let settled: Vec<_> = replies.filter_map(|reply| reply.settle(Err(error.clone()))).collect();
         if !settled.is_empty() {
-            let (pool, tasks) = (flight.pool, settled.len());
+            let tasks = settled.len();
             if let Some(station) = self.stage.lock().directory.station(pool) {
                 station.unrun.count(Unrun::ShutDown, tasks);
             }

@@ -12,7 +12,7 @@ use crate::contract::schema::TensorSpec;
 use crate::sync::guarded;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// A pool with the block that it feeds. A batch that was cut keeps its station, whatever becomes of the directory.
 pub(crate) struct Station<T> {
@@ -64,10 +64,6 @@ pub(crate) struct UnrunCounts {
     expired: AtomicU64,
     shut_down: AtomicU64,
     failed: AtomicU64,
-    /// Tasks that have gone on with other devices since this one was lost: they count there.
-    went_on: AtomicU64,
-    /// The pool's counts when the device was lost. Since then it may count for another runtime.
-    frozen: OnceLock<Counts>,
 }
 
 impl UnrunCounts {
@@ -78,17 +74,6 @@ impl UnrunCounts {
             Unrun::Failed => &self.failed,
         };
         counter.fetch_add(tasks as u64, Ordering::SeqCst);
-    }
-
-    /// Notes tasks that go on with another device. Before the counts are frozen, the pool takes them out by itself.
-    pub(crate) fn went_on(&self, tasks: usize) {
-        if self.frozen.get().is_some() {
-            self.went_on.fetch_add(tasks as u64, Ordering::SeqCst);
-        }
-    }
-
-    pub(crate) fn freeze(&self, counts: Counts) {
-        self.frozen.set(counts).ok();
     }
 }
 
@@ -102,8 +87,7 @@ impl<T> Meter for Station<T> {
         // In this order, so that no task has ended that was not submitted.
         let [expired, shut_down, failed] = [&self.unrun.expired, &self.unrun.shut_down, &self.unrun.failed]
             .map(|counter| counter.load(Ordering::SeqCst));
-        let mut counts = self.unrun.frozen.get().copied().unwrap_or_else(|| self.pool.counts());
-        counts.submitted -= self.unrun.went_on.load(Ordering::SeqCst).min(counts.submitted);
+        let mut counts = self.pool.counts();
         counts.expired += expired;
         counts.shut_down += shut_down;
         counts.failed += failed;

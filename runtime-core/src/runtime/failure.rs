@@ -28,9 +28,10 @@ impl<D: Device> Shared<D> {
         let verdict = self.outside.verdict(&error);
         if verdict == Verdict::DeviceLost {
             let error = Arc::new(error);
-            self.lose(&DeviceLoss::Fatal(Arc::clone(&error)));
+            let loss = DeviceLoss::Fatal(Arc::clone(&error));
+            self.lose(&loss);
             // Who has noted the loss before may not have come to this batch yet.
-            Self::hand_over(&batch.flight, &batch.station);
+            self.lose_batch(&batch.flight, self.status.loss().unwrap_or(&loss));
             return Some(DoneBatch { batch, inputs: Joined::new(), outputs: Err(error) });
         }
         let (mut batch, error) = match self.part_culprits(batch, error) {

@@ -28,7 +28,11 @@ impl<D: Device> Shared<D> {
             batch.free();
             return Outcome::TakenApart;
         }
-        self.keep_spares(&batch);
+        if batch.flight.is_shared() && self.keep_spares(&batch) {
+            self.land(&batch.flight);
+            batch.free();
+            return Outcome::TakenApart;
+        }
         let inputs = self.at_work(&batch.flight, || self.gather_inputs(&batch));
         batch.gather = self.now().saturating_duration_since(batch.chosen);
         match inputs {

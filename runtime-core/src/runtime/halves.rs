@@ -1,7 +1,7 @@
 //! Taking a batch apart: into halves, probes, or without those of its tasks that are over.
 
 use super::batch::{CutBatch, Spent};
-use super::flight::Flight;
+use super::flight::{Flight, Taken};
 use crate::contract::batch::{BatchTask, Piece};
 use crate::contract::task::TaskHeader;
 use smallvec::SmallVec;
@@ -79,14 +79,14 @@ impl<T> CutBatch<T> {
     /// Returns for each task whether it is still there.
     fn forget_answered(&mut self) -> Vec<bool> {
         let mut kept = vec![true; self.headers.len()];
-        let tasks = self.flight.take_tasks();
+        let taken = self.flight.take_open();
         // A batch that has started holds the tasks that are still to run, and no others.
-        if tasks.len() == self.headers.len() {
-            kept = tasks.iter().map(Option::is_some).collect();
+        if taken.kept.len() == self.headers.len() {
+            kept = taken.kept;
             self.keep(&kept);
         }
-        let started = self.device.is_some() || self.flight.is_started();
-        self.flight = Flight::of(self.station.id, tasks.into_iter().flatten().collect(), started);
+        self.spent.tensors.extend(taken.useless);
+        self.flight = self.flight.again(taken.open, self.device.is_some() || taken.started);
         self.gather = Duration::ZERO;
         self.device = None;
         kept
@@ -94,10 +94,9 @@ impl<T> CutBatch<T> {
 
     /// Takes out the tasks at the places that `is_off` names.
     fn split_off(&mut self, is_off: impl Fn(usize) -> bool) -> Box<Self> {
-        let started = self.flight.is_started();
-        let [left, off] = divide(self.flight.take_tasks().into_iter().flatten(), &is_off);
-        let flight = |tasks| Flight::of(self.station.id, tasks, started);
-        let flights = (flight(left), flight(off));
+        let taken = self.flight.take_open();
+        let flights = divide(taken.open, &is_off).map(|open| self.flight.again(open, taken.started));
+        self.spent.tensors.extend(taken.useless);
         let mut columns = Vec::with_capacity(self.columns.len());
         for column in &mut self.columns {
             let [left, off] = divide(std::mem::take(column), &is_off);
@@ -113,8 +112,9 @@ impl<T> CutBatch<T> {
         let pieces = self.split_pieces(&is_off);
         let [left, headers] = divide(std::mem::take(&mut self.headers), &is_off);
         self.headers = left.into();
-        self.flight = flights.0;
-        Box::new(Self { columns, headers: headers.into(), vectors, pieces, ..self.sibling(flights.1) })
+        let [left, off] = flights;
+        self.flight = left;
+        Box::new(Self { columns, headers: headers.into(), vectors, pieces, ..self.sibling(off) })
     }
 
     /// Takes out the pieces at the places that `is_off` names, and gives these and the others their new places.
@@ -136,23 +136,28 @@ impl<T> CutBatch<T> {
     /// Takes the second half of the rows off the only task, which is a part of a larger one. The tensors of both are to
     /// be cut anew. `None` if its reply is not that of a part.
     fn halve_part(&mut self) -> Option<Box<Self>> {
-        let started = self.flight.is_started();
+        let Taken { open, useless, started, .. } = self.flight.take_open();
+        self.spent.tensors.extend(useless);
         let (mut first, mut second) = (Vec::new(), Vec::new());
-        for BatchTask { header, reply } in self.flight.take_tasks().into_iter().flatten() {
+        for (BatchTask { header, reply }, spare) in open {
             match reply.halve() {
                 Ok([a, b]) => {
                     let [of_a, of_b] = halves_of(header);
-                    first.push(BatchTask::new(of_a, a));
-                    second.push(BatchTask::new(of_b, b));
+                    first.push((BatchTask::new(of_a, a), Vec::new()));
+                    second.push((BatchTask::new(of_b, b), Vec::new()));
+                    // It is to be cut in two as well, which is code of others.
+                    self.spent.tensors.extend(spare);
                 }
                 Err(reply) => {
-                    self.flight = Flight::of(self.station.id, vec![BatchTask::new(header, reply)], started);
+                    let task = BatchTask::new(header, reply);
+                    self.flight = self.flight.again(vec![(task, spare)], started);
                     self.spent.pieces.append(&mut self.pieces);
                     return None;
                 }
             }
         }
-        self.flight = Flight::of(self.station.id, first, started);
+        let second = self.flight.again(second, started);
+        self.flight = self.flight.again(first, started);
         let [first, last] = halves_of(*self.headers.first()?);
         let piece = self.pieces.first_mut()?;
         let (rows, slice) = (piece.rows.clone(), Arc::clone(&piece.slice));
@@ -161,9 +166,8 @@ impl<T> CutBatch<T> {
         self.headers = SmallVec::from_iter([first]);
         self.spent.tensors.extend(std::mem::take(&mut self.columns).into_iter().flatten());
         self.is_cut = false;
-        let flight = Flight::of(self.station.id, second, started);
         let (headers, pieces) = (SmallVec::from_iter([last]), vec![rest]);
-        Some(Box::new(Self { headers, pieces, is_cut: false, ..self.sibling(flight) }))
+        Some(Box::new(Self { headers, pieces, is_cut: false, ..self.sibling(second) }))
     }
 
     /// A batch like this one, without its tasks and tensors.
@@ -316,7 +320,8 @@ mod tests {
         let mut rest = reply.in_parts(Box::new(|parts| Ok(parts.concat())));
         let mut part = batch(1, &[]);
         part.headers[0] = TaskHeader::new(5, now).deadline(Some(now));
-        part.flight = Flight::new(PoolId::new(0), vec![BatchTask::new(part.headers[0], rest.split_off())]);
+        let task = BatchTask::new(part.headers[0], rest.split_off());
+        part.flight = Flight::new(PoolId::new(0), vec![task], false);
         part.pieces = vec![Piece::new(0, 7..12, Arc::new(|rows| Ok(vec![rows.start as u64])))];
         assert!(part.is_divisible_part());
         let halves: Vec<_> = part.halves().collect();

@@ -11,8 +11,7 @@ use crate::contract::answer::reply::Settled;
 use crate::contract::device::Device;
 use crate::contract::error::cause::Chain;
 use crate::contract::error::device_loss::DeviceLoss;
-use crate::contract::error::task::TaskError;
-use crate::contract::pool::{Lost, Shutdown};
+use crate::contract::pool::Shutdown;
 use crate::sync::atomic::Ordering;
 use crate::sync::{discard_all, guarded, log};
 use std::sync::Arc;
@@ -76,8 +75,8 @@ impl<D: Device> Shared<D> {
         Some(end)
     }
 
-    /// Answers every task with the loss, and takes no more. Called by the timer, too: what is code of others, the
-    /// teller does.
+    /// Passes every task on to other devices, or answers it with the loss, and takes no more. Called by the timer, too: what
+    /// is code of others, the teller does.
     pub(crate) fn lose(&self, loss: &DeviceLoss) {
         if matches!(loss, DeviceLoss::Stuck { .. }) {
             self.status.abandon();
@@ -86,39 +85,35 @@ impl<D: Device> Shared<D> {
         if !self.status.lose(loss.clone()) {
             return self.teller.tell(move || status.notify());
         }
-        let (flights, filed, stations) = {
+        let (flights, stations) = {
             let mut stage = self.stage.lock();
             stage.stop = Some(Shutdown::Abort);
             stage.closed = true;
-            let filed: Vec<_> = stage.flights.iter().map(|flight| stage.is_unstarted(flight)).collect();
-            (stage.flights.clone(), filed, stage.directory.stations())
+            (stage.flights.clone(), stage.directory.stations())
         };
         // Who has an answer finds everything counted, and may replace this runtime at once.
-        let (mut settled, mut panics) = (Vec::new(), Vec::new());
-        let of = |flight: &Flight<_>| stations.iter().find(|station| station.id == flight.pool);
-        let mut to_pass = vec![false; flights.len()];
-        // First, while this runtime is still one of those that feed from the pools.
-        for ((flight, filed), to_pass) in flights.iter().zip(filed).zip(&mut to_pass) {
-            if let Some(station) = of(flight) {
-                *to_pass = !filed && Self::is_to_pass(flight, station, loss);
-                Self::hand_over(flight, station);
+        let (mut settled, mut useless, mut panics) = (Vec::new(), Vec::new(), Vec::new());
+        let now = self.now();
+        let hangs = |since: Instant| match loss {
+            DeviceLoss::Stuck { limit, .. } => now.saturating_duration_since(since) >= *limit,
+            _ => false,
+        };
+        for flight in flights {
+            if let Some(taken) = flight.lose(hangs) {
+                let (answers, tensors) = self.pass_on(flight.pool, taken, loss);
+                settled.extend(answers);
+                useless.extend(tensors);
             }
+            settled.extend(flight.take_held_back());
         }
         for station in &stations {
             match guarded(|| station.pool.lose(self.bells.runtime, loss)) {
-                Ok(Lost { settled: answers, counts }) => {
-                    settled.extend(answers);
-                    station.unrun.freeze(counts);
-                }
+                Ok(answers) => settled.extend(answers),
                 Err(message) => panics.push((station.id, message)),
             }
         }
         // The device thread may never come back to them.
         let jobs = self.work.close();
-        for (flight, _) in flights.iter().zip(to_pass).filter(|(_, to_pass)| !to_pass) {
-            settled.extend(self.settle_unrun(flight, &TaskError::DeviceLost(loss.clone())));
-            settled.extend(flight.take_held_back());
-        }
         let after = Settled::complete_all(&mut settled);
         self.bells.wake_all();
         // All answers are given and all deadlines over, so this delays none, also on the timer's thread.
@@ -126,6 +121,7 @@ impl<D: Device> Shared<D> {
         let (loss, observer) = (loss.clone(), self.outside.observer.clone());
         self.teller.tell(move || {
             after.run();
+            discard_all(useless);
             for station in stations {
                 guarded(|| station.pool.after_cut()).ok();
             }

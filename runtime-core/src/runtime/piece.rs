@@ -37,13 +37,15 @@ impl<D: Device> Shared<D> {
         batch.keep_headers(&keep);
         batch.free_spent();
         let mut settled = Vec::new();
-        for (task, (_, error)) in flight.leave_out(&keep).into_iter().zip(&failed) {
+        let (left_out, useless) = flight.leave_out(&keep);
+        for (task, (_, error)) in left_out.into_iter().zip(&failed) {
             let error = TaskError::Failed(Arc::clone(error));
             settled.extend(task.and_then(|task| task.reply.settle(Err(error))));
         }
         let (station, tasks) = (&batch.station, settled.len());
         station.unrun.count(Unrun::Failed, tasks);
         Settled::deliver_all(&mut settled);
+        discard_all(useless);
         if tasks > 0 {
             self.outside.observe(|observer| observer.unrun(station.id, Unrun::Failed, tasks));
         }
@@ -56,7 +58,9 @@ impl<D: Device> Shared<D> {
 /// Forgets parts of tasks that have been answered, because another part failed: running them would help nobody.
 fn leave_out_void<T>(batch: &mut CutBatch<T>) {
     let Some(keep) = batch.flight.worth_running() else { return };
-    drop(batch.flight.leave_out(&keep));
+    let (left_out, useless) = batch.flight.leave_out(&keep);
+    drop(left_out);
+    batch.spent.tensors.extend(useless);
     if batch.is_cut { batch.keep(&keep) } else { batch.keep_headers(&keep) }
 }
 

@@ -2,7 +2,6 @@
 
 use super::batch::{CutBatch, DoneBatch};
 use super::directory::{Gives, Station};
-use super::outside::Verdict;
 use super::shared::Shared;
 use super::spares::free;
 use super::verify::log_verified;
@@ -82,7 +81,7 @@ pub(crate) fn answer<D: Device>(shared: &Shared<D>, done: DoneBatch<D::Tensor>, 
     if let Some(error) = error {
         fail(shared, &batch, begun, error);
     }
-    if batch.flight.is_spared() {
+    if batch.flight.is_shared() {
         free(batch.flight.take_spares());
     }
     discard_all(inputs);
@@ -92,13 +91,8 @@ pub(crate) fn answer<D: Device>(shared: &Shared<D>, done: DoneBatch<D::Tensor>, 
 /// Answers every task of a batch with its error.
 fn fail<D: Device>(shared: &Shared<D>, batch: &CutBatch<D::Tensor>, begun: Instant, error: Arc<BatchError>) {
     let tasks = batch.headers.len();
-    // A second batch may have met the loss before it has been told to all.
-    let answer = match shared.status.loss() {
-        Some(loss) if shared.outside.verdict(&error) == Verdict::DeviceLost => {
-            TaskError::DeviceLost(loss.clone())
-        }
-        _ => TaskError::Failed(Arc::clone(&error)),
-    };
+    // If that was the loss of the device, none of its tasks is here any more.
+    let answer = TaskError::Failed(Arc::clone(&error));
     settle(shared, batch, begun, None, false, std::iter::repeat_n(answer, tasks).map(Err));
     log(|| {
         let (pool, rows) = (batch.station.pool.name(), batch.rows());
@@ -145,11 +139,11 @@ fn settle<D: Device>(
     succeeded: bool,
     results: impl Iterator<Item = TaskResult<D::Tensor>>,
 ) {
-    let (mut settled, [tasks_succeeded, tasks_failed]) = if batch.pieces.is_empty() {
-        settle_whole(batch, results)
-    } else {
+    let (mut settled, [tasks_succeeded, tasks_failed]) = if batch.has_parts() {
         let counted = settle_parts(shared, batch, results);
         (batch.flight.take_held_back(), counted)
+    } else {
+        settle_whole(batch, results)
     };
     if shared.outside.observer.is_some() {
         // Who has an answer finds it counted; but an observer may hang.
@@ -220,7 +214,8 @@ fn settle_parts<D: Device>(
 ) -> [usize; 2] {
     let flight = &batch.flight;
     let mut counted = [0; 2];
-    for ((at, part), result) in flight.parts().into_iter().zip(results) {
+    let (parts, useless) = flight.parts();
+    for ((at, part), result) in parts.into_iter().zip(results) {
         let result = match (part, result) {
             (Some(part), Ok(outputs)) => shared.at_work(flight, || part.put(outputs)),
             (_, result) => Some(result),
@@ -230,6 +225,7 @@ fn settle_parts<D: Device>(
             counted[usize::from(is_error)] += 1;
         }
     }
+    free(useless);
     counted
 }
 

@@ -1,77 +1,100 @@
 //! Spares: a second hold on the tensors of tasks that others can run if this device is lost.
 //!
-//! A thread that is stuck holds its batch for good, so what is to go on without it must lie where others reach it. Kept
-//! only for pools that feed several devices.
+//! A thread that is stuck holds its batch for good, so what is to go on without it must lie where others reach it: with
+//! the batch's [flight](super::flight). Only batches of pools that feed several devices have any.
 
 use super::batch::CutBatch;
-use super::directory::Station;
-use super::flight::Flight;
+use super::flight::{Flight, Open, Taken};
 use super::shared::Shared;
-use crate::contract::answer::reply::Settled;
-use crate::contract::batch::Returned;
+use crate::contract::answer::reply::{Reply, Settled};
+use crate::contract::batch::{BatchTask, Returned};
 use crate::contract::device::Device;
 use crate::contract::error::device_loss::DeviceLoss;
 use crate::contract::error::task::TaskError;
+use crate::contract::id::PoolId;
 use crate::contract::task::TaskHeader;
 use crate::contract::tensor_ops::TensorOps;
 use crate::sync::{discard_all, guarded};
 
 impl<D: Device> Shared<D> {
-    /// Keeps the tensors of a batch's tasks at hand, if others can run them, before the device gets them.
-    ///
-    /// A batch whose thread has not come here yet is left to it by whoever gives the device up: that is noted before the
-    /// batches are looked at, and this batch is marked before the loss is looked for, so one of them sees the other.
-    pub(crate) fn keep_spares(&self, batch: &CutBatch<D::Tensor>) {
-        let flight = &batch.flight;
-        // A pool that this runtime has left because of its loss may be one device's alone by now.
-        let shares = guarded(|| batch.station.pool.shares()).unwrap_or(false);
-        if shares || self.status.loss().is_some() {
-            let spares = self.at_work(flight, || self.spares(batch));
-            free(flight.keep_spares(spares.unwrap_or_default()));
+    /// Lays down spares for a batch before the device gets its tensors. Returns true if the device was lost meanwhile: then
+    /// the batch was left to this thread, and its tasks go on or are answered.
+    pub(crate) fn keep_spares(&self, batch: &CutBatch<D::Tensor>) -> bool {
+        if !batch.flight.needs_spares() {
+            return false;
         }
-        flight.pass();
-        if let Some(loss) = self.status.loss() {
-            Self::hand_over(flight, &batch.station);
-            let mut settled = self.settle_unrun(flight, &TaskError::DeviceLost(loss.clone()));
-            Settled::deliver_all(&mut settled);
+        let (is_lost, useless) = batch.flight.lay_down(self.spares(batch));
+        free(useless);
+        if is_lost && let Some(loss) = self.status.loss() {
+            self.lose_batch(&batch.flight, loss);
         }
+        is_lost
     }
 
-    /// For each task of a batch its tensors once more; `None` if one of them cannot be had.
-    fn spares(&self, batch: &CutBatch<D::Tensor>) -> Option<Vec<Vec<D::Tensor>>> {
+    /// For each task of a batch its tensors once more; none of one that is not to go on, or of which they cannot be had.
+    /// No work of the device's, and so not watched.
+    fn spares(&self, batch: &CutBatch<D::Tensor>) -> Vec<Vec<D::Tensor>> {
         let slice = |tensor: &D::Tensor, rows| {
             self.outside.on_device("slice", |device| TensorOps::slice(device, tensor, 0..rows)).ok()
         };
         let task = |(at, header): (usize, &TaskHeader)| {
-            batch.columns.iter().map(|column| slice(column.get(at)?, header.rows)).collect()
+            if header.is_again {
+                return Vec::new();
+            }
+            let tensors = batch.columns.iter().map(|column| slice(column.get(at)?, header.rows));
+            tensors.collect::<Option<_>>().unwrap_or_default()
         };
         batch.headers.iter().enumerate().map(task).collect()
     }
 
-    /// Gives the tasks of a batch to others who can run them.
-    pub(crate) fn hand_over(flight: &Flight<D::Tensor>, station: &Station<D::Tensor>) {
-        let tasks = flight.take_for_others();
-        if tasks.is_empty() {
-            return;
-        }
-        let firsts = |tasks: &[Returned<_>]| tasks.iter().filter(|task| task.header.is_first).count();
-        let all = firsts(&tasks);
-        // What a pool that panics has in hand answers by itself.
-        let left = guarded(|| station.pool.take_back(tasks)).unwrap_or_default();
-        station.unrun.went_on(all - firsts(&left));
-        flight.give_back(left);
+    /// Sees to the tasks of a batch that has met the loss of the device, if nobody has.
+    pub(crate) fn lose_batch(&self, flight: &Flight<D::Tensor>, loss: &DeviceLoss) {
+        let (mut settled, useless) = self.pass_on(flight.pool, flight.take_open(), loss);
+        settled.extend(flight.take_held_back());
+        Settled::deliver_all(&mut settled);
+        discard_all(useless);
     }
 
-    /// Returns true if a batch is in the hands of a thread that has not [kept its spares](Self::keep_spares) yet, and will
-    /// come to it: it is not the one that is stuck.
-    pub(crate) fn is_to_pass(
-        flight: &Flight<D::Tensor>,
-        station: &Station<D::Tensor>,
+    /// Decides on tasks whose device is lost, which were taken out of their flight: they go back to their pool for others
+    /// to run, each of them once, or are answered with the loss. Returns these answers, and tensors to be freed.
+    pub(crate) fn pass_on(
+        &self,
+        pool: PoolId,
+        taken: Taken<D::Tensor>,
         loss: &DeviceLoss,
-    ) -> bool {
-        let may_be_stuck = || matches!(loss, DeviceLoss::Stuck { .. }) && flight.at_work().is_some();
-        !flight.has_passed() && !may_be_stuck() && guarded(|| station.pool.shares()).unwrap_or(false)
+    ) -> (Vec<Settled<D::Tensor>>, Vec<D::Tensor>) {
+        let Taken { open, mut useless, started, .. } = taken;
+        let (mut go_on, mut lost): (_, Vec<Reply<_>>) = (Vec::new(), Vec::new());
+        for (task, spare) in open {
+            if spare.is_empty() || task.header.is_again {
+                useless.extend(spare);
+                lost.push(task.reply);
+            } else {
+                go_on.push(returned((task, spare), started));
+            }
+        }
+        let station = self.stage.lock().directory.station(pool).cloned();
+        if !go_on.is_empty()
+            && let Some(station) = station
+        {
+            // What a pool that panics has in hand answers by itself.
+            for Returned { reply, inputs, .. } in
+                guarded(|| station.pool.take_back(go_on)).unwrap_or_default()
+            {
+                useless.extend(inputs);
+                lost.push(reply);
+            }
+        }
+        let error = TaskError::DeviceLost(loss.clone());
+        (self.settle_replies(pool, lost.into_iter(), &error), useless)
     }
+}
+
+/// A task as its pool gets it back. One that has begun to run does not expire any more.
+fn returned<T>((task, inputs): Open<T>, started: bool) -> Returned<T> {
+    let BatchTask { mut header, reply } = task;
+    header.deadline = header.deadline.filter(|_| !started);
+    Returned::new(header, reply, inputs)
 }
 
 /// Frees tensors, which is code of others.

@@ -14,6 +14,7 @@
 #![cfg(all(test, shuttle))]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "what is not as expected fails the test")]
 
+mod devices;
 mod pool;
 mod runtime;
 mod ticket;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 /// All shares, of which each program has some.
-const SHARES: usize = 177;
+const SHARES: usize = 249;
 
 /// Runs a program under its share of as many schedules as `SKEP_SCHEDULES` says.
 fn explore(name: &str, shares: usize, program: fn()) {

@@ -35,12 +35,9 @@ crate::programs! {
     a_block_is_replaced_among_callers: 4,
     a_block_leaves_while_the_runtime_ends: 3,
     a_block_leaves_while_the_device_dies: 3,
-    one_of_two_devices_dies_among_callers: 4,
-    one_of_two_devices_hangs_among_callers: 4,
-    one_of_two_runtimes_ends_among_callers: 3,
 }
 
-mod programs {
+pub(crate) mod programs {
     use crate::block_on;
     use shuttle::thread::{JoinHandle, spawn};
     use skep_pool::{PoolOptions, Serve, ServeMore, ServeOptions, Served, TaskPool};
@@ -56,20 +53,20 @@ mod programs {
     use std::time::{Duration, Instant};
 
     /// There is no time here, so only a wait of none ends by itself.
-    const LIMIT: Duration = Duration::from_hours(1);
+    pub(crate) const LIMIT: Duration = Duration::from_hours(1);
     /// A row that makes its batch fail.
-    const CULPRIT: f32 = 13.0;
+    pub(crate) const CULPRIT: f32 = 13.0;
     /// A row that the outputs lack.
     const MISSING: f32 = 19.0;
     /// A row beside which there is no room for another.
-    const LARGE: f32 = 17.0;
+    pub(crate) const LARGE: f32 = 17.0;
     /// A row that is the end of the device.
-    const FATAL: f32 = 23.0;
-    const LATE: Duration = Duration::from_millis(10);
+    pub(crate) const FATAL: f32 = 23.0;
+    pub(crate) const LATE: Duration = Duration::from_millis(10);
 
     /// Tasks that were answered with a batch, which the meters do not count, and batches that were taken apart.
     #[derive(Default)]
-    struct Answered(AtomicU64, AtomicU64);
+    pub(crate) struct Answered(AtomicU64, AtomicU64);
 
     impl Observer for Answered {
         fn started(&self, _: &str, _: Instant) {}
@@ -91,20 +88,20 @@ mod programs {
         shuttle::thread::park();
     }
 
-    struct Rig {
-        served: [Served<FakeDevice>; 2],
-        pools: [TaskPool<FakeDevice>; 2],
-        meters: Vec<Arc<dyn Meter>>,
-        clock: Arc<ManualClock>,
-        answered: Arc<Answered>,
+    pub(crate) struct Rig {
+        pub(crate) served: [Served<FakeDevice>; 2],
+        pub(crate) pools: [TaskPool<FakeDevice>; 2],
+        pub(crate) meters: Vec<Arc<dyn Meter>>,
+        pub(crate) clock: Arc<ManualClock>,
+        pub(crate) answered: Arc<Answered>,
         /// The rows of every run, those that failed too.
-        ran: Arc<Mutex<Vec<f32>>>,
+        pub(crate) ran: Arc<Mutex<Vec<f32>>>,
         /// The rows of tasks that have expired.
         expired: Mutex<Vec<f32>>,
     }
 
     /// Doubles rows, and notes them in `ran`.
-    fn block(name: &str, ran: &Arc<Mutex<Vec<f32>>>) -> FnBlock<FakeDevice> {
+    pub(crate) fn block(name: &str, ran: &Arc<Mutex<Vec<f32>>>) -> FnBlock<FakeDevice> {
         let ran = Arc::clone(ran);
         FnBlock::rows(name, 1, move |x: &[FakeTensor]| {
             let rows = x[0].values();
@@ -126,7 +123,7 @@ mod programs {
         })
     }
 
-    fn build(device: FakeDevice, prefetch: usize, limit: Option<Duration>) -> (Rig, Runtime<FakeDevice>) {
+    pub(crate) fn build(device: FakeDevice, prefetch: usize, limit: Option<Duration>) -> (Rig, Runtime<FakeDevice>) {
         let (clock, answered) = (ManualClock::new(), Arc::new(Answered::default()));
         let ran = Arc::new(Mutex::new(Vec::new()));
         let mut builder = RuntimeBuilder::new(device)
@@ -151,14 +148,14 @@ mod programs {
         (Rig { served, pools, meters, clock, answered, ran, expired: Mutex::default() }, runtime)
     }
 
-    fn start(device: FakeDevice, prefetch: usize) -> (Rig, RunningRuntime<FakeDevice>) {
+    pub(crate) fn start(device: FakeDevice, prefetch: usize) -> (Rig, RunningRuntime<FakeDevice>) {
         let (rig, runtime) = build(device, prefetch, None);
         (rig, runtime.start().unwrap())
     }
 
     /// How tasks may end.
     #[derive(Clone, Copy, PartialEq)]
-    enum May {
+    pub(crate) enum May {
         Succeed,
         BeShutDown,
         Expire,
@@ -169,7 +166,7 @@ mod programs {
     }
 
     /// Three callers: one waits, one awaits, one drops what it has submitted.
-    fn callers(rig: &Rig, may: &'static [May]) -> Vec<JoinHandle<()>> {
+    pub(crate) fn callers(rig: &Rig, may: &'static [May]) -> Vec<JoinHandle<()>> {
         let allowed = |result: Result<Vec<FakeTensor>, TaskError>, value: f32, may: &[May]| match result {
             Ok(outputs) => assert_eq!(outputs, [FakeTensor::rows(&[[2.0 * value]])]),
             Err(TaskError::ShutDown) => assert!(may.contains(&May::BeShutDown), "shut down"),
@@ -208,7 +205,7 @@ mod programs {
 
     impl Rig {
         /// Every task that was submitted is accounted for, once.
-        fn assert_reconciled(&self) {
+        pub(crate) fn assert_reconciled(&self) {
             let counts: Vec<_> = self.meters.iter().map(|meter| meter.counts()).collect();
             let submitted: u64 = counts.iter().map(|c| c.submitted).sum();
             let uncut: u64 = counts
@@ -253,7 +250,7 @@ mod programs {
         }
     }
 
-    fn join_all(threads: Vec<JoinHandle<()>>) {
+    pub(crate) fn join_all(threads: Vec<JoinHandle<()>>) {
         for thread in threads {
             thread.join().unwrap();
         }
@@ -690,66 +687,6 @@ mod programs {
         let lost = runtime.handle().serve(block("three", &rig.ran), ServeOptions::default()).map(drop);
         assert!(matches!(lost, Err(StartError::DeviceLost(_))), "{lost:?}");
         drop(runtime);
-        rig.assert_reconciled();
-    }
-
-    /// A second device beside that of a rig, with its pools.
-    fn join(rig: &mut Rig, prefetch: usize) -> RunningRuntime<FakeDevice> {
-        let mut builder = RuntimeBuilder::new(FakeDevice::new())
-            .prefetch(prefetch)
-            .hand_over(Duration::ZERO)
-            .clock(Arc::clone(&rig.clock) as Arc<_>)
-            .observer(Arc::clone(&rig.answered) as Arc<_>);
-        for served in &rig.served {
-            builder.join(block(&served.info.name, &rig.ran), served).unwrap();
-        }
-        let second = builder.start().unwrap();
-        rig.meters.extend(second.handle().pools());
-        second
-    }
-
-    /// One of two devices dies, and nobody hears of it.
-    pub(super) fn one_of_two_devices_dies_among_callers() {
-        let dead = Arc::new(AtomicBool::new(false));
-        let dies = Arc::clone(&dead);
-        let device = FakeDevice::new().on_gather(move |_| {
-            let fatal = || DeviceError::Fatal { device: "fake".to_owned(), message: String::new() };
-            if dies.load(Ordering::SeqCst) { Err(fatal()) } else { Ok(()) }
-        });
-        let (mut rig, first) = start(device, 1);
-        let second = join(&mut rig, 0);
-        let callers = callers(&rig, &[May::Succeed]);
-        dead.store(true, Ordering::SeqCst);
-        join_all(callers);
-        drop(first);
-        second.shutdown(Shutdown::Drain, LIMIT).unwrap();
-        rig.assert_reconciled();
-    }
-
-    /// The limit of a batch passes on one of two devices just as it ends, or does not end yet: another one runs it.
-    pub(super) fn one_of_two_devices_hangs_among_callers() {
-        let (mut rig, first) = build(FakeDevice::new(), 1, Some(LATE));
-        let first = first.start().unwrap();
-        let second = join(&mut rig, 0);
-        let callers = callers(&rig, &[May::Succeed]);
-        rig.clock.advance(LATE);
-        join_all(callers);
-        let ended = first.shutdown(Shutdown::Drain, LIMIT);
-        assert!(matches!(ended, Ok(()) | Err(ShutdownError::DeviceStuck { .. })), "{ended:?}");
-        drop(first);
-        second.shutdown(Shutdown::Drain, LIMIT).unwrap();
-        rig.assert_reconciled();
-    }
-
-    /// One of two runtimes drains, and the other goes on.
-    pub(super) fn one_of_two_runtimes_ends_among_callers() {
-        let (mut rig, first) = start(FakeDevice::new(), 1);
-        let second = join(&mut rig, 0);
-        let callers = callers(&rig, &[May::Succeed]);
-        first.shutdown(Shutdown::Drain, LIMIT).unwrap();
-        join_all(callers);
-        drop(first);
-        second.shutdown(Shutdown::Drain, LIMIT).unwrap();
         rig.assert_reconciled();
     }
 }

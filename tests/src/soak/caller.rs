@@ -52,6 +52,8 @@ pub(super) struct Habits {
     pub(super) doom: f64,
     /// The most tasks that wait for an answer at a time.
     pub(super) open: usize,
+    /// Other devices go on when one is lost, and nobody is told.
+    pub(super) goes_on: bool,
 }
 
 pub(super) struct Caller<D: Device> {
@@ -274,7 +276,11 @@ impl<D: Device> Caller<D> {
             }
             Err(TaskError::Evicted { .. }) => self.report.evicted += 1,
             Err(TaskError::ShutDown | TaskError::Removed) => self.report.shut_down += 1,
-            Err(TaskError::DeviceLost(_)) => self.report.device_lost += 1,
+            Err(TaskError::DeviceLost(_)) => {
+                self.report.device_lost += 1;
+                let goes_on = self.habits.goes_on && task.pass == Pass::Forward && task.whole;
+                self.report.not_passed_on += u64::from(goes_on);
+            }
             Err(other) => panic!("no task should end like this: {other}"),
         }
     }

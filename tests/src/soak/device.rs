@@ -8,6 +8,7 @@ use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
     BoxError, DType, Device, DeviceError, HostTensor, MemoryInfo, Schema, TensorInfo, TensorOps, TensorSpec,
 };
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -24,6 +25,8 @@ pub(super) struct Tracked<T> {
 
 /// A device that does what another does, and goes wrong by seed.
 pub(super) struct Faulty<D: Device> {
+    /// Which one of several it is.
+    pub(super) number: u32,
     pub(super) inner: D,
     pub(super) faults: Faults,
     pub(super) ledger: Arc<Ledger>,
@@ -122,6 +125,14 @@ impl<D: Device> TensorOps for Faulty<D> {
     fn split(&self, tensor: &Self::Tensor, rows: &[usize]) -> Result<Vec<Self::Tensor>, DeviceError> {
         self.may_fail(0, &[Fault::Error])?;
         Ok(self.track_all(self.inner.split(&tensor.tensor, rows)?, 0))
+    }
+
+    fn slice(&self, tensor: &Self::Tensor, rows: Range<usize>) -> Result<Self::Tensor, DeviceError> {
+        // A second hold on a whole tensor needs no device.
+        if self.inner.describe(&tensor.tensor)?.rows() != Some(rows.len()) {
+            self.may_fail(0, &[Fault::Error])?;
+        }
+        Ok(self.track(self.inner.slice(&tensor.tensor, rows)?, 0))
     }
 
     fn all_finite(&self, tensor: &Self::Tensor) -> Result<bool, DeviceError> {
@@ -226,9 +237,12 @@ fn run<D: Device>(
 ) -> Result<Vec<Tracked<D::Tensor>>, BoxError> {
     let values = device.read(input);
     let rows: Vec<Row> = values.chunks_exact(WIDTH).map(|row| Row::read(pool, row)).collect();
-    let run = device.ledger.begin(rows);
+    let run = device.ledger.begin(device.number, rows);
     device.last_run.store(run, Ordering::Relaxed);
-    device.stuck.pass();
+    if device.stuck.pass() {
+        // It was given up meanwhile.
+        device.ledger.fail(run);
+    }
     device.must_live(run)?;
 
     let dooms = || values.chunks_exact(WIDTH).map(|row| Fault::from_value(row[3]));

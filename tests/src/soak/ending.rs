@@ -32,6 +32,10 @@ pub(super) enum Ending {
     Hangs,
     /// The device reports an error after which nothing works.
     Dies,
+    /// One of two devices reports such an error: the other one goes on, and a third takes its place.
+    OneDies,
+    /// One of two does not return.
+    OneHangs,
     /// Work between two batches shuts its own runtime down.
     FromBlock,
     /// The waker of a ticket does.
@@ -49,7 +53,7 @@ impl Ending {
         Self::ALL[rng.random_range(0..most)]
     }
 
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::Drain,
         Self::Abort,
         Self::Drop,
@@ -59,6 +63,8 @@ impl Ending {
         Self::Stuck,
         Self::Hangs,
         Self::Dies,
+        Self::OneDies,
+        Self::OneHangs,
         Self::FromBlock,
         Self::FromWaker,
         Self::WhileStarting,
@@ -68,7 +74,22 @@ impl Ending {
     /// Sets up the runtime to end like this.
     pub(super) fn prepare<D: Device>(self, builder: RuntimeBuilder<D>) -> RuntimeBuilder<D> {
         // Long beside what a batch takes; where the machine is so busy that one takes longer, it is given up.
-        if self == Self::Hangs { builder.batch_limit(Duration::from_millis(50)) } else { builder }
+        if self.hangs() { builder.batch_limit(Duration::from_millis(50)) } else { builder }
+    }
+
+    fn hangs(self) -> bool {
+        matches!(self, Self::Hangs | Self::OneHangs)
+    }
+
+    /// Returns true if it is the end of one of several devices.
+    pub(super) fn is_one_of_several(self) -> bool {
+        matches!(self, Self::OneDies | Self::OneHangs)
+    }
+
+    /// Returns true if no task of a forward pass that fits into a batch is told of the loss. Where the machine is so busy
+    /// that gathering takes longer than a batch may, one is.
+    pub(super) fn goes_on(self, are_others_there: bool) -> bool {
+        are_others_there && self == Self::OneDies
     }
 
     /// Starts the runtime, waits until the callers are `halfway` through, and ends it. The runtime has stopped when
@@ -102,7 +123,7 @@ impl Ending {
         }
         match handle.shutdown(Shutdown::Abort, LIMIT) {
             // Its thread ends when its block returns, which it has been let to.
-            Err(ShutdownError::DeviceStuck { .. }) if self == Self::Hangs => {}
+            Err(ShutdownError::DeviceStuck { .. }) if self.hangs() => {}
             stopped => stopped.expect("runtime should have stopped"),
         }
     }
@@ -136,7 +157,7 @@ impl Ending {
                 caller.finish();
                 drop(hold);
             }
-            Self::Hangs => {
+            Self::Hangs | Self::OneHangs => {
                 let hold = running.handle().device().stuck.arm();
                 let mut entered = false;
                 while running.handle().is_running() {
@@ -148,7 +169,7 @@ impl Ending {
                 caller.finish();
                 drop(hold);
             }
-            Self::Dies => {
+            Self::Dies | Self::OneDies => {
                 running.handle().device().dead.store(true, Ordering::Relaxed);
                 while running.handle().is_running() {
                     caller.push();

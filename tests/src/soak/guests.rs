@@ -51,7 +51,7 @@ pub(super) fn host<D: Device>(
         let pools: Arc<[_]> = std::iter::once(forward).chain(backward).collect();
         guests.pools.push(Arc::clone(&pools));
 
-        let habits = Habits { doom, open: rng.random_range(1..24) };
+        let habits = Habits { doom, open: rng.random_range(1..24), goes_on: false };
         let own = StdRng::seed_from_u64(rng.random());
         let mut caller = Caller::new(number, own, habits, Arc::clone(handle.device()), pools);
         let act = |caller: &mut Caller<D>, times| (0..times).all(|_| caller.act());

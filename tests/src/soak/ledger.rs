@@ -20,6 +20,8 @@ pub(super) struct Row {
 pub(super) type RunId = u32;
 
 struct Run {
+    /// The device that it was on. The first one may be lost; then what it has run may run again on another one, once.
+    device: u32,
     rows: Vec<Row>,
     /// It failed, or its outputs were lost on their way: its rows may run again.
     failed: bool,
@@ -65,9 +67,9 @@ pub(super) struct Verdict {
 
 impl Ledger {
     /// Notes that a block was called.
-    pub(super) fn begin(&self, rows: Vec<Row>) -> RunId {
+    pub(super) fn begin(&self, device: u32, rows: Vec<Row>) -> RunId {
         let mut runs = self.runs.lock();
-        runs.push(Run { rows, failed: false, doomed: false });
+        runs.push(Run { device, rows, failed: false, doomed: false });
         RunId::try_from(runs.len()).expect("runs should be fewer than 4294967296")
     }
 
@@ -99,8 +101,11 @@ impl Ledger {
         }
         let mut verdict = Verdict::default();
         for (row, ran) in &by_row {
-            let counted = ran.iter().filter(|&&at| trains(row.pool) || !runs[at].failed).count();
-            verdict.doubled += u64::from(counted > 1);
+            let counted = |lost| {
+                let on = |at: usize| (runs[at].device == 0) == lost;
+                ran.iter().filter(|&&at| on(at) && (trains(row.pool) || !runs[at].failed)).count()
+            };
+            verdict.doubled += u64::from(counted(true) > 1 || counted(false) > 1);
         }
         for Answer { first, told } in answers {
             match told {
@@ -110,6 +115,9 @@ impl Ledger {
                         let ran = by_row.get(&row).map_or(&[][..], Vec::as_slice);
                         let good = ran.iter().any(|&at| at + 1 == run as usize && !runs[at].failed);
                         verdict.mixed_up += u64::from(!good);
+                        // What was answered by one device does not run on another.
+                        let again = ran.iter().any(|&at| at + 1 > run as usize);
+                        verdict.doubled += u64::from(good && again);
                     }
                 }
                 Told::Expired => verdict.late += u64::from(by_row.contains_key(first)),
@@ -194,10 +202,10 @@ mod tests {
     #[test]
     fn what_fits_together_is_clean() {
         let ledger = Ledger::default();
-        let failed = ledger.begin(vec![row(0, 0), row(0, 1)]);
+        let failed = ledger.begin(0, vec![row(0, 0), row(0, 1)]);
         ledger.fail(failed);
         ledger.fail(0);
-        let again = ledger.begin(vec![row(0, 0)]);
+        let again = ledger.begin(0, vec![row(0, 0)]);
         let answers = [outputs(row(0, 0), again), Answer { first: row(0, 2), told: Told::Expired }];
         assert_eq!(ledger.judge(&answers, |_| false), Verdict::default());
     }
@@ -205,17 +213,28 @@ mod tests {
     #[test]
     fn a_row_that_ran_well_twice_is_doubled() {
         let ledger = Ledger::default();
-        ledger.begin(vec![row(0, 0)]);
-        ledger.begin(vec![row(0, 0)]);
+        ledger.begin(0, vec![row(0, 0)]);
+        ledger.begin(0, vec![row(0, 0)]);
+        assert_eq!(ledger.judge(&[], |_| false).doubled, 1);
+    }
+
+    #[test]
+    fn a_row_may_run_again_on_another_device_unless_it_was_answered() {
+        let ledger = Ledger::default();
+        let one = ledger.begin(0, vec![row(0, 0)]);
+        let other = ledger.begin(1, vec![row(0, 0)]);
+        assert_eq!(ledger.judge(&[outputs(row(0, 0), other)], |_| false), Verdict::default());
+        assert_eq!(ledger.judge(&[outputs(row(0, 0), one)], |_| false).doubled, 1);
+        ledger.begin(2, vec![row(0, 0)]);
         assert_eq!(ledger.judge(&[], |_| false).doubled, 1);
     }
 
     #[test]
     fn a_training_step_that_ran_again_is_doubled() {
         let ledger = Ledger::default();
-        let failed = ledger.begin(vec![row(1, 0)]);
+        let failed = ledger.begin(0, vec![row(1, 0)]);
         ledger.fail(failed);
-        ledger.begin(vec![row(1, 0)]);
+        ledger.begin(0, vec![row(1, 0)]);
         assert_eq!(ledger.judge(&[], |pool| pool == 1).doubled, 1);
         assert_eq!(ledger.judge(&[], |_| false).doubled, 0);
     }
@@ -223,8 +242,8 @@ mod tests {
     #[test]
     fn outputs_of_another_run_or_of_a_failed_one_are_mixed_up() {
         let ledger = Ledger::default();
-        let one = ledger.begin(vec![row(0, 0)]);
-        let other = ledger.begin(vec![row(0, 1)]);
+        let one = ledger.begin(0, vec![row(0, 0)]);
+        let other = ledger.begin(0, vec![row(0, 1)]);
         let answers = [outputs(row(0, 0), other), outputs(row(0, 1), other), outputs(row(0, 0), 9)];
         assert_eq!(ledger.judge(&answers, |_| false).mixed_up, 2);
         ledger.fail(one);
@@ -235,12 +254,12 @@ mod tests {
     fn a_task_whose_last_run_another_one_spoiled_is_harmed() {
         let ledger = Ledger::default();
         let told = || [Answer { first: row(0, 0), told: Told::Failed }];
-        let run = ledger.begin(vec![row(0, 0), row(0, 1)]);
+        let run = ledger.begin(0, vec![row(0, 0), row(0, 1)]);
         ledger.fail(run);
         assert_eq!(ledger.judge(&told(), |_| false).harmed, 0, "by chance");
         ledger.doom(run);
         assert_eq!(ledger.judge(&told(), |_| false).harmed, 1);
-        let alone = ledger.begin(vec![row(0, 0)]);
+        let alone = ledger.begin(0, vec![row(0, 0)]);
         ledger.fail(alone);
         assert_eq!(ledger.judge(&told(), |_| false).harmed, 0, "alone, by chance");
     }
@@ -249,11 +268,11 @@ mod tests {
     fn a_batch_may_be_given_up_when_many_have_failed_alone() {
         let ledger = Ledger::default();
         let all: Vec<_> = (0..9).map(|serial| row(0, serial)).collect();
-        ledger.doom(ledger.begin(all.clone()));
+        ledger.doom(ledger.begin(0, all.clone()));
         let told = [Answer { first: all[8], told: Told::Failed }];
         for (failed, row) in (0..).zip(&all[..8]) {
             assert_eq!(ledger.judge(&told, |_| false).harmed, 1, "{failed} have failed alone");
-            ledger.doom(ledger.begin(vec![*row]));
+            ledger.doom(ledger.begin(0, vec![*row]));
         }
         assert_eq!(ledger.judge(&told, |_| false).harmed, 0);
     }
@@ -261,7 +280,7 @@ mod tests {
     #[test]
     fn an_expired_task_that_ran_is_late() {
         let ledger = Ledger::default();
-        ledger.begin(vec![row(0, 0)]);
+        ledger.begin(0, vec![row(0, 0)]);
         let answers = [Answer { first: row(0, 0), told: Told::Expired }];
         assert_eq!(ledger.judge(&answers, |_| false).late, 1);
     }

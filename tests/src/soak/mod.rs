@@ -2,7 +2,7 @@
 //!
 //! One [`life`](Soak::life) is one runtime with dozens of pools on a device that goes wrong by seed. Callers
 //! hand tasks in, in every way there is, cancel some, are impatient with some, and doom some; in the middle
-//! of it the runtime ends in one of the ways there are. Meanwhile guests, further blocks, come and go. Then the callers' notes, the ledger of what the
+//! of it the runtime ends in one of the ways there are, or one of several devices does. Meanwhile guests, further blocks, come and go. Then the callers' notes, the ledger of what the
 //! blocks did and the runtime's own accounts are held against each other.
 //!
 //! [`run`](Soak::run) goes on from life to life, and sees to it that nothing of a life is left after it.
@@ -31,6 +31,7 @@ mod ending;
 mod faults;
 mod guests;
 mod ledger;
+mod others;
 mod report;
 mod stuck;
 
@@ -44,6 +45,7 @@ use device::{Faulty, faulty_block};
 use ending::Ending;
 use guests::{Guests, host};
 use ledger::{Answer, Census, Ledger};
+use others::{Blocks, Others};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
@@ -106,25 +108,36 @@ impl Soak {
         let (tell, gone) = channel();
         let census = Census::new(tell);
         let counted = Arc::downgrade(&census);
-        let device = Faulty {
+        let ledger = Arc::new(Ledger::default());
+        let mut device = |number| Faulty {
+            number,
             inner: S::device(),
             faults: Faults::new(rng.random(), self.fault_rate),
-            ledger: Arc::new(Ledger::default()),
-            census,
+            ledger: Arc::clone(&ledger),
+            census: Arc::clone(&census),
             stuck: stuck::Stuck::new(),
             dead: AtomicBool::new(false),
             room: if rng.random_bool(0.5) { 24 } else { usize::MAX },
             remote: rng.random_bool(0.5),
             last_run: AtomicU32::new(0),
         };
-        let report = self.ends_with(ending, device, &mut rng);
+        let first = device(0);
+        let others = ending.is_one_of_several().then(|| [1, 2].map(&mut device));
+        drop(census);
+        let report = self.ends_with(ending, first, others, &mut rng);
         // The last of a device and its tensors tells; what holds on to one of them leaks it.
         let leaked = gone.recv_timeout(LIMIT).is_err();
         let living = counted.upgrade().map_or(0, |census| census.living() as u64);
         Report { tensors_left: u64::from(leaked).max(living), ..report }
     }
 
-    fn ends_with<D: Device>(&self, ending: Ending, device: Faulty<D>, rng: &mut StdRng) -> Report {
+    fn ends_with<D: Device>(
+        &self,
+        ending: Ending,
+        device: Faulty<D>,
+        others: Option<[Faulty<D>; 2]>,
+        rng: &mut StdRng,
+    ) -> Report {
         let stats = Stats::new();
         let hostile = Arc::new(HostileObserver(Faults::new(rng.random(), self.fault_rate)));
         let mut builder = RuntimeBuilder::new(device)
@@ -134,11 +147,14 @@ impl Soak {
             .observer(Arc::new(Fanout(vec![hostile, stats.observer()])));
         builder = ordered(ending.prepare(builder), rng);
         let device = Arc::clone(builder.device());
-        let pools = serve(&mut builder, rng);
+        let (blocks, pools) = serve(&mut builder, rng);
+        let clock = builder.clock_handle();
+        let mut others = others.map(|devices| Others::start(devices, &blocks, &clock, rng));
+        let goes_on = ending.goes_on(others.is_some());
         let runtime = builder.build().expect("settings are in range");
 
         let new_caller = |number, open, rng: &mut StdRng| {
-            let habits = Habits { doom: self.fault_rate, open };
+            let habits = Habits { doom: self.fault_rate, open, goes_on };
             let rng = StdRng::seed_from_u64(rng.random());
             Caller::new(number, rng, habits, Arc::clone(&device), Arc::clone(&pools))
         };
@@ -166,6 +182,9 @@ impl Soak {
             hangs = waits.filter(|told| *told == Err(RecvTimeoutError::Timeout)).count() as u64;
         });
         ender.finish();
+        if let Some(others) = &mut others {
+            others.replace(&blocks, rng);
+        }
 
         let mut seen = Report { lives: 1, lost: ender.report.lost + hangs, ..ender.report };
         let mut answers = ender.answers;
@@ -186,6 +205,7 @@ impl Soak {
             seen.lost += 1;
             Vec::new()
         };
+        let more = others.map(Others::end).unwrap_or_default();
         let pools: Vec<_> = pools.iter().chain(guests.iter().flat_map(|pools| pools.iter())).collect();
         let trains = |number| pools.iter().any(|p| p.number == number && p.pass == Pass::Backward);
         let verdict = device.ledger.judge(&answers, trains);
@@ -193,7 +213,7 @@ impl Soak {
         seen.mixed_up += verdict.mixed_up;
         seen.late += verdict.late;
         seen.harmed += verdict.harmed;
-        reconcile(seen, &accounts(&stats, &pools))
+        reconcile(seen, &accounts(&stats, &pools, &more))
     }
 }
 
@@ -211,13 +231,18 @@ fn ordered<D: Device>(builder: RuntimeBuilder<D>, rng: &mut StdRng) -> RuntimeBu
 }
 
 /// Serves blocks with pools of all kinds, dozens in all.
-fn serve<D: Device>(builder: &mut RuntimeBuilder<Faulty<D>>, rng: &mut StdRng) -> Arc<[Served<D>]> {
+fn serve<D: Device>(
+    builder: &mut RuntimeBuilder<Faulty<D>>,
+    rng: &mut StdRng,
+) -> (Blocks<D>, Arc<[Served<D>]>) {
     let device = Arc::clone(builder.device());
-    let mut pools = Vec::new();
+    let (mut blocks, mut pools) = (Vec::new(), Vec::new());
     for block in 0..rng.random_range(12..24) {
         let options = ServeOptions::forward(options(rng)).backward(options(rng));
         let block = faulty_block(&device, &format!("block.{block}"), pools.len(), rng.random_bool(0.5));
+        let first = pools.len();
         let block = builder.serve(block, options).expect("names and options are right");
+        blocks.push((block.clone(), first));
         let mut add = |pool: TaskPool<_>, pass| {
             let number = u32::try_from(pools.len()).unwrap();
             pools.push(Served { pool, number, pass });
@@ -225,7 +250,7 @@ fn serve<D: Device>(builder: &mut RuntimeBuilder<Faulty<D>>, rng: &mut StdRng) -
         add(block.forward, Pass::Forward);
         block.backward.into_iter().for_each(|pool| add(pool, Pass::Backward));
     }
-    pools.into()
+    (blocks, pools.into())
 }
 
 fn options(rng: &mut StdRng) -> PoolOptions {
@@ -288,11 +313,21 @@ fn working<D: Device>(
     })
 }
 
-/// Returns the runtime's own accounts, which pools keep for themselves until the runtime has started.
-fn accounts<D: Device>(stats: &Stats, pools: &[&Served<D>]) -> PoolSnapshot {
+/// Returns the runtime's own accounts, which pools keep for themselves until the runtime has started, and those of others
+/// that feed from its pools.
+fn accounts<D: Device>(stats: &Stats, pools: &[&Served<D>], others: &[PoolSnapshot]) -> PoolSnapshot {
     let snapshot = stats.snapshot();
-    if !snapshot.pools.is_empty() {
+    if !snapshot.pools.is_empty() || !others.is_empty() {
         let mut total = snapshot.total;
+        for other in others {
+            total.submitted += other.submitted;
+            total.refused += other.refused;
+            total.succeeded += other.succeeded;
+            total.failed += other.failed;
+            total.cancelled += other.cancelled;
+            total.expired += other.expired;
+            total.evicted += other.evicted;
+        }
         // Stats end where the device is lost or the pool is removed; pools go on to count whom they turn away.
         let refused: u64 = pools.iter().map(|served| served.pool.counts().refused).sum();
         let since = refused.saturating_sub(total.refused);

@@ -39,6 +39,8 @@ pub struct Report {
     pub late: u64,
     /// Tasks that failed because of the contents of another one.
     pub harmed: u64,
+    /// Tasks that were told of the loss of a device although another one could have run them.
+    pub not_passed_on: u64,
     /// Tasks that the runtime's accounts and the callers count differently, or that have no end in them.
     pub unbalanced: u64,
     /// Tensors, and devices, that were left when their runtime had ended.
@@ -50,7 +52,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Returns true if nothing was lost, doubled, mixed up, late, harmed, counted differently or left.
+    /// Returns true if nothing was lost, doubled, mixed up, late, harmed, kept from other devices, counted differently or left.
     pub fn is_clean(&self) -> bool {
         self.wrong().iter().all(|(_, count)| *count == 0)
     }
@@ -61,13 +63,14 @@ impl Report {
         self.succeeded + self.failed + self.dropped + self.expired + self.evicted + given_up + self.refused
     }
 
-    fn wrong(&self) -> [(&'static str, u64); 9] {
+    fn wrong(&self) -> [(&'static str, u64); 10] {
         [
             ("lost", self.lost),
             ("doubled", self.doubled),
             ("mixed up", self.mixed_up),
             ("late", self.late),
             ("harmed", self.harmed),
+            ("not passed on", self.not_passed_on),
             ("unbalanced", self.unbalanced),
             ("tensors left", self.tensors_left),
             ("threads left", self.threads_left),
@@ -111,6 +114,7 @@ impl AddAssign for Report {
         self.mixed_up += other.mixed_up;
         self.late += other.late;
         self.harmed += other.harmed;
+        self.not_passed_on += other.not_passed_on;
         self.unbalanced += other.unbalanced;
         self.tensors_left += other.tensors_left;
         self.threads_left += other.threads_left;
@@ -121,7 +125,7 @@ impl AddAssign for Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (what, count) in self.seen().iter().chain(&self.wrong()) {
-            writeln!(f, "{what:<12} {count:>12}")?;
+            writeln!(f, "{what:<13} {count:>12}")?;
         }
         Ok(())
     }

@@ -28,13 +28,12 @@ impl Stuck {
         Hold { entered, _release: release }
     }
 
-    /// Returns at once, or if armed when the [`Hold`] is dropped.
-    pub(super) fn pass(&self) {
-        let armed = self.armed.lock().take();
-        if let Some((enter, released)) = armed {
-            enter.send(()).ok();
-            released.recv().ok();
-        }
+    /// Returns at once, or if armed when the [`Hold`] is dropped; true then.
+    pub(super) fn pass(&self) -> bool {
+        let Some((enter, released)) = self.armed.lock().take() else { return false };
+        enter.send(()).ok();
+        released.recv().ok();
+        true
     }
 }
 

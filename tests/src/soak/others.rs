@@ -1,0 +1,90 @@
+//! Further devices that feed from the pools of the first one: one that goes on when that is lost, and one that takes its
+//! place.
+
+use super::device::{Faulty, faulty_block};
+use crate::kit::LIMIT;
+use rand::Rng;
+use rand::rngs::StdRng;
+use skep_pool::{Serve, ServeMore, Served};
+use skep_runtime_core::{Clock, Device, Health, RunningRuntime, RuntimeBuilder, Shutdown, StartError};
+use skep_stats::{PoolSnapshot, Stats};
+use std::sync::Arc;
+
+/// What is served on the first device, with the number of the first pool of each block.
+pub(super) type Blocks<D> = Vec<(Served<Faulty<D>>, usize)>;
+
+pub(super) struct Others<D: Device> {
+    second: Option<RunningRuntime<Faulty<D>>>,
+    third: Option<Faulty<D>>,
+    clock: Arc<dyn Clock>,
+    stats: Vec<Stats>,
+}
+
+impl<D: Device> Others<D> {
+    /// Starts a second device beside the first one, with a copy of each block for the forward passes.
+    pub(super) fn start(
+        [second, third]: [Faulty<D>; 2],
+        blocks: &Blocks<D>,
+        clock: &Arc<dyn Clock>,
+        rng: &mut StdRng,
+    ) -> Self {
+        let stats = Stats::new();
+        let mut builder = builder(second, clock, &stats, rng);
+        let device = Arc::clone(builder.device());
+        for (served, first) in blocks {
+            let copy = faulty_block(&device, &served.info.name, *first, false);
+            builder.join(copy, served).expect("the copy is one");
+        }
+        let second = started(builder);
+        Self { second, third: Some(third), clock: Arc::clone(clock), stats: vec![stats] }
+    }
+
+    /// Lets a third device in, now that the first one is lost, and the second one out.
+    pub(super) fn replace(&mut self, blocks: &Blocks<D>, rng: &mut StdRng) {
+        let Some(third) = self.third.take() else { return };
+        let stats = Stats::new();
+        let Some(third) = started(builder(third, &self.clock, &stats, rng)) else { return };
+        self.stats.push(stats);
+        for (served, first) in blocks {
+            let copy = faulty_block(third.handle().device(), &served.info.name, *first, false);
+            third.handle().join(copy, served).expect("the pool takes tasks");
+        }
+        if let Some(second) = self.second.replace(third) {
+            second.shutdown(Shutdown::Drain, LIMIT).expect("drain should end");
+        }
+    }
+
+    /// Ends them, and returns their accounts.
+    pub(super) fn end(self) -> Vec<PoolSnapshot> {
+        if let Some(last) = &self.second {
+            assert!(matches!(last.handle().health(), Health::Running), "{:?}", last.handle().health());
+            last.shutdown(Shutdown::Drain, LIMIT).expect("drain should end");
+        }
+        self.stats.iter().map(|stats| stats.snapshot().total).collect()
+    }
+}
+
+fn builder<D: Device>(
+    device: Faulty<D>,
+    clock: &Arc<dyn Clock>,
+    stats: &Stats,
+    rng: &mut StdRng,
+) -> RuntimeBuilder<Faulty<D>> {
+    RuntimeBuilder::new(device)
+        .prefetch(rng.random_range(0..3))
+        .senders(rng.random_range(1..4))
+        .clock(Arc::clone(clock))
+        .observer(stats.observer())
+}
+
+/// `None` if its device does not want to.
+fn started<D: Device>(builder: RuntimeBuilder<Faulty<D>>) -> Option<RunningRuntime<Faulty<D>>> {
+    match builder.start() {
+        Ok(running) => Some(running),
+        Err(StartError::Device(error)) => {
+            drop(error);
+            None
+        }
+        Err(other) => panic!("no start should fail like this: {other}"),
+    }
+}
