@@ -49,7 +49,7 @@ pub(crate) mod programs {
         TaskError, Ticket, Unrun,
     };
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::{Duration, Instant};
 
     /// There is no time here, so only a wait of none ends by itself.
@@ -613,7 +613,7 @@ pub(crate) mod programs {
         let callers = callers(&rig, &[May::Succeed, May::FindNobody, May::BeRemoved]);
         let left = runtime.handle().remove("two", Shutdown::Drain, Duration::ZERO);
         assert!(matches!(left, Ok(()) | Err(ControlError::LimitPassed { .. })), "{left:?}");
-        join(callers);
+        join_all(callers);
         drop(runtime);
         rig.assert_reconciled();
     }
