@@ -11,8 +11,8 @@ use crate::contract::pool::{FailureRules, Pool};
 use crate::contract::schema::TensorSpec;
 use crate::sync::guarded;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A pool with the block that it feeds. A batch that was cut keeps its station, whatever becomes of the directory.
 pub(crate) struct Station<T> {

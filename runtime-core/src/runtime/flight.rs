@@ -42,6 +42,9 @@ struct State<T> {
 /// A task that nobody has answered, and its tensors once more if others can run it.
 pub(crate) type Open<T> = (BatchTask<T>, Vec<T>);
 
+/// Places of tasks, each with where its outputs go if it is a part.
+type Places<T> = Vec<(usize, Option<Part<T>>)>;
+
 /// What was taken out of a flight.
 pub(crate) struct Taken<T> {
     /// For each task that was there, true if nobody had taken it.
@@ -166,7 +169,7 @@ impl<T> Flight<T> {
     /// Returns the places of the tasks that nobody has taken, each with where its outputs go if it is a part. From here on
     /// the batch is in the hand of the thread that answers it: the outputs of a part go where they belong before its
     /// reply is taken, so nobody else is to run it again. Beside them are tensors to be freed.
-    pub(crate) fn parts(&self) -> (Vec<(usize, Option<Part<T>>)>, Vec<Vec<T>>) {
+    pub(crate) fn parts(&self) -> (Places<T>, Vec<Vec<T>>) {
         let mut state = self.state.lock();
         state.in_hand = self.is_shared;
         let open = state.tasks.iter().enumerate().filter_map(|(at, task)| Some((at, task.as_ref()?)));

@@ -64,11 +64,11 @@ impl<D: Device> Shared<D> {
         loss: &DeviceLoss,
     ) -> (Vec<Settled<D::Tensor>>, Vec<D::Tensor>) {
         let Taken { open, mut useless, started, .. } = taken;
-        let (mut go_on, mut lost): (_, Vec<Reply<_>>) = (Vec::new(), Vec::new());
+        let (mut go_on, mut end): (_, Vec<Reply<_>>) = (Vec::new(), Vec::new());
         for (task, spare) in open {
             if spare.is_empty() || task.header.is_again {
                 useless.extend(spare);
-                lost.push(task.reply);
+                end.push(task.reply);
             } else {
                 go_on.push(returned((task, spare), started));
             }
@@ -82,11 +82,11 @@ impl<D: Device> Shared<D> {
                 guarded(|| station.pool.take_back(go_on)).unwrap_or_default()
             {
                 useless.extend(inputs);
-                lost.push(reply);
+                end.push(reply);
             }
         }
         let error = TaskError::DeviceLost(loss.clone());
-        (self.settle_replies(pool, lost.into_iter(), &error), useless)
+        (self.settle_replies(pool, end.into_iter(), &error), useless)
     }
 }
 

@@ -123,7 +123,11 @@ pub(crate) mod programs {
         })
     }
 
-    pub(crate) fn build(device: FakeDevice, prefetch: usize, limit: Option<Duration>) -> (Rig, Runtime<FakeDevice>) {
+    pub(crate) fn build(
+        device: FakeDevice,
+        prefetch: usize,
+        limit: Option<Duration>,
+    ) -> (Rig, Runtime<FakeDevice>) {
         let (clock, answered) = (ManualClock::new(), Arc::new(Answered::default()));
         let ran = Arc::new(Mutex::new(Vec::new()));
         let mut builder = RuntimeBuilder::new(device)

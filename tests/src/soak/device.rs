@@ -20,6 +20,8 @@ pub(super) const WIDTH: usize = 5;
 pub(super) struct Tracked<T> {
     tensor: T,
     run: RunId,
+    /// Its dims were told before, and can be again.
+    is_readable: AtomicBool,
     _life: Life,
 }
 
@@ -44,7 +46,7 @@ pub(super) struct Faulty<D: Device> {
 
 impl<D: Device> Faulty<D> {
     fn track(&self, tensor: D::Tensor, run: RunId) -> Tracked<D::Tensor> {
-        Tracked { tensor, run, _life: Life::new(&self.census) }
+        Tracked { tensor, run, is_readable: AtomicBool::new(false), _life: Life::new(&self.census) }
     }
 
     fn track_all(&self, tensors: Vec<D::Tensor>, run: RunId) -> Vec<Tracked<D::Tensor>> {
@@ -72,6 +74,11 @@ impl<D: Device> Faulty<D> {
     /// Goes wrong in one of these ways, or not. Returns a fault that the caller has to act out by itself.
     fn may_fail(&self, run: RunId, faults: &[Fault]) -> Result<Option<Fault>, DeviceError> {
         self.must_live(run)?;
+        self.may_go_wrong(run, faults)
+    }
+
+    /// Does so where the device is not needed, dead or alive.
+    fn may_go_wrong(&self, run: RunId, faults: &[Fault]) -> Result<Option<Fault>, DeviceError> {
         let fault = self.faults.draw(faults);
         match fault {
             Some(Fault::Error) => {
@@ -112,27 +119,33 @@ impl<D: Device> TensorOps for Faulty<D> {
 
     fn describe(&self, tensor: &Self::Tensor) -> Result<TensorInfo, DeviceError> {
         // A panic would be the submitting caller's own; see what is said of `describe` in the contract.
-        self.may_fail(tensor.run, &[Fault::Error])?;
+        if !tensor.is_readable.load(Ordering::Relaxed) {
+            self.may_go_wrong(tensor.run, &[Fault::Error])?;
+            tensor.is_readable.store(true, Ordering::Relaxed);
+        }
         self.inner.describe(&tensor.tensor)
     }
 
     fn join(&self, parts: Vec<Self::Tensor>) -> Result<Self::Tensor, DeviceError> {
-        self.may_fail(0, &[Fault::Error, Fault::Panic])?;
+        self.may_go_wrong(0, &[Fault::Error, Fault::Panic])?;
         let tensor = self.inner.join(parts.into_iter().map(|part| part.tensor).collect())?;
         Ok(self.track(tensor, 0))
     }
 
     fn split(&self, tensor: &Self::Tensor, rows: &[usize]) -> Result<Vec<Self::Tensor>, DeviceError> {
-        self.may_fail(0, &[Fault::Error])?;
+        self.may_go_wrong(0, &[Fault::Error])?;
         Ok(self.track_all(self.inner.split(&tensor.tensor, rows)?, 0))
     }
 
     fn slice(&self, tensor: &Self::Tensor, rows: Range<usize>) -> Result<Self::Tensor, DeviceError> {
-        // A second hold on a whole tensor needs no device.
-        if self.inner.describe(&tensor.tensor)?.rows() != Some(rows.len()) {
-            self.may_fail(0, &[Fault::Error])?;
+        // All rows are a second hold on the tensor.
+        let is_whole = self.inner.describe(&tensor.tensor)?.rows() == Some(rows.len());
+        if !is_whole {
+            self.may_go_wrong(0, &[Fault::Error])?;
         }
-        Ok(self.track(self.inner.slice(&tensor.tensor, rows)?, 0))
+        let cut = self.track(self.inner.slice(&tensor.tensor, rows)?, 0);
+        cut.is_readable.store(is_whole, Ordering::Relaxed);
+        Ok(cut)
     }
 
     fn all_finite(&self, tensor: &Self::Tensor) -> Result<bool, DeviceError> {

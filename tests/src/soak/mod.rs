@@ -150,7 +150,7 @@ impl Soak {
         let (blocks, pools) = serve(&mut builder, rng);
         let clock = builder.clock_handle();
         let mut others = others.map(|devices| Others::start(devices, &blocks, &clock, rng));
-        let goes_on = ending.goes_on(others.is_some());
+        let goes_on = ending.goes_on(others.as_ref().is_some_and(Others::are_there));
         let runtime = builder.build().expect("settings are in range");
 
         let new_caller = |number, open, rng: &mut StdRng| {
@@ -313,29 +313,23 @@ fn working<D: Device>(
     })
 }
 
-/// Returns the runtime's own accounts, which pools keep for themselves until the runtime has started, and those of others
-/// that feed from its pools.
+/// Returns the runtime's own accounts, and those of others that feed from its pools. Until it has started, pools that only
+/// it feeds from keep theirs for themselves.
 fn accounts<D: Device>(stats: &Stats, pools: &[&Served<D>], others: &[PoolSnapshot]) -> PoolSnapshot {
     let snapshot = stats.snapshot();
-    if !snapshot.pools.is_empty() || !others.is_empty() {
-        let mut total = snapshot.total;
-        for other in others {
-            total.submitted += other.submitted;
-            total.refused += other.refused;
-            total.succeeded += other.succeeded;
-            total.failed += other.failed;
-            total.cancelled += other.cancelled;
-            total.expired += other.expired;
-            total.evicted += other.evicted;
-        }
-        // Stats end where the device is lost or the pool is removed; pools go on to count whom they turn away.
-        let refused: u64 = pools.iter().map(|served| served.pool.counts().refused).sum();
-        let since = refused.saturating_sub(total.refused);
-        (total.submitted, total.refused) = (total.submitted + since, refused);
-        return total;
+    let mut total = snapshot.total;
+    for other in others {
+        total.submitted += other.submitted;
+        total.refused += other.refused;
+        total.succeeded += other.succeeded;
+        total.failed += other.failed;
+        total.cancelled += other.cancelled;
+        total.expired += other.expired;
+        total.evicted += other.evicted;
     }
-    let mut total = PoolSnapshot::default();
-    for counts in pools.iter().map(|served| served.pool.counts()) {
+    let unfed = |served: &&&Served<D>| others.is_empty() || served.pass == Pass::Backward;
+    for served in pools.iter().filter(unfed).filter(|_| snapshot.pools.is_empty()) {
+        let counts = served.pool.counts();
         total.submitted += counts.submitted;
         total.refused += counts.refused;
         total.cancelled += counts.cancelled;
@@ -344,6 +338,10 @@ fn accounts<D: Device>(stats: &Stats, pools: &[&Served<D>], others: &[PoolSnapsh
         total.failed += counts.failed + counts.shut_down;
         total.waiting += counts.waiting;
     }
+    // Stats end where the device is lost or the pool is removed; pools go on to count whom they turn away.
+    let refused: u64 = pools.iter().map(|served| served.pool.counts().refused).sum();
+    let since = refused.saturating_sub(total.refused);
+    (total.submitted, total.refused) = (total.submitted + since, refused);
     total
 }
 

@@ -39,6 +39,11 @@ impl<D: Device> Others<D> {
         Self { second, third: Some(third), clock: Arc::clone(clock), stats: vec![stats] }
     }
 
+    /// Returns true if one goes on when the first one is lost.
+    pub(super) fn are_there(&self) -> bool {
+        self.second.is_some()
+    }
+
     /// Lets a third device in, now that the first one is lost, and the second one out.
     pub(super) fn replace(&mut self, blocks: &Blocks<D>, rng: &mut StdRng) {
         let Some(third) = self.third.take() else { return };
