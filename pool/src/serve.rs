@@ -200,8 +200,9 @@ pub trait Serve<D: Device> {
 
     /// Loads a copy of a served block onto a further device, and feeds it from the forward pool of the first one: from the start
     /// of this runtime on, the pool's tasks run on whichever device comes free first. Callers keep the pool that they have. If
-    /// a device is lost, the tasks that were on it go on with the others, with their age and deadlines, once; another
-    /// one can join at any time.
+    /// a device is lost, the tasks that were on it go on with the others, with their age, once: those that had not begun
+    /// keep their deadlines, and the others do not expire any more. Tasks that were cut before the pool had a second device
+    /// are told of the loss. Another device can join at any time.
     ///
     /// The copy is a block of its own: load the same weights into it. Backward passes have one home, the first device,
     /// because copies that are trained apart drift apart; to bring the copies up to date, [restore](skep_runtime_core::Handle::restore_partial)

@@ -11,7 +11,7 @@ use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::testing::{FnBlock, ManualClock};
 use skep_runtime_core::{
     Clock, Device, DeviceError, DeviceLoss, Health, Priority, Request, RunningRuntime, RuntimeBuilder,
-    Shutdown, StartError, SubmitError, TaskError, TensorOps, Ticket,
+    Shutdown, ShutdownError, StartError, SubmitError, TaskError, TensorOps, Ticket,
 };
 use skep_stats::Stats;
 use std::sync::Arc;
@@ -237,6 +237,88 @@ pub fn tasks_of_a_dead_device_go_on<S: Subject>() {
             assert_eq!(totals.iter().map(|total| total.succeeded).sum::<u64>(), 200);
         }
     }
+}
+
+/// Of three devices under load one hangs, and then one dies: every answer comes, and is right.
+pub fn one_hangs_and_one_dies_under_load<S: Subject>() {
+    const CALLERS: u16 = 64;
+    const CALLS: u16 = 20;
+    let clock = ManualClock::new();
+    let stats = [(); 3].map(|()| Stats::new());
+    let name = S::device().name();
+    let (hangs, dies) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (enter, entered) = channel();
+    let (open, opened) = channel::<()>();
+    let hanging = (Arc::clone(&hangs), enter, Mutex::new(opened));
+    let dying = Arc::clone(&dies);
+    // Only the one that hangs has a limit: time stands still for what the others are at.
+    let [first, second, third] =
+        stats.each_ref().map(|stats| builder_of(S::device(), &clock, 1, stats).senders(2));
+    let (mut first, mut second, mut third) =
+        (first, second.batch_limit(Duration::MAX), third.batch_limit(Duration::MAX));
+    let device = Arc::clone(first.device());
+    let double = |rows: Vec<f32>| rows.iter().map(|v| 2.0 * v).collect::<Vec<_>>();
+    let block = rows_block(&device, "double", move |rows| {
+        let (hangs, enter, opened) = &hanging;
+        if hangs.swap(false, Ordering::SeqCst) {
+            enter.send(()).ok();
+            opened.lock().recv().ok();
+        }
+        Ok(double(rows))
+    });
+    let options = ServeOptions::forward(PoolOptions::default().max_rows(8));
+    let served = first.serve(block, options).unwrap();
+    let own = Arc::clone(second.device());
+    let block = rows_block(&own, "double", move |rows| {
+        let fatal = || DeviceError::Fatal { device: name.clone(), message: "poisoned".to_owned() };
+        if dying.load(Ordering::SeqCst) { Err(fatal().into()) } else { Ok(double(rows)) }
+    });
+    second.join(block, &served).unwrap();
+    let own = Arc::clone(third.device());
+    third.join(rows_block(&own, "double", move |rows| Ok(double(rows))), &served).unwrap();
+    let runtimes = [first, second, third].map(|builder| builder.start().unwrap());
+
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|caller| {
+            let (served, on) = (served.clone(), Arc::clone(&device));
+            let (hangs, dies) = (Arc::clone(&hangs), Arc::clone(&dies));
+            spawn(move || {
+                for call in 0..CALLS {
+                    if caller == 0 && call == 5 {
+                        hangs.store(true, Ordering::SeqCst);
+                    }
+                    if caller == 0 && call == 10 {
+                        dies.store(true, Ordering::SeqCst);
+                    }
+                    let value = f32::from(CALLS * caller + call);
+                    let ticket = served.forward.submit(columns(&*on, &[value])).unwrap();
+                    assert_eq!(values_of(&*on, ticket), [2.0 * value]);
+                }
+            })
+        })
+        .collect();
+    let all = spawn(move || callers.iter().for_each(receive));
+    let mut are_over = false;
+    // It may not have had a batch since it was told to hang.
+    while entered.try_recv().is_err() && !are_over {
+        are_over = all.try_recv().is_ok();
+        std::thread::yield_now();
+    }
+    clock.advance(MOST);
+    if !are_over {
+        receive(&all);
+    }
+    drop(open);
+    for runtime in &runtimes {
+        let ended = runtime.shutdown(Shutdown::Drain, LIMIT);
+        assert!(matches!(ended, Ok(()) | Err(ShutdownError::DeviceStuck { .. })), "{ended:?}");
+    }
+    let totals = stats.each_ref().map(|stats| stats.snapshot_at(clock.now()).total);
+    totals.iter().for_each(assert_reconciled);
+    let tasks = u64::from(CALLERS * CALLS);
+    assert_eq!(totals.iter().map(|total| total.succeeded).sum::<u64>(), tasks);
+    assert_eq!(totals.iter().map(|total| total.submitted).sum::<u64>(), tasks);
+    assert_eq!(served.forward.counts().submitted, tasks);
 }
 
 /// A task goes on once: what a second device loses as well is answered with the loss. Then the pool waits for a third.

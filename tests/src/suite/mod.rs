@@ -243,6 +243,7 @@ macro_rules! conformance {
             whoever_comes_free_first_cuts,
             tasks_of_a_stuck_device_go_on,
             tasks_of_a_dead_device_go_on,
+            one_hangs_and_one_dies_under_load,
             a_task_goes_on_once,
             a_device_joins_and_leaves,
             one_of_two_is_shut_down,
