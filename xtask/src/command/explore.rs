@@ -11,6 +11,10 @@ use std::process::ExitCode;
 
 #[derive(Args, Debug)]
 pub(crate) struct Explore {
+    /// Only programs whose name contains this: `devices` or `runtime::an_abort`. Each runs as many schedules as it would
+    /// among all
+    #[arg(conflicts_with = "valgrind")]
+    program: Option<String>,
     /// Schedules, over all programs
     #[arg(long, value_name = "N", default_value = "1000000")]
     schedules: NonZeroU32,
@@ -21,24 +25,26 @@ pub(crate) struct Explore {
 
 impl Explore {
     pub(crate) fn run(&self) -> Result<ExitCode, Error> {
-        if self.valgrind { memcheck() } else { interleavings(self.schedules) }.map(|()| ExitCode::SUCCESS)
+        if self.valgrind { memcheck() } else { interleavings(self.schedules, self.program.as_deref()) }
+            .map(|()| ExitCode::SUCCESS)
     }
 }
 
 /// As many as leave CI some time for the rest.
 pub(crate) fn some_interleavings(summary: &mut Summary) {
     const SCHEDULES: NonZeroU32 = NonZeroU32::new(20_000).expect("it is not zero");
-    summary.run(WORKSPACE, "explore", || interleavings(SCHEDULES));
+    summary.run(WORKSPACE, "explore", || interleavings(SCHEDULES, None));
 }
 
 /// Runs `skep-explore`, in which a scheduler has every thread in its hands, with as many schedules over all of
 /// its programs. A build with its flag shares nothing with others, so it has a folder of its own.
-fn interleavings(schedules: NonZeroU32) -> Result<(), Error> {
+fn interleavings(schedules: NonZeroU32, program: Option<&str>) -> Result<(), Error> {
     let flags = [env::var("RUSTFLAGS").unwrap_or_default(), "--cfg shuttle".to_owned()].join(" ");
     run(cargo("test")
         .args(["--release", "--package", "skep-explore", "--lib", "--target-dir"])
         .arg(target()?.join("explore"))
         .args(["--", "--nocapture"])
+        .args(program)
         .env("RUSTFLAGS", flags.trim())
         .env("SKEP_SCHEDULES", schedules.to_string()))
 }
