@@ -181,7 +181,7 @@ impl<O: TensorOps> Inner<O> {
         let mut news = state
             .with_queue(&self.options, header.submitted, |queue, moment| queue.push(shape, task, moment));
         // What waits for company need not wait any more if there is no room for any, or if it has come.
-        news |= state.is_full_below(&self.options) || state.queue.rows() >= state.wake_at;
+        news |= state.is_full_below(&self.options) || state.seats.have_company(state.queue.rows());
         state.counts.submitted += 1;
         if let Some(deadline) = header.deadline {
             state.arm(deadline);

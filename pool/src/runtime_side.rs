@@ -64,7 +64,6 @@ impl<O: TensorOps> Inner<O> {
         // Nothing waits by the clock of a runtime that was lost.
         let former = state.loss.is_some().then(|| self.set_clock(clock)).flatten();
         state.rising = state.seats.bell().is_some_and(|bell| bell.policy().listens());
-        state.wake_at = usize::MAX;
         if !keeps_places && state.queue.tasks() > 0 {
             state.with_queue(&self.options, now, Queue::rank_anew);
         }
@@ -319,7 +318,9 @@ impl<O: TensorOps> Inner<O> {
         wanted: Option<Rank>,
         terms: &Terms,
     ) -> Option<Taken<Task<O::Tensor>>> {
-        state.wake_at = usize::MAX;
+        if let Some(seat) = state.seats.of(view) {
+            seat.wake_at = usize::MAX;
+        }
         let spare = || std::mem::take(&mut *self.spare.lock());
         let taken = state
             .with_queue(&self.options, terms.now, |queue, moment| queue.cut(wanted, terms, moment, spare));

@@ -19,6 +19,8 @@ pub(crate) struct Seat {
     armed: Option<Instant>,
     /// The most rows that its device had room for when it last looked.
     pub(crate) most_rows: usize,
+    /// The rows with which the pool is to ring, because the runtime waits for company.
+    pub(crate) wake_at: usize,
     /// Tasks that were cut for it while it was not the first.
     cut: u64,
 }
@@ -53,15 +55,17 @@ impl Seats {
         if let Some(seat) = self.of(view) {
             return seat.runtime == runtime;
         }
-        let (doorbell, armed, most_rows) = (None, None, usize::MAX);
-        self.seats.push(Seat { view, runtime, doorbell, rung: false, armed, most_rows, cut: 0 });
+        let (doorbell, armed, rung) = (None, None, false);
+        let (most_rows, wake_at) = (usize::MAX, usize::MAX);
+        self.seats.push(Seat { view, runtime, doorbell, rung, armed, most_rows, wake_at, cut: 0 });
         true
     }
 
     /// Lets the runtime of a view in, which starts. Returns false if the view is not its own.
     pub(crate) fn start(&mut self, view: u32, doorbell: Doorbell) -> bool {
         let Some(seat) = self.own(view, doorbell.runtime()) else { return false };
-        (seat.doorbell, seat.most_rows, seat.rung, seat.armed) = (Some(doorbell), usize::MAX, false, None);
+        (seat.doorbell, seat.rung, seat.armed) = (Some(doorbell), false, None);
+        (seat.most_rows, seat.wake_at) = (usize::MAX, usize::MAX);
         self.seat_home();
         true
     }
@@ -108,6 +112,12 @@ impl Seats {
             [seat] => seat.most_rows,
             seats => seats.iter().map(|seat| seat.most_rows).min().unwrap_or(usize::MAX),
         }
+    }
+
+    /// Returns true if any of them waits for company, and has it with so many rows.
+    #[inline]
+    pub(crate) fn have_company(&self, rows: usize) -> bool {
+        self.seats.iter().any(|seat| rows >= seat.wake_at)
     }
 
     /// Notes that there is news, and returns the bells to ring.

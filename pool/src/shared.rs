@@ -52,8 +52,6 @@ pub(crate) struct State<T> {
     pub(crate) seats: Seats,
     /// Tensors of tasks that have expired, to be freed by a thread that may wait.
     pub(crate) leftovers: Leftovers<T>,
-    /// The rows with which it is to ring, because the runtime waits for company.
-    pub(crate) wake_at: usize,
     /// The ranks of waiting tasks rise.
     pub(crate) rising: bool,
     /// What batches cost, as far as the runtime knows.
@@ -137,7 +135,6 @@ impl<T> State<T> {
             loss: None,
             seats: Seats::new(),
             leftovers: Vec::new(),
-            wake_at: usize::MAX,
             rising: false,
             price: None,
         }

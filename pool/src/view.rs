@@ -102,7 +102,9 @@ impl<O: TensorOps> Pool<O::Tensor> for View<O> {
     }
 
     fn wake_at(&self, rows: usize) {
-        self.pool.state.lock().wake_at = rows;
+        if let Some(seat) = self.pool.state.lock().seats.of(self.number) {
+            seat.wake_at = rows;
+        }
     }
 
     fn after_cut(&self) {

@@ -251,9 +251,11 @@ pub fn one_hangs_and_one_dies_under_load<S: Subject>() {
     let (open, opened) = channel::<()>();
     let hanging = (Arc::clone(&hangs), enter, Mutex::new(opened));
     let dying = Arc::clone(&dies);
-    // Only the one that hangs has a limit: time stands still for what the others are at.
-    let [first, second, third] =
-        stats.each_ref().map(|stats| builder_of(S::device(), &clock, 1, stats).senders(2));
+    // Only the one that hangs has a limit: time stands still for what the others are at. Nobody puts a cut off until a time
+    // that does not come.
+    let [first, second, third] = stats
+        .each_ref()
+        .map(|stats| builder_of(S::device(), &clock, 1, stats).senders(2).just_in_time(false).linger(false));
     let (mut first, mut second, mut third) =
         (first, second.batch_limit(Duration::MAX), third.batch_limit(Duration::MAX));
     let device = Arc::clone(first.device());
