@@ -64,8 +64,8 @@ impl<O: TensorOps> Inner<O> {
         // Nothing waits by the clock of a runtime that was lost.
         let former = state.loss.is_some().then(|| self.set_clock(clock)).flatten();
         state.rising = state.seats.bell().is_some_and(|bell| bell.policy().listens());
-        if !keeps_places && state.queue.tasks() > 0 {
-            state.with_queue(&self.options, now, Queue::rank_anew);
+        if !keeps_places {
+            self.rank_anew(&mut state, now);
         }
         if state.loss.take().is_some() {
             state.closed = None;
@@ -294,6 +294,13 @@ impl<O: TensorOps> Inner<O> {
             self.rank_anew(state, now);
         }
         state.ring()
+    }
+
+    /// Gives what waits the ranks that the policy of its home says.
+    fn rank_anew(&self, state: &mut State<O::Tensor>, now: Instant) {
+        if state.queue.tasks() > 0 {
+            state.with_queue(&self.options, now, Queue::rank_anew);
+        }
     }
 
     /// Notes that several runtimes feed from the pool. For good: what they have in hand rests on it.
