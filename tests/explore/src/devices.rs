@@ -17,7 +17,7 @@ crate::programs! {
 }
 
 mod programs {
-    use crate::runtime::programs::{CULPRIT, LATE, LIMIT, May, Rig, block, build, callers, join_all, start};
+    use crate::rig::{CULPRIT, LATE, LIMIT, May, Rig, block, build, callers, join_all, start};
     use shuttle::thread::{JoinHandle, spawn};
     use skep_pool::{Serve, ServeMore};
     use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};

@@ -14,8 +14,10 @@
 #![cfg(all(test, shuttle))]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "what is not as expected fails the test")]
 
+mod blocks;
 mod devices;
 mod pool;
+mod rig;
 mod runtime;
 mod ticket;
 
