@@ -55,15 +55,29 @@ void check_usable(const Tensor &tensor) {
   TORCH_CHECK(tensor.layout() == at::kStrided, "tensor has layout ", tensor.layout(), ", expected Strided");
 }
 
+// Copies a tensor's bytes into a larger one, and fills the rest: each byte is written once.
+char *pad(char *out, const char *in, at::IntArrayRef from, at::IntArrayRef to, size_t item, const uint8_t *element) {
+  size_t count = item;
+  for (int64_t dim : from) count *= static_cast<size_t>(dim);
+  if (from == to) {
+    std::memcpy(out, in, count);
+    return out + count;
+  }
+  size_t block = count / static_cast<size_t>(std::max<int64_t>(from[0], 1));
+  for (int64_t i = 0; i < from[0]; ++i) out = pad(out, in + i * block, from.slice(1), to.slice(1), item, element);
+  size_t rest = static_cast<size_t>(to[0] - from[0]);
+  for (int64_t dim : to.slice(1)) rest *= static_cast<size_t>(dim);
+  for (size_t i = 0; i < rest; ++i, out += item) std::memcpy(out, element, item);
+  return out;
+}
+
 Tensor pinned(at::IntArrayRef dims, at::ScalarType dtype) {
   return at::empty(dims, at::TensorOptions().dtype(dtype).pinned_memory(true));
 }
 
-// Joins host tensors in pinned memory and copies them to a CUDA device, on a stream of their own. The caller
-// waits for its copy, and no other thread does.
-Tensor upload(const std::vector<Tensor> &parts, c10::Device device) {
-  Tensor staged = pinned(joined_dims(parts), parts.at(0).scalar_type());
-  at::cat_out(staged, parts, 0);
+// Copies a tensor in pinned memory to a CUDA device, on a stream of its own. The caller waits for its copy, and no
+// other thread does.
+Tensor upload(const Tensor &staged, c10::Device device) {
   c10::impl::VirtualGuardImpl guard(device.type());
   c10::Stream compute = guard.getDefaultStream(device);
   c10::Stream copies = guard.getStreamFromGlobalPool(device);
@@ -151,10 +165,49 @@ int skep_join(const Tensor *const *parts, size_t count, int index, uint64_t limi
     too_large = count > 1 && *bytes > limit;
     if (too_large) return;
     if (index >= 0) {
-      *out = given(upload(all, cuda(index)));
+      Tensor staged = pinned(joined_dims(all), all.at(0).scalar_type());
+      at::cat_out(staged, all, 0);
+      *out = given(upload(staged, cuda(index)));
     } else {
       *out = given(count == 1 ? all[0].detach().contiguous() : at::cat(all, 0));
     }
+  });
+  return too_large ? 2 : status;
+}
+
+// Joins tensors along dim 0 as skep_join does, each filled up along its other dims to `dims` with `element`, which has
+// `item` bytes.
+int skep_join_padded(const Tensor *const *parts, size_t count, const int64_t *dims, size_t rank, const uint8_t *element,
+                     size_t item, int index, uint64_t limit, uint64_t *bytes, Tensor **out) {
+  bool too_large = false;
+  int status = guarded([&] {
+    at::NoGradGuard no_grad;
+    std::vector<Tensor> all;
+    all.reserve(count);
+    std::vector<int64_t> whole(dims, dims + rank);
+    whole.insert(whole.begin(), 0);
+    for (size_t i = 0; i < count; ++i) {
+      all.push_back(on_host(*parts[i]).detach().resolve_neg().resolve_conj().contiguous());
+      const Tensor &part = all.back();
+      TORCH_CHECK(part.dim() == static_cast<int64_t>(rank) + 1, "tensor has ", part.dim(), " dims, expected ", rank + 1);
+      TORCH_CHECK(part.scalar_type() == all[0].scalar_type(), "tensors of two element types are joined");
+      TORCH_CHECK(part.element_size() == static_cast<int64_t>(item), "padding has ", item, " bytes, expected ", part.element_size());
+      for (size_t d = 0; d < rank; ++d)
+        TORCH_CHECK(part.size(d + 1) <= dims[d], "tensor has ", part.size(d + 1), " along dim ", d + 1, ", expected at most ", dims[d]);
+      whole[0] += part.size(0);
+    }
+    *bytes = item;
+    for (int64_t dim : whole) *bytes *= static_cast<uint64_t>(dim);
+    too_large = *bytes > limit;
+    if (too_large) return;
+    Tensor joined = index >= 0 ? pinned(whole, all.at(0).scalar_type())
+                               : at::empty(whole, at::TensorOptions().dtype(all.at(0).scalar_type()));
+    char *place = static_cast<char *>(joined.mutable_data_ptr());
+    for (const Tensor &part : all) {
+      whole[0] = part.size(0);
+      place = pad(place, static_cast<const char *>(part.const_data_ptr()), part.sizes(), whole, item, element);
+    }
+    *out = given(index >= 0 ? upload(joined, cuda(index)) : joined);
   });
   return too_large ? 2 : status;
 }

@@ -3,10 +3,13 @@
 use crate::description::{Activation, Description, Kind};
 use crate::text::tokens::Tokens;
 use crate::weights::Weights;
-use skep_runtime_core::{DType, Dim, TensorSpec};
+use skep_runtime_core::{DType, Dim, PadTo, Padding, TensorSpec};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+/// The input that says which tokens are padding.
+pub(crate) const MASK: &str = "attention_mask";
 
 /// The options of reading a folder.
 #[derive(Clone, Debug, Default)]
@@ -138,11 +141,11 @@ impl Model {
 
     /// Returns what the block takes: ids and mask, both u32 `[batch, tokens]`, and more where the description says so.
     pub fn inputs(&self) -> Vec<TensorSpec> {
-        let dims = [Dim::Batch, Dim::Free { max: self.description.encoder.max_tokens }];
-        let spec =
-            |name: &str, below: usize| TensorSpec::new(name, DType::U32, dims).with_index_below(below as u64);
-        let mut specs =
-            vec![spec("input_ids", self.description.encoder.words.rows), spec("attention_mask", 2)];
+        let dims = [Dim::Batch, Dim::free("tokens", self.description.encoder.max_tokens)];
+        let spec = |name: &str, below: usize| {
+            TensorSpec::new(name, DType::U32, dims.clone()).with_index_below(below as u64)
+        };
+        let mut specs = vec![spec("input_ids", self.description.encoder.words.rows), spec(MASK, 2)];
         if self.description.token_types {
             let types = self.description.encoder.types.as_ref().map_or(1, |types| types.rows);
             specs.push(spec("token_type_ids", types));
@@ -153,11 +156,18 @@ impl Model {
         specs
     }
 
+    /// Returns the rule by which a pool pads texts and makes the mask: for the options of the pool that the block is served
+    /// with. Texts of different lengths share batches then.
+    pub fn padding(&self, to: PadTo) -> Padding {
+        let padding = self.tokens().map_or(0, Tokens::padding);
+        Padding::new(to).with_value("input_ids", padding).with_mask(MASK)
+    }
+
     /// Returns what the block gives, f32.
     pub fn outputs(&self) -> Vec<TensorSpec> {
         let name = self.description.output_name();
         let size = Dim::Fixed(self.description.output);
-        let tokens = Dim::Free { max: self.description.encoder.max_tokens };
+        let tokens = Dim::free("tokens", self.description.encoder.max_tokens);
         vec![match self.description.kind {
             Kind::Token => TensorSpec::new(name, DType::F32, [Dim::Batch, tokens, size]),
             _ => TensorSpec::new(name, DType::F32, [Dim::Batch, size]),

@@ -93,6 +93,10 @@ impl<O: TensorOps> Inner<O> {
             return Err(self.count_refused(*error, asked.request(&self.schema, inputs)));
         }
         let Shape { rows, free } = shape;
+        let free = self.class(free);
+        if let Err(error) = self.options.check_elements(rows, &free, self.splits()) {
+            return Err(self.count_refused(error, asked.request(&self.schema, inputs)));
+        }
         let submitted = self.now();
         let deadline = self.options.deadline_of(asked.request.deadline, submitted);
         let flow = asked.request.flow.unwrap_or_default();
@@ -101,11 +105,26 @@ impl<O: TensorOps> Inner<O> {
         Ok(Candidate { header, ticket, inputs, free, reply: Some(reply), asked })
     }
 
+    /// The sizes by which tasks share batches, of a task of these.
+    #[inline]
+    pub(crate) fn class(&self, free: Dims) -> Dims {
+        let Some(padding) = self.options.padding.as_ref().filter(|_| !free.is_empty()) else { return free };
+        let dims = free.iter().zip(self.schema.free());
+        dims.map(|(&size, free)| padding.class(size, free.max)).collect()
+    }
+
+    /// Whether tasks that are too large for one batch are split.
+    #[inline]
+    fn splits(&self) -> bool {
+        let options = &self.options;
+        options.split_large_tasks && (self.pass != Pass::Backward || options.split_backward)
+    }
+
     /// The most rows that a task of this priority may have.
     #[inline]
     fn most_rows(&self, priority: Priority) -> usize {
         let options = &self.options;
-        if !options.split_large_tasks || (self.pass == Pass::Backward && !options.split_backward) {
+        if !self.splits() {
             return options.max_rows;
         }
         // Parts are counted in 32 bits.
@@ -166,13 +185,13 @@ impl<O: TensorOps> Inner<O> {
     ) -> Option<Bells> {
         let alone = state.queue.tasks() == 0;
         let spin = if alone { state.seats.bell().map(Doorbell::spin) } else { None };
-        let shape = state.queue.shape(free);
+        let shape = state.queue.shape(free, &self.options);
         let rank = state.rank(&header);
         let number = state.queue.next_seq();
         let key = TaskKey { rank, seq: number, shape: u32::try_from(shape).unwrap_or(u32::MAX) };
         reply.queued(key, spin.unwrap_or_default());
         let place = Place::first(rank);
-        let task = if header.rows <= self.options.max_rows {
+        let task = if header.rows <= self.options.most_rows(free) {
             Task { header, inputs, reply, split: None, place, number }
         } else {
             let split = Some(Box::new(Split::new(self.slice(inputs), header.submitted)));
@@ -199,7 +218,7 @@ impl<O: TensorOps> Inner<O> {
     ) {
         let Returned { mut header, reply, inputs, .. } = task;
         header.is_again = true;
-        let shape = state.queue.shape(free);
+        let shape = state.queue.shape(free, &self.options);
         let (rank, number) = (state.rank(&header), state.queue.next_seq());
         let key = TaskKey { rank, seq: number, shape: u32::try_from(shape).unwrap_or(u32::MAX) };
         reply.queued(key, Duration::ZERO);

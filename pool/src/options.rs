@@ -1,6 +1,6 @@
 //! The options by which a pool takes tasks and cuts batches.
 
-use skep_runtime_core::{Deadline, FailureRules, Priority, StartError, Verify};
+use skep_runtime_core::{Deadline, FailureRules, Padding, Priority, StartError, SubmitError, Verify};
 use std::time::{Duration, Instant};
 
 /// The options by which a pool takes tasks and cuts batches. The defaults serve an interactive model well.
@@ -11,6 +11,12 @@ pub struct PoolOptions {
     /// The most rows of one batch. Default 64. Choose it as large as the device's memory and the callers'
     /// patience allow: past some size, rows per second stop growing and only the latency does.
     pub max_rows: usize,
+    /// The most elements of one batch, besides `max_rows`: rows times the sizes of their free dims, padded. Default none.
+    /// Choose it where the device's memory, or its time, is what limits a batch: of texts, so many tokens. A task that has more
+    /// is split as one of more than `max_rows` rows is; it is refused where it is not split, or one row of it has more.
+    pub max_elements: Option<usize>,
+    /// The rule by which tasks whose free dims differ share batches. Default none: they run with tasks of equal sizes.
+    pub padding: Option<Padding>,
     /// The rows that a batch should have before it is worth cutting. Default 1: all that waits runs as soon
     /// as the device is free, which is nearly always right, because a busy device lets batches grow by
     /// itself. More than 1 needs `max_delay`.
@@ -77,6 +83,18 @@ impl PoolOptions {
     /// Sets [`max_rows`](Self#structfield.max_rows).
     pub fn max_rows(mut self, max_rows: usize) -> Self {
         self.max_rows = max_rows;
+        self
+    }
+
+    /// Sets [`max_elements`](Self#structfield.max_elements).
+    pub fn max_elements(mut self, max_elements: impl Into<Option<usize>>) -> Self {
+        self.max_elements = max_elements.into();
+        self
+    }
+
+    /// Sets [`padding`](Self#structfield.padding).
+    pub fn padding(mut self, padding: impl Into<Option<Padding>>) -> Self {
+        self.padding = padding.into();
         self
     }
 
@@ -175,6 +193,8 @@ impl Default for PoolOptions {
     fn default() -> Self {
         Self {
             max_rows: 64,
+            max_elements: None,
+            padding: None,
             min_rows: 1,
             max_delay: None,
             capacity: 1024,
@@ -203,6 +223,9 @@ impl PoolOptions {
         };
         if self.max_rows == 0 {
             return wrong("max_rows", 0, "at least 1");
+        }
+        if self.max_elements == Some(0) {
+            return wrong("max_elements", 0, "at least 1");
         }
         if self.min_rows == 0 || self.min_rows > self.max_rows {
             return wrong("min_rows", self.min_rows, "1 to max_rows");
@@ -273,6 +296,28 @@ impl PoolOptions {
         }
     }
 
+    /// The most rows of a batch of tasks of these free dims.
+    #[inline]
+    pub(crate) fn most_rows(&self, free: &[usize]) -> usize {
+        match self.max_elements {
+            Some(max) => self.max_rows.min((max / elements(free)).max(1)),
+            None => self.max_rows,
+        }
+    }
+
+    /// Refuses a task of which more must run together than a batch may have.
+    #[inline]
+    pub(crate) fn check_elements(
+        &self,
+        rows: usize,
+        free: &[usize],
+        splits: bool,
+    ) -> Result<(), SubmitError> {
+        let Some(max) = self.max_elements else { return Ok(()) };
+        let got = elements(free).saturating_mul(if splits { 1 } else { rows });
+        if got > max { Err(SubmitError::TooManyElements { got, max }) } else { Ok(()) }
+    }
+
     /// The room that there is for tasks of this priority.
     #[inline]
     pub(crate) fn room(&self, priority: Priority) -> Room {
@@ -286,6 +331,11 @@ impl PoolOptions {
     }
 }
 
+/// The elements of a row of these free dims, as far as they differ.
+pub(crate) fn elements(free: &[usize]) -> usize {
+    free.iter().fold(1, |all: usize, dim| all.saturating_mul(*dim)).max(1)
+}
+
 /// How much of a queue may be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
@@ -294,85 +344,4 @@ pub(crate) struct Room {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(options: &PoolOptions) -> String {
-        options.check("x").unwrap_err().to_string()
-    }
-
-    #[test]
-    fn options_that_would_never_run_are_refused() {
-        let good = PoolOptions::default();
-        assert!(good.check("x").is_ok());
-        assert_eq!(message(&good.clone().max_rows(0)), "pool `x`: max_rows is 0, expected at least 1");
-        assert_eq!(message(&good.clone().min_rows(65)), "pool `x`: min_rows is 65, expected 1 to max_rows");
-        assert_eq!(message(&good.clone().capacity(0)), "pool `x`: capacity is 0, expected at least 1");
-        let delay = Some(Duration::from_millis(5));
-        assert_eq!(
-            message(&good.clone().max_delay(delay)),
-            "pool `x`: max_delay is 5ms, expected none unless min_rows is above 1, or nothing waits for company"
-        );
-        assert_eq!(
-            message(&good.clone().capacity_rows(Some(63))),
-            "pool `x`: capacity_rows is 63, expected at least max_rows"
-        );
-        assert_eq!(
-            message(&good.clone().reserve(1024)),
-            "pool `x`: reserve is 1024, expected less than capacity"
-        );
-        assert_eq!(
-            message(&good.clone().reserve(512).capacity_rows(Some(100))),
-            "pool `x`: reserve is 512, expected so few that as many as max_rows of capacity_rows are left"
-        );
-        assert_eq!(
-            message(&good.clone().deadline(Duration::ZERO)),
-            "pool `x`: deadline is 0ns, expected more than no time"
-        );
-        assert_eq!(
-            message(&good.clone().deadline(Duration::from_millis(10)).max_deadline(delay)),
-            "pool `x`: deadline is 10ms, expected at most max_deadline"
-        );
-        assert_eq!(
-            message(&good.clone().verify(Verify::every(0))),
-            "pool `x`: verify.every is 0, expected at least 1"
-        );
-        assert_eq!(
-            message(&good.clone().verify(Verify::every(1).tolerance(f64::NAN))),
-            "pool `x`: verify.tolerance is NaN, expected a finite number, at least 0"
-        );
-        let alone = good.min_rows(2);
-        assert_eq!(
-            message(&alone),
-            "pool `x`: min_rows is 2, expected 1 unless max_delay bounds the wait for more"
-        );
-        assert!(alone.max_delay(Some(Duration::ZERO)).check("x").is_ok());
-    }
-
-    #[test]
-    fn a_deadline_is_the_callers_or_the_pools_and_no_later_than_the_latest() {
-        let now = Instant::now();
-        let [short, middle, long] = [1, 2, 3].map(Duration::from_secs);
-        let (plain, asked) = (PoolOptions::default(), |after| Some(Deadline::In(after)));
-        assert_eq!(plain.deadline_of(None, now), None);
-        let options = plain.clone().deadline(middle);
-        assert_eq!(options.deadline_of(None, now), Some(now + middle));
-        assert_eq!(options.deadline_of(asked(long), now), Some(now + long));
-        let capped = options.max_deadline(middle);
-        assert_eq!(capped.deadline_of(asked(short), now), Some(now + short));
-        assert_eq!(capped.deadline_of(asked(long), now), Some(now + middle));
-        assert_eq!(capped.deadline_of(Some(Deadline::At(now + long)), now), Some(now + middle));
-        assert_eq!(plain.max_deadline(long).deadline_of(None, now), Some(now + long));
-        assert_eq!(capped.deadline_of(asked(Duration::MAX), now), Some(now + middle));
-    }
-
-    #[test]
-    fn a_reserve_is_for_those_more_urgent_than_the_pool() {
-        let options = PoolOptions::default().capacity(10).max_rows(4).reserve(5);
-        let room = |priority| options.room(Priority(priority));
-        assert_eq!(room(0), Room { tasks: 5, rows: 20 });
-        assert_eq!((room(1), room(-1)), (room(0), Room { tasks: 10, rows: 40 }));
-        let most = options.capacity(usize::MAX).max_rows(usize::MAX).reserve(1);
-        assert_eq!(most.room(Priority(0)), Room { tasks: usize::MAX - 1, rows: usize::MAX - 1 });
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@ use crate::options::PoolOptions;
 use crate::task_pool::TaskPool;
 use skep_runtime_core::sync::guarded;
 use skep_runtime_core::{
-    Backend, BlockId, BlockInfo, Clock, Device, Front, Pass, RuntimeBuilder, Schema, SchemaError, StartError,
+    Backend, BlockId, BlockInfo, Clock, Device, Front, Pass, RuntimeBuilder, StartError,
 };
 use std::fmt;
 use std::iter;
@@ -323,13 +323,13 @@ fn new_pool<D: Device>(
     device: &Arc<D>,
     clock: &Arc<dyn Clock>,
 ) -> Result<TaskPool<D>, StartError> {
-    let (schema, options) = match pass {
-        Pass::Forward => (info.inputs.clone(), options),
+    let schema =
+        info.takes(pass).map_err(|source| StartError::Schema { block: info.name.clone(), source })?;
+    let options = match pass {
+        Pass::Forward => options,
         Pass::Backward => {
-            let schema = backward_schema(info)
-                .map_err(|source| StartError::Schema { block: info.name.clone(), source })?;
             let finite_inputs = options.finite_inputs.or(Some(true));
-            (schema, options.finite_inputs(finite_inputs))
+            options.finite_inputs(finite_inputs)
         }
     };
     TaskPool::new(name, pass, Arc::clone(device), schema, options, Arc::clone(clock))
@@ -364,13 +364,6 @@ fn pool_name(info: &BlockInfo, pass: Pass) -> String {
 
 fn info_of<D: Device>(builder: &RuntimeBuilder<D>, id: BlockId) -> Result<&BlockInfo, StartError> {
     builder.info(id).ok_or(StartError::ForeignBlock)
-}
-
-/// The inputs of the backward pass: those of the forward pass, and for each output `x` its gradient `grad.x`.
-fn backward_schema(info: &BlockInfo) -> Result<Schema, SchemaError> {
-    let inputs = info.inputs.tensors().iter().cloned();
-    let outputs = info.outputs.iter().flat_map(Schema::tensors);
-    Schema::new(inputs.chain(outputs.map(|spec| spec.renamed(format!("grad.{}", spec.name())))).collect())
 }
 
 #[cfg(test)]

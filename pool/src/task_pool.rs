@@ -6,8 +6,8 @@ use crate::view::View;
 use async_trait::async_trait;
 use skep_runtime_core::pool::Pool;
 use skep_runtime_core::{
-    Clock, Counts, DeviceLoss, Front, HostFront, Meter, Pass, Refused, Request, Schema, StartError, Submit,
-    SubmitError, TensorOps, Ticket,
+    Clock, Counts, DeviceLoss, Front, HostFront, Meter, Padding, Pass, Refused, Request, Schema, StartError,
+    Submit, SubmitError, TensorOps, Ticket,
 };
 use std::fmt;
 use std::sync::Arc;
@@ -53,6 +53,15 @@ impl<O: TensorOps> TaskPool<O> {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         options.check(&name)?;
+        let schema = match options.padding.as_ref().and_then(Padding::mask) {
+            Some(mask) => schema.without(mask).map_err(|_| StartError::Setting {
+                of: format!("pool `{name}`"),
+                setting: "padding",
+                got: format!("a mask `{mask}`"),
+                expected: "an input beside others",
+            })?,
+            None => schema,
+        };
         let schema = if options.finite_inputs == Some(true) { schema.with_finite() } else { schema };
         let inner = Arc::new(Inner::new(name, pass, ops, schema, options, clock));
         let home = Arc::new(View::new(&inner, false));

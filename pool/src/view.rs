@@ -3,7 +3,9 @@
 use crate::shared::{Inner, State};
 use skep_runtime_core::pool::{Batch, Doorbell, Expired, Look, Pool, Rank, Returned, Settled, Terms};
 use skep_runtime_core::sync::atomic::{AtomicU64, Ordering};
-use skep_runtime_core::{Counts, DeviceLoss, FailureRules, Meter, RuntimeId, Shutdown, TensorOps, Verify};
+use skep_runtime_core::{
+    Counts, DeviceLoss, FailureRules, Meter, Padding, RuntimeId, Shutdown, TensorOps, Verify,
+};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -91,6 +93,10 @@ impl<O: TensorOps> Pool<O::Tensor> for View<O> {
 
     fn verify(&self) -> Option<Verify> {
         self.pool.options.verify
+    }
+
+    fn padding(&self) -> Option<Padding> {
+        self.pool.options.padding.clone()
     }
 
     fn cut(&self, terms: &Terms) -> Option<Batch<O::Tensor>> {

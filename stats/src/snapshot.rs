@@ -94,6 +94,9 @@ pub struct PoolSnapshot {
     /// The time for which cuts were put off although there was room, for all batches together.
     #[serde(rename = "put_off_us", with = "micros")]
     pub put_off: Duration,
+    /// The part of the elements of padded batches that is padding; 0 without any.
+    #[serde(default)]
+    pub padding: f64,
     /// Batches whose device time was foreseen.
     pub foreseen_batches: u64,
     /// By how much of their device time the forecasts of those were off, on average; 0 without any.
@@ -234,6 +237,7 @@ impl PoolSnapshot {
                 pool.flows = parts(flows, |Flow(number)| number.into());
             }
             pool.put_off = tally.put_off;
+            pool.padding = ratio(tally.padding as f64, tally.padded as f64);
             pool.foreseen_batches = tally.foreseen;
             pool.forecast_error = ratio(tally.foreseen_off.as_secs_f64(), tally.foreseen_time.as_secs_f64());
             pool.verification = tally.verification.map(VerificationSnapshot::from);

@@ -30,6 +30,9 @@ pub(crate) struct Tally {
     pub(crate) foreseen: u64,
     pub(crate) foreseen_time: Duration,
     pub(crate) foreseen_off: Duration,
+    /// Elements that were padding, and all of the batches that were padded.
+    pub(crate) padding: u64,
+    pub(crate) padded: u64,
     /// By class and by flow.
     pub(crate) parts: Parts,
     pub(crate) verification: Option<Verification>,
@@ -75,6 +78,8 @@ impl Tally {
         self.scatter.record(event.scatter);
         self.reasons[event.forecast.reason.index()] += 1;
         self.put_off = self.put_off.saturating_add(event.forecast.put_off);
+        self.padding += event.forecast.padding as u64;
+        self.padded += event.forecast.padded as u64;
         if let Some(predicted) = event.predicted().filter(|_| !event.failed) {
             self.foreseen += 1;
             self.foreseen_time = self.foreseen_time.saturating_add(event.device);
@@ -122,6 +127,8 @@ impl Tally {
             *reason += more;
         }
         self.put_off = self.put_off.saturating_add(other.put_off);
+        self.padding += other.padding;
+        self.padded += other.padded;
         self.foreseen += other.foreseen;
         self.foreseen_time = self.foreseen_time.saturating_add(other.foreseen_time);
         self.foreseen_off = self.foreseen_off.saturating_add(other.foreseen_off);

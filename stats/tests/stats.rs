@@ -230,6 +230,7 @@ fn json_has_the_keys_that_programs_read() {
             "mean_batch_rows",
             "name",
             "number",
+            "padding",
             "put_off_us",
             "queue_wait",
             "refusals",

@@ -1,7 +1,7 @@
 //! candle's element types beside the runtime's, and tensors on the host as plain bytes.
 
 use candle_core::{CpuStorage, DType as CandleDType, Error, Result, Storage, Tensor};
-use skep_runtime_core::{DType, HostTensor};
+use skep_runtime_core::{DType, HostTensor, pad_into};
 use skep_toolkit::{DTypes, UnknownDType};
 
 /// Both sides' names of the element types that both have.
@@ -74,6 +74,42 @@ pub(crate) fn index_outside(tensor: &Tensor, below: u64) -> Result<Option<i64>> 
             _ => return None,
         })
     })
+}
+
+/// Joins tensors on the host along dim 0, each filled up to `dims` along its others, with each element written once.
+pub(crate) fn padded(parts: &[Tensor], dims: &[usize], element: &[u8]) -> Result<Tensor> {
+    let Some(first) = parts.first() else { return Err(Error::Msg("nothing to join".to_owned())) };
+    let rows = parts.iter().map(|part| part.dims().first().copied().unwrap_or(0)).sum();
+    let whole: Vec<usize> = std::iter::once(rows).chain(dims.iter().copied()).collect();
+    macro_rules! join {
+        ($variant:ident, $kind:ty) => {{
+            let of_one = element.try_into().map_err(|_| Error::Msg("padding of another size".to_owned()))?;
+            let value = <$kind>::from_le_bytes(of_one);
+            let mut joined: Vec<$kind> = Vec::with_capacity(whole.iter().product());
+            for part in parts {
+                let own = part.dims().first().copied();
+                let to: Vec<usize> = own.into_iter().chain(dims.iter().copied()).collect();
+                on_elements(part, |storage, range| {
+                    let CpuStorage::$variant(elements) = storage else { return None };
+                    pad_into(&mut joined, &elements[range], part.dims(), &to, &[value]);
+                    Some(())
+                })?;
+            }
+            Tensor::from_vec(joined, whole, &candle_core::Device::Cpu)
+        }};
+    }
+    match first.dtype() {
+        CandleDType::U8 => join!(U8, u8),
+        CandleDType::I16 => join!(I16, i16),
+        CandleDType::I32 => join!(I32, i32),
+        CandleDType::U32 => join!(U32, u32),
+        CandleDType::I64 => join!(I64, i64),
+        CandleDType::F16 => join!(F16, half::f16),
+        CandleDType::BF16 => join!(BF16, half::bf16),
+        CandleDType::F32 => join!(F32, f32),
+        CandleDType::F64 => join!(F64, f64),
+        other => Err(Error::UnsupportedDTypeForOp(other, "padding")),
+    }
 }
 
 /// Hands the storage of a tensor on the host, and the range of its elements, to `read`, which answers

@@ -217,6 +217,10 @@ impl TensorOps for CandleDevice {
         self.views(tensor, rows)
     }
 
+    fn narrow(&self, tensor: &Tensor, dim: usize, size: usize) -> Result<Tensor, DeviceError> {
+        tensor.narrow(dim, 0, size).map_err(|e| self.failure(e))
+    }
+
     fn index_outside(&self, tensor: &Tensor, below: u64) -> Result<Option<i64>, DeviceError> {
         bytes::index_outside(&self.to_cpu(tensor)?, below).map_err(|e| self.failure(e))
     }
@@ -246,6 +250,17 @@ impl Device for CandleDevice {
     /// Joins the parts on the host, then uploads them in one copy where the device is not the host.
     fn gather(&self, parts: &[Tensor]) -> Result<Tensor, DeviceError> {
         self.join_on_cpu(parts)?.to_device(&self.place).map_err(|e| self.failure(e))
+    }
+
+    /// Fills the parts up on the host, where each element is written once, then uploads them in one copy where the device
+    /// is not the host.
+    fn gather_padded(&self, parts: &[Tensor], dims: &[usize], element: &[u8]) -> Result<Tensor, DeviceError> {
+        let parts = parts.iter().map(|part| self.to_cpu(part)).collect::<Result<Vec<_>, _>>()?;
+        let rows = parts.iter().map(|part| part.dims().first().copied().unwrap_or(0));
+        let of_one = dims.iter().fold(element.len(), |bytes, dim| bytes.saturating_mul(*dim));
+        self.admit(rows.sum::<usize>().saturating_mul(of_one)).map_err(|e| self.failure(e))?;
+        let joined = bytes::padded(&parts, dims, element).map_err(|e| self.failure(e))?;
+        joined.to_device(&self.place).map_err(|e| self.failure(e))
     }
 
     /// Downloads the tensor in one copy where the device is not the host. The parts are views into it, unless

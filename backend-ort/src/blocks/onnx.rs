@@ -76,7 +76,7 @@ impl Onnx {
                     (0, _) => Dim::Batch,
                     (_, FileDim::Fixed(size)) => Dim::Fixed(*size),
                     (_, FileDim::Named(name)) => match self.max.get(name) {
-                        Some(&max) => Dim::Free { max },
+                        Some(&max) => Dim::free(&**name, max),
                         None if is_input => {
                             let expected = "a largest size: `with_max`, or `max` in a configuration";
                             return Err(part(outlet, format!("free in its dim `{name}`"), expected));

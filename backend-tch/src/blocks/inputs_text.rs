@@ -1,4 +1,4 @@
-//! Inputs as text: `ids:i64[..128] weights:f32[3x4] label:u8[]`.
+//! Inputs as text: `ids:i64[tokens..128] weights:f32[3x4] label:u8[]`.
 
 use skep_runtime_core::{Dim, Schema, TensorSpec};
 use skep_toolkit::blocks::schema;
@@ -22,13 +22,16 @@ fn spec(text: &str) -> Option<TensorSpec> {
     let (name, rest) = text.split_once(':')?;
     let (dtype, dims) = rest.strip_suffix(']')?.split_once('[')?;
     let dtype = dtype_named(dtype)?;
-    let dim = |text: &str| {
-        Some(match text.strip_prefix("..") {
-            Some(max) => Dim::Free { max: max.parse().ok()? },
+    let dim = |(place, text): (usize, &str)| {
+        Some(match text.split_once("..") {
+            // Without a name it has one that no other has.
+            Some(("", max)) => Dim::free(format!("{name}.{place}"), max.parse().ok()?),
+            Some((free, max)) => Dim::free(free, max.parse().ok()?),
             None => Dim::Fixed(text.parse().ok()?),
         })
     };
-    let row = dims.split('x').filter(|_| !dims.is_empty()).map(dim).collect::<Option<Vec<_>>>()?;
+    let row = (1..).zip(dims.split('x')).filter(|_| !dims.is_empty());
+    let row = row.map(dim).collect::<Option<Vec<_>>>()?;
     let named = !name.is_empty();
     named.then(|| TensorSpec::new(name, dtype, [vec![Dim::Batch], row].concat()))
 }

@@ -241,7 +241,7 @@ fn zeros(device: &TchDevice, input: &TensorSpec, rows: usize) -> Result<Tensor, 
     let size = |dim: &Dim| match *dim {
         Dim::Batch => rows,
         Dim::Fixed(size) => size,
-        Dim::Free { max } => max.min(LONGEST),
+        Dim::Free { max, .. } => max.min(LONGEST),
     };
     let dims: Vec<usize> = input.dims().iter().map(size).collect();
     let zeros = HostTensor::zeros(input.dtype(), &dims).ok_or("input is too large to be checked")?;

@@ -167,11 +167,14 @@ impl TchDevice {
     }
 
     fn join_on(&self, cuda: Option<usize>, parts: &[Tensor]) -> Result<Tensor, DeviceError> {
-        let limit = self.max_bytes();
-        shim::join(parts, cuda, limit).map_err(|error| match error {
-            JoinError::TooLarge(bytes) => failure::too_large(self.name(), bytes, limit),
+        shim::join(parts, cuda, self.max_bytes()).map_err(|error| self.unjoined(error))
+    }
+
+    fn unjoined(&self, error: JoinError) -> DeviceError {
+        match error {
+            JoinError::TooLarge(bytes) => failure::too_large(self.name(), bytes, self.max_bytes()),
             JoinError::Torch(error) => self.failure(error),
-        })
+        }
     }
 
     /// Cuts a tensor on the host into views.
@@ -212,6 +215,13 @@ impl TensorOps for TchDevice {
         self.views(tensor, rows)
     }
 
+    fn narrow(&self, tensor: &Tensor, dim: usize, size: usize) -> Result<Tensor, DeviceError> {
+        let [dim, size] = *torch_dims(&[dim, size]).map_err(|e| self.failure(e))? else {
+            return Err(DeviceError::operation("a tensor has no such dim"));
+        };
+        tensor.f_narrow(dim, 0, size).map_err(|e| self.failure(e))
+    }
+
     fn index_outside(&self, tensor: &Tensor, below: u64) -> Result<Option<i64>, DeviceError> {
         let tensor = self.to_cpu(tensor)?;
         let info = self.describe(&tensor)?;
@@ -243,6 +253,14 @@ impl Device for TchDevice {
     /// copy on a stream of its own, so that a batch that is running goes on.
     fn gather(&self, parts: &[Tensor]) -> Result<Tensor, DeviceError> {
         self.join_on(self.cuda, parts)
+    }
+
+    /// Fills the parts up on the host, where each byte is written once, and uploads them as [`gather`](Device::gather)
+    /// does.
+    fn gather_padded(&self, parts: &[Tensor], dims: &[usize], element: &[u8]) -> Result<Tensor, DeviceError> {
+        let dims = torch_dims(dims).map_err(|e| self.failure(e))?;
+        shim::join_padded(parts, &dims, element, self.cuda, self.max_bytes())
+            .map_err(|error| self.unjoined(error))
     }
 
     /// Downloads the tensor in one copy, on a stream of its own, where the device is not the host. The parts

@@ -85,9 +85,46 @@ pub(crate) fn to_bytes(tensor: &Tensor, count: usize) -> Result<Vec<u8>, TchErro
 pub(crate) fn join(parts: &[Tensor], cuda: Option<usize>, limit: usize) -> Result<Tensor, JoinError> {
     let index = index_or_host(cuda).map_err(JoinError::Torch)?;
     let (parts, limit) = (pointers(parts), u64::try_from(limit).unwrap_or(u64::MAX));
+    joined(|bytes, out| {
+        // SAFETY: the tensors are borrowed.
+        unsafe { ffi::skep_join(parts.as_ptr(), parts.len(), index, limit, bytes, out) }
+    })
+}
+
+/// The same, each filled up along its other dims to `dims` with the bytes of one element.
+pub(crate) fn join_padded(
+    parts: &[Tensor],
+    dims: &[i64],
+    element: &[u8],
+    cuda: Option<usize>,
+    limit: usize,
+) -> Result<Tensor, JoinError> {
+    let index = index_or_host(cuda).map_err(JoinError::Torch)?;
+    let (parts, limit) = (pointers(parts), u64::try_from(limit).unwrap_or(u64::MAX));
+    joined(|bytes, out| {
+        // SAFETY: the tensors are borrowed, the other pointers and lengths are of borrowed slices; the shim checks that
+        // the dims and the element are those of the tensors.
+        unsafe {
+            ffi::skep_join_padded(
+                parts.as_ptr(),
+                parts.len(),
+                dims.as_ptr(),
+                dims.len(),
+                element.as_ptr(),
+                element.len(),
+                index,
+                limit,
+                bytes,
+                out,
+            )
+        }
+    })
+}
+
+/// A call that joins tensors, or says how large they would be together.
+fn joined(call: impl FnOnce(&mut u64, &mut *mut C_tensor) -> c_int) -> Result<Tensor, JoinError> {
     let (mut bytes, mut out) = (0, ptr::null_mut());
-    // SAFETY: the tensors are borrowed.
-    match unsafe { ffi::skep_join(parts.as_ptr(), parts.len(), index, limit, &mut bytes, &mut out) } {
+    match call(&mut bytes, &mut out) {
         2 => Err(JoinError::TooLarge(usize::try_from(bytes).unwrap_or(usize::MAX))),
         status => {
             checked(status).map_err(JoinError::Torch)?;

@@ -43,6 +43,18 @@ unsafe extern "C" {
         bytes: &mut u64,
         out: &mut *mut C_tensor,
     ) -> c_int;
+    pub(super) fn skep_join_padded(
+        parts: *const *const C_tensor,
+        count: usize,
+        dims: *const i64,
+        rank: usize,
+        element: *const u8,
+        item: usize,
+        index: c_int,
+        limit: u64,
+        bytes: &mut u64,
+        out: &mut *mut C_tensor,
+    ) -> c_int;
     pub(super) fn skep_to_host(tensor: *const C_tensor, out: &mut *mut C_tensor) -> c_int;
     pub(super) fn skep_cuda_count(count: &mut c_int) -> c_int;
     pub(super) fn skep_flush_denormals();

@@ -193,11 +193,11 @@ fn inputs_are_read_from_settings() {
             .map_err(|error| skep_backend_tch::runtime::Chain(&error).to_string())
     };
     let expected = Schema::new(vec![
-        TensorSpec::new("ids", DType::I64, [Dim::Batch, Dim::Free { max: 128 }]),
+        TensorSpec::new("ids", DType::I64, [Dim::Batch, Dim::free("tokens", 128)]),
         TensorSpec::rows("weights", DType::F32, &[3, 4]),
         TensorSpec::rows("label", DType::U8, &[]),
     ]);
-    assert_eq!(read("ids:i64[..128] weights:f32[3x4] label:u8[]"), Ok(expected.unwrap()));
+    assert_eq!(read("ids:i64[tokens..128] weights:f32[3x4] label:u8[]"), Ok(expected.unwrap()));
     for wrong in ["", "x", "x:f32", "x:f31[3]", "x:f32[3", "x:f32[a]", "x:f32[3x]", ":f32[3]"] {
         let error = read(wrong).unwrap_err();
         assert!(error.contains("expected tensors like `x:f32[3x4]`"), "{wrong}: {error}");

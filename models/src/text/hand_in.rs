@@ -1,7 +1,7 @@
 //! Tokens to tensors, and the block's output to numbers.
 //!
-//! All that is known about padding is here: texts are padded to a multiple of a bucket before they are handed in,
-//! because only tensors of equal dims share a batch.
+//! All that is known about padding is here: unless the pool pads, texts are padded to a multiple of a bucket before they are
+//! handed in, because only tensors of equal dims share a batch.
 
 use crate::description::Kind;
 use crate::text::ask::Ask;
@@ -18,8 +18,11 @@ pub(super) struct Handed<T> {
 }
 
 impl<O: TensorOps> TextModel<O> {
-    /// Returns how many tokens and places of padding the block is given for so many tokens.
+    /// Returns with how many tokens and places of padding a text of so many tokens is handed in.
     pub fn padded(&self, tokens: usize) -> usize {
+        if self.pool_pads {
+            return tokens;
+        }
         let limit = self.model().tokens().map_or(tokens, Tokens::limit);
         tokens.next_multiple_of(self.bucket).min(limit).max(tokens)
     }
@@ -45,7 +48,9 @@ impl<O: TensorOps> TextModel<O> {
         let description = self.model().description();
         let mut inputs = Vec::with_capacity(4);
         inputs.push(row(&mut encoded.ids.iter().copied(), tokens.padding())?);
-        inputs.push(row(&mut std::iter::repeat_n(1, count), 0)?);
+        if !self.pool_pads {
+            inputs.push(row(&mut std::iter::repeat_n(1, count), 0)?);
+        }
         if description.token_types {
             inputs.push(row(&mut encoded.types.iter().copied(), 0)?);
         }

@@ -3,7 +3,7 @@
 use super::item::{Item, Key, Place};
 use super::ordered::Ordered;
 use super::times::Times;
-use crate::options::PoolOptions;
+use crate::options::{PoolOptions, elements};
 use skep_runtime_core::Dims;
 use skep_runtime_core::pool::{Look, Outlook, Rank};
 use std::time::Instant;
@@ -24,6 +24,8 @@ pub(crate) struct Group<I: Item> {
     pub(crate) free: Dims,
     /// The elements of a row, as far as they differ between groups.
     pub(crate) elements: usize,
+    /// The most rows of a batch.
+    pub(crate) most: usize,
     pub(crate) items: Ordered<I>,
     pub(crate) rows: usize,
     /// When each item has waited for company for long enough, if it may wait for any.
@@ -44,9 +46,9 @@ pub(crate) struct Filed<R> {
 }
 
 impl<I: Item<Rank = Place>> Group<I> {
-    pub(crate) fn new(free: Dims) -> Self {
-        let elements = free.iter().fold(1, |all: usize, dim| all.saturating_mul(*dim)).max(1);
-        Self { free, elements, items: Ordered::new(), rows: 0, due: Times::new() }
+    pub(crate) fn new(free: Dims, options: &PoolOptions) -> Self {
+        let (elements, most) = (elements(&free), options.most_rows(&free));
+        Self { free, elements, most, items: Ordered::new(), rows: 0, due: Times::new() }
     }
 
     /// Adds an item. Returns true if it is the first one now, and if it is the first that will have waited for company for
@@ -55,7 +57,7 @@ impl<I: Item<Rank = Place>> Group<I> {
     pub(crate) fn push(&mut self, key: Key<I::Rank>, item: I, options: &PoolOptions) -> (bool, bool) {
         self.rows += item.rows();
         let is_due_first = due(&item, options).is_some_and(|due| self.due.push(due, key));
-        (self.items.push(key, item, options.max_rows), is_due_first)
+        (self.items.push(key, item, self.most), is_due_first)
     }
 
     /// Accounts for items that have left.
@@ -76,14 +78,15 @@ impl<I: Item<Rank = Place>> Group<I> {
     #[inline]
     pub(crate) fn outlook(&self, pace: Pace) -> Option<Outlook> {
         let (key, _) = self.items.first()?;
-        let outlook = Outlook::new(key.rank.rank(), self.rows).rows(self.rows, pace.max_rows);
-        Some(outlook.elements(self.elements).at_once(pace.at_once || self.rows < pace.min_rows))
+        let outlook = Outlook::new(key.rank.rank(), self.rows).rows(self.rows, self.most);
+        let outlook = outlook.elements(self.elements).by_elements(self.most < pace.max_rows);
+        Some(outlook.at_once(pace.at_once || self.rows < pace.min_rows.min(self.most)))
     }
 
     #[inline]
     pub(crate) fn look(&mut self, now: Instant, pace: Pace) -> Look {
         let Some(outlook) = self.outlook(pace) else { return Look::Idle };
-        if pace.at_once || self.rows >= pace.min_rows {
+        if pace.at_once || self.rows >= pace.min_rows.min(self.most) {
             return Look::Ready(outlook);
         }
         match self.due.first(|key| self.items.get(key).is_some()) {
@@ -96,7 +99,7 @@ impl<I: Item<Rank = Place>> Group<I> {
     /// How it stands among others; `None` if it is empty.
     pub(crate) fn stand(&mut self, min_rows: usize, evicts: bool) -> Option<Filed<I::Rank>> {
         let rank = self.items.first()?.0.rank.rank();
-        let is_ripe = self.rows >= min_rows;
+        let is_ripe = self.rows >= min_rows.min(self.most);
         let due = if is_ripe { None } else { self.due.first(|key| self.items.get(key).is_some()) };
         let last = if evicts { self.items.iter_back().next().map(|(key, _)| key) } else { None };
         Some(Filed { rank, is_ripe, due, last })

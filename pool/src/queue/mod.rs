@@ -23,6 +23,7 @@ use self::moment::Moment;
 use self::riders::Riders;
 use self::segment::{Items, Segment};
 use self::times::Times;
+use crate::options::PoolOptions;
 use skep_runtime_core::Dims;
 use skep_runtime_core::pool::{Look, Rank, Terms};
 use smallvec::SmallVec;
@@ -104,20 +105,20 @@ impl<I: Item<Rank = Place>> Queue<I> {
 
     /// The place of the group of a shape.
     #[inline]
-    pub(crate) fn shape(&mut self, free: &Dims) -> usize {
+    pub(crate) fn shape(&mut self, free: &Dims, options: &PoolOptions) -> usize {
         // Most blocks have no free dims, and then there is nothing to look up.
         if free.is_empty() && self.groups.first().is_some_and(|group| group.free.is_empty()) {
             return 0;
         }
         if free.is_empty() {
-            self.groups.push(Group::new(Dims::new()));
+            self.groups.push(Group::new(Dims::new(), options));
             return self.groups.len() - 1;
         }
         let shapes = self.shapes.get_or_insert_with(|| Box::new(Shapes::new()));
         if let Some(at) = shapes.places.get(free) {
             return *at;
         }
-        let group = Group::new(free.clone());
+        let group = Group::new(free.clone(), options);
         let at = if let Some(at) = shapes.free_places.pop() {
             self.groups[at] = group;
             at
@@ -151,7 +152,7 @@ impl<I: Item<Rank = Place>> Queue<I> {
             self.deadlines.push(deadline, (at, key));
         }
         let group = &mut self.groups[at];
-        let (before, min_rows) = (group.rows, moment.pace().min_rows);
+        let (before, min_rows) = (group.rows, moment.pace().min_rows.min(group.most));
         let (is_first, is_due_first) = group.push(key, item, moment.options);
         let news = is_first || (before < min_rows && (group.rows >= min_rows || is_due_first));
         self.file(at, moment);
@@ -223,7 +224,7 @@ impl<I: Item<Rank = Place>> Queue<I> {
         if wanted.is_some_and(|wanted| wanted != outlook.rank) {
             return None;
         }
-        let mut room = moment.options.max_rows.min(terms.most_rows).max(1);
+        let mut room = self.groups[at].most.min(terms.most_rows).max(1);
         if moment.options.answer_in_time {
             room = self.in_time(at, room, terms, moment);
         }
@@ -384,7 +385,7 @@ impl<I: Item<Rank = Place>> Queue<I> {
         if shapes.index.file(at, stand) {
             shapes.places.remove(&group.free);
             shapes.free_places.push(at);
-            *group = Group::new(Dims::new());
+            *group = Group::new(Dims::new(), moment.options);
         }
     }
 }

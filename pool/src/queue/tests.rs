@@ -107,7 +107,7 @@ impl Bench {
             is_divisible,
             is_void: Rc::clone(&is_void),
         };
-        let shape = self.queue.shape(&Dims::from_slice(&[free]));
+        let shape = self.queue.shape(&Dims::from_slice(&[free]), &self.options);
         let moment = moment(self.base, second, self.most_rows, self.at_once, &self.options);
         (self.queue.push(shape, item, &moment), is_void)
     }
@@ -155,7 +155,7 @@ impl Bench {
     }
 
     fn cancel(&mut self, free: usize, priority: i32, seq: u64) -> Option<bool> {
-        let shape = self.queue.shape(&Dims::from_slice(&[free]));
+        let shape = self.queue.shape(&Dims::from_slice(&[free]), &self.options);
         let items = self.queue.groups.get(shape)?.items.iter_back();
         // As the ticket does, by the rank that the task had when it came.
         let here =

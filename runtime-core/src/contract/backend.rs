@@ -2,6 +2,7 @@
 
 use crate::contract::device::Device;
 use crate::contract::error::cause::BoxError;
+use crate::contract::error::submit::SchemaError;
 use crate::contract::schema::Schema;
 use crate::contract::tensor::HostTensor;
 use std::collections::BTreeMap;
@@ -64,6 +65,20 @@ impl BlockInfo {
     pub fn backward_gives_outputs(mut self, gives: bool) -> Self {
         self.backward_gives_outputs = gives;
         self
+    }
+
+    /// Returns what tasks of a pass bring: the inputs, and for a backward pass the gradient `grad.y` of each output `y`.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`SchemaError`] if an input has the name of a gradient.
+    pub fn takes(&self, pass: Pass) -> Result<Schema, SchemaError> {
+        if pass == Pass::Forward {
+            return Ok(self.inputs.clone());
+        }
+        let gradients = self.outputs.iter().flat_map(Schema::tensors);
+        let gradients = gradients.map(|spec| spec.renamed(format!("grad.{}", spec.name())));
+        Schema::new(self.inputs.tensors().iter().cloned().chain(gradients).collect())
     }
 
     /// Returns the first thing in which two blocks differ, other than their names: `inputs`, `outputs` or `passes`. One of

@@ -1,6 +1,8 @@
 //! Devices: where batches run.
 
 use crate::contract::error::device::DeviceError;
+use crate::contract::padding::pad_into;
+use crate::contract::tensor::HostTensor;
 use crate::contract::tensor_ops::TensorOps;
 
 /// The memory of a device, in bytes.
@@ -38,6 +40,36 @@ pub trait Device: TensorOps {
     ///
     /// Returns a [`DeviceError`] if the device has no room or refuses the copy.
     fn gather(&self, column: &[Self::Tensor]) -> Result<Self::Tensor, DeviceError>;
+
+    /// Joins tensors along dim 0, each filled up with `element` along its other dims to `dims`, and places the result on
+    /// the device. `element` are the bytes of one element, little endian.
+    ///
+    /// The tensors agree in element type and number of dims, and no dim is larger than in `dims`, which leaves dim 0
+    /// out. There is at least one. They stay with the runtime. The default goes through plain bytes; a backend writes
+    /// each element once.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`gather`](Self::gather).
+    fn gather_padded(
+        &self,
+        column: &[Self::Tensor],
+        dims: &[usize],
+        element: &[u8],
+    ) -> Result<Self::Tensor, DeviceError> {
+        let (mut bytes, mut rows, mut dtype) = (Vec::new(), 0, None);
+        for tensor in column {
+            let host = self.to_host(tensor)?;
+            let own = host.dims().first().copied().unwrap_or(0);
+            let to: Vec<usize> = std::iter::once(own).chain(dims.iter().copied()).collect();
+            pad_into(&mut bytes, host.bytes(), host.dims(), &to, element);
+            (rows, dtype) = (rows + own, Some(host.dtype()));
+        }
+        let dims: Vec<usize> = std::iter::once(rows).chain(dims.iter().copied()).collect();
+        let dtype = dtype.ok_or_else(|| DeviceError::operation("nothing to join"))?;
+        let host = HostTensor::new(dtype, &dims, bytes).map_err(DeviceError::operation)?;
+        self.gather(&[self.from_host(&host)?])
+    }
 
     /// Brings a tensor to the host and cuts it along dim 0 into tensors of `rows` rows.
     ///

@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 /// The dims of a tensor, outermost first. Reads as a slice; up to four are kept without an allocation.
 ///
@@ -97,18 +98,28 @@ impl<const N: usize> PartialEq<[usize; N]> for Dims {
 }
 
 /// One dim of a tensor in a [`Schema`](crate::Schema).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Dim {
     /// The rows of the task. Dim 0 of every tensor, and no other.
     Batch,
     /// Always this size.
     Fixed(usize),
-    /// Differs from task to task (a text's length), up to `max`. Tasks run in one batch only with tasks
-    /// whose free dims are equal, so a front end pads to few different sizes.
+    /// Differs from task to task (a text's length), up to `max`. Free dims of one name have one size in all of a task's
+    /// tensors. Tasks run in one batch only with tasks whose free dims are equal, unless their pool pads them
+    /// ([`Padding`](crate::Padding)).
     Free {
+        /// The name: `tokens`.
+        name: Arc<str>,
         /// The largest size allowed.
         max: usize,
     },
+}
+
+impl Dim {
+    /// Creates a dim that differs from task to task.
+    pub fn free(name: impl Into<Arc<str>>, max: usize) -> Self {
+        Self::Free { name: name.into(), max }
+    }
 }
 
 impl fmt::Display for Dim {
@@ -116,7 +127,7 @@ impl fmt::Display for Dim {
         match self {
             Self::Batch => f.write_str("batch"),
             Self::Fixed(size) => write!(f, "{size}"),
-            Self::Free { max } => write!(f, "1..={max}"),
+            Self::Free { name, max } => write!(f, "{name} 1..={max}"),
         }
     }
 }

@@ -85,6 +85,8 @@ pub struct Forecast {
     pub elements: usize,
     /// The elements that were added to make rows alike.
     pub padding: usize,
+    /// The elements of all rows, with those; 0 where nothing is padded.
+    pub padded: usize,
     /// What batches of such rows cost, if that was known.
     pub price: Option<Price>,
     /// The device time of a row of which the policy has heard.

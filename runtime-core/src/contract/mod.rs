@@ -13,6 +13,7 @@ pub(crate) mod flow;
 pub(crate) mod front;
 pub(crate) mod id;
 pub(crate) mod meter;
+pub(crate) mod padding;
 pub(crate) mod policy;
 pub(crate) mod pool;
 pub(crate) mod price;

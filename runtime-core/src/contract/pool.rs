@@ -8,6 +8,7 @@ use crate::contract::doorbell::Doorbell;
 use crate::contract::error::device_loss::DeviceLoss;
 use crate::contract::id::RuntimeId;
 use crate::contract::meter::Meter;
+use crate::contract::padding::Padding;
 use crate::contract::price::Price;
 use crate::contract::rank::Rank;
 use crate::contract::verify::Verify;
@@ -26,6 +27,8 @@ pub struct Outlook {
     pub max_rows: usize,
     /// The elements of a row, if rows differ in size; else 1.
     pub elements: usize,
+    /// True if it is for their elements that a batch has no more than `max_rows`.
+    pub by_elements: bool,
     /// The first deadline of the tasks that wait.
     pub deadline: Option<Instant>,
     /// True if the batch is not to wait for company: the pool is closed, or its tasks have waited as long as they may.
@@ -35,7 +38,7 @@ pub struct Outlook {
 impl Outlook {
     /// Creates the outlook of a pool whose most urgent task has this rank and so many rows, and waits alone.
     pub const fn new(rank: Rank, rows: usize) -> Self {
-        Self { rank, rows, max_rows: rows, elements: 1, deadline: None, at_once: false }
+        Self { rank, rows, max_rows: rows, elements: 1, by_elements: false, deadline: None, at_once: false }
     }
 
     /// Sets the rows that wait, and the most of a batch.
@@ -47,6 +50,12 @@ impl Outlook {
     /// Sets the elements of a row.
     pub const fn elements(mut self, elements: usize) -> Self {
         self.elements = elements;
+        self
+    }
+
+    /// Sets if it is for their elements that a batch has no more rows.
+    pub const fn by_elements(mut self, by_elements: bool) -> Self {
+        self.by_elements = by_elements;
         self
     }
 
@@ -226,6 +235,12 @@ pub trait Pool<T>: Meter {
 
     /// Returns the rule by which batches are verified, or `None` if none are. Asked once, when the pool is registered.
     fn verify(&self) -> Option<Verify> {
+        None
+    }
+
+    /// Returns the rule by which tasks of a batch are padded, if their free dims may differ. Asked once, when the pool is
+    /// registered.
+    fn padding(&self) -> Option<Padding> {
         None
     }
 

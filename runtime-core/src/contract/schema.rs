@@ -4,7 +4,7 @@
 //! use skep_runtime_core::{DType, Dim, Dims, Schema, TensorInfo, TensorSpec};
 //!
 //! let schema = Schema::new(vec![
-//!     TensorSpec::new("ids", DType::U32, [Dim::Batch, Dim::Free { max: 512 }]).with_index_below(30_522),
+//!     TensorSpec::new("ids", DType::U32, [Dim::Batch, Dim::free("tokens", 512)]).with_index_below(30_522),
 //!     TensorSpec::rows("weights", DType::F32, &[8]),
 //! ])?;
 //! let ids = TensorInfo { dtype: DType::U32, dims: Dims::from_slice(&[2, 17]) };
@@ -22,6 +22,7 @@ use crate::contract::dims::{Dim, Dims};
 use crate::contract::error::submit::{SchemaError, SubmitError};
 use crate::contract::tensor::{DType, TensorInfo};
 use std::fmt;
+use std::sync::Arc;
 
 /// Name, element type and dims of one tensor that a block takes or gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +109,7 @@ impl TensorSpec {
             && self.dims.iter().zip(&info.dims).all(|(dim, &size)| match *dim {
                 Dim::Batch => true,
                 Dim::Fixed(fixed) => size == fixed,
-                Dim::Free { max } => (1..=max).contains(&size),
+                Dim::Free { max, .. } => (1..=max).contains(&size),
             })
     }
 }
@@ -124,20 +125,29 @@ impl fmt::Display for TensorSpec {
     }
 }
 
-/// The shape of one task: its rows, and the sizes of its free dims in the schema's order.
+/// The shape of one task: its rows, and the sizes of its free dims.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shape {
     /// Rows, the same in every input.
     pub rows: usize,
-    /// Sizes of the free dims of all inputs, in order.
+    /// Sizes of the free dims, each name once, in the order of [`Schema::free`].
     pub free: Dims,
+}
+
+/// A free dim of a schema, whatever the number of tensors that have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FreeDim {
+    /// The name.
+    pub name: Arc<str>,
+    /// The largest size that all of these tensors allow.
+    pub max: usize,
 }
 
 /// The tensors of a task, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schema {
     tensors: Vec<TensorSpec>,
-    has_free: bool,
+    free: Vec<FreeDim>,
 }
 
 impl Schema {
@@ -160,8 +170,38 @@ impl Schema {
                 return Err(SchemaError::NameTwice { name: tensor.name.clone() });
             }
         }
-        let has_free = tensors.iter().any(|t| t.dims.iter().any(|d| matches!(d, Dim::Free { .. })));
-        Ok(Self { tensors, has_free })
+        let mut free: Vec<FreeDim> = Vec::new();
+        for dim in tensors.iter().flat_map(|tensor| &tensor.dims) {
+            let Dim::Free { name, max } = dim else { continue };
+            match free.iter_mut().find(|known| known.name == *name) {
+                Some(known) => known.max = known.max.min(*max),
+                None => free.push(FreeDim { name: Arc::clone(name), max: *max }),
+            }
+        }
+        Ok(Self { tensors, free })
+    }
+
+    /// Returns the free dims of all tensors, each name once, in the order in which they first come.
+    pub fn free(&self) -> &[FreeDim] {
+        &self.free
+    }
+
+    /// Creates the schema without the tensor of this name.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SchemaError::Empty`] if nothing is left.
+    pub fn without(&self, name: &str) -> Result<Self, SchemaError> {
+        Self::new(self.tensors.iter().filter(|spec| spec.name != name).cloned().collect())
+    }
+
+    /// The free dims of a tensor: which dim, and which of [`free`](Self::free).
+    pub(crate) fn free_of<'a>(&'a self, spec: &'a TensorSpec) -> impl Iterator<Item = (usize, usize)> + 'a {
+        let place = |name: &Arc<str>| self.free.iter().position(|known| known.name == *name);
+        spec.dims.iter().enumerate().filter_map(move |(at, dim)| match dim {
+            Dim::Free { name, .. } => Some((at, place(name)?)),
+            Dim::Batch | Dim::Fixed(_) => None,
+        })
     }
 
     /// Requires every element of each tensor of floating-point numbers to be finite ([`TensorSpec::with_finite`]).
@@ -232,12 +272,28 @@ impl Schema {
                     got: rows,
                 });
             }
-            if self.has_free {
-                let free = spec.dims.iter().zip(&info.dims).filter(|(d, _)| matches!(d, Dim::Free { .. }));
-                shape.free.extend(free.map(|(_, &size)| size));
+            if !self.free.is_empty() {
+                self.check_free(spec, &info, &mut shape.free)?;
             }
         }
         if shape.rows == 0 { Err(SubmitError::NoRows) } else { Ok(shape) }
+    }
+
+    /// Notes the sizes of the free dims, which have one size wherever they come again. They come in the order of
+    /// [`free`](Self::free).
+    fn check_free(&self, spec: &TensorSpec, info: &TensorInfo, sizes: &mut Dims) -> Result<(), SubmitError> {
+        for (at, name) in self.free_of(spec) {
+            let got = info.dims[at];
+            match sizes.get(name) {
+                None => sizes.extend([got]),
+                Some(&size) if size == got => {}
+                Some(&expected) => {
+                    let (input, dim) = (spec.name.clone(), self.free[name].name.to_string());
+                    return Err(SubmitError::FreeDimsDiffer { input, dim, expected, got });
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -251,7 +307,8 @@ mod tests {
     }
 
     fn dim() -> impl Strategy<Value = Dim> {
-        prop_oneof![Just(Dim::Batch), size().prop_map(Dim::Fixed), size().prop_map(|max| Dim::Free { max })]
+        let free = ("[nm]", size()).prop_map(|(name, max)| Dim::free(name, max));
+        prop_oneof![Just(Dim::Batch), size().prop_map(Dim::Fixed), free]
     }
 
     /// Mostly such as are allowed.
@@ -284,11 +341,21 @@ mod tests {
         let allowed = |(dim, size): (&Dim, &usize)| match dim {
             Dim::Batch => *size > 0,
             Dim::Fixed(fixed) => fixed == size,
-            Dim::Free { max } => *size > 0 && size <= max,
+            Dim::Free { max, .. } => *size > 0 && size <= max,
         };
         spec.dtype() == info.dtype
             && spec.dims().len() == info.dims.len()
             && spec.dims().iter().zip(&info.dims).all(allowed)
+    }
+
+    /// Whether free dims of one name have one size.
+    fn agree(specs: &[TensorSpec], infos: &[TensorInfo]) -> bool {
+        let mut sizes = std::collections::HashMap::new();
+        let dims = specs.iter().zip(infos).flat_map(|(spec, info)| spec.dims().iter().zip(&info.dims));
+        dims.into_iter().all(|(dim, size)| match dim {
+            Dim::Free { name, .. } => *sizes.entry(name.clone()).or_insert(*size) == *size,
+            _ => true,
+        })
     }
 
     proptest! {
@@ -301,7 +368,8 @@ mod tests {
             let rows: Vec<_> = infos.iter().map(TensorInfo::rows).collect();
             let fit = infos.len() == specs.len()
                 && specs.iter().zip(&infos).all(|(spec, info)| fits(spec, info))
-                && rows.windows(2).all(|pair| pair[0] == pair[1]);
+                && rows.windows(2).all(|pair| pair[0] == pair[1])
+                && agree(&specs, &infos);
             let shape = schema.check(&infos);
             prop_assert_eq!(shape.is_ok(), fit, "{:?}", shape);
             if let Ok(shape) = shape {
@@ -320,11 +388,12 @@ mod tests {
                 let dims = spec.dims().iter().map(|dim| match *dim {
                     Dim::Batch => rows,
                     Dim::Fixed(size) => size,
-                    Dim::Free { max } => free.min(max),
+                    Dim::Free { max, .. } => free.min(max),
                 });
                 TensorInfo { dtype: spec.dtype(), dims: dims.collect() }
             }).collect();
-            let fit = schema.tensors().iter().zip(&infos).all(|(spec, info)| fits(spec, info));
+            let fit = schema.tensors().iter().zip(&infos).all(|(spec, info)| fits(spec, info))
+                && agree(schema.tensors(), &infos);
             prop_assert_eq!(schema.check(&infos).is_ok(), fit);
         }
     }

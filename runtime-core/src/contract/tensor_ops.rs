@@ -52,6 +52,26 @@ pub trait TensorOps: Send + Sync + 'static {
         piece.ok_or_else(|| DeviceError::operation(format!("tensor was not cut into {pieces:?} rows")))
     }
 
+    /// Cuts a host tensor along another dim than 0 to its first `size`: an output whose task was padded. The default goes
+    /// through plain bytes.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`DeviceError`] if the tensor has no such dim, or less than `size` along it.
+    fn narrow(&self, tensor: &Self::Tensor, dim: usize, size: usize) -> Result<Self::Tensor, DeviceError> {
+        let host = self.to_host(tensor)?;
+        let Some(&all) = host.dims().get(dim).filter(|all| **all >= size) else {
+            let wrong = format!("tensor of dims {:?} cannot be cut to {size} along dim {dim}", host.dims());
+            return Err(DeviceError::operation(wrong));
+        };
+        let inner = host.dims()[dim + 1..].iter().product::<usize>() * host.dtype().size();
+        let blocks = host.bytes().chunks_exact((all * inner).max(1));
+        let bytes = blocks.flat_map(|block| &block[..size * inner]).copied().collect();
+        let mut dims = host.dims().to_vec();
+        dims[dim] = size;
+        self.from_host(&HostTensor::new(host.dtype(), &dims, bytes).map_err(DeviceError::operation)?)
+    }
+
     /// Returns the first element of a host tensor of integers that is not in `0..below`, if there is one.
     /// Called at submit for inputs that hold indices.
     ///

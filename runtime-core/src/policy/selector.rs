@@ -272,6 +272,8 @@ impl Selector {
             CutReason::Drain
         } else if for_deadline {
             CutReason::Deadline
+        } else if outlook.by_elements && (rows >= most || left > 0) {
+            CutReason::Elements
         } else if rows >= most || left > 0 {
             CutReason::Full
         } else if outlook.at_once {
@@ -288,6 +290,7 @@ impl Selector {
             put_off: put_off.map_or(Duration::ZERO, |(.., since)| now.saturating_duration_since(since)),
             elements: outlook.elements,
             padding: 0,
+            padded: 0,
             price: terms.price,
             per_row: terms.per_row,
         }

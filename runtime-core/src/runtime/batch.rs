@@ -2,6 +2,7 @@
 
 use super::directory::Station;
 use super::flight::Flight;
+use super::plan::Sizes;
 use super::trial::Trial;
 use super::verifying::Alone;
 use crate::contract::backend::Training;
@@ -50,6 +51,8 @@ pub(crate) struct CutBatch<T> {
     pub(crate) forecast: Forecast,
     /// One of the tasks as it was run alone, if the batch is to be verified.
     pub(crate) alone: Option<Alone<T>>,
+    /// What its tasks were padded to when it was gathered.
+    pub(crate) sizes: Option<Box<Sizes>>,
     /// The outcomes so far of the batch that this one was half of.
     pub(crate) trial: Option<Arc<Trial>>,
 }
@@ -94,12 +97,22 @@ impl<T> CutBatch<T> {
             training: None,
             forecast: Forecast::default(),
             alone: None,
+            sizes: None,
             trial: None,
         })
     }
 
     pub(crate) fn rows(&self) -> usize {
         self.headers.iter().map(|header| header.rows).sum()
+    }
+
+    /// Notes what its tasks were padded to, if they were.
+    #[inline]
+    pub(crate) fn padded(&mut self, sizes: Option<Box<Sizes>>) {
+        if let Some(sizes) = &sizes {
+            (self.forecast.padding, self.forecast.padded) = sizes.elements(&self.headers);
+        }
+        self.sizes = sizes;
     }
 
     /// Frees what serves no more. To be called outside of all locks.
@@ -139,6 +152,9 @@ impl<T> CutBatch<T> {
 
 /// The inputs of a block, the columns of all tasks joined.
 pub(crate) type Joined<T> = SmallVec<[T; 1]>;
+
+/// The same beside what its tasks were padded to, if they were.
+pub(crate) type Padded<T> = (Joined<T>, Option<Box<Sizes>>);
 
 /// A batch whose inputs are on the device.
 pub(crate) struct GatheredBatch<T> {

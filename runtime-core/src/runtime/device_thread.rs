@@ -221,7 +221,10 @@ fn run<D: Device>(
             return None;
         }
         match shared.at_work(&batch.flight, || shared.gather_inputs(&batch)) {
-            Ok(rest) => discard_all(std::mem::replace(&mut inputs, rest)),
+            Ok((rest, sizes)) => {
+                batch.padded(sizes);
+                discard_all(std::mem::replace(&mut inputs, rest));
+            }
             Err(error) => {
                 shared.stop(&batch);
                 return shared.failed(batch, error).map(|done| (done, shared.now()));

@@ -1,5 +1,6 @@
 //! The directory: which pools feed which blocks, and what the blocks are called, take and give.
 
+use super::plan::Plan;
 use super::slots::Slots;
 use super::verifying::Verifying;
 use crate::contract::backend::{BlockInfo, Pass};
@@ -23,6 +24,8 @@ pub(crate) struct Station<T> {
     pub(crate) pass: Pass,
     pub(crate) rules: FailureRules,
     pub(crate) verifying: Option<Verifying>,
+    /// How tasks of different sizes share a batch, if they do.
+    pub(crate) plan: Option<Plan>,
     pub(crate) unrun: UnrunCounts,
 }
 
@@ -166,6 +169,8 @@ impl<T> Directory<T> {
             let (pool, block) = (pool.name().to_owned(), info.name.clone());
             return Err(StartError::NoSuchPass { pool, block, pass });
         }
+        let padding = guarded(|| pool.padding()).unwrap_or(None);
+        let plan = padding.map(|padding| Plan::new(padding, &info, pass, pool.name())).transpose()?;
         if !guarded(|| pool.claim(self.runtime)).unwrap_or(false) {
             return Err(StartError::PoolInUse { pool: pool.name().to_owned() });
         }
@@ -176,7 +181,17 @@ impl<T> Directory<T> {
         }
         let verifying = guarded(|| pool.verify()).ok().flatten().map(Verifying::new);
         let unrun = UnrunCounts::default();
-        self.stations.insert(Arc::new(Station { id, pool, block, info, pass, rules, verifying, unrun }));
+        self.stations.insert(Arc::new(Station {
+            id,
+            pool,
+            block,
+            info,
+            pass,
+            rules,
+            verifying,
+            plan,
+            unrun,
+        }));
         Ok(id)
     }
 

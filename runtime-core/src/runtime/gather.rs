@@ -1,6 +1,6 @@
 //! Gathering: a batch's columns, joined and placed on the device.
 
-use super::batch::{CutBatch, DoneBatch, GatheredBatch, Joined};
+use super::batch::{CutBatch, DoneBatch, GatheredBatch, Joined, Padded};
 use super::shared::Shared;
 use crate::contract::device::Device;
 use crate::contract::error::batch::BatchError;
@@ -36,17 +36,24 @@ impl<D: Device> Shared<D> {
         let inputs = self.at_work(&batch.flight, || self.gather_inputs(&batch));
         batch.gather = self.now().saturating_duration_since(batch.chosen);
         match inputs {
-            Ok(inputs) => Outcome::Gathered(GatheredBatch { batch, inputs }),
+            Ok((inputs, sizes)) => {
+                batch.padded(sizes);
+                Outcome::Gathered(GatheredBatch { batch, inputs })
+            }
             Err(error) => self.failed(batch, error).map_or(Outcome::TakenApart, Outcome::Failed),
         }
     }
 
-    /// Gathers each column of a batch.
-    pub(crate) fn gather_inputs(&self, batch: &CutBatch<D::Tensor>) -> Result<Joined<D::Tensor>, BatchError> {
+    /// Gathers each column of a batch. Returns what they were padded to beside them, if they were.
+    pub(crate) fn gather_inputs(&self, batch: &CutBatch<D::Tensor>) -> Result<Padded<D::Tensor>, BatchError> {
+        if let Some(plan) = &batch.station.plan {
+            let (inputs, sizes) = self.gather_padded(batch, plan, 0..batch.headers.len(), true)?;
+            return Ok((inputs, Some(Box::new(sizes))));
+        }
         let mut inputs = Joined::with_capacity(batch.columns.len());
         for column in &batch.columns {
             inputs.push(self.outside.on_device("gather", |device| device.gather(column))?);
         }
-        Ok(inputs)
+        Ok((inputs, None))
     }
 }

@@ -189,6 +189,7 @@ impl<T> CutBatch<T> {
             training: None,
             forecast: self.forecast,
             alone: None,
+            sizes: None,
             trial: self.trial.clone(),
         }
     }
@@ -279,6 +280,7 @@ mod tests {
             pass: Pass::Forward,
             rules: FailureRules::default(),
             verifying: None,
+            plan: None,
             unrun: UnrunCounts::default(),
         };
         let rank = Rank::at(Priority::NORMAL, now);

@@ -50,6 +50,8 @@ pub(crate) mod handle;
 mod leave;
 pub(crate) mod loaded;
 mod loss;
+mod padded;
+pub(crate) mod plan;
 mod probe;
 pub(crate) mod running;
 mod settings;

@@ -7,6 +7,7 @@ use crate::contract::error::cause::BoxError;
 use crate::contract::schema::{Schema, TensorSpec};
 use crate::contract::tensor::{HostTensor, TensorInfo};
 use crate::sync::guarded;
+use std::sync::Arc;
 
 /// The rows of a dummy run, from the first on until a block takes them: a module that was traced for one row takes no
 /// more. Not 1 first, so that a dim that is 1 is not taken for the rows.
@@ -38,7 +39,8 @@ struct Probe {
 /// `output_1`, …
 ///
 /// Where inputs have free dims it runs with several sizes of them. An output dim that is the same in all runs that
-/// succeed is fixed, any other is free. No run has more than `most_rows` rows.
+/// succeed is fixed, any other is free. If it has the size of the inputs' free dims, and these have one name, it has that
+/// name; else one of its own. No run has more than `most_rows` rows.
 pub(crate) fn probe_outputs<D: Device>(
     device: &D,
     block: &mut dyn Backend<D>,
@@ -46,6 +48,7 @@ pub(crate) fn probe_outputs<D: Device>(
     most_rows: usize,
 ) -> Result<Schema, BoxError> {
     let largest = largest_free(inputs);
+    let name = if let [only] = inputs.free() { Some(&only.name) } else { None };
     let mut first_error = None;
     for rows in row_counts(most_rows) {
         let mut probes = Vec::new();
@@ -57,7 +60,7 @@ pub(crate) fn probe_outputs<D: Device>(
                 Err(source) => drop(first_error.get_or_insert(ProbeError { rows, free, source })),
             }
         }
-        if let Some(schema) = agreed(&probes, &block.output_names(), largest) {
+        if let Some(schema) = agreed(&probes, &block.output_names(), largest, name) {
             return schema;
         }
     }
@@ -78,7 +81,7 @@ pub(crate) fn run_zeros<D: Device>(
 fn largest_free(inputs: &Schema) -> Option<usize> {
     let dims = inputs.tensors().iter().flat_map(TensorSpec::dims);
     let sizes = dims.filter_map(|dim| match dim {
-        Dim::Free { max } => Some(*max),
+        Dim::Free { max, .. } => Some(*max),
         Dim::Batch | Dim::Fixed(_) => None,
     });
     sizes.max()
@@ -112,7 +115,12 @@ fn checked(outputs: Vec<TensorInfo>, rows: usize) -> Result<Vec<TensorInfo>, Box
 }
 
 /// What all runs agree on. `None` without a run, or if they do not even agree on the number of outputs and dims.
-fn agreed(probes: &[Probe], names: &[String], largest: Option<usize>) -> Option<Result<Schema, BoxError>> {
+fn agreed(
+    probes: &[Probe],
+    names: &[String],
+    largest: Option<usize>,
+    free: Option<&Arc<str>>,
+) -> Option<Result<Schema, BoxError>> {
     let first = probes.first()?;
     let alike = |probe: &Probe| {
         let shape = |outputs: &[TensorInfo]| {
@@ -126,18 +134,19 @@ fn agreed(probes: &[Probe], names: &[String], largest: Option<usize>) -> Option<
     // With one size only, nothing is known of how the output's dims depend on it.
     let is_known = largest.is_none_or(|largest| largest == 1) || probes.len() > 1;
     let tensors = first.outputs.iter().enumerate().map(|(i, output)| {
+        let name = names.get(i).cloned().unwrap_or_else(|| format!("output_{i}"));
         let rest = (1..output.dims.len()).map(|at| {
             let size = |probe: &Probe| probe.outputs[i].dims[at];
             if is_known && probes.iter().all(|probe| size(probe) == output.dims[at]) {
                 Dim::Fixed(output.dims[at])
             } else if probes.iter().all(|probe| Some(size(probe)) == probe.free) {
-                Dim::Free { max: largest.unwrap_or(usize::MAX) }
+                let own = || format!("{name}.{at}").into();
+                Dim::Free { name: free.cloned().unwrap_or_else(own), max: largest.unwrap_or(usize::MAX) }
             } else {
-                Dim::Free { max: usize::MAX }
+                Dim::free(format!("{name}.{at}"), usize::MAX)
             }
         });
         let dims: Vec<_> = std::iter::once(Dim::Batch).chain(rest).collect();
-        let name = names.get(i).cloned().unwrap_or_else(|| format!("output_{i}"));
         TensorSpec::new(name, output.dtype, dims)
     });
     Some(Schema::new(tensors.collect()).map_err(Into::into))
@@ -157,7 +166,7 @@ fn run<D: Device>(
             .map(|dim| match *dim {
                 Dim::Batch => rows,
                 Dim::Fixed(size) => size,
-                Dim::Free { max } => free.map_or(max, |free| free.min(max)),
+                Dim::Free { max, .. } => free.map_or(max, |free| free.min(max)),
             })
             .collect();
         let zeros = HostTensor::zeros(spec.dtype(), &dims).ok_or("input is too large for a dummy run")?;

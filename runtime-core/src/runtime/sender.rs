@@ -252,6 +252,7 @@ fn scatter<D: Device>(
             let wrong = format!("device gave {} tensors, expected {}", pieces.len(), tasks.len());
             return Err(BatchError::Device { operation: "scatter", source: DeviceError::operation(wrong) });
         }
+        let pieces = shared.cut_back(batch, at, pieces)?;
         if batch.station.rules.check_finite {
             for piece in &pieces {
                 if !shared.outside.on_device("check", |device| device.all_finite(piece))? {

@@ -1,6 +1,6 @@
 //! Batches that are verified: one of their tasks is run alone, too, and must get the same.
 
-use super::batch::CutBatch;
+use super::batch::{CutBatch, Joined};
 use super::blocks::Blocks;
 use super::directory::Station;
 use super::shared::Shared;
@@ -25,11 +25,7 @@ impl<D: Device> Shared<D> {
         let verifying = station.verifying.as_ref().filter(|_| station.pass == Pass::Forward)?;
         let place = verifying.next(batch.headers.len())?;
         let run = || {
-            let gather = |column: &Vec<D::Tensor>| {
-                let part = column.get(place).map(from_ref).unwrap_or_default();
-                self.outside.on_device("gather", |device| device.gather(part))
-            };
-            let inputs = batch.columns.iter().map(gather).collect::<Result<Vec<_>, _>>()?;
+            let inputs = self.gather_alone(batch, place)?;
             let outputs = call(blocks, station, &inputs);
             let done = self.outside.on_device("synchronize", Device::synchronize);
             discard_all(inputs);
@@ -37,6 +33,22 @@ impl<D: Device> Shared<D> {
         };
         let outputs = self.at_work(&batch.flight, run);
         Some(Alone { place, tolerance: verifying.tolerance(), outputs })
+    }
+
+    /// Gathers the inputs of one task. It needs no padding: what that does to the task is what is to be found out.
+    fn gather_alone(
+        &self,
+        batch: &CutBatch<D::Tensor>,
+        place: usize,
+    ) -> Result<Joined<D::Tensor>, BatchError> {
+        if let Some(plan) = &batch.station.plan {
+            return Ok(self.gather_padded(batch, plan, place..place + 1, false)?.0);
+        }
+        let gather = |column: &Vec<D::Tensor>| {
+            let part = column.get(place).map(from_ref).unwrap_or_default();
+            self.outside.on_device("gather", |device| device.gather(part))
+        };
+        batch.columns.iter().map(gather).collect()
     }
 
     /// Compares what a task got in company with what it got alone. `tasks` are the outputs of all tasks of the batch.

@@ -3,6 +3,7 @@
 use crate::contract::device::Device;
 use crate::contract::dims::Dims;
 use crate::contract::error::device::DeviceError;
+use crate::contract::padding::pad_into;
 use crate::contract::tensor::{DType, HostTensor, TensorInfo};
 use crate::contract::tensor_ops::TensorOps;
 use std::fmt;
@@ -181,6 +182,25 @@ impl Device for FakeDevice {
     fn gather(&self, column: &[FakeTensor]) -> Result<FakeTensor, DeviceError> {
         call(self.on_gather.as_ref(), column)?;
         joined(column.to_vec())
+    }
+
+    fn gather_padded(
+        &self,
+        column: &[FakeTensor],
+        dims: &[usize],
+        element: &[u8],
+    ) -> Result<FakeTensor, DeviceError> {
+        call(self.on_gather.as_ref(), column)?;
+        let Some(first) = column.first() else { return Err(DeviceError::operation("nothing to join")) };
+        let value = read(first.dtype, element)?;
+        let rows = column.iter().filter_map(|part| part.dims.first()).sum();
+        let whole: Vec<usize> = std::iter::once(rows).chain(dims.iter().copied()).collect();
+        let mut values = Vec::with_capacity(whole.iter().product());
+        for part in column {
+            let to: Vec<usize> = part.dims.first().copied().into_iter().chain(dims.iter().copied()).collect();
+            pad_into(&mut values, &part.values, &part.dims, &to, &[value]);
+        }
+        Ok(FakeTensor::new(first.dtype, &whole, values))
     }
 
     fn scatter(&self, tensor: FakeTensor, rows: &[usize]) -> Result<Vec<FakeTensor>, DeviceError> {

@@ -67,7 +67,7 @@ pub(crate) fn host_tensor(spec: &TensorSpec, free: usize) -> Result<HostTensor> 
         .map(|dim| match *dim {
             Dim::Batch => 1,
             Dim::Fixed(size) => size,
-            Dim::Free { max } => free.min(max),
+            Dim::Free { max, .. } => free.min(max),
         })
         .collect();
     let count = dims.iter().product();

@@ -193,7 +193,7 @@ fn priorities(n: usize) -> String {
 
 /// As many shapes as tasks: each is a batch of its own.
 fn shapes(n: usize) -> [String; 2] {
-    let bench = Bench::new(n, 64, Dim::Free { max: n });
+    let bench = Bench::new(n, 64, Dim::free("n", n));
     let mut tickets = Vec::with_capacity(n);
     let start = Instant::now();
     tickets.extend(shuffled(n).iter().map(|&i| {

@@ -4,7 +4,7 @@ use crate::common::{DemoBlock, DemoDevice, Result, skep};
 use skep::blocks::TextModel as Block;
 use skep::models::{Ask, Kind, Model, Precision, Prompt, ReadOptions, Similarity, TextModel, TokenCount};
 use skep::pool::{PoolOptions, Serve, ServeOptions};
-use skep::runtime::{Priority, RuntimeBuilder};
+use skep::runtime::{PadTo, Priority, RuntimeBuilder};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,6 +22,7 @@ pub(crate) struct Settings<'a> {
 
 pub(crate) struct Embedder {
     text: TextModel<DemoDevice>,
+    bucket: usize,
     /// What a cross-encoder judges texts by.
     query: String,
     prompt: Prompt,
@@ -45,13 +46,15 @@ impl Embedder {
         }
         let block: DemoBlock =
             Block { model: Arc::clone(&model), precision: settings.precision }.block("model")?;
-        let options = PoolOptions::default().max_rows(settings.max_rows);
+        let options = PoolOptions::default()
+            .max_rows(settings.max_rows)
+            .padding(model.padding(PadTo::Multiple(settings.bucket.max(1))));
         let served = builder.serve(block, ServeOptions::forward(options))?;
         let text = TextModel::new(model, Arc::clone(builder.device()), Arc::new(served.forward))?;
         let prompt = settings.prompt.map_or(Prompt::Default, Prompt::named);
         // A prompt that is not there is told before the first sentence.
         text.count_tokens("", &prompt)?;
-        Ok(Self { text: text.with_bucket(settings.bucket), query: settings.query.to_owned(), prompt })
+        Ok(Self { text, bucket: settings.bucket.max(1), query: settings.query.to_owned(), prompt })
     }
 
     /// Asks the model about one text, in whatever batch it meets others of its padded length.
@@ -75,7 +78,7 @@ impl Embedder {
                 (classes.scores, classes.tokens)
             }
         };
-        Ok(Embedded { vector, tokens, padded: self.text.padded(tokens.given) })
+        Ok(Embedded { vector, tokens, padded: tokens.given.next_multiple_of(self.bucket) })
     }
 
     pub(crate) fn model(&self) -> &Model {

@@ -77,6 +77,10 @@ impl<D: Device> TensorOps for Hooked<D> {
         self.inner.slice(tensor, rows)
     }
 
+    fn narrow(&self, tensor: &D::Tensor, dim: usize, size: usize) -> Result<D::Tensor, DeviceError> {
+        self.inner.narrow(tensor, dim, size)
+    }
+
     fn index_outside(&self, tensor: &D::Tensor, below: u64) -> Result<Option<i64>, DeviceError> {
         self.inner.index_outside(tensor, below)
     }
@@ -98,6 +102,16 @@ impl<D: Device> Device for Hooked<D> {
     fn gather(&self, parts: &[D::Tensor]) -> Result<D::Tensor, DeviceError> {
         (self.hook)(Operation::Gather)?;
         self.inner.gather(parts)
+    }
+
+    fn gather_padded(
+        &self,
+        parts: &[D::Tensor],
+        dims: &[usize],
+        element: &[u8],
+    ) -> Result<D::Tensor, DeviceError> {
+        (self.hook)(Operation::Gather)?;
+        self.inner.gather_padded(parts, dims, element)
     }
 
     fn scatter(&self, tensor: D::Tensor, rows: &[usize]) -> Result<Vec<D::Tensor>, DeviceError> {

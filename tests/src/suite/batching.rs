@@ -115,8 +115,7 @@ pub fn only_equal_free_dims_share_a_batch<S: Subject>() {
     let device = Arc::clone(builder.device());
     let (block, gate) = gated(&device, "gate");
     let gate_pool = pool_of(&mut builder, block, PoolOptions::default());
-    let free =
-        Schema::new(vec![TensorSpec::new("x", DType::F32, [Dim::Batch, Dim::Free { max: 3 }])]).unwrap();
+    let free = Schema::new(vec![TensorSpec::new("x", DType::F32, [Dim::Batch, Dim::free("n", 3)])]).unwrap();
     let (on, log) = (Arc::clone(&device), Log::new());
     let dims = log.clone();
     let block = FnBlock::new("width", free, Some(schema("y")), move |inputs: &[_]| {
@@ -135,7 +134,7 @@ pub fn only_equal_free_dims_share_a_batch<S: Subject>() {
         (pool.submit(vec![input]).unwrap(), vec![f32::from(u8::try_from(width).unwrap()); rows])
     });
     let too_wide = pool.submit(vec![Columns::shaped(&*device, &[1, 4], &[1.0; 4])]).unwrap_err();
-    assert_eq!(too_wide.error.to_string(), "input `x` has dims [1, 4], expected [batch, 1..=3]");
+    assert_eq!(too_wide.error.to_string(), "input `x` has dims [1, 4], expected [batch, n 1..=3]");
     gate.open();
     answer(held).unwrap();
     for (ticket, widths) in tickets {

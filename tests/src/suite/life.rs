@@ -203,8 +203,8 @@ pub fn outputs_are_found_by_a_dummy_run<S: Subject>() {
     let device = Arc::clone(builder.device());
     let sizes = Log::new();
     let (on, log) = (device, sizes.clone());
-    let dims = [Dim::Batch, Dim::Free { max: 8 }, Dim::Fixed(2)];
-    let inputs = Schema::new(vec![TensorSpec::new("x", DType::F32, dims)]).unwrap();
+    let dims = [Dim::Batch, Dim::free("n", 8), Dim::Fixed(2)];
+    let inputs = Schema::new(vec![TensorSpec::new("x", DType::F32, dims.clone())]).unwrap();
     let block = FnBlock::new("same", inputs, None, move |inputs: &[_]| {
         let host: HostTensor = on.to_host(&inputs[0])?;
         log.push(host.dims().to_vec());
@@ -222,7 +222,7 @@ pub fn dummy_runs_are_as_many_as_a_block_needs<S: Subject>() {
     let outputs = |max, most: usize, length: fn(usize) -> Result<usize, BoxError>| {
         let (mut builder, _) = new_builder(S::device(), 1);
         let on = Arc::clone(builder.device());
-        let dims = [Dim::Batch, Dim::Free { max }];
+        let dims = [Dim::Batch, Dim::free("n", max)];
         let inputs = Schema::new(vec![TensorSpec::new("x", DType::F32, dims)]).unwrap();
         let block = FnBlock::new("block", inputs, None, move |inputs: &[_]| {
             let dims = on.describe(&inputs[0])?.dims;
@@ -233,21 +233,21 @@ pub fn dummy_runs_are_as_many_as_a_block_needs<S: Subject>() {
             Ok(vec![on.gather(&[on.from_host(&zeros)?])?])
         });
         let id = builder.block(block).map_err(|error| Chain(&error).to_string())?;
-        Ok::<Dim, String>(builder.info(id).unwrap().outputs.as_ref().unwrap().tensors()[0].dims()[1])
+        Ok::<Dim, String>(builder.info(id).unwrap().outputs.as_ref().unwrap().tensors()[0].dims()[1].clone())
     };
-    let free = Dim::Free { max: usize::MAX };
-    assert_eq!(outputs(128, 3, |n| Ok(2 * n)), Ok(free), "twice as long");
-    assert_eq!(outputs(128, 3, |n| Ok(n.div_ceil(2))), Ok(free), "half as long");
-    assert_eq!(outputs(128, 3, |n| Ok(n.min(40))), Ok(free), "cut off");
+    let free = || Dim::free("output_0.1", usize::MAX);
+    assert_eq!(outputs(128, 3, |n| Ok(2 * n)), Ok(free()), "twice as long");
+    assert_eq!(outputs(128, 3, |n| Ok(n.div_ceil(2))), Ok(free()), "half as long");
+    assert_eq!(outputs(128, 3, |n| Ok(n.min(40))), Ok(free()), "cut off");
     assert_eq!(outputs(128, 3, |_| Ok(5)), Ok(Dim::Fixed(5)));
-    assert_eq!(outputs(128, 3, Ok), Ok(Dim::Free { max: 128 }));
+    assert_eq!(outputs(128, 3, Ok), Ok(Dim::free("n", 128)));
     assert_eq!(outputs(128, 1, |_| Ok(5)), Ok(Dim::Fixed(5)), "one row only");
     // A convolution over 40: shorter inputs have no output.
     let convolved = |n: usize| if n < 40 { Err("too short".into()) } else { Ok(n - 39) };
-    assert_eq!(outputs(128, 3, convolved), Ok(free));
+    assert_eq!(outputs(128, 3, convolved), Ok(free()));
     // Only one size can be: nothing is known.
     let one = |n: usize| if n == 64 { Ok(7) } else { Err("not 64".into()) };
-    assert_eq!(outputs(64, 3, one), Ok(free));
+    assert_eq!(outputs(64, 3, one), Ok(free()));
     quiet_panics();
     let error = outputs(32, 3, |n| if n > 0 { panic!("on purpose: never") } else { Ok(1) }).unwrap_err();
     let expected = "dummy run of 3 rows, with free dims of 32, failed; a block that says what comes out (`with_outputs`)";

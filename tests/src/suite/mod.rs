@@ -28,6 +28,7 @@ pub mod panics;
 pub mod priority;
 pub mod pytorch;
 pub mod replace;
+pub mod shapes;
 pub mod shutdown;
 pub mod split;
 pub mod start;
@@ -96,6 +97,18 @@ macro_rules! conformance {
             waiting_makes_urgent_under_aging,
             answers_come_in_time_or_not_at_all,
             batches_say_why_they_were_cut,
+        }
+        $crate::cases! { $subject, shapes:
+            tasks_of_several_lengths_share_a_batch,
+            padding_is_the_value_of_the_rule,
+            padded_tasks_get_their_own_numbers,
+            batches_are_bounded_by_elements,
+            padding_keeps_the_order_of_work,
+            a_padded_batch_that_fails_is_taken_apart,
+            the_rest_of_a_padded_batch_runs,
+            a_backward_pass_is_padded,
+            padding_that_is_not_masked_is_found,
+            padding_that_cannot_be_honoured_is_refused,
         }
         $crate::cases! { $subject, foreign:
             a_slow_waker_delays_no_deadline,

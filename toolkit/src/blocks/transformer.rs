@@ -47,8 +47,8 @@ impl Spec for Transformer {
         if !size.is_multiple_of(heads) {
             return Err(ConfigError::invalid("size", size, format!("a multiple of {heads} heads")));
         }
-        let dims = [Dim::Batch, Dim::Free { max: max_positions }, Dim::Fixed(size)];
-        let tensors = |name| vec![TensorSpec::new(name, DType::F32, dims)];
+        let dims = [Dim::Batch, Dim::free("positions", max_positions), Dim::Fixed(size)];
+        let tensors = |name| vec![TensorSpec::new(name, DType::F32, dims.clone())];
         Signature::new(tensors("x"), tensors("y"))
     }
 }

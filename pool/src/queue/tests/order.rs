@@ -94,7 +94,7 @@ impl Shared {
             is_void: Rc::new(Cell::new(false)),
         };
         self.with(|queue, moment| {
-            let shape = queue.shape(&Dims::from_slice(&[free]));
+            let shape = queue.shape(&Dims::from_slice(&[free]), moment.options);
             queue.push(shape, item, moment);
         });
         number
@@ -178,7 +178,7 @@ proptest! {
                 _ if !waiting.is_empty() => {
                     let (task, _, free) = waiting.remove(number % waiting.len());
                     let removed = shared.with(|queue, moment| {
-                        let shape = queue.shape(&Dims::from_slice(&[free]));
+                        let shape = queue.shape(&Dims::from_slice(&[free]), moment.options);
                         // As a ticket knows it, whatever became of its place.
                         let key = Key { rank: Place::first(Rank::new(Priority::NORMAL, 0)), seq: task };
                         queue.remove(shape, key, moment).map(|(item, _)| item.number)

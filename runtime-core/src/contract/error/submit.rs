@@ -84,6 +84,26 @@ pub enum SubmitError {
         /// The name of the input.
         input: String,
     },
+    /// A free dim has another size than where its name came before.
+    #[error("input `{input}` has {got} for the dim `{dim}`, expected {expected} as before")]
+    FreeDimsDiffer {
+        /// The name of the input.
+        input: String,
+        /// The name of the dim.
+        dim: String,
+        /// The size where the name came first.
+        expected: usize,
+        /// The size that was given.
+        got: usize,
+    },
+    /// More elements must run together than a batch may have: those of one row, or of the task if it is not split.
+    #[error("task has {got} elements that run together, padded, expected at most {max}")]
+    TooManyElements {
+        /// The product of the free dims, padded, and of the rows if the task is not split.
+        got: usize,
+        /// The most of a batch.
+        max: usize,
+    },
     /// The tensors of one task have different numbers of rows.
     #[error("input `{input}` has {got} rows, expected {expected} as in the first input")]
     RowsDiffer {
@@ -172,6 +192,8 @@ impl SubmitError {
             | Self::WrongDims { .. }
             | Self::NotFinite { .. }
             | Self::RowsDiffer { .. }
+            | Self::FreeDimsDiffer { .. }
+            | Self::TooManyElements { .. }
             | Self::NoRows
             | Self::TooManyRows { .. }
             | Self::IndexOutOfRange { .. }

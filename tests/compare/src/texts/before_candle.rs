@@ -11,7 +11,7 @@ use std::path::Path;
 pub(super) fn bert(folder: &Path, name: &str) -> Result<CandleBlock> {
     let config: Config = serde_json::from_slice(&std::fs::read(folder.join("config.json"))?)?;
     let weights = Model::read(folder)?;
-    let dims = [Dim::Batch, Dim::Free { max: config.max_position_embeddings }];
+    let dims = [Dim::Batch, Dim::free("tokens", config.max_position_embeddings)];
     let inputs = Schema::new(vec![
         TensorSpec::new("input_ids", DType::U32, dims).with_index_below(config.vocab_size as u64),
         TensorSpec::new("attention_mask", DType::U32, dims).with_index_below(2),

@@ -39,7 +39,7 @@ pub(super) fn bert(folder: &Path, name: &str) -> Result<TchBlock> {
         eps: config["layer_norm_eps"].as_f64().ok_or("config.json has no `layer_norm_eps`")?,
     };
     let weights = Model::read(folder)?;
-    let dims = [Dim::Batch, Dim::Free { max: sizes.positions }];
+    let dims = [Dim::Batch, Dim::free("tokens", sizes.positions)];
     let inputs = Schema::new(vec![
         TensorSpec::new("input_ids", DType::U32, dims).with_index_below(sizes.vocabulary as u64),
         TensorSpec::new("attention_mask", DType::U32, dims).with_index_below(2),

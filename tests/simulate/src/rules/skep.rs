@@ -174,7 +174,7 @@ impl Skep {
             ..Timing::default()
         };
         let schema =
-            Schema::new(vec![TensorSpec::new("x", DType::U32, [Dim::Batch, Dim::Free { max: 1 << 20 }])])
+            Schema::new(vec![TensorSpec::new("x", DType::U32, [Dim::Batch, Dim::free("elements", 1 << 20)])])
                 .unwrap_or_else(|error| panic!("a schema: {error}"));
         let runtime = RuntimeId::next();
         let pools: Vec<_> = (0..workload.models)
