@@ -64,8 +64,8 @@ pub mod prelude {
     // Its methods only: a tensor library has a `Device` of its own.
     pub use skep_runtime_core::Device as _;
     pub use skep_runtime_core::{
-        Backend, BlockState, Dim, HostTensor, Priority, Request, RuntimeBuilder, Schema, Shutdown, TensorOps,
-        TensorSpec, Ticket,
+        Backend, BlockState, Dim, HostTensor, PadTo, Padding, Priority, Request, RuntimeBuilder, Schema,
+        Shutdown, TensorOps, TensorSpec, Ticket,
     };
 }
 

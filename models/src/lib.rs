@@ -27,7 +27,8 @@
 //! ```text
 //! let model = Arc::new(Model::read(folder)?);
 //! let block = blocks::TextModel { model: model.clone(), precision: Precision::F32 }.block("embed")?;
-//! let served = builder.serve(block, ServeOptions::default())?;
+//! let options = PoolOptions::default().padding(model.padding(PadTo::Multiple(2)));
+//! let served = builder.serve(block, ServeOptions::forward(options))?;
 //! let text = TextModel::new(model, builder.device().clone(), Arc::new(served.forward))?;
 //! let runtime = builder.start()?;
 //! let embedding = text.embed("How did ships find their way?", &Ask::new().prompt(Prompt::named("query")))?;
@@ -56,8 +57,8 @@
 //!   much; [`TooLong`] chooses otherwise. The methods in `…_windows` take long texts in overlapping parts, each behind
 //!   the prompt (or, of a pair, behind the query); how vectors or classes of parts become one is the application's to
 //!   decide, and documents are ranked by their best part.
-//! - **Padding** is always on the right and never seen, whatever side the folder names: a text's answer is the one that
-//!   it has alone. (`transformers` pads on the left if it is told to, and BERT then gives other numbers in a batch.)
+//! - **Padding** is the pool's ([`Model::padding`]), always on the right and never seen, whatever side the folder names: a
+//!   text's answer is the one that it has alone. (`transformers` pads on the left if it is told to, and BERT then gives other numbers in a batch.)
 //! - **Without `modules.json`** texts are embedded as sentence-transformers would: by the mean, or by the last token of
 //!   a decoder, and *not* brought to a unit length. [`Model::notes`] says so.
 //! - **Prompts** that are empty are none.

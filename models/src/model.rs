@@ -8,9 +8,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-/// The input that says which tokens are padding.
-pub(crate) const MASK: &str = "attention_mask";
-
 /// The options of reading a folder.
 #[derive(Clone, Debug, Default)]
 pub struct ReadOptions {
@@ -145,7 +142,8 @@ impl Model {
         let spec = |name: &str, below: usize| {
             TensorSpec::new(name, DType::U32, dims.clone()).with_index_below(below as u64)
         };
-        let mut specs = vec![spec("input_ids", self.description.encoder.words.rows), spec(MASK, 2)];
+        let mut specs =
+            vec![spec("input_ids", self.description.encoder.words.rows), spec("attention_mask", 2)];
         if self.description.token_types {
             let types = self.description.encoder.types.as_ref().map_or(1, |types| types.rows);
             specs.push(spec("token_type_ids", types));
@@ -156,11 +154,15 @@ impl Model {
         specs
     }
 
-    /// Returns the rule by which a pool pads texts and makes the mask: for the options of the pool that the block is served
-    /// with. Texts of different lengths share batches then.
+    /// Returns the rule by which a pool pads texts, for the options of the pool that the block is served with: texts of
+    /// different lengths share batches then, and each gets what it gets alone.
+    ///
+    /// The shorter the steps of `to`, the less is padding, and the fewer texts share a batch: where many texts wait,
+    /// [`PadTo::Multiple`] of 2 makes batches large enough, on the processor above all, where a batch takes about as long as
+    /// its tokens are many.
     pub fn padding(&self, to: PadTo) -> Padding {
         let padding = self.tokens().map_or(0, Tokens::padding);
-        Padding::new(to).with_value("input_ids", padding).with_mask(MASK)
+        Padding::new(to).with_value("input_ids", padding)
     }
 
     /// Returns what the block gives, f32.

@@ -6,7 +6,7 @@
 
 use skep_models::{Ask, Model, TextModel};
 use skep_pool::{PoolOptions, Serve, ServeOptions};
-use skep_runtime_core::RuntimeBuilder;
+use skep_runtime_core::{PadTo, RuntimeBuilder};
 use skep_stats::Stats;
 use skep_tests::Learner;
 use skep_tests::kit::{Figure, drain, figures};
@@ -36,7 +36,7 @@ fn gives_the_vectors_of_python<L: Learner>(backend: &str) {
     assert_eq!(model.tokens().unwrap().limit(), 256, "what sentence_bert_config.json says");
     let stats = Stats::new();
     let mut builder = RuntimeBuilder::new(L::device()).observer(stats.observer());
-    let options = PoolOptions::default().max_rows(16);
+    let options = PoolOptions::default().max_rows(16).padding(model.padding(PadTo::Multiple(2)));
     let block = L::block("text_model", "minilm", &Config::new().with("directory", directory.display()), None);
     let served = builder.serve(block, ServeOptions::forward(options)).unwrap();
     let text = TextModel::new(model, Arc::clone(builder.device()), Arc::new(served.forward)).unwrap();

@@ -8,7 +8,7 @@
 use serde_json::{Value, json};
 use skep_models::{Ask, Model, Prompt, TextModel, TokenCount};
 use skep_pool::{PoolOptions, Serve, ServeOptions};
-use skep_runtime_core::{Backend, BlockState, DType, Device, HostTensor, RuntimeBuilder, TensorOps};
+use skep_runtime_core::{Backend, BlockState, DType, Device, HostTensor, PadTo, RuntimeBuilder, TensorOps};
 use skep_tests::Learner;
 use skep_tests::kit::{Columns, Figure, drain, figures};
 use skep_toolkit::{Config, Optimizer, Sgd};
@@ -189,7 +189,8 @@ fn agrees<L: Learner>() {
         };
         let config = Config::new().with("directory", fixture.folder.display());
         let block = L::block("text_model", &fixture.name, &config, None);
-        let served = builder.serve(block, ServeOptions::forward(PoolOptions::default())).unwrap();
+        let options = PoolOptions::default().padding(model.padding(PadTo::Longest));
+        let served = builder.serve(block, ServeOptions::forward(options)).unwrap();
         let device = Arc::clone(builder.device());
         models.push((fixture, TextModel::new(model, device, Arc::new(served.forward)).unwrap()));
     }

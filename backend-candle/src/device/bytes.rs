@@ -81,11 +81,14 @@ pub(crate) fn padded(parts: &[Tensor], dims: &[usize], element: &[u8]) -> Result
     let Some(first) = parts.first() else { return Err(Error::Msg("nothing to join".to_owned())) };
     let rows = parts.iter().map(|part| part.dims().first().copied().unwrap_or(0)).sum();
     let whole: Vec<usize> = std::iter::once(rows).chain(dims.iter().copied()).collect();
+    let one = Tensor::from_raw_buffer(element, first.dtype(), &[1], &candle_core::Device::Cpu)?;
     macro_rules! join {
-        ($variant:ident, $kind:ty) => {{
-            let of_one = element.try_into().map_err(|_| Error::Msg("padding of another size".to_owned()))?;
-            let value = <$kind>::from_le_bytes(of_one);
-            let mut joined: Vec<$kind> = Vec::with_capacity(whole.iter().product());
+        ($variant:ident) => {{
+            let value = on_elements(&one, |storage, range| match storage {
+                CpuStorage::$variant(elements) => elements[range].first().copied(),
+                _ => None,
+            })?;
+            let mut joined = Vec::with_capacity(whole.iter().product());
             for part in parts {
                 let own = part.dims().first().copied();
                 let to: Vec<usize> = own.into_iter().chain(dims.iter().copied()).collect();
@@ -99,15 +102,15 @@ pub(crate) fn padded(parts: &[Tensor], dims: &[usize], element: &[u8]) -> Result
         }};
     }
     match first.dtype() {
-        CandleDType::U8 => join!(U8, u8),
-        CandleDType::I16 => join!(I16, i16),
-        CandleDType::I32 => join!(I32, i32),
-        CandleDType::U32 => join!(U32, u32),
-        CandleDType::I64 => join!(I64, i64),
-        CandleDType::F16 => join!(F16, half::f16),
-        CandleDType::BF16 => join!(BF16, half::bf16),
-        CandleDType::F32 => join!(F32, f32),
-        CandleDType::F64 => join!(F64, f64),
+        CandleDType::U8 => join!(U8),
+        CandleDType::I16 => join!(I16),
+        CandleDType::I32 => join!(I32),
+        CandleDType::U32 => join!(U32),
+        CandleDType::I64 => join!(I64),
+        CandleDType::F16 => join!(F16),
+        CandleDType::BF16 => join!(BF16),
+        CandleDType::F32 => join!(F32),
+        CandleDType::F64 => join!(F64),
         other => Err(Error::UnsupportedDTypeForOp(other, "padding")),
     }
 }

@@ -37,7 +37,8 @@ use tch::{Kind, TchError, Tensor};
 /// let model = Arc::new(Model::read(folder)?);
 /// let block = blocks::TextModel { model: model.clone(), precision: Precision::F32 }.block("embed")?;
 /// let mut builder = RuntimeBuilder::new(TchDevice::cpu());
-/// let served = builder.serve(block, ServeOptions::default())?;
+/// let options = PoolOptions::default().padding(model.padding(PadTo::Multiple(2)));
+/// let served = builder.serve(block, ServeOptions::forward(options))?;
 /// let text = TextModel::new(model, builder.device().clone(), Arc::new(served.forward))?;
 /// let runtime = builder.start()?;
 ///

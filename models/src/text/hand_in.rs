@@ -1,32 +1,22 @@
 //! Tokens to tensors, and the block's output to numbers.
 //!
-//! All that is known about padding is here: unless the pool pads, texts are padded to a multiple of a bucket before they are
-//! handed in, because only tensors of equal dims share a batch.
+//! Texts are handed in as long as they are. Where they are to share batches with others the pool pads:
+//! [`Model::padding`](crate::Model::padding).
 
 use crate::description::Kind;
 use crate::text::ask::Ask;
 use crate::text::error::{Result, TextError};
 use crate::text::model::TextModel;
-use crate::text::tokens::{Encoded, Tokens};
+use crate::text::tokens::Encoded;
 use skep_runtime_core::{HostTensor, Request, TensorOps, Ticket};
 
 /// A text that was handed in.
 pub(super) struct Handed<T> {
     ticket: Ticket<T>,
     encoded: Encoded,
-    padded: usize,
 }
 
 impl<O: TensorOps> TextModel<O> {
-    /// Returns with how many tokens and places of padding a text of so many tokens is handed in.
-    pub fn padded(&self, tokens: usize) -> usize {
-        if self.pool_pads {
-            return tokens;
-        }
-        let limit = self.model().tokens().map_or(tokens, Tokens::limit);
-        tokens.next_multiple_of(self.bucket).min(limit).max(tokens)
-    }
-
     /// Hands a text in, of whose tokens the first `unpooled` have no part in its vector.
     pub(super) async fn hand_in(
         &self,
@@ -34,12 +24,9 @@ impl<O: TensorOps> TextModel<O> {
         unpooled: usize,
         ask: &Ask,
     ) -> Result<Handed<O::Tensor>> {
-        let tokens = self.tokens()?;
         let count = encoded.ids.len();
-        let padded = self.padded(count);
-        let row = |values: &mut dyn Iterator<Item = u32>, padding: u32| {
-            let values: Vec<u32> = values.chain(std::iter::repeat_n(padding, padded - count)).collect();
-            let host = HostTensor::from_u32(&[1, padded], &values).map_err(|error| TextError::Output {
+        let row = |values: &[u32]| {
+            let host = HostTensor::from_u32(&[1, count], values).map_err(|error| TextError::Output {
                 got: error.to_string(),
                 expected: "as many ids as there are tokens".to_owned(),
             })?;
@@ -47,31 +34,29 @@ impl<O: TensorOps> TextModel<O> {
         };
         let description = self.model().description();
         let mut inputs = Vec::with_capacity(4);
-        inputs.push(row(&mut encoded.ids.iter().copied(), tokens.padding())?);
-        if !self.pool_pads {
-            inputs.push(row(&mut std::iter::repeat_n(1, count), 0)?);
-        }
+        inputs.push(row(&encoded.ids)?);
+        inputs.push(row(&vec![1; count])?);
         if description.token_types {
-            inputs.push(row(&mut encoded.types.iter().copied(), 0)?);
+            inputs.push(row(&encoded.types)?);
         }
         if description.pooling_mask {
-            let unpooled = unpooled.min(count);
-            let pooled = std::iter::repeat_n(1, count - unpooled);
-            inputs.push(row(&mut std::iter::repeat_n(0, unpooled).chain(pooled), 0)?);
+            let mut pooled = vec![1; count];
+            pooled.iter_mut().take(unpooled).for_each(|place| *place = 0);
+            inputs.push(row(&pooled)?);
         }
         let request = Request::new(inputs).priority(ask.priority).deadline(ask.deadline);
         let ticket =
             self.door.submit_async(request).await.map_err(|refused| TextError::Refused(refused.error))?;
-        Ok(Handed { ticket, encoded, padded })
+        Ok(Handed { ticket, encoded })
     }
 
     /// Waits for what came of a text: all numbers of its tokens, or those of its one vector.
     pub(super) async fn numbers(&self, handed: Handed<O::Tensor>) -> Result<(Vec<f32>, Encoded)> {
-        let Handed { ticket, encoded, padded } = handed;
+        let Handed { ticket, encoded } = handed;
         let outputs = ticket.await.map_err(TextError::Failed)?;
         let description = self.model().description();
         let expected: &[usize] = match description.kind {
-            Kind::Token => &[1, padded, description.output],
+            Kind::Token => &[1, encoded.ids.len(), description.output],
             _ => &[1, description.output],
         };
         let wrong = |got: String| TextError::Output { got, expected: format!("f32 of dims {expected:?}") };

@@ -1,17 +1,13 @@
 //! A model behind a pool, as its callers see it: texts in, answers out.
 
 use crate::description::Kind;
-use crate::model::{MASK, Model};
+use crate::model::Model;
 use crate::text::ask::{Ask, Prompt};
 use crate::text::error::{Result, TextError, gives};
 use crate::text::tokens::{Encoded, Question, Tokens};
 use skep_runtime_core::{Submit, TensorOps};
 use std::fmt;
 use std::sync::Arc;
-
-/// Texts are padded to a multiple of so many tokens unless the application says otherwise: a few wasted positions
-/// for each, and few different lengths, of which equal ones share batches.
-const BUCKET: usize = 8;
 
 /// A model that is served, with the questions that it answers.
 ///
@@ -33,9 +29,6 @@ pub struct TextModel<O: TensorOps> {
     model: Arc<Model>,
     pub(super) ops: Arc<O>,
     pub(super) door: Arc<dyn Submit<O::Tensor>>,
-    pub(super) bucket: usize,
-    /// The pool pads, and makes the mask.
-    pub(super) pool_pads: bool,
 }
 
 impl<O: TensorOps> fmt::Debug for TextModel<O> {
@@ -47,13 +40,13 @@ impl<O: TensorOps> fmt::Debug for TextModel<O> {
 impl<O: TensorOps> Clone for TextModel<O> {
     fn clone(&self) -> Self {
         let (model, ops, door) = (Arc::clone(&self.model), Arc::clone(&self.ops), Arc::clone(&self.door));
-        Self { model, ops, door, bucket: self.bucket, pool_pads: self.pool_pads }
+        Self { model, ops, door }
     }
 }
 
 impl<O: TensorOps> TextModel<O> {
     /// Creates the model with what answers for it, its block's forward pool, and what makes its tensors, the device.
-    /// Where the pool has [`Model::padding`], texts are handed in as they are; else they are padded here.
+    /// Texts of different lengths share batches where the pool has [`Model::padding`].
     ///
     /// # Errors
     ///
@@ -65,18 +58,10 @@ impl<O: TensorOps> TextModel<O> {
         }
         let got: Vec<String> = door.schema().tensors().iter().map(|spec| spec.name().to_owned()).collect();
         let expected: Vec<String> = model.inputs().iter().map(|spec| spec.name().to_owned()).collect();
-        let pool_pads = expected.iter().filter(|name| *name != MASK).eq(&got);
-        if got != expected && !pool_pads {
+        if got != expected {
             return Err(TextError::OtherInputs { name: door.name().to_owned(), got, expected });
         }
-        Ok(Self { model, ops, door, bucket: BUCKET, pool_pads })
-    }
-
-    /// Sets the number of tokens to a multiple of which texts are padded before they are handed in. 8 unless set; at least 1.
-    /// Without influence where the pool pads.
-    pub fn with_bucket(mut self, tokens: usize) -> Self {
-        self.bucket = tokens.max(1);
-        self
+        Ok(Self { model, ops, door })
     }
 
     /// Returns what the folder says.

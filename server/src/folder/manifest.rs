@@ -31,6 +31,7 @@ pub(crate) struct Manifest {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(crate) struct Pool {
     max_rows: Option<usize>,
+    max_elements: Option<usize>,
     min_rows: Option<usize>,
     max_delay: Option<Time>,
     capacity: Option<usize>,
@@ -67,6 +68,7 @@ impl Pool {
             .split_large_tasks(self.split_large_tasks.unwrap_or(true))
             .max_delay(self.max_delay.map(|time| time.0))
             .capacity_rows(self.capacity_rows)
+            .max_elements(self.max_elements)
             .finite_inputs(self.finite_inputs);
         options.max_rows = self.max_rows.unwrap_or(options.max_rows);
         options.min_rows = self.min_rows.unwrap_or(options.min_rows);

@@ -5,12 +5,15 @@ use crate::folder::manifest::Manifest;
 use crate::settings::{Time, WhenFull};
 use skep_models::{Model, Precision};
 use skep_pool::PoolOptions;
+use skep_runtime_core::PadTo;
 use skep_toolkit::Config;
 use std::path::{Component, Path};
 use std::sync::Arc;
 
 /// A model's own settings.
 pub(crate) const MANIFEST: &str = "skep.toml";
+/// Texts are padded to a multiple of so many tokens.
+const TEXT_STEP: usize = 2;
 /// What a published folder has.
 pub(crate) const PUBLISHED: [&str; 2] = ["config.json", "modules.json"];
 
@@ -91,8 +94,8 @@ impl Plan {
         Ok(Self {
             name: name.to_owned(),
             version,
+            pool: pool(&what, &manifest),
             what,
-            pool: manifest.pool.options(),
             when_full: manifest.when_full,
             wait_limit: manifest.wait_limit,
             warm_up: manifest.warm_up.unwrap_or(true),
@@ -118,6 +121,15 @@ impl Plan {
             What::Text { model, .. } => model.notes(),
             What::Block { .. } => &[],
         }
+    }
+}
+
+/// Texts of different lengths share batches.
+fn pool(what: &What, manifest: &Manifest) -> PoolOptions {
+    let options = manifest.pool.options();
+    match what {
+        What::Text { model, .. } => options.padding(model.padding(PadTo::Multiple(TEXT_STEP))),
+        What::Block { .. } => options,
     }
 }
 

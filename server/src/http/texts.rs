@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use skep_models::description::Step;
-use skep_models::{Ask, Embedding, Kind, TextError};
+use skep_models::{Ask, Embedding, Kind, TextError, Tokens};
 use skep_runtime_core::{DType, HostTensor};
 use std::future::Future;
 use std::time::Instant;
@@ -181,8 +181,7 @@ async fn of_ids(model: &Model, lists: Vec<Vec<u32>>) -> Result<Vec<Embedding>, P
     let texts = model.texts()?;
     let description = texts.model().description();
     let tokens = texts.model().tokens();
-    let (limit, padding) =
-        tokens.map_or((description.encoder.max_tokens, 0), |it| (it.limit(), it.padding()));
+    let limit = tokens.map_or(description.encoder.max_tokens, Tokens::limit);
     for ids in &lists {
         if ids.is_empty() || ids.len() > limit {
             return Err(Problem::invalid(format!("there are {} tokens, expected 1 to {limit}", ids.len())));
@@ -190,17 +189,11 @@ async fn of_ids(model: &Model, lists: Vec<Vec<u32>>) -> Result<Vec<Embedding>, P
     }
     let asked = lists.iter().map(|ids| {
         let count = ids.len();
-        // As texts are padded, so that both share batches.
-        let padded = count.next_multiple_of(8).min(limit).max(count);
-        let row = |values: &mut dyn Iterator<Item = u32>, rest: u32| {
-            let values: Vec<u32> = values.chain(std::iter::repeat_n(rest, padded - count)).collect();
-            HostTensor::from_u32(&[1, padded], &values)
-        };
         let inputs = model.front.inputs().tensors().iter().map(|spec| {
             let tensor = match spec.name() {
-                "input_ids" => row(&mut ids.iter().copied(), padding),
-                "token_type_ids" => row(&mut std::iter::repeat_n(0, count), 0),
-                _ => row(&mut std::iter::repeat_n(1, count), 0),
+                "input_ids" => HostTensor::from_u32(&[1, count], &ids),
+                "token_type_ids" => HostTensor::from_u32(&[1, count], &vec![0; count]),
+                _ => HostTensor::from_u32(&[1, count], &vec![1; count]),
             };
             let tensor = tensor.map_err(|error| Problem::new(ProblemKind::Failed, error.to_string()))?;
             Ok(crate::infer::Given {

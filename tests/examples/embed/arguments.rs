@@ -36,8 +36,8 @@ pub(crate) struct Arguments {
     /// Threads that hand in one sentence after the other
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = at_most::<1024>)]
     pub(crate) callers: usize,
-    /// Sentences are padded to a multiple of this many tokens; those of equal length share batches
-    #[arg(long, value_name = "TOKENS", default_value_t = 8, value_parser = at_most::<512>)]
+    /// Sentences are padded to a multiple of this many tokens; those of equal padded length share batches
+    #[arg(long, value_name = "TOKENS", default_value_t = 2, value_parser = at_most::<512>)]
     pub(crate) bucket: usize,
     /// The most sentences in one batch: on a CPU, more bring little, and let an urgent one wait longer
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_most::<1024>)]

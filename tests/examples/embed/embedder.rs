@@ -22,7 +22,6 @@ pub(crate) struct Settings<'a> {
 
 pub(crate) struct Embedder {
     text: TextModel<DemoDevice>,
-    bucket: usize,
     /// What a cross-encoder judges texts by.
     query: String,
     prompt: Prompt,
@@ -32,8 +31,6 @@ pub(crate) struct Embedder {
 pub(crate) struct Embedded {
     pub(crate) vector: Vec<f32>,
     pub(crate) tokens: TokenCount,
-    /// Tokens and padding.
-    pub(crate) padded: usize,
 }
 
 impl Embedder {
@@ -48,16 +45,16 @@ impl Embedder {
             Block { model: Arc::clone(&model), precision: settings.precision }.block("model")?;
         let options = PoolOptions::default()
             .max_rows(settings.max_rows)
-            .padding(model.padding(PadTo::Multiple(settings.bucket.max(1))));
+            .padding(model.padding(PadTo::Multiple(settings.bucket)));
         let served = builder.serve(block, ServeOptions::forward(options))?;
         let text = TextModel::new(model, Arc::clone(builder.device()), Arc::new(served.forward))?;
         let prompt = settings.prompt.map_or(Prompt::Default, Prompt::named);
         // A prompt that is not there is told before the first sentence.
         text.count_tokens("", &prompt)?;
-        Ok(Self { text, bucket: settings.bucket.max(1), query: settings.query.to_owned(), prompt })
+        Ok(Self { text, query: settings.query.to_owned(), prompt })
     }
 
-    /// Asks the model about one text, in whatever batch it meets others of its padded length.
+    /// Asks the model about one text, in whatever batch it meets others of like length.
     pub(crate) fn embed(&self, text: &str, priority: Priority) -> Result<Embedded> {
         let ask = Ask::new().priority(priority).prompt(self.prompt.clone());
         let (vector, tokens) = match self.model().description().kind {
@@ -78,7 +75,7 @@ impl Embedder {
                 (classes.scores, classes.tokens)
             }
         };
-        Ok(Embedded { vector, tokens, padded: tokens.given.next_multiple_of(self.bucket) })
+        Ok(Embedded { vector, tokens })
     }
 
     pub(crate) fn model(&self) -> &Model {

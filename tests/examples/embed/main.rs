@@ -1,8 +1,8 @@
 //! Sentence embedding for many callers: tasks of different lengths that still share batches.
 //!
 //! Many threads embed one sentence at a time, as the requests of a server would. What makes them fast
-//! together is in two places: the text model in [`embedder`] pads sentences to few different lengths, and the pool
-//! behind it joins those of equal length into one batch. A query is embedded in the middle of it all, and
+//! together is the pool behind the model in [`embedder`]: it joins sentences of like length into one batch, and pads them
+//! as the model wants it. A query is embedded in the middle of it all, and
 //! waits for nobody because it is urgent. With `--check`, every vector is compared with that of the library that the
 //! model was published with.
 //!

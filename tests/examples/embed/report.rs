@@ -46,8 +46,7 @@ impl Report<'_> {
 
     /// The part of all positions that were padding.
     fn padding_share(&self) -> f64 {
-        let padded: usize = self.outcome.sentences.iter().map(|it| it.padded).sum();
-        1.0 - self.tokens() as f64 / padded as f64
+        self.stats.total.padding
     }
 
     fn tokens(&self) -> usize {

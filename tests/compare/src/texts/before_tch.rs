@@ -41,7 +41,7 @@ pub(super) fn bert(folder: &Path, name: &str) -> Result<TchBlock> {
     let weights = Model::read(folder)?;
     let dims = [Dim::Batch, Dim::free("tokens", sizes.positions)];
     let inputs = Schema::new(vec![
-        TensorSpec::new("input_ids", DType::U32, dims).with_index_below(sizes.vocabulary as u64),
+        TensorSpec::new("input_ids", DType::U32, dims.clone()).with_index_below(sizes.vocabulary as u64),
         TensorSpec::new("attention_mask", DType::U32, dims).with_index_below(2),
     ])?;
     let outputs = Schema::new(vec![TensorSpec::rows("embedding", DType::F32, &[sizes.hidden])])?;

@@ -19,7 +19,7 @@ use crate::systems::CAPACITY;
 use crate::work::{Work, block_of};
 use skep_models::{Ask, Model, Precision, TextModel};
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
-use skep_runtime_core::{HostTensor, RunningRuntime, RuntimeBuilder, TensorOps};
+use skep_runtime_core::{HostTensor, PadTo, Padding, RunningRuntime, RuntimeBuilder, TensorOps};
 use std::future::Future;
 use std::hint::black_box;
 use std::io::Write;
@@ -33,6 +33,8 @@ use tokenizers::Tokenizer;
 const SENTENCES: &str = include_str!("../../../examples/embed/sentences.txt");
 
 /// As the demo has it.
+const STEP: usize = 2;
+/// As it had it.
 const BUCKET: usize = 8;
 
 /// Different texts of one length.
@@ -65,9 +67,9 @@ pub(crate) trait Embeds: Clone + Send + Sync + 'static {
 /// A runtime with one pool before this block, as the demo has it.
 type Running = (RunningRuntime<BackendDevice>, Arc<BackendDevice>, TaskPool<BackendDevice>);
 
-fn serve(work: &Work<BackendDevice>, max_rows: usize) -> Result<Running> {
+fn serve(work: &Work<BackendDevice>, max_rows: usize, padding: Option<Padding>) -> Result<Running> {
     let mut builder = RuntimeBuilder::new(work.device()).prefetch(0);
-    let options = PoolOptions::default().max_rows(max_rows).capacity(CAPACITY);
+    let options = PoolOptions::default().max_rows(max_rows).capacity(CAPACITY).padding(padding);
     let pool = builder.serve(work.block("minilm")?, ServeOptions::forward(options))?.forward;
     let device = Arc::clone(builder.device());
     Ok((builder.start()?, device, pool))
@@ -89,8 +91,9 @@ impl Models {
             Ok(block_of(block.block(name)?))
         };
         let work = Work::new(BackendDevice::cpu(), block, || Box::new(Vec::new));
-        let (runtime, device, pool) = serve(&work, max_rows)?;
-        let text = TextModel::new(model, device, Arc::new(pool))?.with_bucket(BUCKET);
+        let padding = model.padding(PadTo::Multiple(STEP));
+        let (runtime, device, pool) = serve(&work, max_rows, Some(padding))?;
+        let text = TextModel::new(model, device, Arc::new(pool))?;
         Ok(Self { text, _runtime: Arc::new(runtime) })
     }
 }
@@ -122,7 +125,7 @@ impl Before {
             move |name: &str| Ok(block_of(before::bert(&read, name)?)),
             || Box::new(Vec::new),
         );
-        let (runtime, device, pool) = serve(&work, max_rows)?;
+        let (runtime, device, pool) = serve(&work, max_rows, None)?;
         Ok(Self { tokenizer: Arc::new(tokenizer), device, pool, _runtime: Arc::new(runtime) })
     }
 
