@@ -86,7 +86,7 @@ pub use contract::flow::Flow;
 pub use contract::front::{Front, FrontError, HostFront, NamedTensors};
 pub use contract::id::{BlockId, PoolId, RuntimeId};
 pub use contract::meter::{Counts, Meter, Refusals};
-pub use contract::padding::{PadTo, Padding, pad_into};
+pub use contract::padding::{PadTo, Padding, Span, pad_into, pad_spans};
 pub use contract::pool::{FailureRules, Shutdown};
 pub use contract::price::{Cost, Price};
 pub use contract::priority::Priority;

@@ -19,7 +19,7 @@
 //! | `skep_end_to_end_seconds` | histogram | for each task of a batch, from submit until its batch was over |
 //! | `skep_refused_total` | counter | refused tasks, with the label `reason`: `invalid`, `full`, `deadline passed`, `too late`, `stopped`, `misuse` |
 //! | `skep_cuts_total` | counter | batches, with the label `reason`: why they were cut when they were |
-//! | `skep_padding_elements_total` | counter | elements that only made tasks alike |
+//! | `skep_padded_elements_total`, `skep_padding_elements_total` | counter | elements of batches that were padded, and those of them that are padding |
 //! | `skep_cut_put_off_seconds` | gauge | the time for which cuts were put off although there was room |
 //! | `skep_forecast_error` | gauge | by how much of their device time the forecasts of batches were off, on average |
 //! | `skep_class_queue_wait_seconds` | histogram | `skep_queue_wait_seconds` with the label `class`; this and the next are there once there is more than one class or flow |
@@ -249,9 +249,10 @@ impl Published {
                     .increment(now - before);
             }
         }
-        if tally.padding > self.tally.padding {
-            let new = tally.padding - self.tally.padding;
-            counter!("skep_padding_elements_total", "pool" => pool()).increment(new);
+        if tally.padded > self.tally.padded {
+            let (all, padding) = (tally.padded - self.tally.padded, tally.padding - self.tally.padding);
+            counter!("skep_padded_elements_total", "pool" => pool()).increment(all);
+            counter!("skep_padding_elements_total", "pool" => pool()).increment(padding);
         }
         if tally.put_off != self.tally.put_off {
             gauge!("skep_cut_put_off_seconds", "pool" => pool()).set(tally.put_off.as_secs_f64());
@@ -346,7 +347,8 @@ fn describe() {
     describe_counter!("skep_batches_taken_apart_total", "failed batches that ran again in parts");
     describe_counter!("skep_refused_total", "refused tasks, by reason");
     describe_counter!("skep_cuts_total", "batches, by the reason for which they were cut when they were");
-    describe_counter!("skep_padding_elements_total", "elements that only made tasks alike");
+    describe_counter!("skep_padded_elements_total", "elements of batches that were padded");
+    describe_counter!("skep_padding_elements_total", "elements that are padding");
     describe_gauge!("skep_cut_put_off_seconds", "the time for which cuts were put off");
     describe_gauge!("skep_forecast_error", "by how much of their device time forecasts were off");
     describe_gauge!("skep_flow_device_seconds", "device time, by flow");

@@ -50,6 +50,9 @@ impl fmt::Display for Snapshot {
             writeln!(f, "{}: refused {}", pool.name, reasons.collect::<Vec<_>>().join(", "))?;
         }
         for pool in &self.pools {
+            if pool.padding > 0.0 {
+                writeln!(f, "{}: {:.1} % of the elements are padding", pool.name, 100.0 * pool.padding)?;
+            }
             if let Some(training) = pool.training {
                 let TrainingSnapshot { steps, clipped, refused, learning_rate, gradient_norm } = training;
                 let (name, share) = (&pool.name, 100.0 * clipped as f64 / steps.max(1) as f64);
@@ -164,6 +167,7 @@ mod tests {
             queue_wait: time(250, 1500),
             device: time(80, 95),
             end_to_end: time(400, 2100),
+            padding: 0.0314,
             ..pool("ffn_forward", 1200)
         };
         let backward = PoolSnapshot { succeeded: 0, waiting: 3, ..pool("épaule", 3) };
@@ -181,6 +185,7 @@ ffn_forward   1200       1200        0  1200      100        12.0    250 µs   1
 épaule           3          0        3     0        0         0.0      0 µs      0 µs        0 µs        0 µs            0 µs            0 µs
 total         1203       1200        3  1200      100        12.0    250 µs   1.50 ms     80.0 µs     95.0 µs          400 µs         2.10 ms
 without tasks and left out: 1 of 3 pools
+ffn_forward: 3.1 % of the elements are padding
 device cpu: busy 81.2 % of 12.3 s";
         assert_eq!(snapshot.to_string(), expected);
     }

@@ -47,6 +47,7 @@ fn events_and_counts_reach_the_recorder() {
         event.done = start + Duration::from_secs(2);
         event.device = Duration::from_secs(1);
         (event.rows, event.tasks_succeeded, event.tasks_failed, event.failed) = (6, 1, 1, true);
+        (event.forecast.padding, event.forecast.padded) = (3, 12);
         observer.batch(&event);
         observer.unrun(PoolId::new(0), Unrun::Expired, 1);
         observer.unrun(PoolId::new(0), Unrun::ShutDown, 2);
@@ -69,6 +70,8 @@ fn events_and_counts_reach_the_recorder() {
         ("skep_batches_total", "1"),
         ("skep_failed_batches_total", "1"),
         ("skep_rows_total", "6"),
+        ("skep_padding_elements_total", "3"),
+        ("skep_padded_elements_total", "12"),
         ("skep_batch_rows_sum", "6"),
         ("skep_queue_wait_seconds_count", "2"),
         ("skep_gather_seconds_count", "1"),

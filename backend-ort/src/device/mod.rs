@@ -251,6 +251,14 @@ impl TensorOps for OrtDevice {
         views(tensor, rows)
     }
 
+    fn narrow(&self, tensor: &OrtTensor, dim: usize, size: usize) -> Result<OrtTensor, DeviceError> {
+        if tensor.dims().get(dim).is_none_or(|all| *all < size) {
+            let wrong = format!("tensor of dims {:?} cannot be cut to {size} along dim {dim}", tensor.dims());
+            return Err(DeviceError::operation(wrong));
+        }
+        Ok(tensor.narrowed(dim, size))
+    }
+
     fn index_outside(&self, tensor: &OrtTensor, below: u64) -> Result<Option<i64>, DeviceError> {
         fn first<T: Copy + Into<i64>>(elements: Option<&[T]>, below: u64) -> Option<i64> {
             let mut all = elements.unwrap_or_default().iter().map(|&e| e.into());
@@ -288,6 +296,31 @@ impl Device for OrtDevice {
             [alone] => Ok(alone.clone()),
             parts => self.joined(parts),
         }
+    }
+
+    /// Each byte is written once.
+    fn gather_padded(
+        &self,
+        parts: &[OrtTensor],
+        dims: &[usize],
+        element: &[u8],
+    ) -> Result<OrtTensor, DeviceError> {
+        let Some(first) = parts.first() else { return Err(DeviceError::operation("nothing to join")) };
+        let dtype = first.dtype();
+        let fits = |part: &OrtTensor| {
+            let row = part.dims().get(1..).unwrap_or_default();
+            part.dtype() == dtype
+                && row.len() == dims.len()
+                && row.iter().zip(dims).all(|(own, all)| own <= all)
+        };
+        if element.len() != dtype.size() || !parts.iter().all(fits) {
+            let wrong = format!("tensors like {dtype} {:?} cannot be filled up to {dims:?}", first.dims());
+            return Err(DeviceError::operation(wrong));
+        }
+        let rows = parts.iter().filter_map(|part| part.dims().first()).sum();
+        let whole: Dims = std::iter::once(rows).chain(dims.iter().copied()).collect();
+        self.admit(whole.iter().fold(dtype.size(), |bytes: usize, dim| bytes.saturating_mul(*dim)))?;
+        Ok(OrtTensor::padded(dtype, whole, parts, element))
     }
 
     /// The parts are views into the tensor, unless

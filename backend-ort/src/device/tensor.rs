@@ -1,7 +1,7 @@
 //! Tensors on the host, as ONNX Runtime reads them: typed, contiguous, and shared by views.
 
 use bytemuck::Pod;
-use skep_runtime_core::{DType, Dims, HostTensor};
+use skep_runtime_core::{DType, Dims, HostTensor, Span, pad_spans};
 use std::sync::Arc;
 
 /// A tensor on the host: row major, contiguous, and cheap to clone. Rows that were cut out of it share its memory.
@@ -43,6 +43,42 @@ impl OrtTensor {
             to = rest;
         }
         Self { dtype, dims, words: Arc::new(words), start: 0 }
+    }
+
+    /// Makes a tensor of `parts` one after the other, each filled up with the bytes of an element along its dims but the
+    /// first; they fill the dims then.
+    pub(super) fn padded(dtype: DType, dims: Dims, parts: &[Self], element: &[u8]) -> Self {
+        let size = dims.iter().product::<usize>() * dtype.size();
+        let mut words = vec![0; size.div_ceil(size_of::<u64>())];
+        let mut to: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
+        let mut put = |bytes: &[u8]| {
+            let (here, rest) = std::mem::take(&mut to).split_at_mut(bytes.len());
+            here.copy_from_slice(bytes);
+            to = rest;
+        };
+        for part in parts {
+            let mut whole = dims.clone();
+            if let (Some(rows), Some(own)) = (whole.first_mut(), part.dims.first()) {
+                *rows = *own;
+            }
+            pad_spans(part.bytes(), &part.dims, &whole, dtype.size(), &mut |span| match span {
+                Span::Own(own) => put(own),
+                Span::Padding(count) => (0..count).for_each(|_| put(element)),
+            });
+        }
+        Self { dtype, dims, words: Arc::new(words), start: 0 }
+    }
+
+    /// The first `size` along a dim, in memory of their own.
+    pub(super) fn narrowed(&self, dim: usize, size: usize) -> Self {
+        let inner = self.dims.iter().skip(dim + 1).product::<usize>() * self.dtype.size();
+        let block = self.dims.get(dim).map_or(1, |all| all * inner).max(1);
+        let mut dims = self.dims.clone();
+        if let Some(all) = dims.get_mut(dim) {
+            *all = size;
+        }
+        let parts = self.bytes().chunks_exact(block).map(|bytes| &bytes[..size * inner]);
+        Self::joined(self.dtype, dims, parts)
     }
 
     /// Makes a tensor of these elements, which fill the dims.

@@ -171,22 +171,42 @@ pub(crate) fn element(dtype: DType, value: f64) -> Option<Vec<u8>> {
 /// assert_eq!(padded, [1, 2, 0, 3, 4, 0]);
 /// ```
 pub fn pad_into<T: Copy>(out: &mut Vec<T>, source: &[T], from: &[usize], to: &[usize], element: &[T]) {
+    pad_spans(source, from, to, element.len(), &mut |span| match (span, element) {
+        (Span::Own(own), _) => out.extend_from_slice(own),
+        (Span::Padding(count), [value]) => out.resize(out.len() + count, *value),
+        (Span::Padding(count), bytes) => (0..count).for_each(|_| out.extend_from_slice(bytes)),
+    });
+}
+
+/// A stretch of a tensor that was filled up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span<'a, T> {
+    /// Of its own.
+    Own(&'a [T]),
+    /// So many elements of padding.
+    Padding(usize),
+}
+
+/// Calls `each` with the stretches of a tensor filled up from the dims `from` to the dims `to`, in order: for backends that
+/// have [`pad_into`]'s work to do in memory of another kind. An element is `size` of the slice's.
+pub fn pad_spans<'a, T>(
+    source: &'a [T],
+    from: &[usize],
+    to: &[usize],
+    size: usize,
+    each: &mut impl FnMut(Span<'a, T>),
+) {
     if from == to {
-        out.extend_from_slice(source);
-        return;
+        return each(Span::Own(source));
     }
     let (Some((&own, inner_from)), Some((&all, inner_to))) = (from.split_first(), to.split_first()) else {
         return;
     };
-    let inner = inner_from.iter().product::<usize>() * element.len();
+    let inner = inner_from.iter().product::<usize>() * size;
     for block in source.chunks_exact(inner.max(1)).take(own) {
-        pad_into(out, block, inner_from, inner_to, element);
+        pad_spans(block, inner_from, inner_to, size, each);
     }
-    let missing = all.saturating_sub(own) * inner_to.iter().product::<usize>();
-    match element {
-        [value] => out.resize(out.len() + missing, *value),
-        bytes => (0..missing).for_each(|_| out.extend_from_slice(bytes)),
-    }
+    each(Span::Padding(all.saturating_sub(own) * inner_to.iter().product::<usize>()));
 }
 
 #[cfg(test)]

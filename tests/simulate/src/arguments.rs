@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::device::Cost;
 use clap::{Parser, ValueEnum};
 use std::path::PathBuf;
 
@@ -9,6 +10,13 @@ use std::path::PathBuf;
 pub(crate) struct Arguments {
     /// What to run; all of it unless given
     pub(crate) contests: Vec<Contest>,
+    /// A workload to run instead of those that are built in: a JSON object a line, `{"at_ms": 12.5, "model": 0, "flow": 1,
+    /// "priority": 0, "elements": 16, "objective_ms": 100}`, of which all but the time may be left out
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["contests", "seed", "seconds", "workload"])]
+    pub(crate) file: Option<PathBuf>,
+    /// What batches of that workload cost: constant, linear, mixed, minilm-candle, minilm-tch, ffn-candle or ffn-tch
+    #[arg(long, value_name = "CURVE", default_value = "mixed", value_parser = cost, requires = "file")]
+    pub(crate) cost: Cost,
     /// Prints one object a line instead of a table
     #[arg(long)]
     pub(crate) json: bool,
@@ -27,6 +35,11 @@ pub(crate) struct Arguments {
     /// Only rules whose names contain this
     #[arg(long, default_value = "")]
     pub(crate) rule: String,
+}
+
+fn cost(name: &str) -> Result<Cost, String> {
+    let known = || Cost::ALL.map(|cost| cost.name).join(", ");
+    Cost::ALL.into_iter().find(|cost| cost.name == name).ok_or_else(|| format!("expected one of {}", known()))
 }
 
 /// A question that workloads and rules are run for.

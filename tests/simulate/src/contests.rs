@@ -2,6 +2,7 @@
 
 use crate::arguments::{Arguments, Contest};
 use crate::device::Cost;
+use crate::file;
 use crate::result::Row;
 use crate::rules::{Kind as Rule, Options, Order};
 use crate::task::{MS, SECOND};
@@ -18,7 +19,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Vec<Row>, Box<dyn Error>> {
     let contests =
         if arguments.contests.is_empty() { Contest::value_variants() } else { &arguments.contests[..] };
     let mut rows = Vec::new();
-    for contest in contests {
+    if let Some(path) = &arguments.file {
+        let workload = file::read(path, arguments.cost)?;
+        let load = file::load(&workload);
+        let ours = [Options::DEFAULT, Options::OBJECTIVES, Options::FAIR].map(Rule::Skep);
+        let rules = ours.into_iter().chain(Rule::OTHERS).filter(|rule| rule.name().contains(&arguments.rule));
+        let ran = rules.map(|rule| {
+            run_world(&workload, &mut rule.build(&workload)).row(workload.name, load, rule.name())
+        });
+        rows.extend(ran);
+    }
+    for contest in contests.iter().filter(|_| arguments.file.is_none()) {
         let one = |workload: &Workload, name: &str, load, rule: Rule| {
             let is_wanted = name.contains(&arguments.workload) && rule.name().contains(&arguments.rule);
             is_wanted.then(|| run_world(workload, &mut rule.build(workload)).row(name, load, rule.name()))
@@ -168,6 +179,9 @@ fn devices(
     }
 }
 
+/// Most that are shown of flows.
+const MOST_FLOWS: usize = 5;
+
 /// The rows as a table.
 pub(crate) fn table(rows: &[Row]) -> Table {
     let mut table = Table::new();
@@ -183,10 +197,20 @@ pub(crate) fn table(rows: &[Row]) -> Table {
         "fairness",
         "tasks/s",
         "rows/batch",
-        "longest ms by class",
+        "p50, p99, longest ms by class",
+        "p50, p99 ms, device s by flow",
     ]);
     for row in rows {
-        let longest = row.classes.iter().map(|class| format!("{}: {:.0}", class.of, class.longest_ms));
+        let classes = row.classes.iter().map(|class| {
+            format!("{}: {:.0}, {:.0}, {:.0}", class.of, class.p50_ms, class.p99_ms, class.longest_ms)
+        });
+        // One flow is what stands before.
+        let shown = if row.flows.len() > 1 { &row.flows[..row.flows.len().min(MOST_FLOWS)] } else { &[] };
+        let flows = shown
+            .iter()
+            .map(|flow| format!("{}: {:.0}, {:.0}, {:.1}", flow.of, flow.p50_ms, flow.p99_ms, flow.served_s));
+        let more = row.flows.len() - shown.len();
+        let more = (shown.len() > 1 && more > 0).then(|| format!("and {more} more"));
         table.add_row([
             row.workload.clone(),
             format!("{:.1}", row.load),
@@ -199,10 +223,11 @@ pub(crate) fn table(rows: &[Row]) -> Table {
             format!("{:.3}", row.fairness),
             format!("{:.0}", row.tasks_per_s),
             format!("{:.1}", row.rows_per_batch),
-            longest.collect::<Vec<_>>().join(", "),
+            classes.collect::<Vec<_>>().join("\n"),
+            flows.chain(more).collect::<Vec<_>>().join("\n"),
         ]);
     }
-    for column in table.column_iter_mut().filter(|column| ![0, 2, 11].contains(&column.index)) {
+    for column in table.column_iter_mut().filter(|column| ![0, 2, 11, 12].contains(&column.index)) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
@@ -227,6 +252,17 @@ mod tests {
             serde_json::to_string(&rows).unwrap()
         });
         assert_eq!(twice[0], twice[1]);
+    }
+
+    #[test]
+    fn programs_read_nine_keys() {
+        let row = outcome(Rule::Tei, 0.7, Kind::Steady);
+        let object = serde_json::to_value(&row).unwrap();
+        let mut keys: Vec<_> = object.as_object().unwrap().keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        let expected =
+            ["busy", "fairness", "goodput", "load", "p50_ms", "p99_ms", "padding", "rule", "workload"];
+        assert_eq!(keys, expected);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod arguments;
 mod contests;
 mod device;
+mod file;
 mod picture;
 mod random;
 mod result;

@@ -36,7 +36,7 @@ pub(crate) struct Part {
     pub(crate) longest: Nanos,
 }
 
-/// One line of the table.
+/// One line of the table. What is not of every rule and workload is left out where programs read it.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Row {
     pub(crate) workload: String,
@@ -52,14 +52,19 @@ pub(crate) struct Row {
     pub(crate) padding: f64,
     /// Jain's index of the device time by flow: 1 if all had the same.
     pub(crate) fairness: f64,
+    #[serde(skip)]
     pub(crate) tasks: u64,
+    #[serde(skip)]
     pub(crate) tasks_per_s: f64,
+    #[serde(skip)]
     pub(crate) rows_per_batch: f64,
+    #[serde(skip)]
     pub(crate) classes: Vec<Class>,
+    #[serde(skip)]
     pub(crate) flows: Vec<Class>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub(crate) struct Class {
     pub(crate) of: i64,
     pub(crate) answered: u64,

@@ -177,7 +177,7 @@ impl Kind {
     }
 }
 
-const MAX_ROWS: usize = 32;
+pub(crate) const MAX_ROWS: usize = 32;
 const SHORT: u32 = 16;
 const LONG: u32 = 320;
 

@@ -72,6 +72,53 @@ pub fn plain_bytes_survive_the_way_there_and_back<L: Learner>() {
     }
 }
 
+/// In elements of any type, of whole tensors and of views.
+pub fn parts_are_filled_up_and_cut_back<L: Learner>() {
+    let device = L::device();
+    for &dtype in L::DTYPES {
+        let size = dtype.size();
+        let element = vec![1u8; size];
+        let make = |dims: &[usize], first: u8| {
+            let count = dims.iter().product::<usize>() * size;
+            let bytes = (0..count).map(|at| (usize::from(first) + at) as u8 % 60).collect();
+            HostTensor::new(dtype, dims, bytes).unwrap()
+        };
+        let [three, two] = [make(&[2, 3, 1], 5), make(&[3, 2, 2], 9)];
+        let place = |host: &HostTensor| device.from_host(host).unwrap();
+        // The second row and the third.
+        let view = device.split(&place(&two), &[1, 2]).unwrap().remove(1);
+        let padded = device.gather_padded(&[place(&three), view], &[3, 2], &element).unwrap();
+        let host = device.to_host(&device.scatter(padded, &[4]).unwrap().remove(0)).unwrap();
+        assert_eq!((host.dtype(), host.dims()), (dtype, &[4, 3, 2][..]));
+        let bytes = |host: &HostTensor, elements: std::ops::Range<usize>| {
+            host.bytes()[elements.start * size..elements.end * size].to_vec()
+        };
+        let mut expected = Vec::new();
+        for at in 0..6 {
+            expected.extend([bytes(&three, at..at + 1), element.clone()].concat());
+        }
+        for row in 1..3 {
+            expected.extend([bytes(&two, 4 * row..4 * row + 4), element.repeat(2)].concat());
+        }
+        assert_eq!(host.bytes(), expected, "{dtype}");
+
+        let cut = device.narrow(&place(&host), 1, 2).unwrap();
+        let cut = device.to_host(&cut).unwrap();
+        assert_eq!(cut.dims(), [4, 2, 2]);
+        let rows: Vec<_> = (0..4).map(|row| bytes(&host, 6 * row..6 * row + 4)).collect();
+        assert_eq!(cut.bytes(), rows.concat(), "{dtype}");
+        let single = device.narrow(&place(&host), 2, 1).unwrap();
+        assert_eq!(bytes(&device.to_host(&single).unwrap(), 0..6), bytes(&three, 0..6));
+        assert!(device.narrow(&place(&host), 1, 4).is_err() && device.narrow(&place(&host), 3, 1).is_err());
+    }
+    let column = |n, seed| tensor(&L::cpu(None, Some(64)), &[2, n], seed);
+    let small = L::cpu(None, Some(64));
+    let one = 1f32.to_le_bytes();
+    assert!(small.gather_padded(&[column(1, 1), column(2, 2)], &[4], &one).is_ok());
+    let error = small.gather_padded(&[column(1, 1), column(2, 2)], &[5], &one).err().unwrap();
+    assert!(matches!(error, DeviceError::OutOfMemory { .. }), "{error}");
+}
+
 /// In a view as in a whole tensor.
 pub fn the_first_index_out_of_range_is_found<L: Learner>() {
     let device = L::device();
