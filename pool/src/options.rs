@@ -93,6 +93,27 @@ impl PoolOptions {
     }
 
     /// Sets [`padding`](Self#structfield.padding).
+    ///
+    /// ```
+    /// use skep_pool::{PoolOptions, Serve, ServeOptions};
+    /// use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
+    /// use skep_runtime_core::{DType, Dim, PadTo, Padding, RuntimeBuilder, Schema, TensorSpec};
+    ///
+    /// let dims = [Dim::Batch, Dim::free("tokens", 512)];
+    /// let schema = |name| Schema::new(vec![TensorSpec::new(name, DType::F32, dims.clone())]);
+    /// let double = |x: &[FakeTensor]| Ok(vec![x[0].map(|v| 2.0 * v)]);
+    /// let block = FnBlock::new("double", schema("x")?, Some(schema("y")?), double);
+    ///
+    /// let mut builder = RuntimeBuilder::new(FakeDevice::new());
+    /// let options = PoolOptions::default().padding(Padding::new(PadTo::Multiple(4)));
+    /// let pool = builder.serve(block, ServeOptions::forward(options))?.forward;
+    /// let _runtime = builder.start()?;
+    ///
+    /// // It runs with four tokens, and comes back with three.
+    /// let ticket = pool.submit(vec![FakeTensor::rows(&[[1.0, 2.0, 3.0]])])?;
+    /// assert_eq!(ticket.wait()?, [FakeTensor::rows(&[[2.0, 4.0, 6.0]])]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn padding(mut self, padding: impl Into<Option<Padding>>) -> Self {
         self.padding = padding.into();
         self

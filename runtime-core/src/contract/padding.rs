@@ -8,7 +8,8 @@ use crate::contract::tensor::DType;
 ///
 /// Each input is filled up along its free dims to what the rule makes of the longest task of the batch, and outputs with
 /// a free dim of the same name are cut back to each task's own size. Tasks share a batch if the rule puts their sizes into
-/// one class, so like lengths run together.
+/// one class, so like lengths run together. In a backward pass gradients are filled up with 0, so that padding adds nothing
+/// to a step where the block heeds the mask; the gradients of all inputs come back, that of the mask too.
 ///
 /// ```
 /// use skep_runtime_core::{PadTo, Padding};
