@@ -4,12 +4,13 @@ use super::{flume, log, thread};
 use std::io;
 use std::time::Duration;
 
-/// Work that is done once per interval on a thread of its own, and whenever it is asked for. Ends when it is dropped, which
-/// waits for the work that is under way, for at most half a minute: it may be with a device that is stuck.
+/// Work that is done once per interval on a thread of its own, and whenever it is asked for. Ends when it is stopped or
+/// dropped, which waits for the work that is under way: for as long as one likes, or for at most half a minute, because it
+/// may be with a device that is stuck.
 #[derive(Debug)]
 pub struct Every<R = ()> {
     name: String,
-    /// `None` only while dropping, as is the thread.
+    /// `None` once it ends, as is the thread.
     requests: Option<flume::Sender<flume::Sender<R>>>,
     thread: Option<thread::JoinHandle<()>>,
     /// Nothing comes; its other end is gone when the thread has ended.
@@ -62,20 +63,29 @@ impl<R: Send + 'static> Every<R> {
     }
 }
 
+impl<R> Every<R> {
+    /// Ends it, and waits for the work that is under way. Returns false if that is not over within `limit`: the thread is
+    /// left behind, and ends with the work.
+    pub fn stop(mut self, limit: Duration) -> bool {
+        self.end(limit)
+    }
+
+    fn end(&mut self, limit: Duration) -> bool {
+        self.requests = None;
+        let Some(running) = self.thread.take() else { return true };
+        if self.ended.recv_timeout(limit) == Err(flume::RecvTimeoutError::Timeout) {
+            log(|| tracing::warn!(thread = self.name, ?limit, "thread does not end, and is left behind"));
+            return false;
+        }
+        // It can only have panicked in what the application brings (a subscriber, a recorder), which has told so.
+        running.join().ok();
+        true
+    }
+}
+
 impl<R> Drop for Every<R> {
     fn drop(&mut self) {
-        self.requests = None;
-        if self.ended.recv_timeout(DROP_LIMIT) == Err(flume::RecvTimeoutError::Timeout) {
-            log(|| {
-                let (thread, limit) = (&self.name, DROP_LIMIT);
-                tracing::warn!(thread, ?limit, "thread does not end, and is left behind");
-            });
-            return;
-        }
-        if let Some(thread) = self.thread.take() {
-            // It can only have panicked in what the application brings (a subscriber, a recorder), which has told so.
-            thread.join().ok();
-        }
+        self.end(DROP_LIMIT);
     }
 }
 
@@ -117,6 +127,25 @@ mod tests {
         .unwrap();
         assert_eq!(every.now(Duration::ZERO), None);
         drop(go_on);
+    }
+
+    #[test]
+    fn an_end_waits_no_longer_than_the_limit() {
+        let (go_on, hold) = std::sync::mpsc::channel::<()>();
+        let (over, is_over) = std::sync::mpsc::channel();
+        let every = Every::start("every", Duration::MAX, move || {
+            hold.recv().ok();
+            over.send(()).ok();
+        })
+        .unwrap();
+        assert_eq!(every.now(Duration::ZERO), None);
+        assert!(!every.stop(Duration::ZERO));
+        assert!(is_over.try_recv().is_err(), "it was not waited for");
+        drop(go_on);
+        // It ends with its work, and does nothing more.
+        assert_eq!(is_over.iter().count(), 1);
+        let every = Every::start("every", Duration::MAX, || ()).unwrap();
+        assert!(every.stop(Duration::MAX));
     }
 
     #[test]

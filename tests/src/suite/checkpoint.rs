@@ -108,6 +108,32 @@ pub fn the_last_state_is_saved_after_a_drain<L: Learner>() {
     drain(trained.runtime);
 }
 
+/// Whoever ends a checkpointer waits no longer than they like for a block that does not return, and what was begun is
+/// finished when it does.
+pub fn a_checkpointer_is_left_behind_with_a_block_that_hangs<L: Learner>() {
+    let root = tempfile::tempdir().unwrap();
+    let trained = Trained::new::<L>(1, Learning::Off);
+    let handle = trained.runtime.handle().clone();
+    let checkpointer =
+        Checkpointer::start(handle.clone(), root.path(), 2, Duration::from_secs(100_000)).unwrap();
+    let (go_on, hold) = std::sync::mpsc::channel::<()>();
+    let (enter, entered) = std::sync::mpsc::channel();
+    let busy = std::thread::spawn(move || {
+        handle.with_block("ffn", move |_| {
+            enter.send(()).unwrap();
+            hold.recv().ok();
+        })
+    });
+    receive(&entered);
+    let error = checkpointer.save_now(Duration::ZERO).unwrap_err();
+    assert!(matches!(error, CheckpointError::LimitPassed { .. }), "{error}");
+    let error = checkpointer.stop(Duration::ZERO).unwrap_err();
+    assert!(matches!(error, CheckpointError::LimitPassed { .. }), "{error}");
+    drop(go_on);
+    busy.join().unwrap().unwrap();
+    drain(trained.runtime);
+}
+
 /// Blocks and files must be the same ones, and fit to the last part, or nothing is restored; what fits is taken when that
 /// is asked for. "There is nothing yet" is an answer of its own. Nothing is made by reading.
 pub fn blocks_and_files_must_be_the_same_ones<L: Learner>() {

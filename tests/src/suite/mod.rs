@@ -316,6 +316,7 @@ macro_rules! training {
             the_checkpointer_ends_with_its_owner,
             the_last_state_is_saved_after_a_drain,
             blocks_and_files_must_be_the_same_ones,
+            a_checkpointer_is_left_behind_with_a_block_that_hangs,
             blocks_are_saved_one_by_one,
         }
         $crate::cases! { $subject, tensors:

@@ -182,6 +182,7 @@ pub fn restore_partial<D: Device>(handle: &Handle<D>, root: &Path) -> Result<Vec
 /// let limit = Duration::from_secs(30);
 /// runtime.handle().drain(limit)?;
 /// checkpointer.save_now(limit)?;
+/// checkpointer.stop(limit)?;
 /// runtime.shutdown(Shutdown::Drain, limit)?;
 /// # Ok(())
 /// # }
@@ -233,5 +234,15 @@ impl Checkpointer {
     /// Returns [`CheckpointError::LimitPassed`] if that takes longer than `limit`, and those of [`save_all`].
     pub fn save_now(&self, limit: Duration) -> Result<Vec<Saved>, CheckpointError> {
         self.thread.now(limit).unwrap_or(Err(CheckpointError::LimitPassed { limit }))
+    }
+
+    /// Ends it: saves nothing more, and waits for a round that is under way.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CheckpointError::LimitPassed`] if that takes longer than `limit`, because a block hangs, say: its round is
+    /// left behind, and ends when the block returns.
+    pub fn stop(self, limit: Duration) -> Result<(), CheckpointError> {
+        if self.thread.stop(limit) { Ok(()) } else { Err(CheckpointError::LimitPassed { limit }) }
     }
 }
