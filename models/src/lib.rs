@@ -96,4 +96,4 @@ pub use text::ask::{Ask, Prompt};
 pub use text::error::TextError;
 pub use text::pieces::Piece;
 pub use text::tokens::{Tokens, TooLong};
-pub use weights::Weights;
+pub use weights::{KeptWeights, Weights};

@@ -7,12 +7,13 @@
 use crate::error::{ModelError, Result, shown};
 use crate::folder::files::{self, Folder};
 use serde_json::Value;
+use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::{DType, HostTensor};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// The most bytes of a file's head; safetensors' own limit.
 const MAX_HEAD: u64 = 100_000_000;
@@ -32,6 +33,19 @@ const PICKLES: [&str; 4] =
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
     tensors: BTreeMap<String, Stored>,
+    /// What was read while somebody keeps it.
+    kept: Arc<Mutex<Weak<Kept>>>,
+}
+
+/// Tensors that were read, by name.
+#[derive(Debug, Default)]
+struct Kept(Mutex<BTreeMap<String, HostTensor>>);
+
+/// Has each tensor of a model read once for all its blocks, until this is dropped: see [`Weights::keep`].
+#[derive(Debug)]
+#[must_use = "nothing is kept once it is dropped"]
+pub struct KeptWeights {
+    _kept: Arc<Kept>,
 }
 
 /// Where one tensor stands.
@@ -204,13 +218,44 @@ impl Weights {
         self.tensors.get(name).map(|stored| (stored.file.as_path(), stored.name.as_str()))
     }
 
-    /// Reads a tensor as it is stored.
+    /// Keeps the tensors that are read from now on in the host's memory, so that several blocks of one model read its files
+    /// once. Drop what is returned when all of them are loaded.
+    ///
+    /// ```
+    /// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/models/fixtures/bert_mean");
+    /// let model = skep_models::Model::read(folder)?;
+    /// let kept = model.weights().keep();
+    /// // In a backend: `for name in names { builder.serve(TextModel { model, precision }.block(name)?, options)? }`,
+    /// // and `builder.start()?`.
+    /// drop(kept);
+    /// # Ok::<(), skep_models::ModelError>(())
+    /// ```
+    pub fn keep(&self) -> KeptWeights {
+        let mut current = self.kept.lock();
+        let kept = current.upgrade().unwrap_or_default();
+        *current = Arc::downgrade(&kept);
+        KeptWeights { _kept: kept }
+    }
+
+    /// Reads a tensor as it is stored, unless it is [kept](Self::keep).
     ///
     /// # Errors
     ///
     /// Returns an error if there is none of this name, if the file has changed since its head was read, or if an
     /// element is infinite or not a number.
     pub fn tensor(&self, name: &str) -> std::result::Result<HostTensor, ModelError> {
+        let Some(kept) = self.kept.lock().upgrade() else { return self.read(name) };
+        // Held while it is read: another block waits for the same tensor rather than read it too.
+        let mut kept = kept.0.lock();
+        if let Some(known) = kept.get(name) {
+            return Ok(known.clone());
+        }
+        let tensor = self.read(name)?;
+        kept.insert(name.to_owned(), tensor.clone());
+        Ok(tensor)
+    }
+
+    fn read(&self, name: &str) -> Result<HostTensor> {
         let stored = self.tensors.get(name).ok_or_else(|| ModelError::NoKey {
             file: PathBuf::from(SINGLE),
             key: name.to_owned(),

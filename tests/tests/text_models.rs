@@ -299,6 +299,49 @@ fn backends_train_alike() {
     }
 }
 
+/// Sixteen blocks of one model: what the first has read, the others take, from then on without the file.
+fn shares<D: Device, B: Backend<D>>(device: &D, block: impl Fn(Arc<Model>, &str) -> B) {
+    const BLOCKS: usize = 16;
+    let folder = tempfile::tempdir().unwrap();
+    // Which has no folders in it.
+    for file in fs::read_dir(data().join("fixtures/bert_without_modules")).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    let model = Arc::new(Model::read(folder.path()).unwrap());
+    let kept = model.weights().keep();
+    let load = |at: usize| {
+        let mut block = block(Arc::clone(&model), &format!("model.{at}"));
+        block.load(device).map(|()| block)
+    };
+    let inputs = || -> Vec<D::Tensor> {
+        let rows = [[7, 2, 9, 4], [1; 4], [0; 4]];
+        let hosts = rows.map(|row| HostTensor::from_u32(&[1, 4], &row).unwrap());
+        hosts.map(|host| device.gather(&[device.from_host(&host).unwrap()]).unwrap()).into()
+    };
+    let answer = |block: &mut B| device.to_host(&block.forward(&inputs()).unwrap()[0]).unwrap();
+    let expected = answer(&mut load(0).unwrap());
+    fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+    for at in 1..BLOCKS {
+        assert_eq!(answer(&mut load(at).unwrap()), expected);
+    }
+    drop(kept);
+    let error = load(BLOCKS).err().unwrap();
+    assert!(skep_runtime_core::Chain(&*error).to_string().contains("model.safetensors"), "{error}");
+}
+
+/// Its weights stand in its folder.
+fn refuses_other_weights<L: Learner>() {
+    let folder = data().join("fixtures/bert_mean");
+    let file = folder.join("model.safetensors");
+    let config = Config::new().with("directory", folder.display()).with("weights", file.display());
+    let error = L::block("text_model", "model", &config, None).load(&L::device()).unwrap_err();
+    assert!(
+        error.to_string().starts_with("no parameter of the block is taken from the weights file"),
+        "{error}"
+    );
+}
+
 /// The largest difference that computing in this precision makes.
 fn in_precision<L: Learner>(name: &str, precision: &str) -> f64 {
     let fixtures = fixtures();
@@ -357,6 +400,17 @@ fn tch_computes_in_the_stored_type() {
 
 #[cfg(feature = "candle")]
 #[test]
+fn candle_reads_the_weights_of_a_folder_once_for_many_blocks() {
+    use skep_backend_candle::blocks::TextModel;
+    use skep_tests::{Subject, backends::Candle};
+    shares(&Candle::device(), |model, name| {
+        TextModel { model, precision: skep_models::Precision::F32 }.block(name).unwrap()
+    });
+    refuses_other_weights::<Candle>();
+}
+
+#[cfg(feature = "candle")]
+#[test]
 fn candle_gives_the_vectors_of_the_cases() {
     cases::<skep_tests::backends::Candle>();
 }
@@ -369,6 +423,17 @@ fn candle_gives_the_answers_of_pytorch() {
 
 #[cfg(feature = "ort")]
 #[test]
+fn ort_reads_the_weights_of_a_folder_once_for_many_blocks() {
+    use skep_backend_ort::blocks::TextModel;
+    use skep_tests::{Subject, backends::Ort};
+    shares(&Ort::device(), |model, name| {
+        TextModel { model, precision: skep_models::Precision::F32 }.block(name).unwrap()
+    });
+    refuses_other_weights::<Ort>();
+}
+
+#[cfg(feature = "ort")]
+#[test]
 fn ort_gives_the_vectors_of_the_cases() {
     cases::<skep_tests::backends::Ort>();
 }
@@ -377,6 +442,17 @@ fn ort_gives_the_vectors_of_the_cases() {
 #[test]
 fn ort_gives_the_answers_of_pytorch() {
     agrees::<skep_tests::backends::Ort>();
+}
+
+#[cfg(feature = "tch")]
+#[test]
+fn tch_reads_the_weights_of_a_folder_once_for_many_blocks() {
+    use skep_backend_tch::blocks::TextModel;
+    use skep_tests::{Subject, backends::Tch};
+    shares(&Tch::device(), |model, name| {
+        TextModel { model, precision: skep_models::Precision::F32 }.block(name).unwrap()
+    });
+    refuses_other_weights::<Tch>();
 }
 
 #[cfg(feature = "tch")]

@@ -4,7 +4,7 @@ use crate::kit::{Alone, noise, write_weights};
 use crate::subject::Learner;
 use skep_runtime_core::{Backend, Chain};
 use skep_toolkit::blocks::Nop;
-use skep_toolkit::{Block, Config, Registry, RegistryError, SharedWeights};
+use skep_toolkit::{Block, BlockError, Config, Registry, RegistryError, SharedWeights};
 
 /// With the settings that it needs, and no others.
 pub fn every_kind_runs_and_gives_what_its_schema_says<L: Learner>() {
@@ -127,4 +127,16 @@ pub fn blocks_that_share_a_file_read_it_once<L: Learner>() {
     for block in blocks {
         assert_eq!(block.state().parameters, parameters);
     }
+}
+
+/// A block that has no parameters takes none from it, and a typing error in a configuration would stay.
+pub fn a_weights_file_that_is_not_used_is_refused<L: Learner>() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ffn.safetensors");
+    let registry = Registry::<L::Library>::with_defaults();
+    let config = Config::new().with("input", 3);
+    write_weights(&file, &Alone::<L>::new(registry.build("ffn", "ffn", &config).unwrap()).state().parameters);
+    let config = Config::new().with("size", 3).with("weights", file.display());
+    let error = registry.build("nop", "nop", &config).unwrap().load(&L::device()).unwrap_err();
+    assert_eq!(error.downcast_ref(), Some(&BlockError::UnusedWeights { file }), "{error}");
 }

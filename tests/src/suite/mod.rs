@@ -338,6 +338,7 @@ macro_rules! training {
             parameters_come_from_a_file_where_one_is_given,
             blocks_that_share_a_file_read_it_once,
         }
+            a_weights_file_that_is_not_used_is_refused,
         $crate::cases! { $subject, gradients:
             of_an_ffn,
             of_a_transformer,
@@ -440,6 +441,7 @@ macro_rules! inference {
         $crate::skipped! { $reason, gradients:
             of_an_ffn,
             of_a_transformer,
+            a_weights_file_that_is_not_used_is_refused,
             of_det_dropout,
             nop_passes_inputs_and_gradients_on,
             dropped_features_do_not_reach_the_output,

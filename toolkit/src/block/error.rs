@@ -2,6 +2,7 @@
 
 use skep_runtime_core::{BoxError, DType, Device};
 
+use std::path::PathBuf;
 /// The reason why a block could not do what it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -21,6 +22,12 @@ pub enum BlockError {
         dtype: DType,
     },
     /// The block has an optimizer, and no parameter that it could step.
+    /// A weights file is named for a block that takes its parameters from elsewhere, or has none.
+    #[error("no parameter of the block is taken from the weights file {}: leave it out", .file.display())]
+    UnusedWeights {
+        /// The file.
+        file: PathBuf,
+    },
     #[error(
         "block has an optimizer and no parameter to train: parameters that are to stay as they are need none, those of a \
          TorchScript file must require a gradient there"

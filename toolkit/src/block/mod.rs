@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 /// One block on a device of a tensor library.
 ///
+use std::sync::atomic::Ordering;
 /// The layers ask for their parameters by name when the block is loaded onto the device. A parameter comes
 /// from the weights file where one is given; otherwise it is drawn as the layer asks, from numbers that
 /// depend on the seed and the parameter's name only.
@@ -341,8 +342,16 @@ impl<L: Library> Backend<L::Device> for Block<L> {
         // A step that was not taken may have used up the graph of what layers derived of their parameters.
         loaded.is_stale = loaded.stepper.is_some();
         self.revision += 1;
+        let unused = || self.weights.clone().map(|file| BlockError::UnusedWeights { file });
+        let asked = match &source {
+            Source::File(weights) => Some(weights.asked()),
+            _ => unused().map_or(Ok(None), Err)?,
+        };
         let Gradients { outputs, mut of_inputs, .. } =
             back.map_err(|error| L::sorted(&loaded.device, error))?;
+        if let Some(unused) = asked.filter(|asked| !asked.load(Ordering::Relaxed)).and_then(|_| unused()) {
+            return Err(unused.into());
+        }
         if self.info.backward_gives_outputs {
             of_inputs.extend(outputs);
         }

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 /// The end of the name of a file that lists shards.
@@ -122,6 +123,8 @@ pub struct Weights {
     tensors: Arc<BTreeMap<String, Stored>>,
     /// What blocks that share the files have read of them, while one of these blocks is still to be loaded.
     kept: Weak<Kept>,
+    /// Whether a layer has asked for a tensor.
+    asked: Arc<AtomicBool>,
 }
 
 /// A weights file that several blocks take their parameters from.
@@ -165,7 +168,8 @@ impl SharedWeights {
     }
 
     pub(crate) fn weights(&self) -> Weights {
-        Weights { tensors: Arc::clone(&self.tensors), kept: Arc::downgrade(&self.kept) }
+        let kept = Arc::downgrade(&self.kept);
+        Weights { tensors: Arc::clone(&self.tensors), kept, asked: Arc::default() }
     }
 }
 
@@ -192,12 +196,17 @@ impl Weights {
         } else {
             found.add(path)?;
         }
-        Ok(Self { tensors: Arc::new(found.tensors), kept: Weak::new() })
+        Ok(Self { tensors: Arc::new(found.tensors), kept: Weak::new(), asked: Arc::default() })
     }
 
     /// Returns true if there is a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
+    }
+
+    /// Becomes true when a layer asks for a tensor.
+    pub(crate) fn asked(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.asked)
     }
 
     /// Reads the tensor of this name, unless a block that shares the files has.
@@ -207,6 +216,7 @@ impl Weights {
     /// Returns a [`ParameterError`] if the file lacks it, has it in an unknown element type, or has changed since its
     /// head was read.
     pub fn get(&self, name: &str) -> Result<HostTensor, ParameterError> {
+        self.asked.store(true, Ordering::Relaxed);
         let missing = || ParameterError::Missing { name: name.to_owned() };
         let stored = self.tensors.get(name).ok_or_else(missing)?;
         let Some(kept) = self.kept.upgrade() else { return stored.read(name) };
