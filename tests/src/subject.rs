@@ -1,6 +1,6 @@
 //! What a backend brings to the suite.
 
-use crate::kit::{Adder, Bare, Derived, Idle, Noisy, Normed, Odd, Pupil, Two};
+use crate::kit::{Adder, Bare, CutOff, Derived, Idle, Noisy, Normed, Odd, Pupil, Two};
 use skep_runtime_core::{DType, Device, TensorOps};
 use skep_toolkit::blocks::{DetDropout, Ffn, Nop, NopDelay, Transformer};
 use skep_toolkit::{AdamW, Block, Computes, Config, Kinds, Library, Optimizer, Registry, Schedule, Sgd};
@@ -43,6 +43,7 @@ pub trait Learner: Subject {
         + Computes<Two>
         + Computes<Odd>
         + Computes<Pupil>
+        + Computes<CutOff>
         + Computes<Derived>
         + Computes<Idle>
         + Computes<Normed>

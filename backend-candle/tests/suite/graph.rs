@@ -34,3 +34,26 @@ fn parameters_before_a_fused_operation_are_named() {
     assert!(error.contains("`linear.bias`, `linear.weight`"), "{error}");
     assert!(error.contains("got no gradient; no parameter was stepped"), "{error}");
 }
+
+/// Beside a residual connection a part of the gradient arrives, so only differences tell.
+#[test]
+fn parameters_before_a_fused_operation_are_named_beside_a_residual_connection() {
+    let inputs = Schema::new(vec![TensorSpec::rows("x", DType::F32, &[4])]).unwrap();
+    let block = CandleBlock::new("fused", inputs, |vb| {
+        let linear = candle_nn::linear(4, 4, vb.pp("linear"))?;
+        let norm = candle_nn::layer_norm(4, 1e-5, vb.pp("norm"))?;
+        let last = candle_nn::linear(4, 4, vb.pp("last"))?;
+        Ok(Box::new(move |inputs: &[Tensor]| {
+            let hidden = candle_nn::Module::forward(&linear, &inputs[0])?;
+            let normed = candle_nn::Module::forward(&norm, &hidden)?;
+            Ok(vec![candle_nn::Module::forward(&last, &(hidden + normed)?)?])
+        }))
+    });
+    let block = block.with_optimizer(Optimizer::adamw(AdamW::default())).unwrap();
+    let mut block = block.allow_unused_parameters().with_checked_gradients();
+    block.load(&CandleDevice::cpu()).unwrap();
+    let error = block.backward(&[counted(&[2, 4])], &[counted(&[2, 4])]).unwrap_err().to_string();
+    let expected =
+        "gradients of `input x`, `linear.bias`, `linear.weight`, `norm.bias`, `norm.weight` are not those";
+    assert!(error.starts_with(expected), "{error}");
+}

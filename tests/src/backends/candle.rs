@@ -1,7 +1,7 @@
 //! Backend candle.
 
 use super::named::chosen;
-use crate::kit::{Adder, Bare, Bias, Derived, Idle, Noisy, Normed, Odd, Pupil, Two};
+use crate::kit::{Adder, Bare, Bias, CutOff, Derived, Idle, Noisy, Normed, Odd, Pupil, Two};
 use crate::subject::{Learner, Subject};
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
@@ -105,6 +105,17 @@ impl Computes<Idle> for backend::Candle {
     fn layers(_: &Idle, vb: &VarBuilder<'_>) -> Result<Box<dyn Layers>> {
         let (w, _) = (vb.get(4, "w")?, vb.get(2, "idle")?);
         Ok(Box::new(move |inputs: &[Tensor]| Ok(vec![inputs[0].broadcast_mul(&w)?])))
+    }
+}
+
+impl Computes<CutOff> for backend::Candle {
+    fn layers(_: &CutOff, vb: &VarBuilder<'_>) -> Result<Box<dyn Layers>> {
+        let drawn = |name| vb.get_with_hints(4, name, Init::Uniform { lo: 1.0, up: 2.0 });
+        let (w, b) = (drawn("w")?, drawn("b")?);
+        Ok(Box::new(move |inputs: &[Tensor]| {
+            let h = inputs[0].broadcast_mul(&w)?;
+            Ok(vec![(&h + h.detach().sqr()?)?.broadcast_add(&b)?])
+        }))
     }
 }
 

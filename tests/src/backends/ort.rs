@@ -1,7 +1,7 @@
 //! Backend ort.
 
 use super::named::chosen;
-use crate::kit::{Adder, Bare, Derived, Idle, Noisy, Normed, Odd, Pupil, Two};
+use crate::kit::{Adder, Bare, CutOff, Derived, Idle, Noisy, Normed, Odd, Pupil, Two};
 use crate::subject::{Learner, Subject};
 use skep_backend_ort::{self as backend, CpuOptions, Layers, OrtDevice, OrtTensor, Parameters};
 use skep_runtime_core::{BoxError, DType, HostTensor};
@@ -92,4 +92,4 @@ macro_rules! only_trained {
     )*};
 }
 
-only_trained!(Pupil, Derived, Idle, Normed, Noisy, Bare);
+only_trained!(Pupil, CutOff, Derived, Idle, Normed, Noisy, Bare);

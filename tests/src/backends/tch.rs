@@ -1,7 +1,7 @@
 //! Backend tch.
 
 use super::named::chosen;
-use crate::kit::{Adder, Bare, Bias, Derived, Idle, Noisy, Normed, Odd, Pupil, Two};
+use crate::kit::{Adder, Bare, Bias, CutOff, Derived, Idle, Noisy, Normed, Odd, Pupil, Two};
 use crate::subject::{Learner, Subject};
 use skep_backend_tch::layers::{BatchNorm, Dropout, by_mode, number};
 use skep_backend_tch::tch::{Kind, Tensor};
@@ -102,6 +102,17 @@ impl Computes<Idle> for backend::Tch {
         let zero = |dims: &[usize], name| vb.get(dims, name, Init::Const(0.0));
         let (w, _) = (zero(&[4], "w")?, zero(&[2], "idle")?);
         Ok(Box::new(move |inputs: &[Tensor]| Ok(vec![inputs[0].f_mul(&w)?])))
+    }
+}
+
+impl Computes<CutOff> for backend::Tch {
+    fn layers(_: &CutOff, vb: &VarBuilder<'_>) -> Result<Box<dyn Layers>, BoxError> {
+        let drawn = |name| vb.get(&[4], name, Init::Uniform { lo: 1.0, up: 2.0 });
+        let (w, b) = (drawn("w")?, drawn("b")?);
+        Ok(Box::new(move |inputs: &[Tensor]| {
+            let h = inputs[0].f_mul(&w)?;
+            Ok(vec![h.f_add(&h.f_detach()?.f_square()?)?.f_add(&b)?])
+        }))
     }
 }
 

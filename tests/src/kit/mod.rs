@@ -29,7 +29,7 @@ pub use numbers::{assert_close, in_dtype, noise, numbers, rows_of, wide_numbers,
 pub use overheard::Overheard;
 pub use process::{threads, threads_left};
 pub use rig::{On, Rig, new_builder, pool_of, rig};
-pub use specs::{Adder, Bare, Bias, Derived, Idle, Noisy, Normed, Odd, Pupil, Two};
+pub use specs::{Adder, Bare, Bias, CutOff, Derived, Idle, Noisy, Normed, Odd, Pupil, Two};
 pub use waits::{
     LIMIT, all_succeed, answer, block_on, drain, limited, poll_once, poll_pending, receive, spawn, values_of,
 };

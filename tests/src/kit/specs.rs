@@ -45,6 +45,11 @@ pub struct Derived;
 #[derive(Clone, Copy, Debug)]
 pub struct Idle;
 
+/// `x` `[batch, 4]` to `h + h²` of `h = x * w`, where no gradient comes back from the square: a part of that of `w` and of
+/// `x` is missing. `b` `[4]` is added in the end. Parameters are drawn uniformly from 1 to 2.
+#[derive(Clone, Copy, Debug)]
+pub struct CutOff;
+
 /// `x` `[batch, 3, 2]` through a batch norm over 3 channels, named `norm`; the output is `y`, and `mode` `[batch, 1]` is 1
 /// in a training step and else 0.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +119,18 @@ impl Spec for Derived {
 
 impl Spec for Idle {
     const KIND: &'static str = "idle";
+
+    fn from_config(config: &Config) -> Result<Self, ConfigError> {
+        config.only(&[]).map(|()| Self)
+    }
+
+    fn signature(&self) -> Result<Signature, ConfigError> {
+        Signature::new(vec![rows("x", 4)], vec![rows("y", 4)])
+    }
+}
+
+impl Spec for CutOff {
+    const KIND: &'static str = "cut_off";
 
     fn from_config(config: &Config) -> Result<Self, ConfigError> {
         config.only(&[]).map(|()| Self)

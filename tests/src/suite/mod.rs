@@ -10,6 +10,7 @@ pub mod cancel;
 pub mod checkpoint;
 pub mod come_and_go;
 pub mod deadline;
+pub mod differences;
 pub mod failing;
 pub mod foreign;
 pub mod gradients;
@@ -315,8 +316,8 @@ macro_rules! training {
             a_checkpoint_that_does_not_fit_changes_nothing,
             the_checkpointer_ends_with_its_owner,
             the_last_state_is_saved_after_a_drain,
-            blocks_and_files_must_be_the_same_ones,
             a_checkpointer_is_left_behind_with_a_block_that_hangs,
+            blocks_and_files_must_be_the_same_ones,
             blocks_are_saved_one_by_one,
         }
         $crate::cases! { $subject, tensors:
@@ -337,8 +338,8 @@ macro_rules! training {
             a_kind_is_registered_once,
             parameters_come_from_a_file_where_one_is_given,
             blocks_that_share_a_file_read_it_once,
-        }
             a_weights_file_that_is_not_used_is_refused,
+        }
         $crate::cases! { $subject, gradients:
             of_an_ffn,
             of_a_transformer,
@@ -364,6 +365,9 @@ macro_rules! training {
         $crate::cases! { $subject, pytorch:
             optimizers_agree_with_pytorch,
             batch_norm_agrees_with_pytorch,
+        }
+        $crate::cases! { $subject, differences:
+            gradients_that_are_cut_off_are_named,
         }
         $crate::cases! { $subject, learning:
             settings_of_an_optimizer_are_checked,
@@ -437,11 +441,11 @@ macro_rules! inference {
         $crate::skipped! { $reason, files:
             parameters_come_from_a_file_where_one_is_given,
             blocks_that_share_a_file_read_it_once,
+            a_weights_file_that_is_not_used_is_refused,
         }
         $crate::skipped! { $reason, gradients:
             of_an_ffn,
             of_a_transformer,
-            a_weights_file_that_is_not_used_is_refused,
             of_det_dropout,
             nop_passes_inputs_and_gradients_on,
             dropped_features_do_not_reach_the_output,

@@ -1,10 +1,11 @@
 //! What blocks check before they compute.
 
+use super::names::Names;
 use skep_runtime_core::{BoxError, DType, Device};
-
 use std::path::PathBuf;
+
 /// The reason why a block could not do what it was asked for.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BlockError {
     /// `load` comes first.
@@ -21,13 +22,13 @@ pub enum BlockError {
         /// Its element type.
         dtype: DType,
     },
-    /// The block has an optimizer, and no parameter that it could step.
     /// A weights file is named for a block that takes its parameters from elsewhere, or has none.
     #[error("no parameter of the block is taken from the weights file {}: leave it out", .file.display())]
     UnusedWeights {
         /// The file.
         file: PathBuf,
     },
+    /// The block has an optimizer, and no parameter that it could step.
     #[error(
         "block has an optimizer and no parameter to train: parameters that are to stay as they are need none, those of a \
          TorchScript file must require a gradient there"
@@ -38,6 +39,28 @@ pub enum BlockError {
     OtherParameter {
         /// The parameter.
         parameter: String,
+    },
+    /// Outputs change by something else than gradients say.
+    #[error(
+        "gradients of {} are not those of the outputs: along one direction the first changes them by {differences:e}, and its \
+         gradient says {gradient:e}. An operation on the way has no backward pass, or another one; nothing was stepped",
+        Names(.tensors)
+    )]
+    OtherGradients {
+        /// The parameters, and the inputs with that word before their name.
+        tensors: Vec<String>,
+        /// What the outputs, weighted with their gradients, change by when the first is moved a little.
+        differences: f64,
+        /// What the gradient says that they change by.
+        gradient: f64,
+    },
+    /// Gradients are to be compared with differences, and a tensor is too coarse for small ones.
+    #[error("`{tensor}` is {dtype}, expected f32 or f64 for a gradient that is compared with differences")]
+    NotComparable {
+        /// The tensor.
+        tensor: String,
+        /// Its element type.
+        dtype: DType,
     },
     /// As many gradients as outputs are needed.
     #[error("block got {got} gradients, expected {expected}")]

@@ -6,6 +6,7 @@
 
 use super::optimizer::{Optimizer, Pace};
 use crate::block::library::Library;
+use crate::block::names::Names;
 use skep_runtime_core::{BoxError, DType, OfRows, TensorOps, Training};
 use std::collections::BTreeMap;
 
@@ -87,22 +88,6 @@ impl StepError {
         match error.downcast_ref::<OfRows>() {
             Some(of_rows) => Self::find(of_rows.error()),
             None => error.downcast_ref(),
-        }
-    }
-}
-
-/// Names in a sentence.
-struct Names<'a>(&'a [String]);
-
-impl std::fmt::Display for Names<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        const MOST: usize = 8;
-        for (i, name) in self.0.iter().take(MOST).enumerate() {
-            write!(f, "{}`{name}`", if i > 0 { ", " } else { "" })?;
-        }
-        match self.0.len().checked_sub(MOST) {
-            Some(more) if more > 0 => write!(f, " and {more} more"),
-            _ => Ok(()),
         }
     }
 }
