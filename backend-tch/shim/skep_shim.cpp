@@ -232,12 +232,19 @@ void skep_flush_denormals() { at::globalContext().setFlushDenormal(true); }
 
 bool skep_grad_mode() { return c10::GradMode::is_enabled(); }
 
-// Lays a weight [output, input] on the host out for oneDNN; null where this libtorch has no oneDNN.
+// Lays a weight [output, input] on the host out for oneDNN; null where this libtorch has no oneDNN, or oneDNN no bf16 on this
+// processor.
 int skep_pack_linear(const Tensor *weight, Tensor **out) {
   return guarded([&] {
     *out = nullptr;
     auto pack = c10::Dispatcher::singleton().findSchema({"mkldnn::_reorder_linear_weight", ""});
     if (!pack || !at::globalContext().hasMKLDNN()) return;
+    if (weight->scalar_type() == at::kBFloat16) {
+      auto has_bf16 = c10::Dispatcher::singleton().findSchema({"mkldnn::_is_mkldnn_bf16_supported", ""});
+      torch::jit::Stack answer;
+      if (has_bf16) has_bf16->callBoxed(answer);
+      if (answer.empty() || !answer.at(0).toBool()) return;
+    }
     at::NoGradGuard no_grad;
     torch::jit::Stack stack{weight->detach().contiguous(), c10::IValue()};
     pack->callBoxed(stack);

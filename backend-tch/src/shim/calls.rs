@@ -239,7 +239,8 @@ pub(crate) fn records_graph() -> bool {
     unsafe { ffi::skep_grad_mode() }
 }
 
-/// A weight `[output, input]` on the host, laid out for oneDNN; `None` where this libtorch has no oneDNN.
+/// A weight `[output, input]` on the host, laid out for oneDNN; `None` where this libtorch has no oneDNN, or oneDNN no bf16 on
+/// this processor.
 #[cfg(feature = "models")]
 pub(crate) fn pack_linear(weight: &Tensor) -> Result<Option<Tensor>, TchError> {
     let mut out = ptr::null_mut();
