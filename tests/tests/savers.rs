@@ -1,6 +1,7 @@
 //! Checkpoints among many savers, in two processes, of which one is killed; and a training that is killed again and again.
 //!
-//! `SKEP_SAVES` sets the number of saves (400 unless set), `SKEP_KILLS` the number of kills (8 unless set).
+//! `SKEP_SAVES` sets the number of saves beside those of the process that is killed (400 unless set), `SKEP_KILLS` the number
+//! of kills of the training (8 unless set).
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -101,7 +102,7 @@ fn savers_in_a_process_of_its_own() {
 fn every_ok_is_that_caller_s_state() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path();
-    let saves = u32::try_from(number("SKEP_SAVES", 400) / (2 * SAVERS)).unwrap();
+    let saves = u32::try_from(number("SKEP_SAVES", 400) / SAVERS).unwrap();
     let mut other = start("savers", folder);
     let lines = BufReader::new(other.stdout.take().unwrap()).lines();
     let told = std::sync::Mutex::new(BTreeMap::new());
@@ -178,7 +179,14 @@ fn kill(process: u32) {
     assert!(Command::new("kill").args(["-9", &process.to_string()]).status().unwrap().success());
 }
 
-const STEPS: u32 = 60;
+fn kills() -> u32 {
+    u32::try_from(number("SKEP_KILLS", 8)).unwrap()
+}
+
+/// Enough for each kill to meet a training that is not at its end.
+fn all_steps() -> u32 {
+    10 * kills().max(6)
+}
 
 /// With dropout, whose random numbers are part of the state.
 fn block<L: Learner>() -> Alone<L> {
@@ -199,7 +207,7 @@ fn train<L: Learner>(folder: &Path) {
         block.block.restore(&state, Fit::Exact).unwrap();
     }
     let done = |block: &Alone<L>| u32::try_from(block.block.training().unwrap().steps).unwrap();
-    while done(&block) < STEPS {
+    while done(&block) < all_steps() {
         let before = done(&block);
         step(&mut block, before);
         dir.save(&block.state()).unwrap();
@@ -222,13 +230,12 @@ type Subject = skep_tests::backends::Candle;
 #[test]
 fn a_training_that_is_killed_ends_as_one_that_was_not() {
     let mut whole = block::<Subject>();
-    (0..STEPS).for_each(|done| step(&mut whole, done));
+    (0..all_steps()).for_each(|done| step(&mut whole, done));
 
     let root = tempfile::tempdir().unwrap();
     let dir = CheckpointDir::new(root.path(), "ffn", 2).unwrap();
-    let kills = u32::try_from(number("SKEP_KILLS", 8)).unwrap();
-    let mut done = 0;
-    for run in 0..kills {
+    let (mut done, mut midway) = (0, 0);
+    for run in 0..kills() {
         let mut process = start("training", root.path());
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         // At a time that is not that of a step: some of the way into what comes after one, or right at the start.
@@ -239,9 +246,10 @@ fn a_training_that_is_killed_ends_as_one_that_was_not() {
         process.wait().unwrap();
         let newest = dir.load().unwrap();
         assert!(newest.skipped.is_empty(), "{:?}", newest.skipped);
-        let steps = newest.found.map_or(0, |(_, state)| state.scalars["step"].parse().unwrap());
-        assert!(steps >= done, "{steps} steps after {done}");
-        done = steps;
+        let now = newest.found.map_or(0, |(_, state)| state.scalars["step"].parse().unwrap());
+        assert!(now >= done, "{now} steps after {done}");
+        done = now;
+        midway += u32::from(done < all_steps());
     }
     let mut last = start("training", root.path());
     let mut text = String::new();
@@ -249,5 +257,6 @@ fn a_training_that_is_killed_ends_as_one_that_was_not() {
     assert!(last.wait().unwrap().success(), "{text}");
     let state = dir.load().unwrap().found.unwrap().1;
     assert_eq!(state, whole.state());
-    println!("{kills} kills, the last after {done} of {STEPS} steps");
+    let (kills, steps) = (kills(), all_steps());
+    println!("{kills} kills, {midway} of them before the end, the last after {done} of {steps} steps");
 }
