@@ -191,7 +191,7 @@ async fn of_ids(model: &Model, lists: Vec<Vec<u32>>) -> Result<Vec<Embedding>, P
         let count = ids.len();
         let inputs = model.front.inputs().tensors().iter().map(|spec| {
             let tensor = match spec.name() {
-                "input_ids" => HostTensor::from_u32(&[1, count], &ids),
+                "input_ids" => HostTensor::from_u32(&[1, count], ids),
                 "token_type_ids" => HostTensor::from_u32(&[1, count], &vec![0; count]),
                 _ => HostTensor::from_u32(&[1, count], &vec![1; count]),
             };

@@ -7,6 +7,13 @@
 //!
 //! Asked for `growth`, it [measures](growth) instead.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a program that measures: what is not as expected ends it"
+)]
+
 mod growth;
 
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};

@@ -20,7 +20,7 @@ pub fn gradients_that_are_cut_off_are_named<L: Learner>() {
         let error = checked.backward(std::slice::from_ref(&x), std::slice::from_ref(&x)).unwrap_err();
         match error.downcast_ref() {
             Some(BlockError::OtherGradients { tensors, .. }) => {
-                assert_eq!(tensors, &["input x", "w"], "{error}")
+                assert_eq!(tensors, &["input x", "w"], "{error}");
             }
             _ => panic!("{error}"),
         }
@@ -33,18 +33,18 @@ pub fn gradients_that_are_cut_off_are_named<L: Learner>() {
     assert!(error.to_string().starts_with("gradients of `input x` are not those"), "{error}");
 
     // What is drawn and what runs along are part of a step, and not of the check before it.
-    right::<L, _>(Noisy, &[3, 4], &[&[3, 4]]);
-    right::<L, _>(Normed, &[3, 3, 2], &[&[3, 3, 2], &[3, 1]]);
-    right::<L, _>(Derived, &[3, 4], &[&[3, 4]]);
+    right::<L, _>(&Noisy, &[3, 4], &[&[3, 4]]);
+    right::<L, _>(&Normed, &[3, 3, 2], &[&[3, 3, 2], &[3, 1]]);
+    right::<L, _>(&Derived, &[3, 4], &[&[3, 4]]);
     for activation in [Activation::Gelu, Activation::Relu] {
-        right::<L, _>(Ffn { input: 4, hidden: 8, output: 3, activation }, &[3, 4], &[&[3, 3]]);
+        right::<L, _>(&Ffn { input: 4, hidden: 8, output: 3, activation }, &[3, 4], &[&[3, 3]]);
         let transformer = Transformer { size: 4, heads: 2, hidden: 8, max_positions: 3, activation };
-        right::<L, _>(transformer, &[3, 3, 4], &[&[3, 3, 4]]);
+        right::<L, _>(&transformer, &[3, 3, 4], &[&[3, 3, 4]]);
     }
 }
 
 /// A block whose gradients agree with differences is stepped as one that was not checked.
-fn right<L: Learner, S: Spec + Clone>(spec: S, x: &[usize], outputs: &[&[usize]])
+fn right<L: Learner, S: Spec + Clone>(spec: &S, x: &[usize], outputs: &[&[usize]])
 where
     L::Library: Computes<S>,
 {
