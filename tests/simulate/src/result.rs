@@ -53,6 +53,7 @@ pub(crate) struct Row {
     /// Jain's index of the device time by flow: 1 if all had the same.
     pub(crate) fairness: f64,
     #[serde(skip)]
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests hold it against what was handed in"))]
     pub(crate) tasks: u64,
     #[serde(skip)]
     pub(crate) tasks_per_s: f64,
@@ -67,6 +68,7 @@ pub(crate) struct Row {
 #[derive(Clone, Debug)]
 pub(crate) struct Class {
     pub(crate) of: i64,
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests hold it against what was handed in"))]
     pub(crate) answered: u64,
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
