@@ -1,9 +1,10 @@
 //! Seats: the runtimes that feed from a pool. Mostly there is one; one for each device where several have a copy of the
 //! block.
 
-use skep_runtime_core::pool::Doorbell;
+use skep_runtime_core::pool::{Doorbell, Policy};
 use skep_runtime_core::{Counts, RuntimeId};
 use smallvec::SmallVec;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// A runtime that feeds from the pool, or the builder of one.
@@ -11,6 +12,8 @@ pub(crate) struct Seat {
     /// The view of the pool that it was given.
     pub(crate) view: u32,
     pub(crate) runtime: RuntimeId,
+    /// The order of its tasks, once that is known.
+    policy: Option<Arc<dyn Policy>>,
     /// Its bell, once it has started.
     pub(crate) doorbell: Option<Doorbell>,
     /// Rung, and not looked at since: ringing again would tell nothing new.
@@ -55,10 +58,38 @@ impl Seats {
         if let Some(seat) = self.of(view) {
             return seat.runtime == runtime;
         }
-        let (doorbell, armed, rung) = (None, None, false);
+        let (policy, doorbell, armed, rung) = (None, None, None, false);
         let (most_rows, wake_at) = (usize::MAX, usize::MAX);
-        self.seats.push(Seat { view, runtime, doorbell, rung, armed, most_rows, wake_at, cut: 0 });
+        self.seats.push(Seat { view, runtime, policy, doorbell, rung, armed, most_rows, wake_at, cut: 0 });
         true
+    }
+
+    /// Notes the policy of the runtime of a view, if all of them have one order. Where several devices run a pool's tasks,
+    /// nobody hears of them all.
+    pub(crate) fn rank_by(
+        &mut self,
+        view: u32,
+        by: RuntimeId,
+        policy: &Arc<dyn Policy>,
+    ) -> Result<(), &'static str> {
+        if self.own(view, by).is_none() {
+            return Ok(());
+        }
+        for other in
+            self.seats.iter().filter(|seat| seat.view != view).filter_map(|seat| seat.policy.as_ref())
+        {
+            if policy.listens() || other.listens() {
+                return Err("a policy that listens hears of one device, and the pool feeds several");
+            }
+            let is_same = std::ptr::addr_eq(Arc::as_ptr(policy), Arc::as_ptr(other));
+            if !is_same && !(policy.is_strict_order() && other.is_strict_order()) {
+                return Err("give all runtimes that feed from the pool the same policy");
+            }
+        }
+        if let Some(seat) = self.own(view, by) {
+            seat.policy = Some(Arc::clone(policy));
+        }
+        Ok(())
     }
 
     /// Lets the runtime of a view in, which starts. Returns false if the view is not its own.
@@ -87,7 +118,7 @@ impl Seats {
         self.of(view).filter(|seat| seat.runtime == runtime)
     }
 
-    /// Notes that the runtime of a view looks. Returns false if it has left.
+    /// Notes that the runtime of a view looks, and returns its seat: none if it has left.
     #[inline]
     pub(crate) fn looks(&mut self, view: u32) -> Option<&mut Seat> {
         let seat = self.of(view)?;

@@ -209,7 +209,9 @@ pub trait Serve<D: Device> {
     /// them from the [state](skep_runtime_core::Handle::state) of the first. Once the home is lost, the next one that joins with a
     /// backward pass becomes the home.
     ///
-    /// The runtimes need one clock and one policy. With `prefetch(0)` a task is cut only by a device that is free.
+    /// The runtimes need one clock and one [policy](RuntimeBuilder::policy): the default one, or the same object. A policy that
+    /// [listens](skep_runtime_core::pool::Policy::listens), as [`Fair`](skep_runtime_core::Fair) does, hears of one device
+    /// only: a runtime that has one is refused when it is built. With `prefetch(0)` a task is cut only by a device that is free.
     ///
     /// ```
     /// use skep_pool::{Serve, ServeOptions};

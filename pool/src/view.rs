@@ -1,7 +1,7 @@
 //! Views: the pool as each of its runtimes sees it.
 
 use crate::shared::{Inner, State};
-use skep_runtime_core::pool::{Batch, Doorbell, Expired, Look, Pool, Rank, Returned, Settled, Terms};
+use skep_runtime_core::pool::{Batch, Doorbell, Expired, Look, Policy, Pool, Rank, Returned, Settled, Terms};
 use skep_runtime_core::sync::atomic::{AtomicU64, Ordering};
 use skep_runtime_core::{
     Counts, DeviceLoss, FailureRules, Meter, Padding, RuntimeId, Shutdown, TensorOps, Verify,
@@ -73,6 +73,10 @@ impl<O: TensorOps> Meter for View<O> {
 impl<O: TensorOps> Pool<O::Tensor> for View<O> {
     fn claim(&self, by: RuntimeId) -> bool {
         !self.has_left() && self.pool.claim(self.number, self.shares, by)
+    }
+
+    fn rank_by(&self, by: RuntimeId, policy: &Arc<dyn Policy>) -> Result<(), &'static str> {
+        self.pool.state.lock().seats.rank_by(self.number, by, policy)
     }
 
     fn attach(&self, doorbell: Doorbell) {

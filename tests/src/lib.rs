@@ -29,6 +29,7 @@
 
 pub mod backends;
 pub mod kit;
+mod macros;
 pub mod soak;
 mod subject;
 pub mod suite;

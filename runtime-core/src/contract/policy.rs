@@ -75,7 +75,8 @@ pub trait Policy: Send + Sync + 'static {
         let _ = (pool, task, expected, first);
     }
 
-    /// Hears that a batch is over on the device.
+    /// Hears that a batch is over on the device, or that tasks that were taken do not run after all. Of every task that it
+    /// heard [leave](Self::took) it hears once that is not [`again`](Ran::again), as long as the runtime runs.
     fn ran(&self, ran: &Ran<'_>) {
         let _ = ran;
     }
@@ -105,6 +106,8 @@ pub struct Ran<'a> {
     pub device: Duration,
     /// When it was over.
     pub ended: Instant,
+    /// True of a batch of whose tasks it was told before: one that failed runs again in halves, for example.
+    pub again: bool,
 }
 
 impl<'a> Ran<'a> {
@@ -116,7 +119,13 @@ impl<'a> Ran<'a> {
         device: Duration,
         ended: Instant,
     ) -> Self {
-        Self { pool, tasks, expected_per_row, device, ended }
+        Self { pool, tasks, expected_per_row, device, ended, again: false }
+    }
+
+    /// Says if it was told of these tasks before.
+    pub const fn again(mut self, yes: bool) -> Self {
+        self.again = yes;
+        self
     }
 
     /// Returns each task with its share of the time that was expected and of the time that was taken.

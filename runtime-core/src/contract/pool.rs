@@ -9,10 +9,12 @@ use crate::contract::error::device_loss::DeviceLoss;
 use crate::contract::id::RuntimeId;
 use crate::contract::meter::Meter;
 use crate::contract::padding::Padding;
+use crate::contract::policy::Policy;
 use crate::contract::price::Price;
 use crate::contract::rank::Rank;
 use crate::contract::verify::Verify;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The facts of a batch that a pool could have cut now. Pools compare nothing with other pools.
@@ -211,6 +213,16 @@ pub enum Shutdown {
 pub trait Pool<T>: Meter {
     /// Makes `by` the owner, if nobody else is, and returns true if it is the owner now.
     fn claim(&self, by: RuntimeId) -> bool;
+
+    /// Hears which policy ranks the tasks of the runtime that has claimed it, before that one starts.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason why the pool cannot be ranked so: one queue has one order, whoever feeds from it.
+    fn rank_by(&self, by: RuntimeId, policy: &Arc<dyn Policy>) -> Result<(), &'static str> {
+        let _ = (by, policy);
+        Ok(())
+    }
 
     /// Gives the pool its doorbell when the runtime that owns it starts. A pool that was
     /// [lost](Self::lose) takes tasks again, for this runtime and by [its clock](Doorbell::clock). From then on the pool rings whenever an

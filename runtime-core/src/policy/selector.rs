@@ -88,6 +88,8 @@ pub struct Selector {
     margin: Margin,
     /// For which pool a cut is being put off, why, and since when.
     put_off: Option<(PoolId, CutReason, Instant)>,
+    /// Until when the policy first wished to wait for tasks that may come, since the last batch was cut.
+    held: Option<Instant>,
     /// Pools whose ranks may have fallen.
     fallen: Vec<PoolId>,
 }
@@ -111,6 +113,7 @@ impl Selector {
             ahead: Duration::ZERO,
             margin: Margin::default(),
             put_off: None,
+            held: None,
             fallen: Vec::new(),
         }
     }
@@ -173,8 +176,16 @@ impl Selector {
         let free = self.free(now);
         if !outlook.at_once {
             if let Some(until) = self.policy.hold(outlook.rank, price.of(rows), now) {
-                self.put_off(pool, CutReason::Linger, now);
-                return if self.running.is_some() { Next::UntilFree } else { Next::Wait(until) };
+                if self.running.is_some() {
+                    self.put_off(pool, CutReason::Linger, now);
+                    return Next::UntilFree;
+                }
+                // An idle device waits once: a policy that wished it anew each time would have nothing run.
+                let until = until.min(*self.held.get_or_insert(until));
+                if until > now {
+                    self.put_off(pool, CutReason::Linger, now);
+                    return Next::Wait(until);
+                }
             }
             let on_device =
                 self.running.filter(|running| running.pool == pool).map_or(0, |running| running.rows);
@@ -261,6 +272,7 @@ impl Selector {
         let Choice { pool, terms, for_deadline, outlook, .. } = *choice;
         let now = terms.now;
         self.note(pool, look);
+        self.held = None;
         let rows: usize = tasks.iter().map(|task| task.rows).sum();
         let put_off = self.put_off.take_if(|(of, ..)| *of == pool);
         let most = outlook.max_rows.min(terms.most_rows);

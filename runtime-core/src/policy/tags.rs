@@ -155,7 +155,7 @@ impl Tags {
         for (task, expected, device) in ran.shares() {
             let served = self.served(Account::of(ran.pool, task));
             let tag = served.charge(whole(device) as f64 - whole(expected) as f64);
-            served.in_flight = served.in_flight.saturating_sub(1);
+            served.in_flight = served.in_flight.saturating_sub(u32::from(!ran.again));
             served.answered = Some(ran.ended);
             self.highest = self.highest.max(tag);
             // It was charged too much, and is behind again: it was not away.

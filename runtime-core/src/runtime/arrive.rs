@@ -49,7 +49,8 @@ impl<D: Device> Handle<D> {
     /// # Errors
     ///
     /// Returns [`StartError::NameTwice`], [`StartError::NoSuchPass`] or [`StartError::PoolInUse`] as
-    /// [`RuntimeBuilder::pool`](crate::RuntimeBuilder::pool) does, [`StartError::NotStarted`] before the start, [`StartError::ShutDown`] or
+    /// [`RuntimeBuilder::pool`](crate::RuntimeBuilder::pool) does, [`StartError::OtherPolicy`] if other runtimes that feed
+    /// from a pool have another policy, [`StartError::NotStarted`] before the start, [`StartError::ShutDown`] or
     /// [`StartError::DeviceLost`] if the runtime stops, is being drained, or has lost its device, and [`StartError::WouldDeadlock`] on
     /// one of the runtime's own threads, and [`StartError::WarmUp`] if a batch of its warm-up fails. Nothing is left behind then, and the pools are closed.
     pub fn add(&self, block: LoadedBlock<D>, pools: Vec<Feeding<D::Tensor>>) -> Result<BlockId, StartError> {
@@ -188,9 +189,12 @@ impl<D: Device> Shared<D> {
             return Err(self.ended());
         }
         let id = stage.directory.add_block(info)?;
-        let added = feeds.into_iter().try_for_each(|feed| stage.directory.add_pool(id, feed).map(drop));
-        match added {
-            Ok(()) => Ok((id, stage.directory.stations_of(id))),
+        let policy = Arc::clone(stage.selector.policy());
+        let directory = &mut stage.directory;
+        let added = feeds.into_iter().try_for_each(|feed| directory.add_pool(id, feed).map(drop));
+        let stations = directory.stations_of(id);
+        match added.and_then(|()| directory.rank_by(stations.iter(), &policy)) {
+            Ok(()) => Ok((id, stations)),
             Err(error) => {
                 let stations = stage.directory.remove_block(id);
                 drop(stage);

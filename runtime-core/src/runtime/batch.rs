@@ -55,6 +55,10 @@ pub(crate) struct CutBatch<T> {
     pub(crate) sizes: Option<Box<Sizes>>,
     /// The outcomes so far of the batch that this one was half of.
     pub(crate) trial: Option<Arc<Trial>>,
+    /// The policy has been told that these tasks ran, or do not.
+    pub(crate) is_again: bool,
+    /// The rows whose time is still counted as ahead of the device; none once the batch has begun.
+    pub(crate) ahead: usize,
 }
 
 /// Tensors, and what cuts them, that serve no more.
@@ -75,9 +79,10 @@ impl<T> Spent<T> {
 
 impl<T> CutBatch<T> {
     pub(crate) fn new(station: Arc<Station<T>>, rank: Rank, batch: Batch<T>, now: Instant) -> Box<Self> {
-        let mut headers = SmallVec::with_capacity(batch.tasks.len());
+        let (mut headers, mut ahead) = (SmallVec::with_capacity(batch.tasks.len()), 0);
         for task in &batch.tasks {
             headers.push(task.header);
+            ahead += task.header.rows;
         }
         let flight = Flight::new(station.id, batch.tasks, batch.shared);
         Box::new(Self {
@@ -99,11 +104,19 @@ impl<T> CutBatch<T> {
             alone: None,
             sizes: None,
             trial: None,
+            is_again: false,
+            ahead,
         })
     }
 
     pub(crate) fn rows(&self) -> usize {
         self.headers.iter().map(|header| header.rows).sum()
+    }
+
+    /// Notes that the policy has heard what was expected of its tasks, and what came of it.
+    pub(crate) fn is_told(&mut self) {
+        self.is_again = true;
+        self.forecast.per_row = Duration::ZERO;
     }
 
     /// Notes what its tasks were padded to, if they were.

@@ -125,14 +125,15 @@ impl<D: Device> RuntimeBuilder<D> {
     ///
     /// ```
     /// use skep_runtime_core::{Classes, Fair, Flow, RuntimeBuilder, testing::FakeDevice};
+    /// use std::sync::Arc;
     ///
     /// // Strict classes by priority, and within each the device's time is shared: flow 1 gets twice the share.
     /// let fair = Fair::new().weight(Flow(1), 2.0);
-    /// let builder = RuntimeBuilder::new(FakeDevice::new()).policy(Classes::of(fair));
+    /// let builder = RuntimeBuilder::new(FakeDevice::new()).policy(Arc::new(Classes::of(fair)));
     /// # let _ = builder;
     /// ```
-    pub fn policy(mut self, policy: impl Policy) -> Self {
-        self.policy = Arc::new(policy);
+    pub fn policy(mut self, policy: Arc<dyn Policy>) -> Self {
+        self.policy = policy;
         self
     }
 
@@ -302,7 +303,8 @@ impl<D: Device> RuntimeBuilder<D> {
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::Setting`] with the setting that is out of range.
+    /// Returns [`StartError::Setting`] with the setting that is out of range, and [`StartError::OtherPolicy`] if a pool
+    /// feeds other runtimes, too, and this one's policy is not theirs.
     pub fn build(mut self) -> Result<Runtime<D>, StartError> {
         self.settings.check()?;
         if self.is_clock_late {
@@ -313,6 +315,7 @@ impl<D: Device> RuntimeBuilder<D> {
                 expected: "set before blocks are served",
             });
         }
+        self.directory.rank_by(self.directory.stations().iter(), &self.policy)?;
         let (ring, rings) = flume::unbounded();
         let (timer, timer_events) = flume::unbounded::<TimerEvent>();
         // What is left behind for `drop` has no pools.

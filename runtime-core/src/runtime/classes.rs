@@ -17,9 +17,10 @@ use std::time::{Duration, Instant};
 ///
 /// ```
 /// use skep_runtime_core::{Classes, Fair, Flow, RuntimeBuilder, testing::FakeDevice};
+/// use std::sync::Arc;
 ///
 /// let fair = Fair::new().weight(Flow(1), 3.0);
-/// let builder = RuntimeBuilder::new(FakeDevice::new()).policy(Classes::of(fair));
+/// let builder = RuntimeBuilder::new(FakeDevice::new()).policy(Arc::new(Classes::of(fair)));
 /// # let _ = builder;
 /// ```
 pub struct Classes<P> {

@@ -63,7 +63,7 @@ pub(crate) fn device_loop<D: Device>(
             });
         }
         let (next, more) = next(shared);
-        let (gathered, now) = match next {
+        let (mut gathered, now) = match next {
             Next::Run(gathered) => (gathered, shared.now()),
             Next::Gather(cut) => match shared.gather(cut) {
                 Outcome::Gathered(gathered) => {
@@ -100,7 +100,7 @@ pub(crate) fn device_loop<D: Device>(
             Next::Stop => return,
         };
 
-        shared.begin(&gathered.batch, now);
+        shared.begin(&mut gathered.batch, now);
         let overlap = overlap_pays(costs.of(gathered.batch.station.id), shared.settings.hand_over);
         let prefetch = overlap && shared.settings.prefetch > 0;
         if prefetch {
@@ -209,7 +209,7 @@ fn run<D: Device>(
     let GatheredBatch { mut batch, mut inputs } = gathered;
     let (expired, keep) = batch.flight.start(batch.headers.len(), started);
     if let Some(keep) = keep {
-        shared.leave_out(&batch, expired.iter().map(|task| task.header));
+        shared.leave_out(&batch, &keep);
         shared.answer_expired(&batch.station, expired, started);
         batch.keep(&keep);
         batch.free_spent();
@@ -258,7 +258,7 @@ fn run<D: Device>(
     costs.note(station.id, device);
     batch.device = Some(device);
     batch.training = training;
-    shared.end(&batch, device, ended, outputs.is_ok());
+    shared.end(&mut batch, device, ended, outputs.is_ok());
     let done = match outputs {
         Ok(outputs) => {
             batch.alone = shared.run_alone(blocks, &batch);

@@ -8,6 +8,7 @@ use crate::contract::error::control::StartError;
 use crate::contract::event::Unrun;
 use crate::contract::id::{BlockId, PoolId, RuntimeId, Slot};
 use crate::contract::meter::{Counts, Meter};
+use crate::contract::policy::Policy;
 use crate::contract::pool::{FailureRules, Pool};
 use crate::contract::schema::TensorSpec;
 use crate::sync::guarded;
@@ -193,6 +194,24 @@ impl<T> Directory<T> {
             unrun,
         }));
         Ok(id)
+    }
+
+    /// Tells pools by which policy their tasks are ranked here.
+    pub(crate) fn rank_by<'a>(
+        &self,
+        mut stations: impl Iterator<Item = &'a Arc<Station<T>>>,
+        policy: &Arc<dyn Policy>,
+    ) -> Result<(), StartError>
+    where
+        T: 'a,
+    {
+        stations.try_for_each(|station| {
+            let told = guarded(|| station.pool.rank_by(self.runtime, policy)).unwrap_or(Ok(()));
+            told.map_err(|why| {
+                let policy = guarded(|| policy.name()).unwrap_or("unknown");
+                StartError::OtherPolicy { pool: station.pool.name().to_owned(), policy, why }
+            })
+        })
     }
 
     pub(crate) fn has_pools(&self) -> bool {

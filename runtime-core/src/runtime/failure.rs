@@ -54,7 +54,7 @@ impl<D: Device> Shared<D> {
             ..BatchEvent::new(pool, station.pass, &[], batch.left_queue)
         };
         if batch.device.is_none() {
-            self.leave_out(&batch, batch.headers.iter().copied());
+            self.leave_out_all(&mut batch);
         }
         let mut stage = self.stage.lock();
         if batch.device.is_some() && batch.forecast.price.is_some() {

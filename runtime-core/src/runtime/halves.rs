@@ -167,7 +167,8 @@ impl<T> CutBatch<T> {
         self.spent.tensors.extend(std::mem::take(&mut self.columns).into_iter().flatten());
         self.is_cut = false;
         let (headers, pieces) = (SmallVec::from_iter([last]), vec![rest]);
-        Some(Box::new(Self { headers, pieces, is_cut: false, ..self.sibling(second) }))
+        // The policy was told of one task, not of two.
+        Some(Box::new(Self { headers, pieces, is_cut: false, is_again: true, ..self.sibling(second) }))
     }
 
     /// A batch like this one, without its tasks and tensors.
@@ -191,6 +192,8 @@ impl<T> CutBatch<T> {
             alone: None,
             sizes: None,
             trial: self.trial.clone(),
+            is_again: self.is_again,
+            ahead: 0,
         }
     }
 }

@@ -141,7 +141,8 @@ impl<D: Device> Shared<D> {
             settled.extend(flight.take_held_back());
             Settled::deliver_all(&mut settled);
         }
-        for gathered in unstarted {
+        for mut gathered in unstarted {
+            self.leave_out_all(&mut gathered.batch);
             self.land(&gathered.batch.flight);
             discard_all(gathered.inputs);
             gathered.batch.free();

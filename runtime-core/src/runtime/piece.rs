@@ -18,7 +18,7 @@ impl<D: Device> Shared<D> {
     /// batch, which may be empty then.
     pub(crate) fn cut_pieces(&self, batch: &mut CutBatch<D::Tensor>) {
         if !batch.pieces.is_empty() {
-            leave_out_void(batch);
+            self.leave_out_void(batch);
         }
         batch.free_spent();
         if batch.is_cut {
@@ -34,6 +34,7 @@ impl<D: Device> Shared<D> {
         for (place, _) in &failed {
             keep[*place] = false;
         }
+        self.leave_out(batch, &keep);
         batch.keep_headers(&keep);
         batch.free_spent();
         let mut settled = Vec::new();
@@ -53,15 +54,16 @@ impl<D: Device> Shared<D> {
             log(|| tracing::warn!(pool = station.pool.name(), error = %Chain(&*error), "task cannot be cut"));
         }
     }
-}
 
-/// Forgets parts of tasks that have been answered, because another part failed: running them would help nobody.
-fn leave_out_void<T>(batch: &mut CutBatch<T>) {
-    let Some(keep) = batch.flight.worth_running() else { return };
-    let (left_out, useless) = batch.flight.leave_out(&keep);
-    drop(left_out);
-    batch.spent.tensors.extend(useless);
-    if batch.is_cut { batch.keep(&keep) } else { batch.keep_headers(&keep) }
+    /// Forgets parts of tasks that have been answered, because another part failed: running them would help nobody.
+    fn leave_out_void(&self, batch: &mut CutBatch<D::Tensor>) {
+        let Some(keep) = batch.flight.worth_running() else { return };
+        self.leave_out(batch, &keep);
+        let (left_out, useless) = batch.flight.leave_out(&keep);
+        drop(left_out);
+        batch.spent.tensors.extend(useless);
+        if batch.is_cut { batch.keep(&keep) } else { batch.keep_headers(&keep) }
+    }
 }
 
 /// Cuts the pieces of a batch, and returns the places and errors of those that cannot be.

@@ -108,7 +108,7 @@ impl<T> Stage<T> {
                 return Some(gathered);
             }
             useless.extend(gathered.inputs);
-            self.halve(gathered.batch);
+            self.halve_unstarted(gathered.batch);
         }
         None
     }
@@ -124,7 +124,7 @@ impl<T> Stage<T> {
             let exceeds = self.exceeds(half);
             let half = self.halves.remove(at);
             if exceeds {
-                self.halve(half);
+                self.halve_unstarted(half);
             } else {
                 return Some(half);
             }
@@ -134,6 +134,15 @@ impl<T> Stage<T> {
     fn exceeds(&self, batch: &CutBatch<T>) -> bool {
         let is_divisible = batch.headers.len() > 1 || batch.is_divisible_part();
         is_divisible && batch.rows() > self.most_rows(batch.flight.pool)
+    }
+
+    /// Files a batch that is too large to run in two halves.
+    fn halve_unstarted(&mut self, mut batch: Box<CutBatch<T>>) {
+        if let Some(price) = batch.forecast.price {
+            self.selector.is_due(std::mem::take(&mut batch.ahead), price);
+            self.selector.left_out(batch.station.id, &batch.headers, &batch.forecast, true);
+        }
+        self.halve(batch);
     }
 
     /// Files a batch to run in two halves.
@@ -158,9 +167,8 @@ impl<T> Stage<T> {
     pub(crate) fn file(&mut self, mut half: Box<CutBatch<T>>) {
         half.forecast.reason = CutReason::Half;
         half.forecast.put_off = Duration::ZERO;
-        // The policy has heard of what was expected of the whole, and of what it took.
-        half.forecast.per_row = Duration::ZERO;
-        self.selector.half(half.station.id, half.rows(), half.forecast.price);
+        half.ahead = half.rows();
+        self.selector.half(half.station.id, half.ahead, half.forecast.price);
         self.flights.push(Arc::clone(&half.flight));
         self.halves.push(half);
     }

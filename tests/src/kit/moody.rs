@@ -1,7 +1,7 @@
 //! A pool that does what another does, and panics if a case wants it to.
 
 use skep_pool::TaskPool;
-use skep_runtime_core::pool::{Batch, Doorbell, Expired, Look, Pool, Terms};
+use skep_runtime_core::pool::{Batch, Doorbell, Expired, Look, Policy, Pool, Terms};
 use skep_runtime_core::{Counts, Device, Meter, RuntimeId, Shutdown};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,6 +55,10 @@ impl<D: Device> Meter for Moody<D> {
 }
 
 impl<D: Device> Pool<D::Tensor> for Moody<D> {
+    fn rank_by(&self, by: RuntimeId, policy: &Arc<dyn Policy>) -> Result<(), &'static str> {
+        self.inner.rank_by(by, policy)
+    }
+
     fn attach(&self, doorbell: Doorbell) {
         self.enter(Method::Attach).attach(doorbell);
     }

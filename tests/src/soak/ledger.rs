@@ -105,7 +105,13 @@ impl Ledger {
                 let on = |at: usize| (runs[at].device == 0) == lost;
                 ran.iter().filter(|&&at| on(at) && (trains(row.pool) || !runs[at].failed)).count()
             };
-            verdict.doubled += u64::from(counted(true) > 1 || counted(false) > 1);
+            let counted = [true, false].map(counted);
+            if counted.iter().any(|&ran| ran > 1) {
+                verdict.doubled += 1;
+                // Only this tells what became of it.
+                let ran: Vec<_> = ran.iter().map(|&at| (at + 1, runs[at].device, runs[at].failed)).collect();
+                eprintln!("doubled: {row:?} ran again: (run, device, failed) are {ran:?}");
+            }
         }
         for Answer { first, told } in answers {
             match told {
@@ -117,7 +123,14 @@ impl Ledger {
                         verdict.mixed_up += u64::from(!good);
                         // What was answered by one device does not run on another.
                         let again = ran.iter().any(|&at| at + 1 > run as usize);
-                        verdict.doubled += u64::from(good && again);
+                        if good && again {
+                            verdict.doubled += 1;
+                            let ran: Vec<_> =
+                                ran.iter().map(|&at| (at + 1, runs[at].device, runs[at].failed)).collect();
+                            eprintln!(
+                                "doubled: {row:?} was answered by run {run}: (run, device, failed) are {ran:?}"
+                            );
+                        }
                     }
                 }
                 Told::Expired => verdict.late += u64::from(by_row.contains_key(first)),

@@ -49,8 +49,9 @@ use others::{Blocks, Others};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
+use skep_runtime_core::pool::Policy;
 use skep_runtime_core::{
-    Aging, Classes, Device, EarliestDeadline, FailureRules, Fair, Flow, Pass, RuntimeBuilder,
+    Aging, Classes, Device, EarliestDeadline, FailureRules, Fair, Flow, OldestFirst, Pass, RuntimeBuilder,
 };
 use skep_stats::{Fanout, PoolSnapshot, Stats};
 use std::sync::Arc;
@@ -145,11 +146,12 @@ impl Soak {
             .senders(rng.random_range(1..4))
             .hand_over(if rng.random_bool(0.5) { Duration::ZERO } else { Duration::from_micros(50) })
             .observer(Arc::new(Fanout(vec![hostile, stats.observer()])));
-        builder = ordered(ending.prepare(builder), rng);
+        let order = order(rng, others.is_some());
+        builder = ordered(ending.prepare(builder), &order, rng);
         let device = Arc::clone(builder.device());
         let (blocks, pools) = serve(&mut builder, rng);
         let clock = builder.clock_handle();
-        let mut others = others.map(|devices| Others::start(devices, &blocks, &clock, rng));
+        let mut others = others.map(|devices| Others::start(devices, &blocks, (&clock, &order), rng));
         let goes_on = ending.goes_on(others.as_ref().is_some_and(Others::are_there));
         let runtime = builder.build().expect("settings are in range");
 
@@ -217,17 +219,26 @@ impl Soak {
     }
 }
 
-/// Work in one order or another.
-fn ordered<D: Device>(builder: RuntimeBuilder<D>, rng: &mut StdRng) -> RuntimeBuilder<D> {
-    let builder = builder.just_in_time(rng.random_bool(0.8)).linger(rng.random_bool(0.8));
+/// One order of work or another. A policy that listens hears of one device only.
+fn order(rng: &mut StdRng, are_several: bool) -> Arc<dyn Policy> {
     let fair = || Fair::new().weight(Flow(1), 3.0);
-    match rng.random_range(0..6) {
-        0 | 1 => builder,
-        2 => builder.policy(Aging::new(Duration::from_micros(50))),
-        3 => builder.policy(EarliestDeadline::new()),
-        4 => builder.policy(fair()),
-        _ => builder.policy(Classes::of(fair())),
+    match rng.random_range(0..if are_several { 4 } else { 6 }) {
+        0 | 1 => Arc::new(OldestFirst),
+        2 => Arc::new(Aging::new(Duration::from_micros(50))),
+        3 => Arc::new(EarliestDeadline::new()),
+        4 => Arc::new(fair()),
+        _ => Arc::new(Classes::of(fair())),
     }
+}
+
+/// Work in this order, timed in one way or another.
+fn ordered<D: Device>(
+    builder: RuntimeBuilder<D>,
+    order: &Arc<dyn Policy>,
+    rng: &mut StdRng,
+) -> RuntimeBuilder<D> {
+    let timed = builder.just_in_time(rng.random_bool(0.8)).linger(rng.random_bool(0.8));
+    timed.policy(Arc::clone(order))
 }
 
 /// Serves blocks with pools of all kinds, dozens in all.

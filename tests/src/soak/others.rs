@@ -6,6 +6,7 @@ use crate::kit::LIMIT;
 use rand::Rng;
 use rand::rngs::StdRng;
 use skep_pool::{Serve, ServeMore, Served};
+use skep_runtime_core::pool::Policy;
 use skep_runtime_core::{Clock, Device, Health, RunningRuntime, RuntimeBuilder, Shutdown, StartError};
 use skep_stats::{PoolSnapshot, Stats};
 use std::sync::Arc;
@@ -13,10 +14,14 @@ use std::sync::Arc;
 /// What is served on the first device, with the number of the first pool of each block.
 pub(super) type Blocks<D> = Vec<(Served<Faulty<D>>, usize)>;
 
+/// The clock and the order of work that all devices go by.
+type Common<'a> = (&'a Arc<dyn Clock>, &'a Arc<dyn Policy>);
+
 pub(super) struct Others<D: Device> {
     second: Option<RunningRuntime<Faulty<D>>>,
     third: Option<Faulty<D>>,
     clock: Arc<dyn Clock>,
+    order: Arc<dyn Policy>,
     stats: Vec<Stats>,
 }
 
@@ -25,18 +30,19 @@ impl<D: Device> Others<D> {
     pub(super) fn start(
         [second, third]: [Faulty<D>; 2],
         blocks: &Blocks<D>,
-        clock: &Arc<dyn Clock>,
+        (clock, order): Common<'_>,
         rng: &mut StdRng,
     ) -> Self {
         let stats = Stats::new();
-        let mut builder = builder(second, clock, &stats, rng);
+        let mut builder = builder(second, (clock, order), &stats, rng);
         let device = Arc::clone(builder.device());
         for (served, first) in blocks {
             let copy = faulty_block(&device, &served.info.name, *first, false);
             builder.join(copy, served).expect("the copy is one");
         }
         let second = started(builder);
-        Self { second, third: Some(third), clock: Arc::clone(clock), stats: vec![stats] }
+        let (clock, order) = (Arc::clone(clock), Arc::clone(order));
+        Self { second, third: Some(third), clock, order, stats: vec![stats] }
     }
 
     /// Returns true if one goes on when the first one is lost.
@@ -48,7 +54,7 @@ impl<D: Device> Others<D> {
     pub(super) fn replace(&mut self, blocks: &Blocks<D>, rng: &mut StdRng) {
         let Some(third) = self.third.take() else { return };
         let stats = Stats::new();
-        let Some(third) = started(builder(third, &self.clock, &stats, rng)) else { return };
+        let Some(third) = started(builder(third, (&self.clock, &self.order), &stats, rng)) else { return };
         self.stats.push(stats);
         for (served, first) in blocks {
             let copy = faulty_block(third.handle().device(), &served.info.name, *first, false);
@@ -71,7 +77,7 @@ impl<D: Device> Others<D> {
 
 fn builder<D: Device>(
     device: Faulty<D>,
-    clock: &Arc<dyn Clock>,
+    (clock, order): Common<'_>,
     stats: &Stats,
     rng: &mut StdRng,
 ) -> RuntimeBuilder<Faulty<D>> {
@@ -79,6 +85,7 @@ fn builder<D: Device>(
         .prefetch(rng.random_range(0..3))
         .senders(rng.random_range(1..4))
         .clock(Arc::clone(clock))
+        .policy(Arc::clone(order))
         .observer(stats.observer())
 }
 

@@ -28,7 +28,7 @@ fn assert_expired<T>(result: TaskResult<T>, after: Duration) {
 }
 
 /// A device that tells when the loader gathers a batch.
-fn telling<S: Subject>() -> (On<S>, Receiver<()>) {
+pub(super) fn telling<S: Subject>() -> (On<S>, Receiver<()>) {
     let (tell, told) = channel();
     let device = Hooked::new(S::device()).hook(move |operation| {
         if operation == Operation::Gather && std::thread::current().name() == Some("skep-loader") {

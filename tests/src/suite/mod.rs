@@ -1,4 +1,4 @@
-//! The cases, one topic a file, and the macros that make tests of them.
+//! The cases, one topic a file, and the lists that make tests of them.
 
 pub mod accounts;
 pub mod any_bytes;
@@ -26,6 +26,7 @@ pub mod model;
 pub mod optimizer;
 pub mod order;
 pub mod panics;
+pub mod policies;
 pub mod priority;
 pub mod pytorch;
 pub mod replace;
@@ -91,6 +92,13 @@ macro_rules! conformance {
             a_cancelled_urgent_task_lends_no_urgency,
             an_urgent_task_that_ran_lends_no_urgency,
             pools_have_a_priority,
+        }
+        $crate::cases! { $subject, policies:
+            a_policy_hears_of_tasks_that_expire_in_their_batch,
+            a_policy_hears_of_tasks_whose_batch_is_taken_apart,
+            a_policy_hears_of_parts_that_do_not_run,
+            a_policy_hears_of_tasks_whose_block_leaves,
+            devices_that_share_a_pool_agree_on_its_order,
         }
         $crate::cases! { $subject, order:
             an_urgent_task_takes_few_others_along,
@@ -476,39 +484,6 @@ macro_rules! inference {
             a_block_of_any_settings_is_refused_or_loads,
             any_text_is_refused_or_settings,
             weights_that_were_written_over_are_refused_or_load,
-        }
-    };
-}
-
-/// Makes a module of tests for one topic.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! cases {
-    ($subject:ty, $topic:ident: $($case:ident,)*) => {
-        mod $topic {
-            use super::*;
-            $(
-                #[test]
-                fn $case() {
-                    $crate::kit::limited(stringify!($case), $crate::suite::$topic::$case::<$subject>);
-                }
-            )*
-        }
-    };
-}
-
-/// Makes a module of tests for one topic that print why they are skipped.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! skipped {
-    ($reason:literal, $topic:ident: $($case:ident,)*) => {
-        mod $topic {
-            $(
-                #[test]
-                fn $case() {
-                    println!("skipped: {}", $reason);
-                }
-            )*
         }
     };
 }

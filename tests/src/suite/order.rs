@@ -73,7 +73,7 @@ pub fn an_urgent_task_takes_few_others_along<S: Subject>() {
 /// Device time is shared among flows by weight, wherever their tasks wait and whatever a row costs.
 pub fn flows_share_the_device_by_weight<S: Subject>() {
     let (builder, clock) = prompt(S::device());
-    let mut builder = builder.policy(Classes::of(Fair::new().weight(Flow(2), 2.0)));
+    let mut builder = builder.policy(Arc::new(Classes::of(Fair::new().weight(Flow(2), 2.0))));
     let (device, log) = (Arc::clone(builder.device()), Log::new());
     let (block, gate) = gated(&device, "gated");
     let held = pool_of(&mut builder, block, PoolOptions::default());
@@ -110,7 +110,7 @@ pub fn flows_share_the_device_by_weight<S: Subject>() {
 /// What is less urgent is overtaken by what came soon after it, and by nothing that came later.
 pub fn waiting_makes_urgent_under_aging<S: Subject>() {
     let (builder, clock) = prompt(S::device());
-    let mut builder = builder.policy(Aging::new(MS));
+    let mut builder = builder.policy(Arc::new(Aging::new(MS)));
     let (device, log) = (Arc::clone(builder.device()), Log::new());
     let (block, gate) = gated(&device, "gated");
     let held = pool_of(&mut builder, block, PoolOptions::default());

@@ -5,8 +5,7 @@ use crate::machine::process::{cargo, output};
 use serde_json::Value;
 
 /// What is for this workspace only, and says so itself.
-const NOT_PUBLISHED: [&str; 5] =
-    ["skep-counts", "skep-explore", "skep-simulate", "skep-tests", "skep-xtask"];
+const NOT_PUBLISHED: [&str; 5] = ["skep-counts", "skep-explore", "skep-simulate", "skep-tests", "skep-xtask"];
 
 /// What a package that is published tells of itself, as cargo calls it.
 const TOLD: [&str; 6] = ["description", "license", "rust_version", "readme", "keywords", "categories"];

@@ -106,6 +106,16 @@ pub enum StartError {
         /// The pool's name.
         pool: String,
     },
+    /// The runtimes that feed from one pool do not agree on the order of its tasks.
+    #[error("pool `{pool}` cannot be ranked by the policy `{policy}`: {why}")]
+    OtherPolicy {
+        /// The pool's name.
+        pool: String,
+        /// The policy of the runtime that does not agree with the others.
+        policy: &'static str,
+        /// What is wrong, and what would be right.
+        why: &'static str,
+    },
     /// A block is to take the place of one that takes or gives something else.
     #[error("block `{block}` cannot take over the pools of `{served}`: their {what} differ")]
     OtherSchema {

@@ -18,11 +18,15 @@ impl Selector {
         }
     }
 
+    /// Notes that a batch, which had so many rows when it was cut, is no longer ahead of the device: it begins, or does not
+    /// run after all.
+    pub fn is_due(&mut self, rows: usize, price: Price) {
+        self.ahead = self.ahead.saturating_sub(price.of(rows));
+    }
+
     /// Notes that a batch begins on the device.
     pub fn began(&mut self, pool: PoolId, rows: usize, price: Price, now: Instant) {
-        let expected = price.of(rows);
-        self.ahead = self.ahead.saturating_sub(expected);
-        self.running = now.checked_add(expected).map(|ends| Running { pool, rows, ends });
+        self.running = now.checked_add(price.of(rows)).map(|ends| Running { pool, rows, ends });
     }
 
     /// Notes how long the inputs of so many rows took to gather.
@@ -59,14 +63,16 @@ impl Selector {
         }
     }
 
-    /// Notes that tasks of a batch that was cut do not run in it.
-    pub fn left_out(&mut self, pool: PoolId, tasks: &[TaskHeader], forecast: &Forecast) {
+    /// Notes that tasks of a batch that was cut do not run in it. The policy hears it unless it was told of them before,
+    /// and they were to run `again`.
+    pub fn left_out(&mut self, pool: PoolId, tasks: &[TaskHeader], forecast: &Forecast, again: bool) {
         let rows: usize = tasks.iter().map(|task| task.rows).sum();
         if forecast.price.is_some() {
             let known = self.pools.entry(pool);
             known.in_flight = known.in_flight.saturating_sub(rows);
         }
         if self.listens
+            && !again
             && let Some(first) = tasks.first()
         {
             self.hear(&Ran::new(pool, tasks, forecast.per_row, Duration::ZERO, first.submitted));

@@ -1,5 +1,5 @@
 use super::*;
-use crate::contract::policy::Ran;
+use crate::contract::policy::{Facts, Ran};
 use crate::contract::priority::Priority;
 use crate::policy::oldest_first::OldestFirst;
 
@@ -51,6 +51,7 @@ impl World {
         let forecast = self.selector.was_cut(&choice, &tasks, Look::Idle, false);
         if let Some(price) = forecast.price {
             self.selector.gathered(choice.pool, rows, self.gather);
+            self.selector.is_due(rows, price);
             self.selector.began(choice.pool, rows, price, self.now);
         }
         Some((tasks, forecast))
@@ -150,4 +151,39 @@ fn callers_of_a_constant_block_are_waited_for() {
     let Next::Cut(choice) = world.choose() else { panic!("they are all there") };
     let forecast = world.selector.was_cut(&choice, &tasks(64, world.now), Look::Idle, false);
     assert_eq!(forecast.reason, CutReason::Full);
+}
+
+/// Oldest first, and always in hope of somebody who comes in a moment.
+struct Patient;
+
+impl Policy for Patient {
+    fn name(&self) -> &'static str {
+        "patient"
+    }
+
+    fn facts(&self) -> Facts {
+        Facts::NONE
+    }
+
+    fn rank(&self, pool: PoolId, task: &TaskHeader) -> Rank {
+        OldestFirst.rank(pool, task)
+    }
+
+    fn hold(&self, _: Rank, _: Duration, now: Instant) -> Option<Instant> {
+        Some(now + MS)
+    }
+}
+
+#[test]
+fn an_idle_device_waits_no_longer_than_the_policy_said_first() {
+    let mut world = world(10 * MS, MS);
+    world.selector = Selector::new(Arc::new(Patient), Timing { linger: false, ..Timing::default() });
+    world.teach(&[1, 4, 8, 2]);
+    for _ in 0..2 {
+        let free = world.now;
+        world.waits(POOL, 3);
+        let (tasks, forecast) = world.begin(3).expect("it waits, and then it runs");
+        assert_eq!((world.now - free, forecast.reason), (MS, CutReason::Linger));
+        world.end(POOL, &tasks, &forecast);
+    }
 }

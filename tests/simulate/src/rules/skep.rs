@@ -319,6 +319,7 @@ impl Rule for Skep {
             && let Some(price) = flight.forecast.price
         {
             self.selector.gathered(flight.pool, flight.headers.len(), Duration::ZERO);
+            self.selector.is_due(flight.headers.len(), price);
             self.selector.began(flight.pool, flight.headers.len(), price, instant);
         }
     }
