@@ -13,16 +13,23 @@ pub(crate) struct Contest<'a> {
     entries: Vec<(String, usize, Round<'a>)>,
     /// Seconds that a row would take if nothing but arithmetic took time.
     limit: Option<f64>,
+    kept: bool,
 }
 
 impl<'a> Contest<'a> {
     pub(crate) fn new(workload: &'a str, outstanding: usize) -> Self {
-        Self { workload, outstanding, entries: Vec::new(), limit: None }
+        Self { workload, outstanding, entries: Vec::new(), limit: None, kept: false }
     }
 
     /// Has the share of the machine's arithmetic reported, of which a row takes so many seconds.
     pub(crate) fn with_limit(mut self, seconds: f64) -> Self {
         self.limit = Some(seconds);
+        self
+    }
+
+    /// Has reported what is kept of the baseline's throughput.
+    pub(crate) fn with_kept(mut self) -> Self {
+        self.kept = true;
         self
     }
 
@@ -54,7 +61,7 @@ impl<'a> Contest<'a> {
         if let (Some((name, ..)), Some(baseline)) = (self.entries.first(), samples.first()) {
             for ((system, outstanding, _), samples) in self.entries.iter().zip(&samples) {
                 let row = Row::new((system, self.workload, *outstanding), samples, (name, baseline));
-                results.push(row.with_limit(self.limit));
+                results.push(row.with_limit(self.limit).with_kept(self.kept));
             }
         }
         Ok(())

@@ -14,6 +14,7 @@ mod devices;
 mod drive;
 mod machine;
 mod null;
+mod order;
 mod peer;
 mod processor;
 mod report;

@@ -40,6 +40,9 @@ pub(crate) struct Row {
     /// The same for processor time per task.
     pub(crate) cpu_ratio: f64,
     pub(crate) device_busy: Option<f64>,
+    /// What is kept of the baseline's throughput, in contests that ask for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kept: Option<f64>,
     /// The part of the machine's arithmetic that was made use of, where it was measured.
     pub(crate) arithmetic: Option<f64>,
     pub(crate) rounds: usize,
@@ -86,6 +89,7 @@ impl Row {
             p50_ratio: ratio(&Sample::p50),
             cpu_ratio: ratio(&Sample::cpu_us),
             device_busy: (!busy.is_empty()).then(|| median(busy)),
+            kept: None,
             arithmetic: None,
             rounds: samples.len(),
         }
@@ -96,6 +100,11 @@ impl Row {
     /// `limit` is the seconds that the arithmetic of a row takes at least.
     pub(crate) fn with_limit(self, limit: Option<f64>) -> Self {
         Self { arithmetic: limit.map(|limit| limit * self.rows_per_s), ..self }
+    }
+
+    /// With what is kept of the baseline's throughput.
+    pub(crate) fn with_kept(self, is_wanted: bool) -> Self {
+        Self { kept: is_wanted.then_some(self.throughput_ratio), ..self }
     }
 
     /// Each contest begins with the baseline's row.

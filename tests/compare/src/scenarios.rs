@@ -7,6 +7,7 @@ use crate::contest::Contest;
 use crate::devices;
 use crate::drive::{CALLERS, Load, awaited, bare, blocking};
 use crate::null;
+use crate::order;
 use crate::peer;
 use crate::processor;
 use crate::report::Results;
@@ -29,7 +30,7 @@ pub(crate) struct Scenario {
 /// Run only where they are asked for by name: they take all backends, which the others do not.
 pub(crate) const BY_NAME: [&str; 2] = ["processor", "devices"];
 
-pub(crate) fn all() -> [Scenario; 10] {
+pub(crate) fn all() -> [Scenario; 13] {
     let scenario = |name, what, run| Scenario { name, what, run };
     [
         scenario("null", "a block that does nothing: what the systems cost", null),
@@ -41,6 +42,13 @@ pub(crate) fn all() -> [Scenario; 10] {
         scenario("minilm", "all-MiniLM-L6-v2", minilm),
         scenario(BY_NAME[0], "every backend on the processor, beside Python's libraries", processor::run),
         scenario(BY_NAME[1], "a processor as one device of two threads, or two of one", devices::run),
+        scenario(
+            "short-beside-long",
+            "short texts, and then long ones beside them",
+            order::short_beside_long,
+        ),
+        scenario("closed-loop", "callers who come back as soon as they are answered", order::closed_loop),
+        scenario("pools", "few tasks for each of many blocks", order::pools),
         scenario("texts", "all-MiniLM-L6-v2 from texts, tokenization included", texts),
     ]
 }

@@ -17,7 +17,7 @@ crate::programs! {
 }
 
 mod programs {
-    use crate::rig::{CULPRIT, LATE, LIMIT, May, Rig, block, build, callers, join_all, start};
+    use crate::rig::{CULPRIT, LATE, LIMIT, May, Rig, block, build_shared, callers, join_all, start_shared};
     use shuttle::thread::{JoinHandle, spawn};
     use skep_pool::{Serve, ServeMore};
     use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
@@ -36,6 +36,7 @@ mod programs {
             .prefetch(prefetch)
             .hand_over(Duration::ZERO)
             .clock(Arc::clone(&rig.clock) as Arc<_>)
+            .policy(Arc::clone(&rig.order))
             .observer(Arc::clone(&rig.answered) as Arc<_>)
     }
 
@@ -111,7 +112,7 @@ mod programs {
 
     fn dies(at: At) {
         let (device, dead) = mortal(at);
-        let (mut rig, first) = start(device, 1);
+        let (mut rig, first) = start_shared(device, 1);
         let second = join(&mut rig, FakeDevice::new(), 0, None);
         let mut threads = callers(&rig, &[May::Succeed]);
         threads.extend(more(&rig, [5.0, 6.0]));
@@ -137,7 +138,7 @@ mod programs {
 
     /// It dies in its block, while its next batch is gathered and the other device cuts.
     pub(super) fn one_of_two_devices_dies_in_its_block() {
-        let (mut rig, first) = start(FakeDevice::new(), 1);
+        let (mut rig, first) = start_shared(FakeDevice::new(), 1);
         let second = join(&mut rig, FakeDevice::new(), 1, None);
         let dying = FnBlock::rows("one", 1, |_: &[FakeTensor]| {
             shuttle::thread::yield_now();
@@ -156,7 +157,7 @@ mod programs {
     /// Halves of a batch wait to run again when the device dies: what is not at fault goes on.
     pub(super) fn one_of_two_devices_dies_while_a_batch_is_taken_apart() {
         let (device, dead) = mortal(At::Gather);
-        let (mut rig, first) = start(device, 1);
+        let (mut rig, first) = start_shared(device, 1);
         let second = join(&mut rig, FakeDevice::new(), 0, None);
         let pool = rig.pools[0].clone();
         let culprit = spawn(move || {
@@ -179,7 +180,7 @@ mod programs {
     }
 
     fn hangs(large: bool) {
-        let (mut rig, first) = build(FakeDevice::new(), 1, Some(LATE));
+        let (mut rig, first) = build_shared(FakeDevice::new(), 1, Some(LATE));
         let first = first.start().unwrap();
         let second = join(&mut rig, FakeDevice::new(), 0, None);
         let threads = if large { large_tasks(&rig, true) } else { callers(&rig, &[May::Succeed]) };
@@ -218,7 +219,7 @@ mod programs {
     /// Parts of a task are on both devices when one of them dies.
     pub(super) fn one_of_two_devices_dies_with_parts_of_tasks() {
         let (device, dead) = mortal(At::Scatter);
-        let (mut rig, first) = start(device, 1);
+        let (mut rig, first) = start_shared(device, 1);
         let second = join(&mut rig, FakeDevice::new(), 0, None);
         let threads = large_tasks(&rig, false);
         dead.store(true, Ordering::SeqCst);
@@ -234,7 +235,7 @@ mod programs {
     /// A task goes on once at most, and everybody is answered.
     pub(super) fn both_devices_die_among_callers() {
         let [(one, dead), (other, dead_too)] = [At::Scatter, At::Gather].map(mortal);
-        let (mut rig, first) = start(one, 1);
+        let (mut rig, first) = start_shared(one, 1);
         let second = join(&mut rig, other, 1, None);
         let threads = callers(&rig, &[May::Succeed, May::BeLost]);
         dead.store(true, Ordering::SeqCst);
@@ -246,7 +247,7 @@ mod programs {
     /// The other one may be at its end when it is to go on.
     pub(super) fn a_device_dies_while_all_drain() {
         let (device, dead) = mortal(At::Scatter);
-        let (mut rig, first) = start(device, 1);
+        let (mut rig, first) = start_shared(device, 1);
         let second = join(&mut rig, FakeDevice::new(), 0, None);
         let threads = callers(&rig, &[May::Succeed, May::BeLost, May::BeShutDown]);
         dead.store(true, Ordering::SeqCst);
@@ -261,7 +262,7 @@ mod programs {
     /// The same for the copy that is to go on.
     pub(super) fn a_device_dies_while_the_block_of_another_leaves() {
         let (device, dead) = mortal(At::Scatter);
-        let (mut rig, first) = start(device, 1);
+        let (mut rig, first) = start_shared(device, 1);
         let second = join(&mut rig, FakeDevice::new(), 0, None);
         let threads = callers(&rig, &[May::Succeed, May::BeLost, May::FindNobody, May::BeRemoved]);
         dead.store(true, Ordering::SeqCst);
@@ -276,7 +277,7 @@ mod programs {
     /// A third device joins while the first one dies, and the second leaves.
     pub(super) fn a_device_takes_the_place_of_one_that_dies() {
         let (device, dead) = mortal(At::Gather);
-        let (mut rig, first) = start(device, 1);
+        let (mut rig, first) = start_shared(device, 1);
         let second = join(&mut rig, FakeDevice::new(), 0, None);
         let third = builder(&rig, FakeDevice::new(), 0).start().unwrap();
         let mut threads = callers(&rig, &[May::Succeed]);
@@ -293,7 +294,7 @@ mod programs {
 
     /// One of two runtimes drains, and the other goes on.
     pub(super) fn one_of_two_runtimes_ends_among_callers() {
-        let (mut rig, first) = start(FakeDevice::new(), 1);
+        let (mut rig, first) = start_shared(FakeDevice::new(), 1);
         let second = join(&mut rig, FakeDevice::new(), 0, None);
         let threads = callers(&rig, &[May::Succeed]);
         first.shutdown(Shutdown::Drain, LIMIT).unwrap();

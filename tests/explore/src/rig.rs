@@ -1,13 +1,16 @@
 //! What programs over whole runtimes share: a runtime with two blocks, callers, and the accounts of what became of tasks.
 
 use crate::block_on;
+use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread::{JoinHandle, spawn};
 use skep_pool::{PoolOptions, Serve, ServeMore, ServeOptions, Served, TaskPool};
+use skep_runtime_core::pool::Policy;
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock, ManualClock};
 use skep_runtime_core::{
-    BatchEvent, DeviceError, DeviceLoss, Meter, Observer, PoolId, Priority, Request, RunningRuntime, Runtime,
-    RuntimeBuilder, SubmitError, TaskError, Ticket, Unrun,
+    Aging, BatchEvent, Classes, DeviceError, DeviceLoss, EarliestDeadline, Fair, Meter, Observer,
+    OldestFirst, PoolId, Priority, Request, RunningRuntime, Runtime, RuntimeBuilder, SubmitError, TaskError,
+    Ticket, Unrun,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,6 +57,7 @@ pub(crate) struct Rig {
     pub(crate) pools: [TaskPool<FakeDevice>; 2],
     pub(crate) meters: Vec<Arc<dyn Meter>>,
     pub(crate) clock: Arc<ManualClock>,
+    pub(crate) order: Arc<dyn Policy>,
     pub(crate) answered: Arc<Answered>,
     /// The rows of every run, those that failed too.
     pub(crate) ran: Arc<Mutex<Vec<f32>>>,
@@ -84,10 +88,46 @@ pub(crate) fn block(name: &str, ran: &Arc<Mutex<Vec<f32>>>) -> FnBlock<FakeDevic
     })
 }
 
+/// Draws an order of work.
+fn any_order() -> Arc<dyn Policy> {
+    match thread_rng().gen_range(0..6) {
+        0..4 => shared_order(),
+        4 => Arc::new(Fair::new()),
+        _ => Arc::new(Classes::of(Fair::new())),
+    }
+}
+
+/// Draws an order of work that several runtimes can share.
+fn shared_order() -> Arc<dyn Policy> {
+    match thread_rng().gen_range(0..4) {
+        0 | 1 => Arc::new(OldestFirst),
+        2 => Arc::new(Aging::new(Duration::from_millis(1))),
+        _ => Arc::new(EarliestDeadline::new()),
+    }
+}
+
 pub(crate) fn build(
     device: FakeDevice,
     prefetch: usize,
     limit: Option<Duration>,
+) -> (Rig, Runtime<FakeDevice>) {
+    build_by(device, prefetch, limit, any_order())
+}
+
+/// With pools that other runtimes can join.
+pub(crate) fn build_shared(
+    device: FakeDevice,
+    prefetch: usize,
+    limit: Option<Duration>,
+) -> (Rig, Runtime<FakeDevice>) {
+    build_by(device, prefetch, limit, shared_order())
+}
+
+fn build_by(
+    device: FakeDevice,
+    prefetch: usize,
+    limit: Option<Duration>,
+    order: Arc<dyn Policy>,
 ) -> (Rig, Runtime<FakeDevice>) {
     let (clock, answered) = (ManualClock::new(), Arc::new(Answered::default()));
     let ran = Arc::new(Mutex::new(Vec::new()));
@@ -95,6 +135,7 @@ pub(crate) fn build(
         .prefetch(prefetch)
         .hand_over(Duration::ZERO)
         .clock(Arc::clone(&clock) as Arc<_>)
+        .policy(Arc::clone(&order))
         .observer(Arc::clone(&answered) as Arc<_>);
     if let Some(limit) = limit {
         builder = builder.batch_limit(limit);
@@ -110,7 +151,12 @@ pub(crate) fn build(
     let pools = served.each_ref().map(|served| served.forward.clone());
     let runtime = builder.build().unwrap();
     let meters = runtime.handle().pools();
-    (Rig { served, pools, meters, clock, answered, ran, expired: Mutex::default() }, runtime)
+    (Rig { served, pools, meters, clock, order, answered, ran, expired: Mutex::default() }, runtime)
+}
+
+pub(crate) fn start_shared(device: FakeDevice, prefetch: usize) -> (Rig, RunningRuntime<FakeDevice>) {
+    let (rig, runtime) = build_shared(device, prefetch, None);
+    (rig, runtime.start().unwrap())
 }
 
 pub(crate) fn start(device: FakeDevice, prefetch: usize) -> (Rig, RunningRuntime<FakeDevice>) {

@@ -48,7 +48,17 @@ impl<D: Device + Clone> Skep<D> {
     }
 
     fn new(work: &Work<D>, pools: usize, observed: Observed, max_rows: usize) -> Result<Self> {
-        let mut builder = RuntimeBuilder::new(work.device());
+        Self::built(RuntimeBuilder::new(work.device()), work, pools, observed, max_rows)
+    }
+
+    /// With the settings of this builder.
+    pub(crate) fn built(
+        mut builder: RuntimeBuilder<D>,
+        work: &Work<D>,
+        pools: usize,
+        observed: Observed,
+        max_rows: usize,
+    ) -> Result<Self> {
         let stats = Stats::new();
         if !matches!(observed, Observed::No) {
             builder = builder.observer(stats.observer());
