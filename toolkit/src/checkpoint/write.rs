@@ -11,6 +11,13 @@ const TEMPORARY: &str = "tmp";
 
 /// Makes a folder and those above it, and has each of them last.
 pub(super) fn create_folders(path: &Path) -> Result<(), CheckpointError> {
+    create_folders_with(path, sync_folder)
+}
+
+fn create_folders_with(
+    path: &Path,
+    mut sync: impl FnMut(&Path) -> io::Result<()>,
+) -> Result<(), CheckpointError> {
     let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.is_dir()).collect();
     for folder in missing.into_iter().rev().filter(|folder| !folder.as_os_str().is_empty()) {
         match fs::create_dir(folder) {
@@ -20,7 +27,7 @@ pub(super) fn create_folders(path: &Path) -> Result<(), CheckpointError> {
         // The entry of a new folder is part of the folder above it.
         let above = folder.parent().filter(|above| !above.as_os_str().is_empty());
         let above = above.unwrap_or(Path::new("."));
-        sync_folder(above).map_err(failed("sync", above))?;
+        sync(above).map_err(failed("sync", above))?;
     }
     Ok(())
 }
@@ -76,4 +83,42 @@ pub(super) fn remove_temporaries(folder: &Path) {
 /// Makes new names in a folder last. Only Unix lets a folder be opened for this.
 fn sync_folder(path: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_new_folder_lasts_before_there_is_something_in_it() {
+        let root = tempfile::tempdir().unwrap();
+        let [a, b, c] = ["a", "a/b", "a/b/c"].map(|path| root.path().join(path));
+        let mut synced = Vec::new();
+        let mut made = |path: &Path| {
+            create_folders_with(path, |above| {
+                // What is synced has the new entry, and nothing is below that yet.
+                synced.push((above.to_owned(), [&a, &b, &c].map(|folder| folder.is_dir())));
+                sync_folder(above)
+            })
+            .unwrap();
+            std::mem::take(&mut synced)
+        };
+        let expected = [
+            (root.path().to_owned(), [true, false, false]),
+            (a.clone(), [true, true, false]),
+            (b.clone(), [true, true, true]),
+        ];
+        assert_eq!(made(&c), expected);
+        assert_eq!(made(&c), [], "all are there");
+        std::fs::remove_dir(&c).unwrap();
+        assert_eq!(made(&c), expected[2..]);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_to_last_is_an_error() {
+        let root = tempfile::tempdir().unwrap();
+        let error =
+            create_folders_with(&root.path().join("a"), |_| Err(io::Error::other("no disk"))).unwrap_err();
+        assert!(format!("{error:?}").contains("no disk"), "{error:?}");
+    }
 }

@@ -436,6 +436,42 @@ mod tests {
         assert!(first.contains("a") && matches!(first.get("a"), Err(ParameterError::Gone { .. })));
     }
 
+    /// The most memory that this process has had, in bytes. `None` where the system does not tell.
+    fn peak() -> Option<u64> {
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+    }
+
+    #[test]
+    fn sixteen_blocks_of_a_large_file_are_read_with_little_more_memory_than_it() {
+        const PARTS: u64 = 8;
+        const PART: u64 = 1 << 24;
+        let Some(before) = peak() else {
+            println!("skipped: the system does not tell how much memory a process has had");
+            return;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w");
+        let part = |at: u64| {
+            let (dims, from, to) = (PART / 4, at * PART, (at + 1) * PART);
+            format!(r#""{at}":{{"dtype":"F32","shape":[{dims}],"data_offsets":[{from},{to}]}}"#)
+        };
+        let head = format!("{{{}}}", (0..PARTS).map(part).collect::<Vec<_>>().join(","));
+        let length = u64::try_from(head.len()).unwrap();
+        std::fs::write(&path, [&length.to_le_bytes()[..], head.as_bytes()].concat()).unwrap();
+        // Zeros that take no room on the disk.
+        File::options().write(true).open(&path).unwrap().set_len(8 + length + PARTS * PART).unwrap();
+        let shared = SharedWeights::read(&path).unwrap();
+        let blocks: Vec<_> = (0..16).map(|_| shared.weights()).collect();
+        for block in &blocks {
+            // Each goes to the device, and need not stay here.
+            (0..PARTS).for_each(|at| drop(block.get(&at.to_string()).unwrap()));
+        }
+        let grown = peak().unwrap() - before;
+        assert!(grown < PARTS * PART * 5 / 4, "{} MiB for {} blocks", grown >> 20, blocks.len());
+    }
+
     #[test]
     fn shards_are_found_through_their_list() {
         let folder = tempfile::tempdir().unwrap();
