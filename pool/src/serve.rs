@@ -19,8 +19,8 @@ pub struct ServeOptions {
     /// The pool of the backward pass. Not used if the block cannot be called backward.
     pub backward: PoolOptions,
     /// Rows of batches of zeros that the block runs before it takes tasks, and before the runtime is ready: what a device
-    /// does only once is done by then. Default none. Their outputs are thrown away. Free dims are as long as they may
-    /// be, up to 64.
+    /// does only once is done by then. Default none. Their outputs are thrown away; what all but the first of them took is
+    /// learned, for the choice of the next batch. Free dims are as long as they may be, up to 64.
     pub warm_up: Vec<usize>,
 }
 

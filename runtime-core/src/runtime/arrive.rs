@@ -73,8 +73,8 @@ impl<D: Device> Handle<D> {
             // The runtime's end has closed the pools.
             return Err(shared.ended());
         }
-        for rows in warm_up {
-            if let Err(error) = self.warm(id, rows) {
+        for (at, rows) in warm_up.into_iter().enumerate() {
+            if let Err(error) = self.warm(id, rows, at == 0) {
                 shared.let_go(id, Shutdown::Abort);
                 return Err(error);
             }
@@ -91,11 +91,11 @@ impl<D: Device> Handle<D> {
     }
 
     /// Runs a batch of zeros between two of others.
-    fn warm(&self, block: BlockId, rows: usize) -> Result<(), StartError> {
+    fn warm(&self, block: BlockId, rows: usize, first: bool) -> Result<(), StartError> {
         let (reply, warmed) = flume::bounded(1);
         let shared = Arc::clone(self.shared_arc());
         self.shared().work.push(Job::With(Box::new(move |blocks| {
-            reply.send(shared.warm_up(blocks, block, rows)).ok();
+            reply.send(shared.warm_up(blocks, block, rows, first)).ok();
         })));
         self.shared().bells.wake_device();
         warmed.recv().unwrap_or_else(|_| Err(self.shared().ended()))

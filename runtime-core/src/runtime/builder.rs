@@ -220,7 +220,7 @@ impl<D: Device> RuntimeBuilder<D> {
 
     /// Has a block run batches of zeros, of these numbers of rows, on the device thread before the runtime is ready: what a
     /// device does only once (kernels that are compiled or chosen, memory that is got) is done by then. The outputs are
-    /// thrown away. Free dims are as long as they may be, up to 64.
+    /// thrown away; what all but the first batch took is learned. Free dims are as long as they may be, up to 64.
     ///
     /// # Errors
     ///

@@ -67,14 +67,16 @@ pub(crate) fn probe_outputs<D: Device>(
     Err(first_error.map_or_else(|| "block gives another number of outputs each time".into(), Into::into))
 }
 
-/// Runs `block` once on zeros, with free dims as long as those of a dummy run.
-pub(crate) fn run_zeros<D: Device>(
+/// Zeros for a batch, with free dims as long as those of a dummy run, and the elements of a row, as far as rows differ in
+/// them.
+pub(crate) fn zeros<D: Device>(
     device: &D,
-    block: &mut dyn Backend<D>,
     inputs: &Schema,
     rows: usize,
-) -> Result<Vec<TensorInfo>, BoxError> {
-    run(device, block, inputs, rows, sizes(largest_free(inputs)).first().copied().flatten())
+) -> Result<(Vec<D::Tensor>, usize), BoxError> {
+    let size = sizes(largest_free(inputs)).first().copied().flatten();
+    let sizes = inputs.free().iter().map(|free| size.map_or(free.max, |size| size.min(free.max)));
+    Ok((zeros_of(device, inputs, rows, size)?, sizes.fold(1, usize::saturating_mul)))
 }
 
 /// The largest size that a free dim may have; `None` without free dims.
@@ -159,6 +161,18 @@ fn run<D: Device>(
     rows: usize,
     free: Option<usize>,
 ) -> Result<Vec<TensorInfo>, BoxError> {
+    let inputs = zeros_of(device, inputs, rows, free)?;
+    let outputs = block.forward(&inputs)?;
+    device.synchronize()?;
+    Ok(outputs.iter().map(|output| device.describe(output)).collect::<Result<_, _>>()?)
+}
+
+fn zeros_of<D: Device>(
+    device: &D,
+    inputs: &Schema,
+    rows: usize,
+    free: Option<usize>,
+) -> Result<Vec<D::Tensor>, BoxError> {
     let zeros = inputs.tensors().iter().map(|spec| {
         let dims: Vec<usize> = spec
             .dims()
@@ -172,10 +186,7 @@ fn run<D: Device>(
         let zeros = HostTensor::zeros(spec.dtype(), &dims).ok_or("input is too large for a dummy run")?;
         Ok(device.gather(&[device.from_host(&zeros)?])?)
     });
-    let inputs = zeros.collect::<Result<Vec<_>, BoxError>>()?;
-    let outputs = block.forward(&inputs)?;
-    device.synchronize()?;
-    Ok(outputs.iter().map(|output| device.describe(output)).collect::<Result<_, _>>()?)
+    zeros.collect()
 }
 
 #[cfg(test)]

@@ -43,8 +43,8 @@ impl<D: Device> Freight<D> {
     ) -> Result<Crew<D>, StartError> {
         let crew = Crew::assemble(shared, timer)?;
         for WarmUp { block, rows } in std::mem::take(&mut self.warm_ups) {
-            for rows in rows {
-                shared.warm_up(&mut self.blocks, block, rows)?;
+            for (at, rows) in rows.into_iter().enumerate() {
+                shared.warm_up(&mut self.blocks, block, rows, at == 0)?;
             }
         }
         crew.open();

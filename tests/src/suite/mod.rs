@@ -260,6 +260,7 @@ macro_rules! conformance {
         $crate::cases! { $subject, warm_up:
             a_warm_up_comes_before_the_first_task,
             a_warm_up_that_fails_is_told,
+            a_warm_up_teaches_what_batches_take,
         }
         $crate::cases! { $subject, many_devices:
             whoever_comes_free_first_cuts,

@@ -8,6 +8,9 @@ use skep_runtime_core::{Chain, StartError, TaskError};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Duration;
+
+const MS: Duration = Duration::from_millis(1);
 
 /// Batches of a warm-up run on the device thread, before the runtime is ready or the block takes a task.
 pub fn a_warm_up_comes_before_the_first_task<S: Subject>() {
@@ -63,5 +66,31 @@ pub fn a_warm_up_that_fails_is_told<S: Subject>() {
     assert_eq!(message(&late.unwrap_err()), expected("late"));
     assert!(runtime.handle().blocks().is_empty());
     runtime.handle().serve(fails("late"), ServeOptions::default()).unwrap();
+    drain(runtime);
+}
+
+/// The times of its batches are known before the first task, but for those of the first one, which finds nothing warm.
+pub fn a_warm_up_teaches_what_batches_take<S: Subject>() {
+    let (builder, clock) = new_builder(S::device(), 1);
+    let mut builder = builder.hand_over(Duration::from_micros(50));
+    let device = Arc::clone(builder.device());
+    let slow = |name: &str| {
+        let (clock, mut cold) = (Arc::clone(&clock), 100);
+        rows_block(&device, name, move |rows| {
+            clock.advance(MS * (u32::try_from(rows.len()).unwrap() + std::mem::take(&mut cold)));
+            Ok(rows)
+        })
+    };
+    let options = || ServeOptions::default().warm_up([1, 1, 2, 8]);
+    let early = builder.serve(slow("early"), options()).unwrap();
+    let cold = builder.serve(slow("cold"), ServeOptions::default()).unwrap();
+    let runtime = builder.start().unwrap();
+    let late = runtime.handle().serve(slow("late"), options()).unwrap();
+    for served in [&early, &late] {
+        let costs = runtime.handle().costs(served.forward.name());
+        assert_eq!(costs.len(), 1, "{}", served.info.name);
+        assert_eq!((costs[0].elements, costs[0].price.of(3)), (1, 3 * MS), "{}", served.info.name);
+    }
+    assert!(runtime.handle().costs(cold.forward.name()).is_empty());
     drain(runtime);
 }

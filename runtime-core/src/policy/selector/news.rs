@@ -40,11 +40,8 @@ impl Selector {
         if let Some(running) = self.running.take() {
             self.margin.note(running.ends, ran.ended);
         }
-        let is_worth_it = ran.device >= self.timing.least;
-        if succeeded && (is_worth_it || forecast.price.is_some()) {
-            let known = self.pools.entry(ran.pool);
-            known.prices.note(forecast.elements, rows, ran.device);
-            known.is_worth_it = is_worth_it;
+        if succeeded && (ran.device >= self.timing.least || forecast.price.is_some()) {
+            self.learn(ran.pool, forecast.elements, rows, ran.device);
         }
         if forecast.price.is_some() {
             let known = self.pools.entry(ran.pool);
@@ -54,6 +51,19 @@ impl Selector {
         if self.listens {
             self.hear(ran);
         }
+    }
+
+    /// Notes what a batch of so many rows, of so many elements each, took without being of the pool.
+    pub fn measured(&mut self, pool: PoolId, elements: usize, rows: usize, device: Duration) {
+        if device >= self.timing.least {
+            self.learn(pool, elements, rows, device);
+        }
+    }
+
+    fn learn(&mut self, pool: PoolId, elements: usize, rows: usize, device: Duration) {
+        let known = self.pools.entry(pool);
+        known.prices.note(elements, rows, device);
+        known.is_worth_it = device >= self.timing.least;
     }
 
     /// Notes that no batch is on its way.
