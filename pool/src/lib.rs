@@ -37,6 +37,7 @@ mod seats;
 mod serve;
 mod serve_more;
 mod shared;
+mod sooner;
 mod task;
 mod task_pool;
 mod view;

@@ -100,7 +100,15 @@ impl<O: TensorOps> Inner<O> {
         if state.seats.looks(view).is_none() {
             return (None, Look::Idle);
         }
+        if let Some(look) = self.leave_to_another(&mut state, view, terms) {
+            return (None, look);
+        }
+        let waited = state.queue.rows();
         let taken = self.take(&mut state, view, Some(rank), terms);
+        if taken.is_some() && terms.price.is_some() {
+            let rows = waited.saturating_sub(state.queue.rows());
+            state.seats.has_cut(view, terms, rows);
+        }
         // Fewer rows because of a deadline say nothing about the room.
         let look = self.look_at(&mut state, terms.now);
         drop(state);
@@ -314,6 +322,17 @@ impl<O: TensorOps> Inner<O> {
         let look = state.with_queue(&self.options, now, Queue::look);
         state.note_overdue(now);
         look
+    }
+
+    /// Returns when to look again if another device will have done sooner what waits.
+    fn leave_to_another(&self, state: &mut State<O::Tensor>, view: u32, terms: &Terms) -> Option<Look> {
+        if !state.seats.are_several() || terms.price.is_none() {
+            return None;
+        }
+        let look = self.look_at(state, terms.now);
+        let Look::Ready(outlook) = look else { return Some(look) };
+        let waiting = state.queue.rows();
+        state.seats.leaves_until(view, terms, &outlook, waiting).map(Look::At)
     }
 
     /// Takes the tasks of the next batch out of the queue. That is all that happens under the lock: the tensors

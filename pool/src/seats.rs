@@ -1,7 +1,8 @@
 //! Seats: the runtimes that feed from a pool. Mostly there is one; one for each device where several have a copy of the
 //! block.
 
-use skep_runtime_core::pool::{Doorbell, Policy};
+use crate::sooner::Last;
+use skep_runtime_core::pool::{Doorbell, Outlook, Policy, Rank, Terms};
 use skep_runtime_core::{Counts, RuntimeId};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -26,6 +27,10 @@ pub(crate) struct Seat {
     pub(crate) wake_at: usize,
     /// Tasks that were cut for it while it was not the first.
     cut: u64,
+    /// The last batch that was cut for it, if that has a price.
+    last: Option<Last>,
+    /// The most urgent task that it leaves to a faster device that is free, by its rank, and until when.
+    leaves: Option<(Rank, Instant)>,
 }
 
 /// All seats. The first one is the home of what belongs to no single device: it counts all but what is cut for the others,
@@ -60,7 +65,19 @@ impl Seats {
         }
         let (policy, doorbell, armed, rung) = (None, None, None, false);
         let (most_rows, wake_at) = (usize::MAX, usize::MAX);
-        self.seats.push(Seat { view, runtime, policy, doorbell, rung, armed, most_rows, wake_at, cut: 0 });
+        self.seats.push(Seat {
+            view,
+            runtime,
+            policy,
+            doorbell,
+            rung,
+            armed,
+            most_rows,
+            wake_at,
+            cut: 0,
+            last: None,
+            leaves: None,
+        });
         true
     }
 
@@ -197,6 +214,37 @@ impl Seats {
         {
             seat.cut += tasks() as u64;
         }
+    }
+
+    /// Notes that a batch of so many rows was cut for a view.
+    pub(crate) fn has_cut(&mut self, view: u32, terms: &Terms, rows: usize) {
+        if let Some(seat) = self.of(view) {
+            (seat.last, seat.leaves) = (Last::of(terms, rows), None);
+        }
+    }
+
+    /// Returns until when a view is to leave what waits, so many rows, to another device that has it done sooner.
+    pub(crate) fn leaves_until(
+        &mut self,
+        view: u32,
+        terms: &Terms,
+        outlook: &Outlook,
+        waiting: usize,
+    ) -> Option<Instant> {
+        let others = self.seats.iter().filter(|seat| seat.view != view && seat.doorbell.is_some());
+        let sooner = others.filter_map(|seat| seat.last.as_ref()?.sooner(terms, outlook, waiting));
+        // Rather one that is on its way than one that may be busy elsewhere.
+        let sooner = sooner.min_by_key(|sooner| (!sooner.is_busy, sooner.until))?;
+        let seat = self.of(view)?;
+        seat.wake_at = sooner.rows.saturating_add(1);
+        if sooner.is_busy {
+            seat.leaves = None;
+            return Some(sooner.until);
+        }
+        // Another task is the first one now: somebody has come for the one before it.
+        let same = seat.leaves.filter(|(rank, _)| *rank == outlook.rank);
+        let (_, until) = *seat.leaves.insert(same.unwrap_or((outlook.rank, sooner.until)));
+        (until > terms.now).then_some(until)
     }
 
     /// Takes back tasks that were counted for a view.

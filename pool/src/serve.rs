@@ -199,7 +199,8 @@ pub trait Serve<D: Device> {
     fn take_over(&mut self, block: impl Backend<D>, served: &Served<D>) -> Result<(), StartError>;
 
     /// Loads a copy of a served block onto a further device, and feeds it from the forward pool of the first one: from the start
-    /// of this runtime on, the pool's tasks run on whichever device comes free first. Callers keep the pool that they have. If
+    /// of this runtime on, the pool's tasks run on whichever device comes free first; a slow one leaves to a faster one what
+    /// that would have run before, once it is known what batches cost. Callers keep the pool that they have. If
     /// a device is lost, the tasks that were on it go on with the others, with their age, once: those that had not begun
     /// keep their deadlines, and the others do not expire any more. Tasks that were cut before the pool had a second device
     /// are told of the loss. Another device can join at any time.

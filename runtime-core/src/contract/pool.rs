@@ -80,10 +80,14 @@ impl Outlook {
 pub struct Terms {
     /// The time now.
     pub now: Instant,
+    /// When a batch that is cut now is expected to begin on the device.
+    pub begins: Instant,
     /// The most rows: the device has no room for more at the moment, or no time.
     pub most_rows: usize,
     /// What a batch of the pool's most urgent rows costs, if that is known.
     pub price: Option<Price>,
+    /// The elements of these rows.
+    pub elements: usize,
     /// The part of its time by which a batch may become longer for tasks of a less urgent [class](Rank::class) than its
     /// first one.
     pub riders: f64,
@@ -94,7 +98,8 @@ pub struct Terms {
 impl Terms {
     /// Creates the terms of a batch of at most so many rows.
     pub const fn new(now: Instant, most_rows: usize) -> Self {
-        Self { now, most_rows, price: None, riders: f64::INFINITY, per_row: Duration::ZERO }
+        let (riders, per_row) = (f64::INFINITY, Duration::ZERO);
+        Self { now, begins: now, most_rows, price: None, elements: 1, riders, per_row }
     }
 
     /// Returns the most rows of a batch of which `urgent` rows are of its most urgent class.

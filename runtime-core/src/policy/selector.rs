@@ -168,6 +168,7 @@ impl Selector {
         let Some(known) = self.pools.get(pool) else { return Next::Cut(choice) };
         let Some(price) = known.prices.of(outlook.elements) else { return Next::Cut(choice) };
         choice.terms.price = Some(price);
+        choice.terms.elements = outlook.elements;
         choice.terms.riders = self.timing.riders;
         let most = outlook.max_rows.min(choice.terms.most_rows).max(1);
         let rows = outlook.rows.min(most);
@@ -211,6 +212,7 @@ impl Selector {
             return Next::Wait(at);
         }
         let begin = free.unwrap_or(now) + gather;
+        choice.terms.begins = begin;
         if let Some(deadline) = self.index.first_deadline()
             && let Some(fit) = rows_in_time(&price, rows, begin, deadline)
             && self.others_wait(rows, &outlook)

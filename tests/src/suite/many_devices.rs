@@ -36,7 +36,7 @@ struct Group<D: Device> {
 }
 
 /// A builder of a group's device, on its clock.
-fn builder_of<D: Device>(
+pub(super) fn builder_of<D: Device>(
     device: D,
     clock: &Arc<ManualClock>,
     prefetch: usize,

@@ -38,6 +38,7 @@ pub mod state;
 pub mod stress;
 pub mod tensors;
 pub mod training;
+pub mod unlike_devices;
 pub mod verify;
 pub mod warm_up;
 
@@ -92,6 +93,9 @@ macro_rules! conformance {
             a_cancelled_urgent_task_lends_no_urgency,
             an_urgent_task_that_ran_lends_no_urgency,
             pools_have_a_priority,
+        }
+        $crate::cases! { $subject, unlike_devices:
+            a_slow_device_leaves_to_a_fast_one_what_that_does_sooner,
         }
         $crate::cases! { $subject, policies:
             a_policy_hears_of_tasks_that_expire_in_their_batch,
