@@ -155,7 +155,7 @@ impl<V: Item> Ordered<V> {
     /// Takes items in order, up to the first one that is not wanted.
     pub(crate) fn take_while(
         &mut self,
-        mut wanted: impl FnMut(&V) -> bool,
+        mut wanted: impl FnMut(Key<V::Rank>, &V) -> bool,
         taken: &mut Vec<(Key<V::Rank>, V)>,
     ) {
         let from = taken.len();

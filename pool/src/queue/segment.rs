@@ -137,11 +137,12 @@ impl<V: Item> Segment<V> {
     /// Takes the first items, up to the first one that is not wanted, and returns true if all were.
     pub(crate) fn take_while(
         &mut self,
-        wanted: &mut impl FnMut(&V) -> bool,
+        wanted: &mut impl FnMut(Key<V::Rank>, &V) -> bool,
         taken: &mut Vec<(Key<V::Rank>, V)>,
     ) -> bool {
-        let unwanted =
-            self.items.iter().position(|(_, item)| item.as_ref().is_some_and(|item| !wanted(item)));
+        let is_unwanted =
+            |(key, item): &(_, Option<V>)| item.as_ref().is_some_and(|item| !wanted(*key, item));
+        let unwanted = self.items.iter().position(is_unwanted);
         let from = taken.len();
         let items = self.items.drain(..unwanted.unwrap_or(self.items.len()));
         taken.extend(items.filter_map(|(key, item)| Some((key, item?))));

@@ -34,14 +34,8 @@ static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Item for Numbered {
     type Rank = i32;
-    fn rank(&self) -> i32 {
-        self.rank
-    }
-    fn set_rank(&mut self, rank: i32) {
-        self.rank = rank;
-    }
-    fn number(&self) -> u64 {
-        self.seq
+    fn number(&self) -> Option<u64> {
+        None
     }
     fn header(&self) -> &TaskHeader {
         &self.header
@@ -106,7 +100,7 @@ proptest! {
                 }
                 Step::Take(count) => {
                     let (mut taken, mut turns) = (Vec::new(), 0..count);
-                    ordered.take_while(|_| turns.next().is_some(), &mut taken);
+                    ordered.take_while(|_, _| turns.next().is_some(), &mut taken);
                     let expected: Vec<_> = (0..count).map_while(|_| model.pop_first()).collect();
                     prop_assert_eq!(taken, expected);
                 }
