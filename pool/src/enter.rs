@@ -225,7 +225,7 @@ impl<O: TensorOps> Inner<O> {
         reply.queued(key, Duration::ZERO);
         let task = Task { header, inputs, reply, split: None };
         state.with_queue(&self.options, now, |queue, moment| {
-            queue.push_again(shape, Place::first(rank), task, moment)
+            queue.push_again(shape, Place::first(rank), task, moment);
         });
         if let Some(deadline) = header.deadline {
             state.arm(deadline);
