@@ -50,7 +50,8 @@ impl<V: Item> Ordered<V> {
         };
         let segment = segment.unwrap_or(&mut self.head);
         let at = segment.place(key);
-        if !segment.is_full(item.rows(), most) {
+        // Into the last one, items come nearly in order, and it is to become a whole batch.
+        if !segment.is_full(item.rows(), most) && (is_last || !segment.is_deep(at)) {
             return segment.insert(at, key, item);
         }
         let after = (at < segment.items.len()).then(|| segment.split_off(at));
