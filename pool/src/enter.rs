@@ -192,13 +192,14 @@ impl<O: TensorOps> Inner<O> {
         reply.queued(key, spin.unwrap_or_default());
         let place = Place::first(rank);
         let task = if header.rows <= self.options.most_rows(free) {
-            Task { header, inputs, reply, split: None, place, number }
+            Task { header, inputs, reply, split: None }
         } else {
-            let split = Some(Box::new(Split::new(self.slice(inputs), header.submitted)));
-            Task { header, inputs: Vec::new(), reply: reply.in_parts(self.join()), split, place, number }
+            let split = Some(Box::new(Split::new(self.slice(inputs), number, header.submitted)));
+            Task { header, inputs: Vec::new(), reply: reply.in_parts(self.join()), split }
         };
-        let mut news = state
-            .with_queue(&self.options, header.submitted, |queue, moment| queue.push(shape, task, moment));
+        let mut news = state.with_queue(&self.options, header.submitted, |queue, moment| {
+            queue.push(shape, place, task, moment)
+        });
         // What waits for company need not wait any more if there is no room for any, or if it has come.
         news |= state.is_full_below(&self.options) || state.seats.have_company(state.queue.rows());
         state.counts.submitted += 1;
@@ -222,8 +223,10 @@ impl<O: TensorOps> Inner<O> {
         let (rank, number) = (state.rank(&header), state.queue.next_seq());
         let key = TaskKey { rank, seq: number, shape: u32::try_from(shape).unwrap_or(u32::MAX) };
         reply.queued(key, Duration::ZERO);
-        let task = Task { header, inputs, reply, split: None, place: Place::first(rank), number };
-        state.with_queue(&self.options, now, |queue, moment| queue.push_again(shape, task, moment));
+        let task = Task { header, inputs, reply, split: None };
+        state.with_queue(&self.options, now, |queue, moment| {
+            queue.push_again(shape, Place::first(rank), task, moment);
+        });
         if let Some(deadline) = header.deadline {
             state.arm(deadline);
         }

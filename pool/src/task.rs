@@ -15,14 +15,13 @@ pub(crate) struct Task<T> {
     pub(crate) inputs: Vec<T>,
     pub(crate) reply: Reply<T>,
     pub(crate) split: Option<Box<Split<T>>>,
-    pub(crate) place: Place,
-    /// The number by which its ticket knows it.
-    pub(crate) number: u64,
 }
 
 /// The tensors of a task that is too large for one batch.
 pub(crate) struct Split<T> {
     slice: SliceRows<T>,
+    /// The number by which its ticket knows it.
+    number: u64,
     /// The first row that is left.
     at: usize,
     /// A part has been taken off.
@@ -31,8 +30,8 @@ pub(crate) struct Split<T> {
 }
 
 impl<T> Split<T> {
-    pub(crate) fn new(slice: SliceRows<T>, submitted: Instant) -> Self {
-        Self { slice, at: 0, is_started: false, since: submitted }
+    pub(crate) fn new(slice: SliceRows<T>, number: u64, submitted: Instant) -> Self {
+        Self { slice, number, at: 0, is_started: false, since: submitted }
     }
 }
 
@@ -40,17 +39,8 @@ impl<T> Item for Task<T> {
     type Rank = Place;
 
     #[inline]
-    fn rank(&self) -> Place {
-        self.place
-    }
-
-    fn set_rank(&mut self, rank: Place) {
-        self.place = rank;
-    }
-
-    #[inline]
-    fn number(&self) -> u64 {
-        self.number
+    fn number(&self) -> Option<u64> {
+        Some(self.split.as_ref()?.number)
     }
 
     #[inline]
@@ -78,21 +68,17 @@ impl<T> Item for Task<T> {
     }
 
     fn take_part(&mut self, rows: usize, now: Instant) -> Self {
-        let before = self.since();
         let mut header = self.header;
         (header.rows, header.is_last) = (rows, false);
         let reply = self.reply.split_off();
-        let mut part =
-            Self { header, inputs: Vec::new(), reply, split: None, place: self.place, number: self.number };
+        let mut part = Self { header, inputs: Vec::new(), reply, split: None };
         if let Some(split) = &mut self.split {
-            let (slice, at) = (Arc::clone(&split.slice), split.at);
+            let (slice, number, at) = (Arc::clone(&split.slice), split.number, split.at);
             split.at += rows;
             split.is_started = true;
             split.since = now;
-            part.split = Some(Box::new(Split { slice, at, is_started: true, since: now }));
+            part.split = Some(Box::new(Split { slice, number, at, is_started: true, since: now }));
         }
-        // The rest lets others of its rank in between: it stands where a task that came now would.
-        self.place = self.place.later(before, now);
         self.header.rows -= rows;
         // From here on it is a task that has begun: it does not expire.
         self.header.deadline = None;
@@ -147,8 +133,6 @@ fn batch_of<T: 'static>(count: usize, tasks: impl Iterator<Item = Option<Task<T>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skep_runtime_core::Priority;
-    use skep_runtime_core::pool::Rank;
 
     #[test]
     fn a_batch_brings_the_vectors_that_its_tasks_came_in() {
@@ -157,8 +141,6 @@ mod tests {
             inputs: vec![seq],
             reply: Reply::pair().1,
             split: None,
-            place: Place::first(Rank::new(Priority::NORMAL, 0)),
-            number: 7,
         };
         let (batch, _) = into_batch(Taken::Some(vec![task(0), task(1)]));
         assert_eq!(batch.columns, [[0, 1]]);
@@ -173,15 +155,17 @@ mod tests {
             header: TaskHeader::new(10, Instant::now()),
             inputs: Vec::new(),
             reply: reply.in_parts(Box::new(|parts| Ok(parts.concat()))),
-            split: Some(Box::new(Split::new(Arc::new(|rows| Ok(rows.collect::<Vec<_>>())), Instant::now()))),
-            place: Place::first(Rank::new(Priority::NORMAL, 0)),
-            number: 7,
+            split: Some(Box::new(Split::new(
+                Arc::new(|rows| Ok(rows.collect::<Vec<_>>())),
+                7,
+                Instant::now(),
+            ))),
         };
         let parts = [rest.take_part(4, Instant::now()), rest.take_part(3, Instant::now()), rest];
         let flags = parts.each_ref().map(|part| (part.header.is_first, part.header.is_last, part.number()));
         assert_eq!(
             flags,
-            [(true, false, 7), (false, false, 7), (false, true, 7)],
+            [(true, false, Some(7)), (false, false, Some(7)), (false, true, Some(7))],
             "the number of the ticket stays"
         );
         let whole = Task {
@@ -189,8 +173,6 @@ mod tests {
             inputs: vec![100],
             reply: Reply::pair().1,
             split: None,
-            place: Place::first(Rank::new(Priority::NORMAL, 0)),
-            number: 7,
         };
         let [a, b, c] = parts;
         let (batch, _) = into_batch(Taken::Some(vec![a, whole, b, c]));

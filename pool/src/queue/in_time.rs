@@ -21,9 +21,7 @@ impl<I: Item<Rank = Place>> Queue<I> {
             if fit >= wanted || (fit >= first.rows() && fit.saturating_mul(SMALLEST) >= wanted) {
                 return room.min(fit);
             }
-            let gone = self.groups[at].items.remove(key);
-            self.left(at, &gone, moment);
-            self.overdue.extend(gone);
+            self.set_aside(at, key, moment);
         }
         room
     }

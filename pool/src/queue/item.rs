@@ -5,18 +5,19 @@ use skep_runtime_core::{Priority, TaskHeader};
 use std::time::Instant;
 
 /// A task in a queue, or what is left of one of which parts have left. Nothing of it changes while it waits, but that
-/// it may become void.
+/// it may become void. Its position in the order stands beside it, and not in it: what waits is copied, and is to be
+/// found in memory.
 pub(crate) trait Item: Sized {
     /// The order of tasks: the lowest leaves first. What it is made of is not the queue's to know.
     type Rank: Copy + Ord;
 
-    fn rank(&self) -> Self::Rank;
+    /// The number by which its ticket knows it, if that may not be the one of its position.
+    fn number(&self) -> Option<u64>;
 
-    /// Gives it another rank, because others went first.
-    fn set_rank(&mut self, rank: Self::Rank);
-
-    /// The number by which its ticket knows it.
-    fn number(&self) -> u64;
+    /// The number by which its ticket knows it, of the item at a position.
+    fn number_at(&self, key: Key<Self::Rank>) -> u64 {
+        self.number().unwrap_or(key.seq)
+    }
 
     /// The header, with the rows that are left.
     fn header(&self) -> &TaskHeader;

@@ -25,9 +25,9 @@ impl<I: Item> Taken<I> {
 
 impl<I: Item<Rank = Place>> Queue<I> {
     /// Adds a task that has left, and comes back; or a part of one.
-    pub(crate) fn push_again(&mut self, at: usize, item: I, moment: &Moment<'_>) {
+    pub(crate) fn push_again(&mut self, at: usize, rank: Place, item: I, moment: &Moment<'_>) {
         self.started += usize::from(item.is_started());
-        self.push(at, item, moment);
+        self.push(at, rank, item, moment);
     }
 
     /// Takes out a task by its place and the number that its ticket knows. Returns true beside it if an earlier look
@@ -37,7 +37,7 @@ impl<I: Item<Rank = Place>> Queue<I> {
         let items = &mut self.groups.get_mut(at)?.items;
         let was_first = items.first().is_some_and(|(first, _)| first == key);
         let item = items.remove(key)?;
-        self.left(at, std::slice::from_ref(&item), moment);
+        self.left(at, key, &item, moment);
         Some((item, was_first))
     }
 
@@ -46,7 +46,7 @@ impl<I: Item<Rank = Place>> Queue<I> {
         let mut expired = std::mem::take(&mut self.overdue);
         while let Some((at, key)) = self.deadlines.pop(moment.now) {
             if let Some(item) = self.groups.get_mut(at).and_then(|group| group.items.remove(key)) {
-                self.left(at, std::slice::from_ref(&item), moment);
+                self.left(at, key, &item, moment);
                 expired.push(item);
             }
         }

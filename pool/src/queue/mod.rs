@@ -132,19 +132,18 @@ impl<I: Item<Rank = Place>> Queue<I> {
 
     /// Adds a task to the group at `at`. Returns true if an earlier look at the queue may be out of date.
     #[inline]
-    pub(crate) fn push(&mut self, at: usize, item: I, moment: &Moment<'_>) -> bool {
+    pub(crate) fn push(&mut self, at: usize, rank: Place, item: I, moment: &Moment<'_>) -> bool {
         self.tasks += 1;
-        self.put(at, item, moment).1
+        self.put(at, rank, item, moment).1
     }
 
     #[inline]
-    fn put(&mut self, at: usize, mut item: I, moment: &Moment<'_>) -> (Key<I::Rank>, bool) {
-        let mut key = Key { rank: item.rank(), seq: self.next_seq };
+    fn put(&mut self, at: usize, rank: Place, item: I, moment: &Moment<'_>) -> (Key<I::Rank>, bool) {
+        let mut key = Key { rank, seq: self.next_seq };
         self.next_seq += 1;
         if let Some(bell) = moment.rising {
             key.rank = self.lanes.enter(at, item.header(), bell);
-            item.set_rank(key.rank);
-            self.moved.insert(item.number(), key);
+            self.moved.insert(item.number_at(key), key);
             self.note_head(at, key, item.header(), bell);
         }
         self.rows += item.rows();
@@ -172,9 +171,7 @@ impl<I: Item<Rank = Place>> Queue<I> {
             let Look::Ready(outlook) = &mut look else { return (at, look) };
             match self.groups[at].items.first() {
                 Some((key, first)) if first.needs_look() && first.is_moot(moment.now) => {
-                    let gone = self.groups[at].items.remove(key);
-                    self.left(at, &gone, moment);
-                    self.overdue.extend(gone);
+                    self.set_aside(at, key, moment);
                 }
                 Some((key, first))
                     if moment.rising.is_some_and(|bell| bell.rank(first.header()) > key.rank.rank()) =>
@@ -232,10 +229,10 @@ impl<I: Item<Rank = Place>> Queue<I> {
             return self.take_by_turns(at, room, terms, moment);
         }
         match self.groups[at].items.take_alone(room) {
-            Some((_, item)) => {
-                self.count_out(at, std::slice::from_ref(&item), moment);
+            Some((key, item)) => {
+                self.count_out(at, key, &item, moment);
                 let is_whole = item.rows() <= room || !item.is_divisible();
-                let part = if is_whole { item } else { self.part_of(at, item, room, moment) };
+                let part = if is_whole { item } else { self.part_of(at, key, item, room, moment) };
                 self.file(at, moment);
                 Some(Taken::One(part))
             }
@@ -281,7 +278,7 @@ impl<I: Item<Rank = Place>> Queue<I> {
         let mut taken = Vec::with_capacity(self.groups[at].items.len().min(room));
         let (mut is_first, mut all_run, mut is_over, mut in_part) = (true, true, false, false);
         let mut riders = Riders::new(terms);
-        let fits = |item: &I| {
+        let fits = |key: Key<Place>, item: &I| {
             if is_over {
                 return false;
             }
@@ -289,7 +286,7 @@ impl<I: Item<Rank = Place>> Queue<I> {
                 all_run = false;
                 return true;
             }
-            if !riders.admit(item) {
+            if !riders.admit(key.rank, item) {
                 is_over = true;
                 return false;
             }
@@ -305,65 +302,66 @@ impl<I: Item<Rank = Place>> Queue<I> {
         };
         self.groups[at].items.take_while(fits, &mut taken);
         let mut run = Vec::with_capacity(taken.len());
-        for (_, item) in taken {
-            self.count_out(at, std::slice::from_ref(&item), moment);
+        let last = taken.last().map(|(key, _)| *key);
+        for (key, item) in taken {
+            self.count_out(at, key, &item, moment);
             if !all_run && item.needs_look() && item.is_moot(now) {
                 self.overdue.push(item);
             } else {
                 run.push(item);
             }
         }
-        if in_part && let Some(item) = run.pop() {
-            run.push(self.part_of(at, item, room, moment));
+        if in_part && let (Some(key), Some(item)) = (last, run.pop()) {
+            run.push(self.part_of(at, key, item, room, moment));
         }
         self.file(at, moment);
         (!run.is_empty()).then_some(Taken::Some(run))
     }
 
     /// Of an item that has left, the part that fits; the rest gets into line again, behind those of its rank.
-    fn part_of(&mut self, at: usize, mut item: I, room: usize, moment: &Moment<'_>) -> I {
+    fn part_of(&mut self, at: usize, key: Key<Place>, mut item: I, room: usize, moment: &Moment<'_>) -> I {
         if item.rows() <= room || !item.is_divisible() {
             return item;
         }
+        let (number, rank) = (item.number_at(key), key.rank.later(item.since(), moment.now));
         let part = item.take_part(room, moment.now);
         self.tasks += 1;
         self.started += 1;
-        let number = item.number();
-        let (key, _) = self.put(at, item, moment);
+        let (key, _) = self.put(at, rank, item, moment);
         self.moved.insert(number, key);
         part
     }
 
-    /// Accounts for items that have left a group for good, and files it anew.
-    fn left<'a>(&mut self, at: usize, items: impl IntoIterator<Item = &'a I>, moment: &Moment<'_>)
-    where
-        I: 'a,
-    {
-        self.count_out(at, items, moment);
+    /// Takes an item out that is not to be run, to be answered at the next [`expire`](Self::expire).
+    fn set_aside(&mut self, at: usize, key: Key<Place>, moment: &Moment<'_>) {
+        if let Some(item) = self.groups[at].items.remove(key) {
+            self.left(at, key, &item, moment);
+            self.overdue.push(item);
+        }
+    }
+
+    /// Accounts for an item that has left a group for good, and files it anew.
+    fn left(&mut self, at: usize, key: Key<Place>, item: &I, moment: &Moment<'_>) {
+        self.count_out(at, key, item, moment);
         self.file(at, moment);
     }
 
-    fn count_out<'a>(&mut self, at: usize, items: impl IntoIterator<Item = &'a I>, moment: &Moment<'_>)
-    where
-        I: 'a,
-    {
-        for item in items {
-            self.tasks -= 1;
-            self.rows -= item.rows();
-            self.started -= usize::from(item.is_started());
-            if !self.moved.is_empty() {
-                self.moved.remove(&item.number());
-            }
-            if let Some(bell) = moment.rising
-                && item.rank().is_first()
-            {
-                self.lanes.left(at, item.header(), bell);
-            }
-            self.groups[at].left(std::iter::once(item), moment.options);
-            if item.header().deadline.is_some() {
-                let groups = &self.groups;
-                self.deadlines.left(1, |place| is_there(groups, place));
-            }
+    fn count_out(&mut self, at: usize, key: Key<Place>, item: &I, moment: &Moment<'_>) {
+        self.tasks -= 1;
+        self.rows -= item.rows();
+        self.started -= usize::from(item.is_started());
+        if !self.moved.is_empty() {
+            self.moved.remove(&item.number_at(key));
+        }
+        if let Some(bell) = moment.rising
+            && key.rank.is_first()
+        {
+            self.lanes.left(at, item.header(), bell);
+        }
+        self.groups[at].left(std::iter::once(item), moment.options);
+        if item.header().deadline.is_some() {
+            let groups = &self.groups;
+            self.deadlines.left(1, |place| is_there(groups, place));
         }
     }
 

@@ -6,7 +6,6 @@
 
 use super::item::{Item, Key};
 use super::segment::{Items, Segment};
-use std::collections::btree_map::OccupiedEntry;
 use std::collections::{BTreeMap, VecDeque};
 
 pub(crate) struct Ordered<V: Item> {
@@ -42,15 +41,16 @@ impl<V: Item> Ordered<V> {
     #[inline]
     fn push_among(&mut self, key: Key<V::Rank>, item: V, most: usize) {
         // Mostly it comes last of all, and the last segment is found at less cost than any other.
-        let is_last = self.tail.last_key_value().is_some_and(|(first, _)| *first <= key);
-        let segment = if is_last {
-            self.tail.last_entry().map(OccupiedEntry::into_mut)
-        } else {
-            self.tail.range_mut(..=key).next_back().map(|(_, segment)| segment)
+        let (segment, is_last) = match self.tail.last_entry() {
+            Some(last) if *last.key() <= key => (last.into_mut(), true),
+            _ => match self.tail.range_mut(..=key).next_back() {
+                Some((_, segment)) => (segment, false),
+                None => (&mut self.head, false),
+            },
         };
-        let segment = segment.unwrap_or(&mut self.head);
         let at = segment.place(key);
-        if !segment.is_full(item.rows(), most) {
+        // Into the last one, items come nearly in order, and it is to become a whole batch.
+        if !segment.is_full(item.rows(), most) && (is_last || !segment.is_deep(at)) {
             return segment.insert(at, key, item);
         }
         let after = (at < segment.items.len()).then(|| segment.split_off(at));
@@ -155,7 +155,7 @@ impl<V: Item> Ordered<V> {
     /// Takes items in order, up to the first one that is not wanted.
     pub(crate) fn take_while(
         &mut self,
-        mut wanted: impl FnMut(&V) -> bool,
+        mut wanted: impl FnMut(Key<V::Rank>, &V) -> bool,
         taken: &mut Vec<(Key<V::Rank>, V)>,
     ) {
         let from = taken.len();

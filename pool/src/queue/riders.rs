@@ -18,9 +18,9 @@ impl<'a> Riders<'a> {
         Self { terms, class: None, rows: 0, most: None }
     }
 
-    /// Returns true if an item may be in the batch.
-    pub(super) fn admit(&mut self, item: &impl Item<Rank = Place>) -> bool {
-        let class = item.rank().class();
+    /// Returns true if an item of this rank may be in the batch.
+    pub(super) fn admit(&mut self, rank: Place, item: &impl Item) -> bool {
+        let class = rank.class();
         if class > *self.class.get_or_insert(class) {
             let most = *self.most.get_or_insert_with(|| self.terms.rows_with_riders(self.rows));
             if self.rows.saturating_add(item.rows()) > most {

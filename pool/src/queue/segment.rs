@@ -6,6 +6,9 @@ use std::collections::VecDeque;
 /// So many items share a segment whatever their rows, since a segment has a buffer of its own.
 pub(crate) const FEWEST: usize = 16;
 
+/// So many are moved for one that is put among them.
+const FEW: usize = 4;
+
 /// The most items of a segment, so that what is put into its middle moves few.
 pub(crate) const MOST: usize = 1024;
 
@@ -39,6 +42,13 @@ impl<V: Item> Segment<V> {
     #[inline]
     pub(crate) fn is_full(&self, rows: usize, most: usize) -> bool {
         self.count >= FEWEST && (self.rows.saturating_add(rows) > most || self.count >= MOST)
+    }
+
+    /// Returns true if what is put at a place would move more than a few others. Where the segment is cut there instead,
+    /// those that come after find their places in less memory.
+    #[inline]
+    pub(crate) fn is_deep(&self, at: usize) -> bool {
+        at.min(self.items.len() - at) > FEW
     }
 
     /// The place at which a key belongs.
@@ -137,11 +147,12 @@ impl<V: Item> Segment<V> {
     /// Takes the first items, up to the first one that is not wanted, and returns true if all were.
     pub(crate) fn take_while(
         &mut self,
-        wanted: &mut impl FnMut(&V) -> bool,
+        wanted: &mut impl FnMut(Key<V::Rank>, &V) -> bool,
         taken: &mut Vec<(Key<V::Rank>, V)>,
     ) -> bool {
-        let unwanted =
-            self.items.iter().position(|(_, item)| item.as_ref().is_some_and(|item| !wanted(item)));
+        let is_unwanted =
+            |(key, item): &(_, Option<V>)| item.as_ref().is_some_and(|item| !wanted(*key, item));
+        let unwanted = self.items.iter().position(is_unwanted);
         let from = taken.len();
         let items = self.items.drain(..unwanted.unwrap_or(self.items.len()));
         taken.extend(items.filter_map(|(key, item)| Some((key, item?))));

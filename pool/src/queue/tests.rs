@@ -18,7 +18,6 @@ struct Numbered {
     number: u64,
     header: TaskHeader,
     since: Instant,
-    place: Place,
     is_started: bool,
     is_divisible: bool,
     is_void: Rc<Cell<bool>>,
@@ -26,14 +25,8 @@ struct Numbered {
 
 impl Item for Numbered {
     type Rank = Place;
-    fn rank(&self) -> Place {
-        self.place
-    }
-    fn set_rank(&mut self, rank: Place) {
-        self.place = rank;
-    }
-    fn number(&self) -> u64 {
-        self.number
+    fn number(&self) -> Option<u64> {
+        self.is_divisible.then_some(self.number)
     }
     fn header(&self) -> &TaskHeader {
         &self.header
@@ -56,7 +49,6 @@ impl Item for Numbered {
         self.header.rows -= rows;
         self.header.deadline = None;
         self.is_started = true;
-        self.place = self.place.later(self.since, now);
         self.since = now;
         part
     }
@@ -102,14 +94,14 @@ impl Bench {
             number: self.queue.next_seq(),
             header,
             since: self.at(second),
-            place: Place::first(Rank::at(header.priority, header.submitted)),
             is_started: false,
             is_divisible,
             is_void: Rc::clone(&is_void),
         };
         let shape = self.queue.shape(&Dims::from_slice(&[free]), &self.options);
         let moment = moment(self.base, second, self.most_rows, self.at_once, &self.options);
-        (self.queue.push(shape, item, &moment), is_void)
+        let rank = Place::first(Rank::at(header.priority, header.submitted));
+        (self.queue.push(shape, rank, item, &moment), is_void)
     }
 
     /// By rank alone.

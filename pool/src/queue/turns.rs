@@ -28,19 +28,21 @@ impl<I: Item<Rank = Place>> Queue<I> {
             }
             let is_moot = first.needs_look() && first.is_moot(moment.now);
             let is_too_large = first.rows() > room;
-            if !is_moot && !run.is_empty() && (is_too_large && !first.is_divisible() || !riders.admit(first))
+            if !is_moot
+                && !run.is_empty()
+                && (is_too_large && !first.is_divisible() || !riders.admit(key.rank, first))
             {
                 break;
             }
             if !is_moot && run.is_empty() {
-                riders.admit(first);
+                riders.admit(key.rank, first);
             }
             let Some(item) = self.groups[at].items.remove(key) else { break };
-            self.count_out(at, std::slice::from_ref(&item), moment);
+            self.count_out(at, key, &item, moment);
             if is_moot {
                 self.overdue.push(item);
             } else {
-                let part = self.part_of(at, item, room, moment);
+                let part = self.part_of(at, key, item, room, moment);
                 room = room.saturating_sub(part.rows());
                 let expected = terms.per_row.saturating_mul(u32::try_from(part.rows()).unwrap_or(u32::MAX));
                 bell.policy().took(bell.pool(), part.header(), expected, run.is_empty());
@@ -112,10 +114,9 @@ impl<I: Item<Rank = Place>> Queue<I> {
     }
 
     /// Puts an item that was taken out of its group back at another place.
-    fn move_to(&mut self, at: usize, from: Key<Place>, mut item: I, rank: Place, moment: &Moment<'_>) {
+    fn move_to(&mut self, at: usize, from: Key<Place>, item: I, rank: Place, moment: &Moment<'_>) {
         let key = Key { rank, seq: from.seq };
-        item.set_rank(rank);
-        self.moved.insert(item.number(), key);
+        self.moved.insert(item.number_at(from), key);
         self.groups[at].left(std::iter::once(&item), moment.options);
         if let Some(deadline) = item.header().deadline {
             let groups = &self.groups;

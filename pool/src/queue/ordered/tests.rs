@@ -34,14 +34,8 @@ static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Item for Numbered {
     type Rank = i32;
-    fn rank(&self) -> i32 {
-        self.rank
-    }
-    fn set_rank(&mut self, rank: i32) {
-        self.rank = rank;
-    }
-    fn number(&self) -> u64 {
-        self.seq
+    fn number(&self) -> Option<u64> {
+        None
     }
     fn header(&self) -> &TaskHeader {
         &self.header
@@ -106,7 +100,7 @@ proptest! {
                 }
                 Step::Take(count) => {
                     let (mut taken, mut turns) = (Vec::new(), 0..count);
-                    ordered.take_while(|_| turns.next().is_some(), &mut taken);
+                    ordered.take_while(|_, _| turns.next().is_some(), &mut taken);
                     let expected: Vec<_> = (0..count).map_while(|_| model.pop_first()).collect();
                     prop_assert_eq!(taken, expected);
                 }
@@ -205,4 +199,29 @@ fn items_share_a_segment_where_batches_are_small() {
 fn a_segment_stays_small_where_batches_are_large() {
     let many = 3 * MOST as u64;
     assert!(segments(&plain(many, usize::MAX)).all(|segment| segment.count <= MOST));
+}
+
+#[test]
+fn what_comes_among_others_moves_few() {
+    let mut ordered = Ordered::new();
+    // In steps that come to all of a thousand ranks, each far from the last.
+    for (seq, step) in (0..1000).zip(0..) {
+        let item = Numbered::new(seq, 1, step * 387 % 1000);
+        ordered.push(item.key(), item, 64);
+    }
+    let segments: Vec<_> = segments(&ordered).map(|segment| segment.count).collect();
+    assert!(segments.len() > 1000 / 32 && segments.len() < 1000 / 5, "{segments:?}");
+    let ranks = ordered.iter_back().map(|(key, _)| key.rank);
+    assert!(ranks.eq((0..1000).rev()));
+}
+
+#[test]
+fn a_task_that_comes_a_little_late_leaves_the_batch_whole() {
+    let mut ordered = plain(3 * 64, 64);
+    let (late, item) = (Key { rank: 0, seq: 200 }, |seq| Numbered::new(seq, 1, 0));
+    for seq in (193..=220).filter(|seq| *seq != late.seq) {
+        ordered.push(item(seq).key(), item(seq), 64);
+    }
+    ordered.push(late, item(late.seq), 64);
+    assert_eq!(segments(&ordered).map(|segment| segment.count).collect::<Vec<_>>(), [64, 64, 64, 28]);
 }

@@ -83,19 +83,18 @@ impl Shared {
 
     fn push(&mut self, flow: u32, free: usize) -> u64 {
         let header = TaskHeader::new(1, self.base).flow(Flow(flow));
-        let number = self.queue.next_seq();
+        let (number, rank) = (self.queue.next_seq(), Place::first(self.bell.rank(&header)));
         let item = Numbered {
             number,
             header,
             since: self.base,
-            place: Place::first(self.bell.rank(&header)),
             is_started: false,
             is_divisible: false,
             is_void: Rc::new(Cell::new(false)),
         };
         self.with(|queue, moment| {
             let shape = queue.shape(&Dims::from_slice(&[free]), moment.options);
-            queue.push(shape, item, moment);
+            queue.push(shape, rank, item, moment);
         });
         number
     }
