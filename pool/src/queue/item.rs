@@ -41,9 +41,9 @@ pub(crate) trait Item: Sized {
         self.header().rows
     }
 
-    /// Returns true if it may be moot, or too large, when its turn comes.
+    /// Returns true if it may be moot, or too large, when its turn comes, or is counted in another way.
     fn needs_look(&self) -> bool {
-        self.header().deadline.is_some() || self.is_divisible()
+        self.header().deadline.is_some() || self.is_divisible() || self.is_started()
     }
 
     /// Returns true if running it would help nobody.

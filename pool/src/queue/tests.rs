@@ -373,3 +373,26 @@ fn deadlines_of_tasks_that_have_left_are_forgotten() {
     assert!(bench.queue.deadlines.entries() < 100, "{}", bench.queue.deadlines.entries());
     assert_eq!(bench.queue.first_deadline(), None);
 }
+
+/// A part that comes back, because its device is lost, has begun: it is not counted among those that wait, before and after.
+#[test]
+fn parts_that_come_back_leave_no_count_behind() {
+    for others in [0, 1, 20] {
+        let mut bench = Bench::new(PoolOptions::default());
+        for _ in 0..others {
+            bench.push(1, 0, 1, 1, None);
+        }
+        let header = TaskHeader::new(1, bench.at(1));
+        let is_void = Rc::default();
+        let number = bench.queue.next_seq();
+        let (is_started, is_divisible) = (true, false);
+        let part = Numbered { number, header, since: bench.at(1), is_started, is_divisible, is_void };
+        let shape = bench.queue.shape(&Dims::from_slice(&[1]), &bench.options);
+        let rank = Place::first(Rank::at(header.priority, header.submitted));
+        let moment = moment(bench.base, 1, usize::MAX, false, &bench.options);
+        bench.queue.push_again(shape, rank, part, &moment);
+        assert_eq!((bench.queue.tasks(), bench.queue.waiting()), (others + 1, others));
+        assert_eq!(bench.cut(2).len(), others + 1);
+        assert_eq!((bench.queue.tasks(), bench.queue.waiting(), bench.queue.started), (0, 0, 0));
+    }
+}

@@ -82,11 +82,14 @@ impl<D: Device> Shared<D> {
             self.status.abandon();
         }
         let status = Arc::clone(&self.status);
-        if !self.status.lose(loss.clone()) {
-            return self.teller.tell(move || status.notify());
-        }
         let (flights, stations) = {
             let mut stage = self.stage.lock();
+            // In one step: a thread that knows of the loss and could still cut would take for this device what it has just
+            // given to others.
+            if !self.status.lose(loss.clone()) {
+                drop(stage);
+                return self.teller.tell(move || status.notify());
+            }
             stage.stop = Some(Shutdown::Abort);
             stage.closed = true;
             (stage.flights.clone(), stage.directory.stations())
