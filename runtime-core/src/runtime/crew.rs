@@ -124,8 +124,14 @@ impl<D: Device> Crew<D> {
         for flight in left.iter().filter(|flight| flight.is_open()) {
             shared.give_up(flight);
         }
-        // A device that was lost, and this thread if it panicked, have left their batches where they are.
-        if shared.status.loss().is_some() || std::thread::panicking() {
+        // This thread, if it panicked, and a device that was lost have left their batches where they are.
+        if std::thread::panicking() {
+            return;
+        }
+        if shared.status.loss().is_some() {
+            while !shared.status.has_let_go() {
+                thread::park();
+            }
             return;
         }
         while !shared.stage.lock().flights.is_empty() {

@@ -118,6 +118,7 @@ impl<D: Device> Shared<D> {
         // The device thread may never come back to them.
         let jobs = self.work.close();
         let after = Settled::complete_all(&mut settled);
+        self.status.let_go();
         self.bells.wake_all();
         // All answers are given and all deadlines over, so this delays none, also on the timer's thread.
         discard_all(jobs);

@@ -40,6 +40,8 @@ pub enum Health {
 pub(crate) struct Status {
     phase: Mutex<Phase>,
     loss: OnceLock<DeviceLoss>,
+    /// The device is lost, and every pool and task that was this runtime's has been let go.
+    let_go: AtomicBool,
     /// The device thread may never end, so nobody waits for it any more.
     abandoned: AtomicBool,
     /// The pools take no more tasks.
@@ -56,6 +58,7 @@ impl Status {
         Self {
             phase: Mutex::new(Phase::Built),
             loss: OnceLock::new(),
+            let_go: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             watched: AtomicUsize::new(0),
@@ -81,6 +84,15 @@ impl Status {
 
     pub(crate) fn loss(&self) -> Option<&DeviceLoss> {
         self.loss.get()
+    }
+
+    /// Notes that nothing is left of what the loss meets: others may take the pools over.
+    pub(crate) fn let_go(&self) {
+        self.let_go.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn has_let_go(&self) -> bool {
+        self.let_go.load(Ordering::SeqCst)
     }
 
     pub(crate) fn abandon(&self) {
@@ -125,9 +137,9 @@ impl Status {
         self.given_up.load(Ordering::Relaxed)
     }
 
-    /// Returns true if the device thread is stuck in a call.
+    /// Returns true if the device thread is stuck in a call, and nobody need wait for it.
     pub(crate) fn is_stuck(&self) -> bool {
-        matches!(self.loss(), Some(DeviceLoss::Stuck { .. }))
+        self.has_let_go() && matches!(self.loss(), Some(DeviceLoss::Stuck { .. }))
     }
 
     /// Wakes those who wait for a change.
@@ -136,7 +148,7 @@ impl Status {
     }
 
     pub(crate) fn health(&self) -> Health {
-        match (self.loss(), self.phase()) {
+        match (self.loss().filter(|_| self.has_let_go()), self.phase()) {
             (Some(loss), _) => Health::Lost(loss.clone()),
             (None, Phase::Built) => Health::NotStarted,
             (None, Phase::Running) if self.is_abandoned() => Health::Stuck,
