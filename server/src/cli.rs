@@ -133,7 +133,7 @@ async fn serve(config: Config) -> Result<ExitCode, Error> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    let models: Vec<&str> = server.models().collect();
+    let models = server.models();
     for (name, reason) in server.missing() {
         tracing::warn!(name, reason, "model is not served");
     }

@@ -32,6 +32,7 @@
 
 mod app;
 mod backend;
+mod catalogue;
 pub mod cli;
 mod folder;
 pub mod grpc;
@@ -41,6 +42,7 @@ mod lifecycle;
 mod model;
 mod net;
 mod problem;
+mod repository;
 mod server;
 mod settings;
 mod tally;

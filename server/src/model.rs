@@ -7,11 +7,16 @@ use crate::texts::Texts;
 use skep_runtime_core::{Front, Priority, Request};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// A model that is served.
 pub(crate) struct Model {
     pub(crate) name: String,
     pub(crate) version: String,
+    /// What it is called on the device: its name, but for models that came beside another of that name.
+    pub(crate) block: String,
+    /// What is known of its folder besides the weights, in short.
+    pub(crate) fingerprint: u64,
     /// What computes it: `skep_candle`, say.
     pub(crate) platform: String,
     /// What it is computed in, as others call it: `float32`.
@@ -20,6 +25,8 @@ pub(crate) struct Model {
     pub(crate) texts: Option<Arc<dyn Texts>>,
     pub(crate) rules: Rules,
     pub(crate) tally: Arc<Tally>,
+    /// Ends with it.
+    pub(crate) life: watch::Sender<()>,
 }
 
 /// The rules by which requests for a model are taken.
@@ -39,6 +46,12 @@ pub(crate) struct Rules {
 }
 
 impl Model {
+    /// Waits until nobody has this model any more: neither the catalogue nor a request.
+    pub(crate) fn gone(&self) -> impl Future<Output = ()> + use<> {
+        let mut life = self.life.subscribe();
+        async move { while life.changed().await.is_ok() {} }
+    }
+
     /// The labels of its outputs' numbers.
     pub(crate) fn labels(&self) -> &[String] {
         let labels = self.texts.as_ref().and_then(|texts| texts.model().labels());

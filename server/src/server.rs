@@ -1,7 +1,8 @@
 //! A server from its start to its end.
 
-use crate::app::{App, Missing};
-use crate::backend::{self, StartError};
+use crate::app::App;
+use crate::backend::{Machine, StartError};
+use crate::catalogue::{Catalogue, Entry};
 use crate::folder::{self, PlanError};
 use crate::grpc::Services;
 use crate::http::metrics::Pages;
@@ -111,14 +112,18 @@ impl Server {
         self.grpc
     }
 
-    /// Returns the names of the models that are served, in order.
-    pub fn models(&self) -> impl Iterator<Item = &str> {
-        self.app.models.keys().map(String::as_str)
+    /// Returns the names of the models that are served now, in order.
+    pub fn models(&self) -> Vec<String> {
+        self.app.catalogue.served().iter().map(|model| model.name.clone()).collect()
     }
 
     /// Returns the models of the folder that are not served, with the reason.
-    pub fn missing(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.app.missing.iter().map(|missing| (missing.name.as_str(), missing.reason.as_str()))
+    pub fn missing(&self) -> Vec<(String, String)> {
+        let missing = |(name, entry): (&String, &Entry)| match entry {
+            Entry::Missing(reason) => Some((name.clone(), reason.clone())),
+            _ => None,
+        };
+        self.app.catalogue.now().iter().filter_map(missing).collect()
     }
 
     /// Tells balancers to send no more, for as long as `drain-wait` says; then accepts no connections, lets
@@ -156,7 +161,7 @@ impl Server {
 
     async fn end(&self, how: Shutdown, limit: Duration) -> bool {
         let app = Arc::clone(&self.app);
-        let ended = tokio::task::spawn_blocking(move || app.running.shutdown(how, limit));
+        let ended = tokio::task::spawn_blocking(move || app.machine.shutdown(how, limit));
         let ended = match ended.await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
@@ -193,21 +198,27 @@ fn load(config: Config, keys: Keys) -> Result<App, ServeError> {
     for found in found {
         plans.push(found.plan.map_err(|source| ServeError::Model { name: found.name, source })?);
     }
-    let started = backend::start(&config, plans)?;
-    let missing = started.failed.iter().map(|error| {
-        let StartError::Model { model, .. } = error else {
-            return Missing { name: String::new(), reason: error.to_string() };
+    let (machine, stats) = Machine::start(&config)?;
+    let catalogue = Catalogue::default();
+    for plan in plans {
+        let entry = match machine.load(&config, &plan, None) {
+            Ok(model) => Entry::Served(Arc::new(model)),
+            Err(source) => {
+                let error = StartError::Model { model: plan.name.clone(), source };
+                if !plan.optional {
+                    return Err(error.into());
+                }
+                Entry::Missing(Chain(&error).to_string())
+            }
         };
-        Missing { name: model.clone(), reason: Chain(error).to_string() }
-    });
-    let missing = missing.collect();
-    let models = started.models.into_iter().map(|model| (model.name.clone(), Arc::new(model)));
+        catalogue.set(&plan.name, entry);
+    }
     Ok(App {
-        models: models.collect(),
-        missing,
+        catalogue,
+        change: tokio::sync::Mutex::default(),
         life: Lifecycle::new(),
-        running: started.running,
-        pages: Pages::new(started.stats).map_err(ServeError::Metrics)?,
+        machine,
+        pages: Pages::new(stats).map_err(ServeError::Metrics)?,
         keys,
         config,
     })

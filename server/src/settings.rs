@@ -212,7 +212,7 @@ settings! {
     grpc: SocketAddr = Some(SocketAddr::from(([127, 0, 0, 1], 8001))), "SKEP_GRPC";
     /// Allow addresses that other machines can reach [default: false]
     [num_args = 0..=1, default_missing_value = "true"] open: bool = None, "SKEP_OPEN";
-    /// Allow `POST /drain` over the network [default: false]
+    /// Allow draining, and loading and unloading models, over the network [default: false]
     [num_args = 0..=1, default_missing_value = "true"] management: bool = None, "SKEP_MANAGEMENT";
     /// File of API keys, a line `name key` each; without it everybody is served
     keys: PathBuf = None, "SKEP_KEYS";

@@ -59,7 +59,8 @@ pub(crate) struct Tally {
     requests: Mutex<Requests>,
     /// Milliseconds since 1970.
     last: AtomicU64,
-    meter: Mutex<Option<Arc<dyn Meter>>>,
+    /// Of its pools: a model that came anew has two for a while.
+    meters: Mutex<Vec<(PoolId, Arc<dyn Meter>)>>,
 }
 
 /// Requests by how they ended.
@@ -96,10 +97,10 @@ impl Tally {
 
     /// Tasks and rows that wait now.
     pub(crate) fn waiting(&self) -> (u64, u64) {
-        let meter = self.meter.lock().clone();
-        meter.map_or((0, 0), |meter| {
+        let meters = self.meters.lock().clone();
+        meters.iter().fold((0, 0), |(tasks, rows), (_, meter)| {
             let counts = meter.counts();
-            (counts.waiting, counts.waiting_rows)
+            (tasks + counts.waiting, rows + counts.waiting_rows)
         })
     }
 
@@ -147,16 +148,22 @@ pub(crate) struct Tallies {
 }
 
 impl Tallies {
-    /// The tally of the pool of this name.
+    /// The tally of the pool of this name. A model that came beside another of its name goes on with the sums of that one.
     pub(crate) fn of(&self, pool: &str) -> Arc<Tally> {
-        Arc::clone(self.named.lock().entry(pool.to_owned()).or_default())
+        Arc::clone(self.named.lock().entry(plain(pool)).or_default())
     }
+}
+
+/// The name of a pool without the number that its block may have: `a@2_forward` is one of `a`'s.
+fn plain(pool: &str) -> String {
+    let (name, rest) = pool.split_once('@').unwrap_or((pool, ""));
+    format!("{name}{}", rest.trim_start_matches(|c: char| c.is_ascii_digit()))
 }
 
 impl Observer for Tallies {
     fn pool_added(&self, pool: PoolId, meter: Arc<dyn Meter>) {
         let tally = self.of(meter.name());
-        *tally.meter.lock() = Some(meter);
+        tally.meters.lock().push((pool, meter));
         let mut placed = self.placed.lock();
         if placed.len() <= pool.index() {
             placed.resize(pool.index() + 1, None);
@@ -170,7 +177,7 @@ impl Observer for Tallies {
             if own { place.take() } else { None }
         });
         if let Some((_, tally)) = place {
-            tally.meter.lock().take();
+            tally.meters.lock().retain(|(id, _)| *id != pool);
         }
     }
 
@@ -206,6 +213,11 @@ mod tests {
         assert_eq!(batches.queue, Sum { count: 6, ns: 30_000_000 });
         assert_eq!(batches.tasks.infer, Sum { count: 6, ns: 4_000_000 });
         assert_eq!(batches.sizes[&6].infer, Sum { count: 2, ns: 4_000_000 });
+    }
+
+    #[test]
+    fn a_block_with_a_number_is_its_models() {
+        assert_eq!([plain("a.b_forward"), plain("a.b@12_forward")], ["a.b_forward", "a.b_forward"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! `skep.toml` what it is. Names of models come from this reading alone, so no request leads to another path.
 
 mod error;
+mod fingerprint;
 mod manifest;
 mod plan;
 
@@ -31,25 +32,10 @@ pub struct Found {
 ///
 /// Returns [`PlanError::Unreadable`] if the folder cannot be listed, and [`PlanError::Empty`] if there is no model in it.
 pub fn read(folder: &Path) -> Result<Vec<Found>, PlanError> {
-    let unreadable = |source| PlanError::Unreadable { path: folder.to_owned(), source };
-    // Of a relative name such as `.`, the last part says nothing.
-    let folder = fs::canonicalize(folder).map_err(unreadable)?;
-    if is_model(&folder) {
-        return Ok(vec![found(folder)]);
-    }
-    let unreadable = |source| PlanError::Unreadable { path: folder.clone(), source };
-    let mut folders = Vec::new();
-    for entry in fs::read_dir(&folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if !hidden && path.is_dir() {
-            folders.push(path);
-        }
-    }
+    let folders = folders(folder)?;
     if folders.is_empty() {
-        return Err(PlanError::Empty { path: folder });
+        return Err(PlanError::Empty { path: folder.to_owned() });
     }
-    folders.sort();
     let mut all: Vec<Found> = folders.into_iter().map(found).collect();
     for i in 1..all.len() {
         let (before, rest) = all.split_at_mut(i);
@@ -61,17 +47,54 @@ pub fn read(folder: &Path) -> Result<Vec<Found>, PlanError> {
     Ok(all)
 }
 
+/// Reads the model of this name; `None` if there is none. Of two, the first counts, as in [`read`].
+pub(crate) fn find(folder: &Path, name: &str) -> Result<Option<Found>, PlanError> {
+    let mut folders = folders(folder)?.into_iter();
+    Ok(folders.find(|folder| named(folder).0 == name).map(found))
+}
+
+/// The names of all models of a folder.
+pub(crate) fn names(folder: &Path) -> Result<Vec<String>, PlanError> {
+    Ok(folders(folder)?.iter().map(|folder| named(folder).0).collect())
+}
+
+/// The folders of models, in the order of their names.
+fn folders(folder: &Path) -> Result<Vec<PathBuf>, PlanError> {
+    let unreadable = |source| PlanError::Unreadable { path: folder.to_owned(), source };
+    // Of a relative name such as `.`, the last part says nothing.
+    let folder = fs::canonicalize(folder).map_err(unreadable)?;
+    if is_model(&folder) {
+        return Ok(vec![folder]);
+    }
+    let unreadable = |source| PlanError::Unreadable { path: folder.clone(), source };
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(&folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if !hidden && path.is_dir() {
+            folders.push(path);
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
+
 fn is_model(folder: &Path) -> bool {
     folder.join(MANIFEST).is_file() || PUBLISHED.iter().any(|file| folder.join(file).is_file())
 }
 
-fn found(folder: PathBuf) -> Found {
-    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+/// The name of the model in a folder, and its manifest.
+fn named(folder: &Path) -> (String, Result<Option<Manifest>, PlanError>) {
     let manifest = Manifest::read(&folder.join(MANIFEST));
     let name = match &manifest {
         Ok(Some(Manifest { name: Some(name), .. })) => name.clone(),
-        _ => name,
+        _ => folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
     };
+    (name, manifest)
+}
+
+fn found(folder: PathBuf) -> Found {
+    let (name, manifest) = named(&folder);
     let plan = manifest.and_then(|manifest| Plan::of(&name, &folder, manifest));
     Found { name, folder, plan }
 }

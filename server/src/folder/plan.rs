@@ -1,6 +1,7 @@
 //! What is to be served, before anything of it is on a device.
 
 use crate::folder::error::PlanError;
+use crate::folder::fingerprint;
 use crate::folder::manifest::Manifest;
 use crate::settings::{Time, WhenFull};
 use skep_models::{Model, Precision};
@@ -57,6 +58,8 @@ pub struct Plan {
     pub warm_up: bool,
     /// Set if the server is ready without it.
     pub optional: bool,
+    /// Changes with everything in the folder but the weights.
+    pub(crate) fingerprint: u64,
 }
 
 impl Plan {
@@ -100,6 +103,7 @@ impl Plan {
             wait_limit: manifest.wait_limit,
             warm_up: manifest.warm_up.unwrap_or(true),
             optional: manifest.optional,
+            fingerprint: fingerprint::of(folder)?,
         })
     }
 

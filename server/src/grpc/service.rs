@@ -9,10 +9,11 @@ use crate::grpc::generated::repository_index_response::ModelIndex;
 use crate::grpc::generated::*;
 use crate::grpc::status;
 use crate::http::models::{self, EXTENSIONS};
-use crate::http::routes::{NO_LOADING, NO_LOGGING, NO_SHARED_MEMORY, NO_TRACING};
+use crate::http::routes::{NO_LOGGING, NO_SHARED_MEMORY, NO_TRACING};
 use crate::infer;
 use crate::model::Model;
 use crate::problem::{Problem, ProblemKind};
+use crate::repository::{self, Indexed};
 use crate::tally::{Sum, Times};
 use crate::tensor::datatype::Datatype;
 use futures_util::{Stream, StreamExt};
@@ -38,6 +39,18 @@ fn answered<T>(result: Result<T, Problem>) -> Answered<T> {
 
 fn unsupported<T>(why: &str) -> Answered<T> {
     Err(Status::unimplemented(why))
+}
+
+/// The model that a change of the repository is for. Of the two protocols that share the message, one has the model's
+/// name in the place of the repository's.
+fn named(repository: String, model: String) -> Result<String, Problem> {
+    match (repository.is_empty(), model.is_empty()) {
+        (_, true) => Ok(repository),
+        (true, false) => Ok(model),
+        (false, false) => {
+            Err(Problem::unsupported(format!("there is one repository, and it is not named `{repository}`")))
+        }
+    }
 }
 
 /// An empty version is any.
@@ -84,7 +97,7 @@ async fn run(
     timeout: Option<Duration>,
 ) -> Result<ModelInferResponse, Problem> {
     let _at_work = app.begin()?;
-    let model = Arc::clone(app.model(&request.model_name, version(&request.model_version))?);
+    let model = app.model(&request.model_name, version(&request.model_version))?;
     let asked = convert::read(request)?;
     let mut wishes = asked.wishes;
     wishes.timeout = match (wishes.timeout, timeout) {
@@ -251,7 +264,7 @@ impl GrpcInferenceService for Inference {
     async fn model_config(&self, request: Request<ModelConfigRequest>) -> Answered<ModelConfigResponse> {
         let request = request.into_inner();
         let model = self.app.model(&request.name, version(&request.version));
-        answered(model.map(|model| ModelConfigResponse { config: Some(config(model)) }))
+        answered(model.map(|model| ModelConfigResponse { config: Some(config(&model)) }))
     }
 
     async fn model_statistics(
@@ -260,9 +273,9 @@ impl GrpcInferenceService for Inference {
     ) -> Answered<ModelStatisticsResponse> {
         let request = request.into_inner();
         let model_stats = if request.name.is_empty() {
-            Ok(self.app.models.values().map(|model| statistics(model)).collect())
+            Ok(self.app.catalogue.served().iter().map(|model| statistics(model)).collect())
         } else {
-            self.app.model(&request.name, version(&request.version)).map(|model| vec![statistics(model)])
+            self.app.model(&request.name, version(&request.version)).map(|model| vec![statistics(&model)])
         };
         answered(model_stats.map(|model_stats| ModelStatisticsResponse { model_stats }))
     }
@@ -271,27 +284,42 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<RepositoryIndexRequest>,
     ) -> Answered<RepositoryIndexResponse> {
-        let models = models::index(&self.app, request.get_ref().ready).into_iter().map(|model| ModelIndex {
+        let index = repository::index(&self.app, request.get_ref().ready).await;
+        let model = |model: Indexed| ModelIndex {
             name: model.name,
             version: model.version,
             state: model.state.to_owned(),
             reason: model.reason,
-        });
-        Ok(Response::new(RepositoryIndexResponse { models: models.collect() }))
+        };
+        answered(index.map(|all| RepositoryIndexResponse { models: all.into_iter().map(model).collect() }))
     }
 
     async fn repository_model_load(
         &self,
-        _: Request<RepositoryModelLoadRequest>,
+        request: Request<RepositoryModelLoadRequest>,
     ) -> Answered<RepositoryModelLoadResponse> {
-        unsupported(NO_LOADING)
+        let RepositoryModelLoadRequest { repository_name, model_name, parameters } = request.into_inner();
+        let load = async {
+            let _at_work = self.app.begin()?;
+            repository::brings_nothing(parameters.keys())?;
+            repository::load(&self.app, &named(repository_name, model_name)?).await
+        };
+        let loaded = load.await;
+        answered(loaded.map(|it| RepositoryModelLoadResponse { model_name: it.name, is_loaded: true }))
     }
 
     async fn repository_model_unload(
         &self,
-        _: Request<RepositoryModelUnloadRequest>,
+        request: Request<RepositoryModelUnloadRequest>,
     ) -> Answered<RepositoryModelUnloadResponse> {
-        unsupported(NO_LOADING)
+        let RepositoryModelUnloadRequest { repository_name, model_name, parameters } = request.into_inner();
+        let unload = async {
+            let _at_work = self.app.begin()?;
+            repository::brings_nothing(parameters.keys().filter(|key| *key != "unload_dependents"))?;
+            repository::unload(&self.app, &named(repository_name, model_name)?).await
+        };
+        let unloaded = unload.await;
+        answered(unloaded.map(|it| RepositoryModelUnloadResponse { model_name: it.name, is_unloaded: true }))
     }
 
     async fn system_shared_memory_status(

@@ -168,9 +168,12 @@ impl Call<'_> {
         let (name, version) = found.model();
         match found.route.endpoint {
             Endpoint::ServerMetadata => models::server(),
-            Endpoint::ModelNames => Reply::json(&json!({ "models": app.models.keys().collect::<Vec<_>>() })),
-            Endpoint::ModelMetadata => models::metadata(app.model(name, version)?),
-            Endpoint::ModelConfig => models::config(app.model(name, version)?),
+            Endpoint::ModelNames => {
+                let all = app.catalogue.served();
+                Reply::json(&json!({ "models": all.iter().map(|model| &model.name).collect::<Vec<_>>() }))
+            }
+            Endpoint::ModelMetadata => models::metadata(&*app.model(name, version)?),
+            Endpoint::ModelConfig => models::config(&*app.model(name, version)?),
             Endpoint::ModelReady => {
                 let model = app.model(name, version)?;
                 match app.obstacle() {
@@ -180,13 +183,13 @@ impl Call<'_> {
             }
             Endpoint::Statistics => {
                 let all = match name {
-                    "" => app.models.values().map(|model| models::statistics(model)).collect(),
-                    name => vec![models::statistics(app.model(name, version)?)],
+                    "" => app.catalogue.served().iter().map(|model| models::statistics(model)).collect(),
+                    name => vec![models::statistics(&*app.model(name, version)?)],
                 };
                 Reply::json(&json!({ "model_stats": all }))
             }
             Endpoint::Infer => {
-                let model = Arc::clone(app.model(name, version)?);
+                let model = app.model(name, version)?;
                 let length = match self.headers.get(JSON_LENGTH) {
                     None => None,
                     Some(value) => Some(
@@ -197,7 +200,9 @@ impl Call<'_> {
                 };
                 infer::infer(&model, length, self.body().await?).await
             }
-            Endpoint::RepositoryIndex => models::index_reply(app, &self.body().await?),
+            Endpoint::RepositoryIndex => models::index(app, &self.body().await?).await,
+            Endpoint::Load => models::load(app, name, &self.body().await?).await,
+            Endpoint::Unload => models::unload(app, name, &self.body().await?).await,
             Endpoint::Embeddings => openai::embeddings(app, self.body().await?).await,
             Endpoint::OpenAiModels => openai::models(app),
             Endpoint::OpenAiModel => openai::one_model(app, name),
@@ -227,7 +232,8 @@ impl Call<'_> {
 
 /// The page of metrics, on another thread: it grows with the models.
 async fn page(app: Arc<App>) -> Result<String, Problem> {
-    let render = move || app.pages.render(app.life.at_work(), app.obstacle().is_none(), app.models.len());
+    let render =
+        move || app.pages.render(app.life.at_work(), app.obstacle().is_none(), app.catalogue.served().len());
     let page = tokio::task::spawn_blocking(render);
     page.await.map_err(|_| Problem::new(ProblemKind::Failed, "the metrics could not be written"))
 }

@@ -69,7 +69,7 @@ pub(crate) async fn embeddings(app: &App, body: Bytes) -> Result<Reply, Problem>
     // A text that is too long is the caller's to cut.
     let ask = Ask::new().too_long(TooLong::Refuse);
     let vectors = Vectors { dimensions: request.dimensions, normalize: None };
-    let embedded = embed(app, model, request.input, ask, vectors).await?;
+    let embedded = embed(app, &model, request.input, ask, vectors).await?;
     let tokens = embedded.iter().map(|embedding| embedding.tokens.given).sum();
     let item = |(index, embedding): (usize, skep_models::Embedding)| {
         let embedding = if base64 {
@@ -90,7 +90,7 @@ fn model(name: &str) -> Value {
 }
 
 pub(crate) fn models(app: &App) -> Result<Reply, Problem> {
-    let data: Vec<Value> = app.models.keys().map(|name| model(name)).collect();
+    let data: Vec<Value> = app.catalogue.served().iter().map(|served| model(&served.name)).collect();
     Reply::json(&json!({ "object": "list", "data": data }))
 }
 

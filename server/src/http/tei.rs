@@ -67,7 +67,7 @@ pub(crate) async fn embed(app: &App, body: Bytes) -> Result<Reply, Problem> {
     let cut = Cut { truncate: request.truncate, direction: request.truncation_direction };
     let prompt = request.prompt_name.map_or(Prompt::Default, Prompt::Named);
     let vectors = Vectors { dimensions: request.dimensions, normalize: Some(request.normalize) };
-    let answers = embedded(app, model, request.inputs, cut.ask().prompt(prompt), vectors).await?;
+    let answers = embedded(app, &model, request.inputs, cut.ask().prompt(prompt), vectors).await?;
     Reply::json(&answers.into_iter().map(|embedding| embedding.vector).collect::<Vec<_>>())
 }
 
@@ -105,7 +105,7 @@ fn finite(score: f32) -> Result<f32, Problem> {
 pub(crate) async fn rerank(app: &App, body: Bytes) -> Result<Reply, Problem> {
     let request: Rerank = parsed(&body)?;
     let model = ranking(app, request.model.as_deref())?;
-    admit(app, model, request.texts.len())?;
+    admit(app, &model, request.texts.len())?;
     let cut = Cut { truncate: request.truncate, direction: request.truncation_direction };
     let question = cut.ask().raw_scores(request.raw_scores).deadline(model.wait(None));
     let texts = Arc::clone(model.texts()?);
@@ -113,7 +113,7 @@ pub(crate) async fn rerank(app: &App, body: Bytes) -> Result<Reply, Problem> {
     let size = bytes(&request.texts) + request.query.len() * request.texts.len();
     let (query, documents) = (request.query, Arc::new(request.texts));
     let own = Arc::clone(&documents);
-    let ranked = ask(model, size, async move { texts.rerank(&query, &own, &question).await }).await?;
+    let ranked = ask(&model, size, async move { texts.rerank(&query, &own, &question).await }).await?;
     let rank = |ranked: skep_models::Ranked| {
         let text = if request.return_text { documents.get(ranked.document).cloned() } else { None };
         Ok(Rank { index: ranked.document, text, score: finite(ranked.score)? })
@@ -122,7 +122,7 @@ pub(crate) async fn rerank(app: &App, body: Bytes) -> Result<Reply, Problem> {
 }
 
 /// A model that gives one number for a pair.
-fn ranking<'a>(app: &'a App, name: Option<&str>) -> Result<&'a Arc<Model>, Problem> {
+fn ranking(app: &App, name: Option<&str>) -> Result<Arc<Model>, Problem> {
     app.only(name, "reranker", |model| {
         model.texts.as_ref().is_some_and(|texts| {
             let description = texts.model().description();
@@ -185,7 +185,7 @@ pub(crate) async fn predict(app: &App, body: Bytes) -> Result<Reply, Problem> {
         Questions::Texts(texts) => (vec![question(texts)?], true),
         Questions::Lists(lists) => (lists.into_iter().map(question).collect::<Result<_, _>>()?, false),
     };
-    admit(app, model, questions.len())?;
+    admit(app, &model, questions.len())?;
     let cut = Cut { truncate: request.truncate, direction: request.truncation_direction };
     let asked = cut.ask().raw_scores(request.raw_scores).deadline(model.wait(None));
     // Each kind of question is one call, whose texts share batches.
@@ -209,7 +209,7 @@ pub(crate) async fn predict(app: &App, body: Bytes) -> Result<Reply, Problem> {
     }
     let texts = Arc::clone(model.texts()?);
     let (ones, pairs, places) = (ones.1, pairs.1, [ones.0, pairs.0].concat());
-    let classes = ask(model, size, async move {
+    let classes = ask(&model, size, async move {
         let mut classes = if ones.is_empty() { Vec::new() } else { texts.classify(&ones, &asked).await? };
         if !pairs.is_empty() {
             classes.extend(texts.compare(&pairs, &asked).await?);
@@ -269,7 +269,7 @@ pub(crate) async fn similarity(app: &App, body: Bytes) -> Result<Reply, Problem>
     let mut texts = vec![request.inputs.source_sentence];
     texts.extend(request.inputs.sentences);
     let all =
-        embedded(app, model, Inputs::Texts(texts), cut.ask().prompt(prompt), Vectors::default()).await?;
+        embedded(app, &model, Inputs::Texts(texts), cut.ask().prompt(prompt), Vectors::default()).await?;
     let source = &all[0].vector;
     let scores = all[1..].iter().map(|other| finite(Similarity::Cosine.of(source, &other.vector)));
     Reply::json(&scores.collect::<Result<Vec<_>, _>>()?)

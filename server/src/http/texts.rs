@@ -10,6 +10,7 @@ use skep_models::description::Step;
 use skep_models::{Ask, Embedding, Kind, TextError, Tokens};
 use skep_runtime_core::{DType, HostTensor};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Texts of more bytes are cut into tokens on another thread, so that the network is not held up.
@@ -98,11 +99,7 @@ async fn elsewhere<T: Send + 'static>(
 }
 
 /// The model that answers questions of this kind.
-pub(crate) fn model_of<'a>(
-    app: &'a App,
-    name: Option<&str>,
-    kind: Kind,
-) -> Result<&'a std::sync::Arc<Model>, Problem> {
+pub(crate) fn model_of(app: &App, name: Option<&str>, kind: Kind) -> Result<Arc<Model>, Problem> {
     let what = match kind {
         Kind::Embedding => "embedding model",
         Kind::Sequence => "classifier of texts",
@@ -129,7 +126,7 @@ pub(crate) async fn embed(
     ask: Ask,
     vectors: Vectors,
 ) -> Result<Vec<Embedding>, Problem> {
-    let texts = std::sync::Arc::clone(model.texts()?);
+    let texts = Arc::clone(model.texts()?);
     let description = texts.model().description();
     let size = description.output;
     let unit = description.steps.last() == Some(&Step::UnitLength);

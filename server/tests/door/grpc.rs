@@ -66,7 +66,10 @@ fn x(id: &str, rows: &[[f32; 2]]) -> ModelInferRequest {
 }
 
 fn asked<T>(models: &[(&str, &str)], ask: impl AsyncFnOnce(Channel) -> T) -> T {
-    let live = Live::new(models);
+    asked_of(&Live::new(models), ask)
+}
+
+fn asked_of<T>(live: &Live, ask: impl AsyncFnOnce(Channel) -> T) -> T {
     let address = live.server.as_ref().unwrap().grpc();
     live.executor.block_on(async { ask(Channel::to(address).await).await })
 }
@@ -122,7 +125,54 @@ fn what_is_wrong_has_its_code() {
             vec![InferRequestedOutputTensor { name: "z".into(), ..InferRequestedOutputTensor::default() }];
         assert_eq!(code(wanted).await, Code::InvalidArgument);
         let refused = client.repository_model_load(RepositoryModelLoadRequest::default()).await.unwrap_err();
-        assert_eq!(refused.code(), Code::Unimplemented);
+        assert_eq!(refused.code(), Code::PermissionDenied);
+    });
+}
+
+#[test]
+fn models_come_and_go_in_the_words_of_both_protocols() {
+    let live = Live::with(&[NOP], |config| config.management = true);
+    asked_of(&live, async |channel| {
+        let mut health = HealthClient::new(channel.clone());
+        let mut client = GrpcInferenceServiceClient::new(channel);
+        for (repository_name, model_name) in [("", "nop"), ("nop", "")] {
+            let (repository_name, model_name) = (repository_name.to_owned(), model_name.to_owned());
+            let unload = RepositoryModelUnloadRequest {
+                repository_name: repository_name.clone(),
+                model_name: model_name.clone(),
+                ..RepositoryModelUnloadRequest::default()
+            };
+            let gone = client.repository_model_unload(unload).await.unwrap().into_inner();
+            assert_eq!((gone.model_name.as_str(), gone.is_unloaded), ("nop", true));
+            assert_eq!(
+                client.model_infer(x("late", &[[1.0, 2.0]])).await.unwrap_err().code(),
+                Code::NotFound
+            );
+            let ready = ModelReadyRequest { name: "nop".into(), version: String::new() };
+            assert!(!client.model_ready(ready.clone()).await.unwrap().into_inner().ready);
+            let check = HealthCheckRequest { service: "nop".into() };
+            let answer = health.check(check).await.unwrap().into_inner();
+            assert_eq!(answer.status(), ServingStatus::NotServing);
+            let index =
+                client.repository_index(RepositoryIndexRequest::default()).await.unwrap().into_inner();
+            assert_eq!((index.models.len(), index.models[0].state.as_str()), (1, "UNAVAILABLE"));
+
+            let load = RepositoryModelLoadRequest {
+                repository_name,
+                model_name,
+                ..RepositoryModelLoadRequest::default()
+            };
+            let back = client.repository_model_load(load).await.unwrap().into_inner();
+            assert_eq!((back.model_name.as_str(), back.is_loaded), ("nop", true));
+            assert!(client.model_ready(ready).await.unwrap().into_inner().ready);
+            client.model_infer(x("back", &[[1.0, 2.0]])).await.unwrap();
+        }
+        let both = RepositoryModelLoadRequest {
+            repository_name: "other".into(),
+            model_name: "nop".into(),
+            ..RepositoryModelLoadRequest::default()
+        };
+        assert_eq!(client.repository_model_load(both).await.unwrap_err().code(), Code::Unimplemented);
     });
 }
 

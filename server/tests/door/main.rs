@@ -10,6 +10,7 @@ mod drain;
 mod grpc;
 mod kit;
 mod limits;
+mod loading;
 mod program;
 mod texts;
 mod v2;
