@@ -5,6 +5,7 @@ use crate::catalogue::{Catalogue, Entry};
 use crate::http::metrics::Pages;
 use crate::lifecycle::{AtWork, Lifecycle, Phase};
 use crate::model::Model;
+use crate::net::flows::Flows;
 use crate::net::keys::Keys;
 use crate::problem::{Problem, ProblemKind};
 use crate::settings::Config;
@@ -21,6 +22,7 @@ pub(crate) struct App {
     pub(crate) machine: Machine,
     pub(crate) pages: Pages,
     pub(crate) keys: Keys,
+    pub(crate) flows: Flows,
 }
 
 impl App {

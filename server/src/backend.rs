@@ -2,7 +2,7 @@
 
 use crate::folder::{Plan, What};
 use crate::model::{Model, Rules};
-use crate::settings::Config;
+use crate::settings::{Config, Order};
 use crate::tally::Tallies;
 use crate::texts::Texts;
 #[cfg(all(feature = "candle", not(feature = "tch")))]
@@ -11,10 +11,11 @@ use skep_backend_candle::{CandleDevice as Own, CpuOptions, Registry, blocks};
 use skep_backend_tch::{CpuOptions, Registry, TchDevice as Own, blocks};
 use skep_models::{Ask, Kind, TextError, TextModel};
 use skep_pool::{ServeMore, ServeOptions, Served};
+use skep_runtime_core::pool::Policy;
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::{
-    Backend, BoxError, ControlError, DType, DeviceError, Health, Observer, RunningRuntime, RuntimeBuilder,
-    Shutdown, ShutdownError,
+    Backend, BoxError, Classes, ControlError, DType, DeviceError, EarliestDeadline, Fair, Flow, Health,
+    Observer, OldestFirst, RunningRuntime, RuntimeBuilder, Shutdown, ShutdownError,
 };
 use skep_stats::{Fanout, Stats};
 use std::collections::BTreeMap;
@@ -73,13 +74,18 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// Starts a runtime without models on the device that `config` names.
-    pub(crate) fn start(config: &Config) -> Result<(Self, Stats), StartError> {
+    pub(crate) fn start(
+        config: &Config,
+        weights: impl Iterator<Item = (Flow, f64)>,
+    ) -> Result<(Self, Stats), StartError> {
         let device = device(config)?;
         let (stats, tallies) = (Stats::new(), Arc::new(Tallies::default()));
         let observers: Vec<Arc<dyn Observer>> =
             vec![stats.observer(), Arc::clone(&tallies) as Arc<dyn Observer>];
-        let mut builder =
-            RuntimeBuilder::new(device).prefetch(config.prefetch).observer(Arc::new(Fanout(observers)));
+        let mut builder = RuntimeBuilder::new(device)
+            .prefetch(config.prefetch)
+            .policy(policy(config.policy, weights))
+            .observer(Arc::new(Fanout(observers)));
         if let Some(limit) = config.batch_limit {
             builder = builder.batch_limit(limit.0);
         }
@@ -202,6 +208,18 @@ fn block(plan: &Plan, name: &str) -> Result<impl Backend<Own> + use<>, BoxError>
         What::Block { kind, config } => Registry::with_defaults().build(kind, name, config)?,
     };
     Ok(block.inference_only())
+}
+
+/// Strict classes by priority, and in each of them an order.
+fn policy(order: Order, weights: impl Iterator<Item = (Flow, f64)>) -> Arc<dyn Policy> {
+    match order {
+        Order::Fair => {
+            let fair = weights.fold(Fair::new(), |fair, (flow, weight)| fair.weight(flow, weight));
+            Arc::new(Classes::of(fair))
+        }
+        Order::OldestFirst => Arc::new(OldestFirst),
+        Order::EarliestDeadline => Arc::new(Classes::of(EarliestDeadline::new())),
+    }
 }
 
 fn device(config: &Config) -> Result<Own, StartError> {

@@ -32,6 +32,7 @@
 
 mod app;
 mod backend;
+mod caller;
 mod catalogue;
 pub mod cli;
 mod folder;
@@ -53,4 +54,4 @@ pub use backend::{NAME as BACKEND, StartError};
 pub use folder::{Found, Plan, PlanError, What, read as read_folder};
 pub use problem::{Problem, ProblemKind};
 pub use server::{ServeError, Server};
-pub use settings::{Config, LogFormat, Settings, SettingsError, WhenFull};
+pub use settings::{Config, LogFormat, Order, Settings, SettingsError, WhenFull};

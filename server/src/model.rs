@@ -1,5 +1,6 @@
 //! A model that is served, as the doors see it.
 
+use crate::caller::Caller;
 use crate::problem::{Problem, ProblemKind};
 use crate::settings::WhenFull;
 use crate::tally::Tally;
@@ -77,14 +78,15 @@ impl Model {
         (number > 0).then(|| Priority(self.rules.priority.0.saturating_add(number - 1)))
     }
 
-    /// Gives a request its priority and its time.
+    /// Gives a request its priority, its time, and the account on which it runs.
     pub(crate) fn ruled<T>(
         &self,
         request: Request<T>,
+        caller: &Caller,
         priority: u64,
         timeout: Option<Duration>,
     ) -> Request<T> {
-        request.priority(self.priority(priority)).deadline(self.wait(timeout))
+        request.priority(self.priority(priority)).deadline(self.wait(timeout)).flow(caller.flow())
     }
 
     /// Refuses work for which there is no room, if the model refuses at all.

@@ -8,6 +8,7 @@ use crate::grpc::Services;
 use crate::http::metrics::Pages;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::net;
+use crate::net::flows::Flows;
 use crate::net::keys::{Keys, KeysError};
 use crate::settings::{Config, SettingsError};
 use skep_runtime_core::{Chain, Shutdown};
@@ -198,7 +199,7 @@ fn load(config: Config, keys: Keys) -> Result<App, ServeError> {
     for found in found {
         plans.push(found.plan.map_err(|source| ServeError::Model { name: found.name, source })?);
     }
-    let (machine, stats) = Machine::start(&config)?;
+    let (machine, stats) = Machine::start(&config, keys.weights())?;
     let catalogue = Catalogue::default();
     for plan in plans {
         let entry = match machine.load(&config, &plan, None) {
@@ -220,6 +221,7 @@ fn load(config: Config, keys: Keys) -> Result<App, ServeError> {
         machine,
         pages: Pages::new(stats).map_err(ServeError::Metrics)?,
         keys,
+        flows: Flows::default(),
         config,
     })
 }

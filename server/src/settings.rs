@@ -20,6 +20,20 @@ pub enum WhenFull {
     Wait,
 }
 
+/// The order in which requests run, within the priorities that they name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Order {
+    /// The device's time is shared among callers, by the weights of their keys.
+    #[default]
+    Fair,
+    /// The one that came first.
+    OldestFirst,
+    /// The one whose time is up first.
+    EarliestDeadline,
+}
+
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -162,6 +176,7 @@ always!(
     String = String::new(),
     SocketAddr = SocketAddr::from(([127, 0, 0, 1], 0)),
     WhenFull = WhenFull::Refuse,
+    Order = Order::Fair,
     LogFormat = LogFormat::Text,
 );
 
@@ -185,6 +200,7 @@ pub struct Config {
     pub prefetch: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_limit: Option<Time>,
+    pub policy: Order,
     pub when_full: WhenFull,
     pub wait_limit: Time,
     pub max_body: Size,
@@ -214,7 +230,7 @@ settings! {
     [num_args = 0..=1, default_missing_value = "true"] open: bool = None, "SKEP_OPEN";
     /// Allow draining, and loading and unloading models, over the network [default: false]
     [num_args = 0..=1, default_missing_value = "true"] management: bool = None, "SKEP_MANAGEMENT";
-    /// File of API keys, a line `name key` each; without it everybody is served
+    /// File of API keys: a line `name key` each, with `requests=`, `rows=` and `weight=` behind it; without it everybody is served
     keys: PathBuf = None, "SKEP_KEYS";
     /// Answer health and metrics without a key [default: true]
     [num_args = 0..=1, default_missing_value = "true"] public_health: bool = Some(true), "SKEP_PUBLIC_HEALTH";
@@ -226,6 +242,8 @@ settings! {
     prefetch: usize = Some(1), "SKEP_PREFETCH";
     /// Longest time that the device may work on a batch before it counts as stuck [default: none]
     batch_limit: Time = None, "SKEP_BATCH_LIMIT";
+    /// Order in which requests of one priority run: shared fairly among callers, or by age, or by deadline [default: fair]
+    policy: Order = Some(Order::Fair), "SKEP_POLICY";
     /// What is done with requests for which a queue has no room [default: refuse]
     when_full: WhenFull = Some(WhenFull::Refuse), "SKEP_WHEN_FULL";
     /// Longest time that a request may wait before it runs [default: 60s]

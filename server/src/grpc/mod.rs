@@ -16,13 +16,14 @@ mod status;
 pub use generated::*;
 
 use crate::app::App;
+use crate::caller::Caller;
 use crate::net::identity;
-use crate::net::keys::Pass;
 use grpc_inference_service_server::GrpcInferenceServiceServer;
 use health::HealthService;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use service::Inference;
+use skep_runtime_core::Flow;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -68,21 +69,34 @@ impl Services {
     }
 
     /// Answers a call.
-    pub(crate) async fn answer(&self, app: &App, request: Request<Incoming>) -> Response<Body> {
-        let path = request.uri().path();
+    pub(crate) async fn answer(
+        &self,
+        app: &App,
+        mut request: Request<Incoming>,
+        connection: Flow,
+    ) -> Response<Body> {
+        let path = request.uri().path().to_owned();
         let id = identity::request_id(request.headers().get("x-request-id"));
         tracing::debug!(id, traceparent = identity::traceparent(request.headers()), path, "call");
         let public = path.starts_with(HEALTH) && app.config.public_health;
-        let admitted = if public { Ok(Pass::default()) } else { app.keys.admit(request.headers()) };
-        let pass = match admitted {
-            Ok(pass) => pass,
+        let admitted = if public {
+            Ok((Caller::Connection(connection), None))
+        } else {
+            let caller = app.keys.caller(request.headers(), connection);
+            caller.and_then(|caller| caller.begin().map(|slot| (caller, Some(slot))))
+        };
+        // A stream gives its slot back when it has begun: its messages take their own.
+        let (caller, _slot) = match admitted {
+            Ok(admitted) => admitted,
             Err(problem) => return status::of(&problem).into_http(),
         };
-        tracing::trace!(key = pass.name, "let in");
+        tracing::trace!(key = caller.name(), "let in");
         let found = self.0.iter().find(|(first, _)| path.starts_with(first));
         let Some((_, answer)) = found else {
             return tonic::Status::unimplemented(format!("there is no service at `{path}`")).into_http();
         };
+        let answer = Arc::clone(answer);
+        request.extensions_mut().insert(caller);
         answer(request).await
     }
 }

@@ -1,6 +1,7 @@
 //! The methods of the inference service.
 
 use crate::app::App;
+use crate::caller::Caller;
 use crate::grpc::convert;
 use crate::grpc::generated::grpc_inference_service_server::GrpcInferenceService;
 use crate::grpc::generated::model_metadata_response::TensorMetadata;
@@ -10,7 +11,7 @@ use crate::grpc::generated::*;
 use crate::grpc::status;
 use crate::http::models::{self, EXTENSIONS};
 use crate::http::routes::{NO_LOGGING, NO_SHARED_MEMORY, NO_TRACING};
-use crate::infer;
+use crate::infer::{self, PRIORITIES};
 use crate::model::Model;
 use crate::problem::{Problem, ProblemKind};
 use crate::repository::{self, Indexed};
@@ -39,6 +40,12 @@ fn answered<T>(result: Result<T, Problem>) -> Answered<T> {
 
 fn unsupported<T>(why: &str) -> Answered<T> {
     Err(Status::unimplemented(why))
+}
+
+/// Whose call this is, as was found out before it came here.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    caller.ok_or_else(|| Status::internal("the call has lost its caller"))
 }
 
 /// The model that a change of the repository is for. Of the two protocols that share the message, one has the model's
@@ -75,12 +82,13 @@ impl Drop for Counted<'_> {
 /// Runs one message.
 async fn infer(
     app: &App,
+    caller: &Caller,
     method: &'static str,
     request: ModelInferRequest,
     timeout: Option<Duration>,
 ) -> Result<ModelInferResponse, Status> {
     let mut counted = Counted { app, method, start: Instant::now(), code: Code::Cancelled };
-    let result = run(app, request, timeout).await.map_err(|problem| match problem.kind {
+    let result = run(app, caller, request, timeout).await.map_err(|problem| match problem.kind {
         // The client's own time is up, not the request's.
         ProblemKind::Expired if timeout.is_some_and(|timeout| counted.start.elapsed() >= timeout) => {
             Status::deadline_exceeded(problem.message)
@@ -93,6 +101,7 @@ async fn infer(
 
 async fn run(
     app: &App,
+    caller: &Caller,
     request: ModelInferRequest,
     timeout: Option<Duration>,
 ) -> Result<ModelInferResponse, Problem> {
@@ -105,7 +114,7 @@ async fn run(
         (own, call) => own.or(call),
     };
     let wanted: Vec<String> = asked.outputs.iter().map(|(name, _)| name.clone()).collect();
-    let outputs = infer::run(&model, asked.inputs, &wanted, wishes).await?;
+    let outputs = infer::run(&model, caller, asked.inputs, &wanted, wishes).await?;
     Ok(convert::write(&model, asked.id, outputs, &asked.outputs))
 }
 
@@ -139,6 +148,8 @@ fn config(model: &Model) -> ModelConfig {
     };
     let batching = ModelDynamicBatching {
         preferred_batch_size: vec![i32::try_from(model.rules.max_rows).unwrap_or(i32::MAX)],
+        priority_levels: PRIORITIES,
+        default_priority_level: 1,
         default_queue_policy: Some(queue),
         ..ModelDynamicBatching::default()
     };
@@ -228,8 +239,8 @@ impl GrpcInferenceService for Inference {
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Answered<ModelInferResponse> {
-        let timeout = status::timeout(request.metadata());
-        infer(&self.app, "ModelInfer", request.into_inner(), timeout).await.map(Response::new)
+        let (timeout, caller) = (status::timeout(request.metadata()), caller(&request)?);
+        infer(&self.app, &caller, "ModelInfer", request.into_inner(), timeout).await.map(Response::new)
     }
 
     type ModelStreamInferStream =
@@ -239,14 +250,19 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<Streaming<ModelInferRequest>>,
     ) -> Answered<Self::ModelStreamInferStream> {
-        let app = Arc::clone(&self.app);
+        let (app, caller) = (Arc::clone(&self.app), caller(&request)?);
         let answers = request.into_inner().map(move |message| {
-            let app = Arc::clone(&app);
+            let (app, caller) = (Arc::clone(&app), caller.clone());
             async move {
                 let message = message?;
                 let id = message.id.clone();
+                let asked = async {
+                    // Each message is a request of its own.
+                    let _slot = caller.begin().map_err(|problem| status::of(&problem))?;
+                    infer(&app, &caller, "ModelStreamInfer", message, None).await
+                };
                 // What is wrong with one message is told, and the stream goes on.
-                Ok(match infer(&app, "ModelStreamInfer", message, None).await {
+                Ok(match asked.await {
                     Ok(response) => ModelStreamInferResponse {
                         error_message: String::new(),
                         infer_response: Some(response),

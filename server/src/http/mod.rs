@@ -11,9 +11,9 @@ mod tei;
 mod texts;
 
 use crate::app::App;
+use crate::caller::Caller;
 use crate::lifecycle::Phase;
 use crate::net::identity;
-use crate::net::keys::Pass;
 use crate::problem::{Problem, ProblemKind};
 use body::Bounds;
 use bytes::Bytes;
@@ -27,6 +27,7 @@ use hyper::{HeaderMap, Request, Response, StatusCode};
 use reply::Reply;
 use routes::{Door, Endpoint, Match};
 use serde_json::json;
+use skep_runtime_core::Flow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
@@ -40,7 +41,11 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const JSON_LENGTH: HeaderName = HeaderName::from_static(infer::JSON_LENGTH);
 
 /// Answers a request.
-pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+pub(crate) async fn answer(
+    app: Arc<App>,
+    request: Request<Incoming>,
+    connection: Flow,
+) -> Response<Full<Bytes>> {
     let start = Instant::now();
     let (head, body) = request.into_parts();
     let id = identity::request_id(head.headers.get(REQUEST_ID));
@@ -51,7 +56,8 @@ pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Respons
     };
     // A client that leaves drops this function where it stands.
     let mut counted = Counted { app: Arc::clone(&app), endpoint, start, code: 499 };
-    let mut guarded = Call { app: &app, headers: &head.headers, query: head.uri.query(), body: Some(body) };
+    let (headers, query) = (&head.headers, head.uri.query());
+    let mut guarded = Call { app: &app, connection, headers, query, body: Some(body) };
     let answer = match found {
         Err((_, problem)) => Err(problem),
         Ok(found) => match AssertUnwindSafe(guarded.run(&found)).catch_unwind().await {
@@ -131,6 +137,7 @@ async fn response(app: &App, asked: &HeaderMap, mut reply: Reply, id: &str) -> R
 /// One request, without its way back.
 struct Call<'a> {
     app: &'a Arc<App>,
+    connection: Flow,
     headers: &'a HeaderMap,
     query: Option<&'a str>,
     body: Option<Incoming>,
@@ -141,12 +148,14 @@ impl Call<'_> {
         let app = self.app;
         let endpoint = found.route.endpoint;
         let public = matches!(endpoint, Endpoint::Live | Endpoint::Ready | Endpoint::Metrics);
-        let pass = if public && app.config.public_health {
-            Pass::default()
+        let (caller, _slot) = if public && app.config.public_health {
+            (Caller::Connection(self.connection), None)
         } else {
-            app.keys.admit(self.headers)?
+            let caller = app.keys.caller(self.headers, self.connection)?;
+            let slot = caller.begin()?;
+            (caller, Some(slot))
         };
-        tracing::trace!(key = pass.name, "let in");
+        tracing::trace!(key = caller.name(), "let in");
         // These answer however much there is to do.
         match endpoint {
             Endpoint::Live => return alive(200),
@@ -160,10 +169,10 @@ impl Call<'_> {
             _ => {}
         }
         let _at_work = app.begin()?;
-        self.work(found).await
+        self.work(found, &caller).await
     }
 
-    async fn work(&mut self, found: &Match) -> Result<Reply, Problem> {
+    async fn work(&mut self, found: &Match, caller: &Caller) -> Result<Reply, Problem> {
         let app = self.app;
         let (name, version) = found.model();
         match found.route.endpoint {
@@ -198,18 +207,18 @@ impl Call<'_> {
                             .map_err(|_| Problem::invalid("Inference-Header-Content-Length is no number"))?,
                     ),
                 };
-                infer::infer(&model, length, self.body().await?).await
+                infer::infer(&model, caller, length, self.body().await?).await
             }
             Endpoint::RepositoryIndex => models::index(app, &self.body().await?).await,
             Endpoint::Load => models::load(app, name, &self.body().await?).await,
             Endpoint::Unload => models::unload(app, name, &self.body().await?).await,
-            Endpoint::Embeddings => openai::embeddings(app, self.body().await?).await,
+            Endpoint::Embeddings => openai::embeddings(app, caller, self.body().await?).await,
             Endpoint::OpenAiModels => openai::models(app),
             Endpoint::OpenAiModel => openai::one_model(app, name),
-            Endpoint::Embed => tei::embed(app, self.body().await?).await,
-            Endpoint::Rerank => tei::rerank(app, self.body().await?).await,
-            Endpoint::Predict => tei::predict(app, self.body().await?).await,
-            Endpoint::Similarity => tei::similarity(app, self.body().await?).await,
+            Endpoint::Embed => tei::embed(app, caller, self.body().await?).await,
+            Endpoint::Rerank => tei::rerank(app, caller, self.body().await?).await,
+            Endpoint::Predict => tei::predict(app, caller, self.body().await?).await,
+            Endpoint::Similarity => tei::similarity(app, caller, self.body().await?).await,
             Endpoint::Tokenize => tei::tokenize(app, self.body().await?).await,
             Endpoint::Info => tei::info(app, self.query),
             Endpoint::Page => Ok(Reply::new("text/html; charset=utf-8", PAGE)),

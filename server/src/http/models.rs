@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use crate::http::reply::Reply;
+use crate::infer::PRIORITIES;
 use crate::model::Model;
 use crate::problem::Problem;
 use crate::repository::{self, Indexed};
@@ -76,6 +77,8 @@ pub(crate) fn config(model: &Model) -> Result<Reply, Problem> {
         "instance_group": [{ "name": model.name, "kind": "KIND_AUTO", "count": 1 }],
         "dynamic_batching": {
             "preferred_batch_size": [model.rules.max_rows],
+            "priority_levels": PRIORITIES,
+            "default_priority_level": 1,
             "default_queue_policy": {
                 "timeout_action": "REJECT",
                 "default_timeout_microseconds": u64::try_from(model.rules.wait_limit.as_micros()).unwrap_or(u64::MAX),

@@ -1,6 +1,7 @@
 //! What the doors for texts share: reading questions, asking them, and bounding both.
 
 use crate::app::App;
+use crate::caller::Caller;
 use crate::model::Model;
 use crate::problem::{Problem, ProblemKind};
 use bytes::Bytes;
@@ -49,8 +50,8 @@ pub(crate) fn bytes(texts: &[String]) -> usize {
     texts.iter().map(String::len).sum()
 }
 
-/// Refuses too few and too many texts, and those for which there is no room.
-pub(crate) fn admit(app: &App, model: &Model, texts: usize) -> Result<(), Problem> {
+/// Refuses too few and too many texts, those for which there is no room, and those that their caller may not ask for.
+pub(crate) fn admit(app: &App, caller: &Caller, model: &Model, texts: usize) -> Result<(), Problem> {
     if texts == 0 {
         return Err(Problem::invalid("there are no texts, expected at least one"));
     }
@@ -60,7 +61,8 @@ pub(crate) fn admit(app: &App, model: &Model, texts: usize) -> Result<(), Proble
             app.config.max_texts
         )));
     }
-    model.admit(texts)
+    model.admit(texts)?;
+    caller.charge(texts)
 }
 
 /// Asks a model, of so many bytes of texts. Dropping the future gives the question up.
@@ -121,6 +123,7 @@ pub(crate) struct Vectors {
 /// Embeds texts, or tokens.
 pub(crate) async fn embed(
     app: &App,
+    caller: &Caller,
     model: &Model,
     inputs: Inputs,
     ask: Ask,
@@ -140,11 +143,11 @@ pub(crate) async fn embed(
         )));
     }
     let (count, bytes) = inputs.size();
-    admit(app, model, count)?;
-    let question = ask.deadline(model.wait(None));
+    admit(app, caller, model, count)?;
+    let question = ask.deadline(model.wait(None)).flow(caller.flow());
     let mut embedded = match inputs {
-        Inputs::Ids(ids) => of_ids(model, vec![ids]).await?,
-        Inputs::IdLists(lists) => of_ids(model, lists).await?,
+        Inputs::Ids(ids) => of_ids(model, caller, vec![ids]).await?,
+        Inputs::IdLists(lists) => of_ids(model, caller, lists).await?,
         Inputs::Text(text) => {
             self::ask(model, bytes, async move { texts.embed(&[text], &question).await }).await?
         }
@@ -174,7 +177,7 @@ pub(crate) async fn embed(
 }
 
 /// Embeds tokens as they are given: nothing is put around them.
-async fn of_ids(model: &Model, lists: Vec<Vec<u32>>) -> Result<Vec<Embedding>, Problem> {
+async fn of_ids(model: &Model, caller: &Caller, lists: Vec<Vec<u32>>) -> Result<Vec<Embedding>, Problem> {
     let texts = model.texts()?;
     let description = texts.model().description();
     let tokens = texts.model().tokens();
@@ -202,7 +205,9 @@ async fn of_ids(model: &Model, lists: Vec<Vec<u32>>) -> Result<Vec<Embedding>, P
         });
         let inputs = inputs.collect::<Result<Vec<_>, Problem>>();
         async move {
-            let outputs = crate::infer::run(model, inputs?, &[], crate::infer::Wishes::default()).await?;
+            // The texts that they stand for were charged together.
+            let wishes = crate::infer::Wishes::default();
+            let outputs = crate::infer::run_charged(model, caller, inputs?, &[], wishes).await?;
             let vector = outputs.first().and_then(|(_, tensor)| tensor.to_f32()).unwrap_or_default();
             let tokens = skep_models::TokenCount { given: count, left_out: 0 };
             Ok(Embedding { vector, tokens })

@@ -1,6 +1,7 @@
 //! Connections: how they are accepted, what they may take, and who is behind them.
 
 mod first_bytes;
+pub(crate) mod flows;
 pub(crate) mod identity;
 pub(crate) mod keys;
 
@@ -17,6 +18,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use skep_runtime_core::Flow;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
@@ -58,11 +60,11 @@ pub(crate) async fn serve(app: Arc<App>, services: Services, listener: TcpListen
         };
         // Small answers must not wait for the other side's acknowledgement.
         stream.set_nodelay(true).ok();
+        let (watcher, numbered) = (graceful.watcher(), app.flows.next());
         let (app, builder, services) = (Arc::clone(&app), Arc::clone(&builder), services.clone());
-        let watcher = graceful.watcher();
         tokio::spawn(async move {
-            connection(&app, &services, &builder, stream, watcher).await;
-            drop(place);
+            connection(&app, &services, &builder, stream, watcher, numbered.flow).await;
+            drop((numbered, place));
         });
     }
     drop(listener);
@@ -111,15 +113,16 @@ async fn connection(
     builder: &Builder,
     stream: TcpStream,
     watcher: hyper_util::server::graceful::Watcher,
+    flow: Flow,
 ) {
     let service = service_fn(|request: Request<Incoming>| {
         let (app, services) = (Arc::clone(app), services.clone());
         // Both doors speak both protocols: clients and balancers may be given one address.
         async move {
             Ok::<Response<Body>, Infallible>(if is_grpc(&request) {
-                services.answer(&app, request).await.map(Either::Right)
+                services.answer(&app, request, flow).await.map(Either::Right)
             } else {
-                crate::http::answer(app, request).await.map(Either::Left)
+                crate::http::answer(app, request, flow).await.map(Either::Left)
             })
         }
     });

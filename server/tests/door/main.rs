@@ -7,6 +7,7 @@
 
 mod deploy;
 mod drain;
+mod fairness;
 mod grpc;
 mod kit;
 mod limits;
