@@ -11,6 +11,7 @@ use crate::problem::{Problem, ProblemKind};
 use crate::settings::Config;
 use skep_runtime_core::Health;
 use std::sync::Arc;
+use tokio_rustls::TlsAcceptor;
 
 /// What all doors of a server share.
 pub(crate) struct App {
@@ -23,6 +24,8 @@ pub(crate) struct App {
     pub(crate) pages: Pages,
     pub(crate) keys: Keys,
     pub(crate) flows: Flows,
+    /// `None` if connections are plain.
+    pub(crate) tls: Option<TlsAcceptor>,
 }
 
 impl App {

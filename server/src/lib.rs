@@ -52,6 +52,8 @@ mod texts;
 
 pub use backend::{NAME as BACKEND, StartError};
 pub use folder::{Found, Plan, PlanError, What, read as read_folder};
+pub use net::keys::KeysError;
+pub use net::tls::TlsError;
 pub use problem::{Problem, ProblemKind};
 pub use server::{ServeError, Server};
 pub use settings::{Config, LogFormat, Order, Settings, SettingsError, WhenFull};

@@ -10,6 +10,7 @@ use crate::lifecycle::{Lifecycle, Phase};
 use crate::net;
 use crate::net::flows::Flows;
 use crate::net::keys::{Keys, KeysError};
+use crate::net::tls::{self, TlsError};
 use crate::settings::{Config, SettingsError};
 use skep_runtime_core::{Chain, Shutdown};
 use std::fmt;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// The reason why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +46,9 @@ pub enum ServeError {
     /// The file of keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// TLS cannot be offered.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address cannot be listened at.
     #[error("{address} cannot be listened at")]
     Address {
@@ -90,10 +95,11 @@ impl Server {
             Some(file) => Keys::read(file)?,
             None => Keys::default(),
         };
+        let tls = tls::acceptor(&config)?;
         // The address first: it is wrong more often than models are, and loading takes long.
         let (http_door, http) = listen(config.http).await?;
         let (grpc_door, grpc) = listen(config.grpc).await?;
-        let loading = tokio::task::spawn_blocking(move || load(config, keys));
+        let loading = tokio::task::spawn_blocking(move || load(config, keys, tls));
         let app = Arc::new(loading.await.map_err(|_| ServeError::GivenUp)??);
         let services = Services::new(&app).map_err(ServeError::Reflection)?;
         let doors = [http_door, grpc_door].into_iter();
@@ -193,7 +199,7 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeE
     Ok((listener, own))
 }
 
-fn load(config: Config, keys: Keys) -> Result<App, ServeError> {
+fn load(config: Config, keys: Keys, tls: Option<TlsAcceptor>) -> Result<App, ServeError> {
     let found = folder::read(&config.folder).map_err(ServeError::Folder)?;
     let mut plans = Vec::with_capacity(found.len());
     for found in found {
@@ -222,6 +228,7 @@ fn load(config: Config, keys: Keys) -> Result<App, ServeError> {
         pages: Pages::new(stats).map_err(ServeError::Metrics)?,
         keys,
         flows: Flows::default(),
+        tls,
         config,
     })
 }

@@ -194,6 +194,12 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<PathBuf>,
     pub public_health: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_clients: Option<PathBuf>,
     pub device: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
@@ -234,6 +240,12 @@ settings! {
     keys: PathBuf = None, "SKEP_KEYS";
     /// Answer health and metrics without a key [default: true]
     [num_args = 0..=1, default_missing_value = "true"] public_health: bool = Some(true), "SKEP_PUBLIC_HEALTH";
+    /// File of the server's certificate and those above it, PEM: both ports speak TLS, and nothing else
+    tls_cert: PathBuf = None, "SKEP_TLS_CERT";
+    /// File of the certificate's key, PEM
+    tls_key: PathBuf = None, "SKEP_TLS_KEY";
+    /// File of certificates, PEM: only clients with a certificate that one of them has signed are served
+    tls_clients: PathBuf = None, "SKEP_TLS_CLIENTS";
     /// Device that models run on: `cpu`, `cuda:0`, … [default: cpu]
     device: String = Some("cpu".to_owned()), "SKEP_DEVICE";
     /// Threads of a batch on the processor [default: one per core]
@@ -342,6 +354,18 @@ impl Config {
                 return value(name, address.to_string(), expected);
             }
         }
+        match (&self.tls_cert, &self.tls_key, &self.tls_clients) {
+            (Some(_), None, _) => {
+                return value("tls-key", "not there".to_owned(), "a file beside `tls-cert`");
+            }
+            (None, Some(key), _) => {
+                return value("tls-key", key.display().to_string(), "`tls-cert` beside it");
+            }
+            (None, None, Some(clients)) => {
+                return value("tls-clients", clients.display().to_string(), "`tls-cert` beside it");
+            }
+            (Some(_), Some(_), _) | (None, None, None) => {}
+        }
         for (name, number) in [
             ("max-connections", self.max_connections),
             ("max-requests", self.max_requests),
@@ -414,6 +438,20 @@ mod tests {
     fn names_that_are_unknown_are_refused() {
         let error = toml::from_str::<Settings>("prefetsch = 1").unwrap_err().to_string();
         assert!(error.contains("unknown field `prefetsch`"), "{error}");
+    }
+
+    #[test]
+    fn a_certificate_comes_with_its_key() {
+        let told = |cert: Option<&str>, key: Option<&str>, clients: Option<&str>| {
+            let path = |name: Option<&str>| name.map(PathBuf::from);
+            let (tls_cert, tls_key, tls_clients) = (path(cert), path(key), path(clients));
+            let config = Config { tls_cert, tls_key, tls_clients, ..Config::new(".") };
+            config.check().map_or_else(|error| error.to_string(), |()| String::new())
+        };
+        assert_eq!(told(Some("c"), Some("k"), Some("a")), "");
+        assert_eq!(told(Some("c"), None, None), "tls-key is not there, expected a file beside `tls-cert`");
+        assert_eq!(told(None, Some("k"), None), "tls-key is k, expected `tls-cert` beside it");
+        assert_eq!(told(None, None, Some("a")), "tls-clients is a, expected `tls-cert` beside it");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::{Code, Request};
@@ -19,11 +20,14 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus}
 
 /// One connection, as a service.
 #[derive(Clone)]
-struct Channel(hyper::client::conn::http2::SendRequest<Body>);
+pub(crate) struct Channel(hyper::client::conn::http2::SendRequest<Body>);
 
 impl Channel {
     async fn to(address: SocketAddr) -> Self {
-        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        Self::over(tokio::net::TcpStream::connect(address).await.unwrap()).await
+    }
+
+    pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
         let (sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);

@@ -145,7 +145,7 @@ pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: 
 
 /// Reads an answer up to the end of the connection.
 #[track_caller]
-pub(crate) fn answer(stream: &mut TcpStream) -> Answer {
+pub(crate) fn answer(stream: &mut impl Read) -> Answer {
     let mut bytes = Vec::new();
     // A connection may be reset after its answer, if not all of the request was read.
     if let Err(error) = stream.read_to_end(&mut bytes) {

@@ -14,4 +14,5 @@ mod limits;
 mod loading;
 mod program;
 mod texts;
+mod tls;
 mod v2;
