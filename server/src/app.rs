@@ -4,6 +4,7 @@ use crate::backend::Machine;
 use crate::catalogue::{Catalogue, Entry};
 use crate::http::metrics::Pages;
 use crate::lifecycle::{AtWork, Lifecycle, Phase};
+use crate::load::{Load, Report};
 use crate::model::Model;
 use crate::net::flows::Flows;
 use crate::net::keys::Keys;
@@ -22,6 +23,7 @@ pub(crate) struct App {
     pub(crate) life: Lifecycle,
     pub(crate) machine: Machine,
     pub(crate) pages: Pages,
+    pub(crate) load: Load,
     pub(crate) keys: Keys,
     pub(crate) flows: Flows,
     /// `None` if connections are plain.
@@ -41,6 +43,11 @@ impl App {
             Health::Lost(loss) => Some(loss.to_string()),
             other => Some(format!("runtime is {other:?}").to_lowercase()),
         }
+    }
+
+    /// The load of this moment, for balancers.
+    pub(crate) fn report(&self) -> Report {
+        self.load.report(&self.catalogue.served(), self.life.at_work())
     }
 
     /// Counts a request at work for as long as the guard lives.

@@ -93,6 +93,10 @@ impl Machine {
         Ok((Self { runtime, tallies, served: Mutex::default() }, stats))
     }
 
+    pub(crate) fn tallies(&self) -> Arc<Tallies> {
+        Arc::clone(&self.tallies)
+    }
+
     pub(crate) fn health(&self) -> Health {
         self.runtime.handle().health()
     }

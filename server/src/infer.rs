@@ -9,7 +9,7 @@ use crate::tensor::datatype::{self, Datatype};
 use bytes::Bytes;
 use skep_runtime_core::{HostTensor, Request};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A tensor as it came: little endian, row major.
 pub(crate) struct Given {
@@ -171,13 +171,14 @@ pub(crate) async fn run_charged(
     }
     let tensors = given.into_iter().map(|given| tensor(model, given)).collect::<Result<Vec<_>, _>>()?;
     let request = model.ruled(Request::named(tensors), caller, wishes.priority, wishes.timeout);
-    let start = Instant::now();
+    let open = model.tally.begin();
     let result = match model.rules.when_full {
         WhenFull::Refuse => model.front.try_call(request).await,
         WhenFull::Wait => model.front.call(request).await,
     };
-    model.tally.request(result.is_ok(), start.elapsed());
-    let mut outputs = result.map_err(|error| model.hinted(error.into()))?;
+    let result = result.map_err(|error| model.hinted(error.into()));
+    open.end(&result);
+    let mut outputs = result?;
     if !wanted.is_empty() {
         let place = |name: &str| wanted.iter().position(|wanted| wanted == name);
         outputs.retain(|(name, _)| place(name).is_some());

@@ -7,6 +7,7 @@ use crate::folder::{self, PlanError};
 use crate::grpc::Services;
 use crate::http::metrics::Pages;
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::load::Load;
 use crate::net;
 use crate::net::flows::Flows;
 use crate::net::keys::{Keys, KeysError};
@@ -224,6 +225,7 @@ fn load(config: Config, keys: Keys, tls: Option<TlsAcceptor>) -> Result<App, Ser
         catalogue,
         change: tokio::sync::Mutex::default(),
         life: Lifecycle::new(),
+        load: Load::new(machine.tallies()),
         machine,
         pages: Pages::new(stats).map_err(ServeError::Metrics)?,
         keys,

@@ -34,6 +34,18 @@ pub enum Order {
     EarliestDeadline,
 }
 
+/// The answers that have a load report with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum LoadReports {
+    /// Those whose request asks for one.
+    #[default]
+    OnRequest,
+    /// All.
+    Always,
+}
+
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -177,6 +189,7 @@ always!(
     SocketAddr = SocketAddr::from(([127, 0, 0, 1], 0)),
     WhenFull = WhenFull::Refuse,
     Order = Order::Fair,
+    LoadReports = LoadReports::OnRequest,
     LogFormat = LogFormat::Text,
 );
 
@@ -185,6 +198,7 @@ always!(
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "they are documented as flags, under the same names, in `Settings`")]
+#[expect(clippy::struct_excessive_bools, reason = "each of them is a setting by itself")]
 pub struct Config {
     pub folder: PathBuf,
     pub http: SocketAddr,
@@ -217,6 +231,8 @@ pub struct Config {
     pub max_texts: usize,
     pub head_limit: Time,
     pub body_limit: Time,
+    pub load_reports: LoadReports,
+    pub triton_metrics: bool,
     pub drain_wait: Time,
     pub drain_limit: Time,
     pub log: String,
@@ -276,6 +292,10 @@ settings! {
     head_limit: Time = time("60s"), "SKEP_HEAD_LIMIT";
     /// Longest time between two pieces of a request's body [default: 30s]
     body_limit: Time = time("30s"), "SKEP_BODY_LIMIT";
+    /// Answers that have an ORCA load report with them: those whose request asks for one, or all [default: on-request]
+    load_reports: LoadReports = Some(LoadReports::OnRequest), "SKEP_LOAD_REPORTS";
+    /// Publish metrics under Triton's names as well [default: false]
+    [num_args = 0..=1, default_missing_value = "true"] triton_metrics: bool = None, "SKEP_TRITON_METRICS";
     /// Time from the signal to stop until connections are no longer accepted; readiness is false [default: 5s]
     drain_wait: Time = time("5s"), "SKEP_DRAIN_WAIT";
     /// Longest time after that for requests at work [default: 30s]

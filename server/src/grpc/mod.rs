@@ -17,16 +17,20 @@ pub use generated::*;
 
 use crate::app::App;
 use crate::caller::Caller;
+use crate::load::{Format, REPORT_BIN};
 use crate::net::identity;
+use crate::settings::LoadReports;
 use grpc_inference_service_server::GrpcInferenceServiceServer;
 use health::HealthService;
-use hyper::body::Incoming;
-use hyper::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::{Frame, Incoming};
+use hyper::{HeaderMap, Request, Response};
 use service::Inference;
 use skep_runtime_core::Flow;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding::{Deflate, Gzip};
 use tonic::codegen::Service;
@@ -71,6 +75,22 @@ impl Services {
     /// Answers a call.
     pub(crate) async fn answer(
         &self,
+        app: &Arc<App>,
+        request: Request<Incoming>,
+        connection: Flow,
+    ) -> Response<Body> {
+        match Format::asked(request.headers()) {
+            Err(problem) => status::of(&problem).into_http(),
+            Ok(None) if app.config.load_reports == LoadReports::OnRequest => {
+                self.answer_alone(app, request, connection).await
+            }
+            // The one form that trailers have.
+            Ok(_) => reported(app, self.answer_alone(app, request, connection).await),
+        }
+    }
+
+    async fn answer_alone(
+        &self,
         app: &App,
         mut request: Request<Incoming>,
         connection: Flow,
@@ -93,12 +113,36 @@ impl Services {
         tracing::trace!(key = caller.name(), "let in");
         let found = self.0.iter().find(|(first, _)| path.starts_with(first));
         let Some((_, answer)) = found else {
-            return tonic::Status::unimplemented(format!("there is no service at `{path}`")).into_http();
+            return Status::unimplemented(format!("there is no service at `{path}`")).into_http();
         };
         let answer = Arc::clone(answer);
         request.extensions_mut().insert(caller);
         answer(request).await
     }
+}
+
+/// Puts a load report behind an answer.
+fn reported(app: &Arc<App>, mut response: Response<Body>) -> Response<Body> {
+    let insert = |app: &App, trailers: &mut HeaderMap| {
+        if let Some(report) = app.report().trailer() {
+            trailers.insert(REPORT_BIN, report);
+        }
+    };
+    // An answer that is an error from the start has nothing but its head.
+    if response.headers().contains_key(Status::GRPC_STATUS) {
+        insert(app, response.headers_mut());
+        return response;
+    }
+    let app = Arc::clone(app);
+    response.map(|body| {
+        Body::new(body.map_frame(move |frame| match frame.into_trailers() {
+            Ok(mut trailers) => {
+                insert(&app, &mut trailers);
+                Frame::trailers(trailers)
+            }
+            Err(frame) => frame,
+        }))
+    })
 }
 
 fn erased<S>(service: S) -> Answer

@@ -13,8 +13,10 @@ mod texts;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::lifecycle::Phase;
+use crate::load::{Format, REPORT};
 use crate::net::identity;
 use crate::problem::{Problem, ProblemKind};
+use crate::settings::LoadReports;
 use body::Bounds;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -58,9 +60,11 @@ pub(crate) async fn answer(
     let mut counted = Counted { app: Arc::clone(&app), endpoint, start, code: 499 };
     let (headers, query) = (&head.headers, head.uri.query());
     let mut guarded = Call { app: &app, connection, headers, query, body: Some(body) };
-    let answer = match found {
-        Err((_, problem)) => Err(problem),
-        Ok(found) => match AssertUnwindSafe(guarded.run(&found)).catch_unwind().await {
+    let format = Format::asked(headers);
+    let answer = match (&format, found) {
+        (Err(problem), _) => Err(problem.clone()),
+        (_, Err((_, problem))) => Err(problem),
+        (_, Ok(found)) => match AssertUnwindSafe(guarded.run(&found)).catch_unwind().await {
             Ok(answer) => answer,
             Err(_) => Err(Problem::new(ProblemKind::Failed, "the server failed at this request")),
         },
@@ -68,7 +72,13 @@ pub(crate) async fn answer(
     let problem = answer.as_ref().err().map(|problem| problem.message.clone());
     let reply = answer.unwrap_or_else(|problem| Reply::of(&problem, door));
     let code = reply.status;
-    let response = response(&app, &head.headers, reply, &id).await;
+    let mut response = response(&app, &head.headers, reply, &id).await;
+    let always = || (app.config.load_reports == LoadReports::Always).then_some(Format::Text);
+    if let Some(format) = format.ok().flatten().or_else(always)
+        && let Some(report) = app.report().header(format)
+    {
+        response.headers_mut().insert(REPORT, report);
+    }
     counted.code = code;
     let traceparent = identity::traceparent(&head.headers);
     let (method, path) = (head.method.as_str(), head.uri.path());
@@ -241,8 +251,13 @@ impl Call<'_> {
 
 /// The page of metrics, on another thread: it grows with the models.
 async fn page(app: Arc<App>) -> Result<String, Problem> {
-    let render =
-        move || app.pages.render(app.life.at_work(), app.obstacle().is_none(), app.catalogue.served().len());
+    let render = move || {
+        let models = app.catalogue.served();
+        if app.config.triton_metrics {
+            app.pages.triton(&models);
+        }
+        app.pages.render(app.life.at_work(), app.obstacle().is_none(), models.len())
+    };
     let page = tokio::task::spawn_blocking(render);
     page.await.map_err(|_| Problem::new(ProblemKind::Failed, "the metrics could not be written"))
 }

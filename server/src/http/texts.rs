@@ -12,7 +12,6 @@ use skep_models::{Ask, Embedding, Kind, TextError, Tokens};
 use skep_runtime_core::{DType, HostTensor};
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Texts of more bytes are cut into tokens on another thread, so that the network is not held up.
 const HEAVY: usize = 16 << 10;
@@ -71,10 +70,11 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, TextError>> + Send + 'static,
 {
-    let start = Instant::now();
-    let answer = if bytes < HEAVY { question.await } else { elsewhere(question).await? };
-    model.tally.request(answer.is_ok(), start.elapsed());
-    answer.map_err(|error| model.hinted(error.into()))
+    let open = model.tally.begin();
+    let answer = if bytes < HEAVY { Ok(question.await) } else { elsewhere(question).await };
+    let answer = answer.and_then(|answer| answer.map_err(|error| model.hinted(error.into())));
+    open.end(&answer);
+    answer
 }
 
 /// Runs a future on a thread of its own, as long as this one is waited for.

@@ -261,6 +261,35 @@ fn a_key_has_so_many_messages_of_a_stream_at_work() {
 }
 
 #[test]
+fn a_load_report_follows_an_answer_if_it_is_asked_for() {
+    asked(&[NOP], async |channel| {
+        let mut client = GrpcInferenceServiceClient::new(channel);
+        let asking = |message: ModelInferRequest| {
+            let mut request = Request::new(futures_util::stream::iter([message]));
+            request.metadata_mut().insert("endpoint-load-metrics-format", "text".parse().unwrap());
+            request
+        };
+        let mut answers =
+            client.model_stream_infer(asking(x("a", &[[1.0, 2.0]]))).await.unwrap().into_inner();
+        while answers.message().await.unwrap().is_some() {}
+        let trailers = answers.trailers().await.unwrap().unwrap();
+        let report = trailers.get_bin("endpoint-load-metrics-bin").unwrap().to_bytes().unwrap();
+        // Field 6 is the rate, which is never zero.
+        assert_eq!(report[0], 6 << 3 | 1);
+        assert!(f64::from_le_bytes(report[1..9].try_into().unwrap()) > 0.0);
+
+        let mut wrong =
+            Request::new(ModelInferRequest { model_name: "other".into(), ..x("b", &[[1.0, 2.0]]) });
+        wrong.metadata_mut().insert("endpoint-load-metrics-format", "text".parse().unwrap());
+        let refused = client.model_infer(wrong).await.unwrap_err();
+        assert_eq!(refused.code(), Code::NotFound);
+        assert!(refused.metadata().get_bin("endpoint-load-metrics-bin").is_some());
+        let plain = client.model_infer(x("c", &[[1.0, 2.0]])).await.unwrap();
+        assert!(plain.metadata().get_bin("endpoint-load-metrics-bin").is_none());
+    });
+}
+
+#[test]
 fn health_is_told_by_server_and_by_model() {
     asked(&[NOP], async |channel| {
         let mut client = HealthClient::new(channel);

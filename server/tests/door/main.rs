@@ -11,6 +11,7 @@ mod fairness;
 mod grpc;
 mod kit;
 mod limits;
+mod load;
 mod loading;
 mod program;
 mod texts;
