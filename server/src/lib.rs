@@ -48,6 +48,11 @@ mod repository;
 mod server;
 mod settings;
 mod tally;
+#[cfg(feature = "opentelemetry")]
+mod telemetry;
+#[cfg(not(feature = "opentelemetry"))]
+#[path = "untraced.rs"]
+mod telemetry;
 mod tensor;
 mod texts;
 

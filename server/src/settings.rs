@@ -233,6 +233,8 @@ pub struct Config {
     pub body_limit: Time,
     pub load_reports: LoadReports,
     pub triton_metrics: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<String>,
     pub drain_wait: Time,
     pub drain_limit: Time,
     pub log: String,
@@ -296,6 +298,8 @@ settings! {
     load_reports: LoadReports = Some(LoadReports::OnRequest), "SKEP_LOAD_REPORTS";
     /// Publish metrics under Triton's names as well [default: false]
     [num_args = 0..=1, default_missing_value = "true"] triton_metrics: bool = None, "SKEP_TRITON_METRICS";
+    /// Address of an OpenTelemetry collector (gRPC), which gets a span for each request
+    otlp: String = None, "SKEP_OTLP";
     /// Time from the signal to stop until connections are no longer accepted; readiness is false [default: 5s]
     drain_wait: Time = time("5s"), "SKEP_DRAIN_WAIT";
     /// Longest time after that for requests at work [default: 30s]
@@ -386,6 +390,14 @@ impl Config {
             }
             (Some(_), Some(_), _) | (None, None, None) => {}
         }
+        if let Some(otlp) = &self.otlp {
+            if cfg!(not(feature = "opentelemetry")) {
+                return value("otlp", otlp.clone(), "none: the program was built without `opentelemetry`");
+            }
+            if !otlp.starts_with("http://") {
+                return value("otlp", otlp.clone(), "an address like http://127.0.0.1:4317");
+            }
+        }
         for (name, number) in [
             ("max-connections", self.max_connections),
             ("max-requests", self.max_requests),
@@ -472,6 +484,21 @@ mod tests {
         assert_eq!(told(Some("c"), None, None), "tls-key is not there, expected a file beside `tls-cert`");
         assert_eq!(told(None, Some("k"), None), "tls-key is k, expected `tls-cert` beside it");
         assert_eq!(told(None, None, Some("a")), "tls-clients is a, expected `tls-cert` beside it");
+    }
+
+    #[test]
+    fn spans_go_where_they_can() {
+        let told = |otlp: &str| {
+            let config = Config { otlp: Some(otlp.to_owned()), ..Config::new(".") };
+            config.check().map_or_else(|error| error.to_string(), |()| String::new())
+        };
+        if cfg!(feature = "opentelemetry") {
+            assert_eq!(told("http://127.0.0.1:4317"), "");
+            assert_eq!(told("here:1"), "otlp is here:1, expected an address like http://127.0.0.1:4317");
+        } else {
+            let without = "expected none: the program was built without `opentelemetry`";
+            assert_eq!(told("http://here:1"), format!("otlp is http://here:1, {without}"));
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::caller::Caller;
 use crate::load::{Format, REPORT_BIN};
 use crate::net::identity;
 use crate::settings::LoadReports;
+use crate::telemetry;
 use grpc_inference_service_server::GrpcInferenceServiceServer;
 use health::HealthService;
 use http_body_util::BodyExt;
@@ -36,6 +37,7 @@ use tonic::codec::CompressionEncoding::{Deflate, Gzip};
 use tonic::codegen::Service;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::{Builder, Error};
+use tracing::{Instrument, Span};
 
 /// What reflection tells of the protocol.
 const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");
@@ -98,7 +100,8 @@ impl Services {
         let path = request.uri().path().to_owned();
         let id = identity::request_id(request.headers().get("x-request-id"));
         tracing::debug!(id, traceparent = identity::traceparent(request.headers()), path, "call");
-        let public = path.starts_with(HEALTH) && app.config.public_health;
+        let health = path.starts_with(HEALTH);
+        let public = health && app.config.public_health;
         let admitted = if public {
             Ok((Caller::Connection(connection), None))
         } else {
@@ -117,7 +120,10 @@ impl Services {
         };
         let answer = Arc::clone(answer);
         request.extensions_mut().insert(caller);
-        answer(request).await
+        let span = if health { Span::none() } else { telemetry::span(request.headers(), "POST", &path) };
+        let response = answer(request).instrument(span.clone()).await;
+        telemetry::ended(&span, response.status().as_u16());
+        response
     }
 }
 

@@ -17,6 +17,7 @@ use crate::load::{Format, REPORT};
 use crate::net::identity;
 use crate::problem::{Problem, ProblemKind};
 use crate::settings::LoadReports;
+use crate::telemetry;
 use body::Bounds;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -33,6 +34,7 @@ use skep_runtime_core::Flow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
+use tracing::{Instrument, Span};
 
 /// The description of all of this for other programs.
 pub(crate) const OPENAPI: &str = include_str!("../../openapi.json");
@@ -48,10 +50,32 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
     connection: Flow,
 ) -> Response<Full<Bytes>> {
+    let found = routes::find(request.method().as_str(), request.uri().path());
+    let span = match &found {
+        // Probes would be most of what there is to see.
+        Ok(found) if !is_probe(found.route.endpoint) => {
+            telemetry::span(request.headers(), found.route.method, found.route.path)
+        }
+        _ => Span::none(),
+    };
+    let response = answer_found(app, request, found, connection).instrument(span.clone()).await;
+    telemetry::ended(&span, response.status().as_u16());
+    response
+}
+
+fn is_probe(endpoint: Endpoint) -> bool {
+    matches!(endpoint, Endpoint::Live | Endpoint::Ready | Endpoint::Metrics)
+}
+
+async fn answer_found(
+    app: Arc<App>,
+    request: Request<Incoming>,
+    found: Result<Match, (Door, Problem)>,
+    connection: Flow,
+) -> Response<Full<Bytes>> {
     let start = Instant::now();
     let (head, body) = request.into_parts();
     let id = identity::request_id(head.headers.get(REQUEST_ID));
-    let found = routes::find(head.method.as_str(), head.uri.path());
     let (endpoint, door) = match &found {
         Ok(found) => (found.route.path, found.route.door),
         Err((door, _)) => ("none", *door),
@@ -157,8 +181,7 @@ impl Call<'_> {
     async fn run(&mut self, found: &Match) -> Result<Reply, Problem> {
         let app = self.app;
         let endpoint = found.route.endpoint;
-        let public = matches!(endpoint, Endpoint::Live | Endpoint::Ready | Endpoint::Metrics);
-        let (caller, _slot) = if public && app.config.public_health {
+        let (caller, _slot) = if is_probe(endpoint) && app.config.public_health {
             (Caller::Connection(self.connection), None)
         } else {
             let caller = app.keys.caller(self.headers, self.connection)?;

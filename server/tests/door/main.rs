@@ -14,6 +14,8 @@ mod limits;
 mod load;
 mod loading;
 mod program;
+#[cfg(feature = "opentelemetry")]
+mod telemetry;
 mod texts;
 mod tls;
 mod v2;
