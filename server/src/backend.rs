@@ -203,6 +203,11 @@ impl Machine {
     }
 }
 
+/// Looks if a plan can be served by this program, before it is on a device.
+pub(crate) fn check(plan: &Plan) -> Result<(), BoxError> {
+    block(plan, &plan.name).map(drop)
+}
+
 /// The block of a plan. Nobody trains it through these doors.
 fn block(plan: &Plan, name: &str) -> Result<impl Backend<Own> + use<>, BoxError> {
     let block = match &plan.what {

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::backend::NAME;
+use crate::backend::{self, NAME};
 use crate::folder;
 use crate::server::{ServeError, Server};
 use crate::settings::{Config, LogFormat, Settings, SettingsError};
@@ -182,16 +182,20 @@ impl Check {
         let mut out = io::stdout().lock();
         let mut wrong = 0;
         for found in folder::read(&self.folder)? {
-            match &found.plan {
+            let checked = match &found.plan {
+                Ok(plan) => backend::check(plan).map(|()| plan).map_err(|error| Chain(&*error).to_string()),
+                Err(error) => Err(Chain(error).to_string()),
+            };
+            match checked {
                 Ok(plan) => {
                     writeln!(out, "{}: {}, version {}", found.name, plan.kind(), plan.version)?;
                     for note in plan.notes() {
                         writeln!(out, "    note: {note}")?;
                     }
                 }
-                Err(error) => {
+                Err(reason) => {
                     wrong += 1;
-                    writeln!(out, "{}: not served: {}", found.name, Chain(error))?;
+                    writeln!(out, "{}: not served: {reason}", found.name)?;
                 }
             }
         }

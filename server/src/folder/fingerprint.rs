@@ -10,21 +10,30 @@ const WRITTEN: [&str; 4] = ["json", "toml", "txt", "model"];
 /// Folders in folders that are looked through.
 const DEEPEST: usize = 3;
 
-/// A number for all files of a folder that are no weights: the same as long as these are.
-pub(crate) fn of(folder: &Path) -> Result<u64, PlanError> {
+/// A number for all files of a folder that are no weights: the same as long as these are. Of a model that is a file, it
+/// is for the one that says more of it, if there is one.
+pub(crate) fn of(place: &Path, manifest: &Path) -> Result<u64, PlanError> {
     let mut hasher = DefaultHasher::new();
-    walk(folder, DEEPEST, &mut hasher)?;
+    if place.is_dir() {
+        walk(place, DEEPEST, &mut hasher)?;
+    } else if manifest.is_file() {
+        file(manifest, &mut hasher)?;
+    }
     Ok(hasher.finish())
 }
 
+fn file(path: &Path, hasher: &mut DefaultHasher) -> Result<(), PlanError> {
+    path.hash(hasher);
+    let unreadable = |source| PlanError::Unreadable { path: path.to_owned(), source };
+    fs::read(path).map_err(unreadable)?.hash(hasher);
+    Ok(())
+}
+
 fn walk(folder: &Path, deeper: usize, hasher: &mut DefaultHasher) -> Result<(), PlanError> {
-    let unreadable = |path: &Path| {
-        let path = path.to_owned();
-        move |source| PlanError::Unreadable { path, source }
-    };
+    let unreadable = |source| PlanError::Unreadable { path: folder.to_owned(), source };
     let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).map_err(unreadable(folder))? {
-        paths.push(entry.map_err(unreadable(folder))?.path());
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        paths.push(entry.map_err(unreadable)?.path());
     }
     paths.sort();
     for path in paths {
@@ -33,8 +42,7 @@ fn walk(folder: &Path, deeper: usize, hasher: &mut DefaultHasher) -> Result<(), 
                 walk(&path, deeper - 1, hasher)?;
             }
         } else if path.extension().is_some_and(|extension| WRITTEN.iter().any(|own| extension == *own)) {
-            path.hash(hasher);
-            fs::read(&path).map_err(unreadable(&path))?.hash(hasher);
+            file(&path, hasher)?;
         }
     }
     Ok(())
@@ -47,6 +55,7 @@ mod tests {
     #[test]
     fn it_changes_with_everything_but_the_weights() {
         let folder = tempfile::tempdir().unwrap();
+        let of = |folder: &Path| of(folder, Path::new("none"));
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         write("skep.toml", "kind = \"ffn\"");
         write("model.safetensors", "old");

@@ -5,6 +5,8 @@
     reason = "helpers of tests; a method of the protocol has two messages"
 )]
 
+#[cfg(feature = "tch")]
+mod compiled;
 mod deploy;
 mod drain;
 mod fairness;
