@@ -221,13 +221,14 @@ fn load(config: Config, keys: Keys, tls: Option<TlsAcceptor>) -> Result<App, Ser
         };
         catalogue.set(&plan.name, entry);
     }
+    let flows = keys.weights().next().is_some();
     Ok(App {
         catalogue,
         change: tokio::sync::Mutex::default(),
         life: Lifecycle::new(),
         load: Load::new(machine.tallies()),
         machine,
-        pages: Pages::new(stats).map_err(ServeError::Metrics)?,
+        pages: Pages::new(stats, flows).map_err(ServeError::Metrics)?,
         keys,
         flows: Flows::default(),
         tls,

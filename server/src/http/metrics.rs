@@ -22,7 +22,8 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    pub(crate) fn new(stats: Stats) -> Result<Self, metrics_exporter_prometheus::BuildError> {
+    /// The page, with series for each flow if those have names.
+    pub(crate) fn new(stats: Stats, flows: bool) -> Result<Self, metrics_exporter_prometheus::BuildError> {
         let rows = Matcher::Full("skep_batch_rows".to_owned());
         let recorder = PrometheusBuilder::new()
             .set_buckets(&SECONDS)?
@@ -49,7 +50,7 @@ impl Pages {
             metrics::describe_gauge!("skep_requests_at_work", "requests that have no answer yet");
             metrics::describe_gauge!("skep_ready", "1 if requests are welcome");
             metrics::describe_gauge!("skep_served_models", "models that are served");
-            Metrics::new(stats)
+            Metrics::new(stats).flows(flows)
         });
         Ok(Self { recorder, handle, pools })
     }

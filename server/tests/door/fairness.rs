@@ -3,7 +3,7 @@
 use crate::kit::{Answer, Live, answer, request};
 use serde_json::{Value, json};
 use skep_server::{Config, Order};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
 const ANN: &str = "Bearer 0123456789abcdef";
@@ -117,6 +117,29 @@ fn texts_run_on_the_account_of_their_key() {
         let series = format!("skep_flow_device_seconds{{pool=\"bert_mean_forward\",flow=\"{flow}\"}}");
         assert!(page.contains(&series), "{series} in {page}");
     }
+}
+
+#[test]
+fn connections_are_not_told_apart_in_the_metrics() {
+    let live = Live::new(&[SLOW]);
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        // With those before it open, each is another flow.
+        let mut stream = live.connect();
+        let body = rows(1);
+        let head = format!(
+            "POST /v2/models/slow/infer HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all((head + &body).as_bytes()).unwrap();
+        stream.read_exact(&mut [0; 12]).unwrap();
+        open.push(stream);
+    }
+    let page = live.get("/metrics").text();
+    assert!(
+        page.contains("skep_rows_total{pool=\"slow_forward\"} 3")
+            && !page.contains("skep_flow_device_seconds{")
+    );
 }
 
 #[test]
