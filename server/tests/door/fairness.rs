@@ -51,22 +51,28 @@ fn batches(live: &Live) -> u64 {
     stats["model_stats"][0]["execution_count"].as_u64().unwrap()
 }
 
-/// How many batches have run when a caller has an answer who came when another had asked 30 times.
-fn until_the_late_one_is_answered(order: Order) -> u64 {
+/// How many batches have run in all, and how many of them since a caller asked, when he has his answer who came when
+/// another had asked 30 times.
+fn until_the_late_one_is_answered(order: Order) -> (u64, u64) {
     let keys = "ann 0123456789abcdef\nbob fedcba9876543210\n";
     let live = live(&[SLOW], keys, |config| config.policy = order);
     let many = ask(&live, ANN, 30);
-    live.wait_for_metric("skep_requests_at_work 30");
-    answers(ask(&live, BOB, 1));
+    live.wait_for_metric("skep_submitted_total{pool=\"slow_forward\"} 30");
+    let late = ask(&live, BOB, 1);
+    live.wait_for_metric("skep_submitted_total{pool=\"slow_forward\"} 31");
+    let before = batches(&live);
+    answers(late);
     let ran = batches(&live);
     answers(many);
-    ran
+    (ran, ran - before)
 }
 
 #[test]
 fn whoever_asks_seldom_does_not_wait_for_whoever_asks_a_lot() {
-    assert!(until_the_late_one_is_answered(Order::Fair) < 20);
-    assert!(until_the_late_one_is_answered(Order::OldestFirst) > 25, "as it is asked for");
+    let (_, since) = until_the_late_one_is_answered(Order::Fair);
+    assert!(since < 10, "{since}");
+    let (ran, _) = until_the_late_one_is_answered(Order::OldestFirst);
+    assert!(ran > 25, "as it is asked for: {ran}");
 }
 
 #[test]
@@ -74,11 +80,14 @@ fn keys_have_shares_by_their_weights() {
     let keys = "ann 0123456789abcdef weight=5\nbob fedcba9876543210\n";
     let live = live(&[SLOW], keys, |_| {});
     let few = ask(&live, BOB, 20);
-    live.wait_for_metric("skep_requests_at_work 20");
-    let many = ask(&live, ANN, 20);
+    live.wait_for_metric("skep_submitted_total{pool=\"slow_forward\"} 20");
+    let many = ask(&live, ANN, 10);
+    live.wait_for_metric("skep_submitted_total{pool=\"slow_forward\"} 30");
+    let before = batches(&live);
     answers(many);
-    // Of ann's 20 and what bob has had until then, one of six batches is bob's; of equals, he had all of his.
-    assert!(batches(&live) < 34, "{}", batches(&live));
+    // Two or three of them are bob's; of equals, half are.
+    let since = batches(&live) - before;
+    assert!(since < 17, "{since}");
     answers(few);
 }
 
