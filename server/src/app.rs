@@ -1,31 +1,33 @@
 //! What all doors of a server share.
 
-use crate::backend::Running;
+use crate::backend::Machine;
+use crate::catalogue::{Catalogue, Entry};
 use crate::http::metrics::Pages;
 use crate::lifecycle::{AtWork, Lifecycle, Phase};
+use crate::load::{Load, Report};
 use crate::model::Model;
+use crate::net::flows::Flows;
 use crate::net::keys::Keys;
 use crate::problem::{Problem, ProblemKind};
 use crate::settings::Config;
 use skep_runtime_core::Health;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// A model that is in the folder and not served.
-pub(crate) struct Missing {
-    pub(crate) name: String,
-    pub(crate) reason: String,
-}
+use tokio_rustls::TlsAcceptor;
 
 /// What all doors of a server share.
 pub(crate) struct App {
     pub(crate) config: Config,
-    pub(crate) models: BTreeMap<String, Arc<Model>>,
-    pub(crate) missing: Vec<Missing>,
+    pub(crate) catalogue: Catalogue,
+    /// Whoever loads or unloads a model has this.
+    pub(crate) change: tokio::sync::Mutex<()>,
     pub(crate) life: Lifecycle,
-    pub(crate) running: Box<dyn Running>,
+    pub(crate) machine: Machine,
     pub(crate) pages: Pages,
+    pub(crate) load: Load,
     pub(crate) keys: Keys,
+    pub(crate) flows: Flows,
+    /// `None` if connections are plain.
+    pub(crate) tls: Option<TlsAcceptor>,
 }
 
 impl App {
@@ -36,11 +38,16 @@ impl App {
             Phase::Starting => return Some("server is starting".to_owned()),
             _ => return Some("server is draining".to_owned()),
         }
-        match self.running.health() {
+        match self.machine.health() {
             Health::Running => None,
             Health::Lost(loss) => Some(loss.to_string()),
             other => Some(format!("runtime is {other:?}").to_lowercase()),
         }
+    }
+
+    /// The load of this moment, for balancers.
+    pub(crate) fn report(&self) -> Report {
+        self.load.report(&self.catalogue.served(), self.life.at_work())
     }
 
     /// Counts a request at work for as long as the guard lives.
@@ -53,14 +60,23 @@ impl App {
     }
 
     /// The model of this name and version.
-    pub(crate) fn model(&self, name: &str, version: Option<&str>) -> Result<&Arc<Model>, Problem> {
-        let Some(model) = self.models.get(name) else {
-            let known: Vec<_> = self.models.keys().map(String::as_str).collect();
-            let reason = self.missing.iter().find(|missing| missing.name == name);
-            let reason = reason.map(|missing| format!(" ({})", missing.reason)).unwrap_or_default();
-            return Err(Problem::not_found(format!(
-                "unknown model `{name}`{reason}, expected one of {known:?}"
-            )));
+    pub(crate) fn model(&self, name: &str, version: Option<&str>) -> Result<Arc<Model>, Problem> {
+        let model = match self.catalogue.get(name) {
+            Some(Entry::Served(model)) => model,
+            Some(Entry::Loading) => {
+                let message = format!("model `{name}` is being loaded");
+                return Err(Problem::new(ProblemKind::Unavailable, message).retry_after(1));
+            }
+            Some(Entry::Unloading) => {
+                return Err(Problem::not_found(format!("model `{name}` is being unloaded")));
+            }
+            Some(Entry::Missing(reason)) => {
+                return Err(Problem::not_found(format!("model `{name}` is not served: {reason}")));
+            }
+            None => {
+                let known: Vec<_> = self.catalogue.served().iter().map(|model| model.name.clone()).collect();
+                return Err(Problem::not_found(format!("unknown model `{name}`, expected one of {known:?}")));
+            }
         };
         match version {
             Some(version) if !version.is_empty() && version != model.version => Err(Problem::not_found(
@@ -76,22 +92,22 @@ impl App {
         name: Option<&str>,
         what: &str,
         fits: impl Fn(&Model) -> bool,
-    ) -> Result<&Arc<Model>, Problem> {
+    ) -> Result<Arc<Model>, Problem> {
         if let Some(name) = name {
             let model = self.model(name, None)?;
-            return if fits(model) {
+            return if fits(&model) {
                 Ok(model)
             } else {
                 Err(Problem::invalid(format!("model `{name}` is no {what}")))
             };
         }
-        let mut all = self.models.values().filter(|model| fits(model));
-        match (all.next(), all.next()) {
-            (Some(model), None) => Ok(model),
-            (None, _) => Err(Problem::new(ProblemKind::Unsupported, format!("no model here is a {what}"))),
-            (Some(_), Some(_)) => {
-                let names: Vec<_> =
-                    self.models.values().filter(|model| fits(model)).map(|model| &model.name).collect();
+        let mut all: Vec<_> = self.catalogue.served();
+        all.retain(|model| fits(model));
+        match all.len() {
+            0 => Err(Problem::new(ProblemKind::Unsupported, format!("no model here is a {what}"))),
+            1 => Ok(all.remove(0)),
+            _ => {
+                let names: Vec<_> = all.iter().map(|model| &model.name).collect();
                 Err(Problem::invalid(format!("`model` is missing, expected one of {names:?}")))
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::folder::{Plan, What};
 use crate::model::{Model, Rules};
-use crate::settings::Config;
+use crate::settings::{Config, Order};
 use crate::tally::Tallies;
 use crate::texts::Texts;
 #[cfg(all(feature = "candle", not(feature = "tch")))]
@@ -10,14 +10,19 @@ use skep_backend_candle::{CandleDevice as Own, CpuOptions, Registry, blocks};
 #[cfg(feature = "tch")]
 use skep_backend_tch::{CpuOptions, Registry, TchDevice as Own, blocks};
 use skep_models::{Ask, Kind, TextError, TextModel};
-use skep_pool::{Serve, ServeOptions, Served};
+use skep_pool::{ServeMore, ServeOptions, Served};
+use skep_runtime_core::pool::Policy;
+use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::{
-    BoxError, DType, Device, DeviceError, Health, Observer, RunningRuntime, RuntimeBuilder, Shutdown,
-    ShutdownError,
+    Backend, BoxError, Classes, ControlError, DType, DeviceError, EarliestDeadline, Fair, Flow, Health,
+    Observer, OldestFirst, RunningRuntime, RuntimeBuilder, Shutdown, ShutdownError,
 };
 use skep_stats::{Fanout, Stats};
+use std::collections::BTreeMap;
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// The name of the backend that models run on.
 #[cfg(feature = "tch")]
@@ -59,63 +64,171 @@ pub enum StartError {
     Runtime(#[source] skep_runtime_core::StartError),
 }
 
-/// A runtime at work, whatever its tensors are.
-pub(crate) trait Running: Send + Sync {
-    fn health(&self) -> Health;
-
-    fn shutdown(&self, how: Shutdown, limit: Duration) -> Result<(), ShutdownError>;
+/// The device with the models on it.
+pub(crate) struct Machine {
+    runtime: RunningRuntime<Own>,
+    tallies: Arc<Tallies>,
+    /// By the names of blocks.
+    served: Mutex<BTreeMap<String, Served<Own>>>,
 }
 
-impl<D: Device> Running for RunningRuntime<D> {
-    fn health(&self) -> Health {
-        self.handle().health()
+impl Machine {
+    /// Starts a runtime without models on the device that `config` names.
+    pub(crate) fn start(
+        config: &Config,
+        weights: impl Iterator<Item = (Flow, f64)>,
+    ) -> Result<(Self, Stats), StartError> {
+        let device = device(config)?;
+        let (stats, tallies) = (Stats::new(), Arc::new(Tallies::default()));
+        let observers: Vec<Arc<dyn Observer>> =
+            vec![stats.observer(), Arc::clone(&tallies) as Arc<dyn Observer>];
+        let mut builder = RuntimeBuilder::new(device)
+            .prefetch(config.prefetch)
+            .policy(policy(config.policy, weights))
+            .observer(Arc::new(Fanout(observers)));
+        if let Some(limit) = config.batch_limit {
+            builder = builder.batch_limit(limit.0);
+        }
+        let runtime = builder.start().map_err(StartError::Runtime)?;
+        Ok((Self { runtime, tallies, served: Mutex::default() }, stats))
     }
 
-    fn shutdown(&self, how: Shutdown, limit: Duration) -> Result<(), ShutdownError> {
-        RunningRuntime::shutdown(self, how, limit)
+    pub(crate) fn tallies(&self) -> Arc<Tallies> {
+        Arc::clone(&self.tallies)
     }
-}
 
-/// What came of plans.
-pub(crate) struct Started {
-    pub(crate) running: Box<dyn Running>,
-    pub(crate) models: Vec<Model>,
-    /// Of models that the server is ready without: name and reason.
-    pub(crate) failed: Vec<StartError>,
-    pub(crate) stats: Stats,
-}
-
-/// Loads models onto the device that `config` names, and starts the runtime.
-pub(crate) fn start(config: &Config, plans: Vec<Plan>) -> Result<Started, StartError> {
-    let device = device(config)?;
-    let (stats, tallies) = (Stats::new(), Arc::new(Tallies::default()));
-    let observers: Vec<Arc<dyn Observer>> = vec![stats.observer(), Arc::clone(&tallies) as Arc<dyn Observer>];
-    let mut builder =
-        RuntimeBuilder::new(device).prefetch(config.prefetch).observer(Arc::new(Fanout(observers)));
-    if let Some(limit) = config.batch_limit {
-        builder = builder.batch_limit(limit.0);
+    pub(crate) fn health(&self) -> Health {
+        self.runtime.handle().health()
     }
-    let (mut models, mut failed) = (Vec::new(), Vec::new());
-    for plan in plans {
-        match serve(&mut builder, config, &tallies, &plan) {
-            Ok(model) => models.push((model, plan)),
-            Err(source) => {
-                let error = StartError::Model { model: plan.name.clone(), source };
-                if !plan.optional {
-                    return Err(error);
-                }
-                failed.push(error);
+
+    pub(crate) fn shutdown(&self, how: Shutdown, limit: Duration) -> Result<(), ShutdownError> {
+        self.runtime.shutdown(how, limit)
+    }
+
+    /// Puts a model on the device: in the place of `old` if nothing but the weights differs, else beside what is there.
+    /// No two threads may do this at once.
+    pub(crate) fn load(&self, config: &Config, plan: &Plan, old: Option<&Model>) -> Result<Model, BoxError> {
+        if let Some(old) = old.filter(|old| old.fingerprint == plan.fingerprint)
+            && let Some(served) = self.replace(plan, &old.block)?
+        {
+            return self.model(config, plan, &served, &old.block);
+        }
+        let name = self.free_name(&plan.name);
+        let options = ServeOptions::forward(plan.pool.clone());
+        let served = self.runtime.handle().serve(block(plan, &name)?, options)?;
+        self.served.lock().insert(name.clone(), served.clone());
+        let model = self.model(config, plan, &served, &name).and_then(|model| {
+            if plan.warm_up {
+                warm_up(&model)?;
             }
+            Ok(model)
+        });
+        if model.is_err() {
+            // Nobody knows of it yet.
+            self.unload(&name, Duration::MAX)?;
+        }
+        model
+    }
+
+    /// Puts a model in the place of a block. `None` if it takes or gives other tensors than that one.
+    fn replace(&self, plan: &Plan, old: &str) -> Result<Option<Served<Own>>, BoxError> {
+        let Some(served) = self.served.lock().get(old).cloned() else { return Ok(None) };
+        match self.runtime.handle().replace(old, block(plan, old)?) {
+            Ok(()) => Ok(Some(served)),
+            Err(skep_runtime_core::StartError::OtherSchema { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
-    let running = builder.start().map_err(StartError::Runtime)?;
-    for (model, plan) in &models {
-        if plan.warm_up {
-            warm_up(model).map_err(|source| StartError::Model { model: plan.name.clone(), source })?;
-        }
+
+    /// The model's name, or that with a number behind it while another block has it.
+    fn free_name(&self, name: &str) -> String {
+        let served = self.served.lock();
+        let names = iter::once(name.to_owned()).chain((2_u32..).map(|n| format!("{name}@{n}")));
+        names.into_iter().find(|name| !served.contains_key(name)).unwrap_or_default()
     }
-    let models = models.into_iter().map(|(model, _)| model).collect();
-    Ok(Started { running: Box::new(running), models, failed, stats })
+
+    /// Takes a block off the device.
+    pub(crate) fn unload(&self, block: &str, limit: Duration) -> Result<(), ControlError> {
+        self.served.lock().remove(block);
+        self.runtime.handle().remove(block, Shutdown::Drain, limit)
+    }
+
+    /// The model as the doors see it.
+    fn model(
+        &self,
+        config: &Config,
+        plan: &Plan,
+        served: &Served<Own>,
+        block: &str,
+    ) -> Result<Model, BoxError> {
+        let texts = match &plan.what {
+            What::Text { model, .. } if model.tokens().is_some() => {
+                let door = Arc::new(served.forward.clone());
+                let device = Arc::clone(self.runtime.handle().device());
+                Some(Arc::new(TextModel::new(Arc::clone(model), device, door)?) as Arc<dyn Texts>)
+            }
+            What::Text { .. } | What::Block { .. } => None,
+        };
+        let dtype = match &plan.what {
+            What::Text { model, precision } => match precision.of(model) {
+                DType::F16 => "float16",
+                DType::BF16 => "bfloat16",
+                DType::F64 => "float64",
+                _ => "float32",
+            },
+            What::Block { .. } => "float32",
+        };
+        let front = served.front().ok_or("its outputs are not known")?;
+        let rules = Rules {
+            max_rows: plan.pool.max_rows,
+            capacity: plan.pool.capacity,
+            splits: plan.pool.split_large_tasks,
+            when_full: plan.when_full.unwrap_or(config.when_full),
+            wait_limit: plan.wait_limit.unwrap_or(config.wait_limit).0,
+            priority: plan.pool.priority,
+        };
+        Ok(Model {
+            name: plan.name.clone(),
+            version: plan.version.clone(),
+            block: block.to_owned(),
+            fingerprint: plan.fingerprint,
+            platform: format!("skep_{NAME}"),
+            dtype,
+            tally: self.tallies.of(front.name()),
+            front,
+            texts,
+            rules,
+            life: watch::Sender::new(()),
+        })
+    }
+}
+
+/// Looks if a plan can be served by this program, before it is on a device.
+pub(crate) fn check(plan: &Plan) -> Result<(), BoxError> {
+    block(plan, &plan.name).map(drop)
+}
+
+/// The block of a plan. Nobody trains it through these doors.
+fn block(plan: &Plan, name: &str) -> Result<impl Backend<Own> + use<>, BoxError> {
+    let block = match &plan.what {
+        What::Text { model, precision } => {
+            blocks::TextModel { model: Arc::clone(model), precision: *precision }.block(name)?
+        }
+        What::Block { kind, config } => Registry::with_defaults().build(kind, name, config)?,
+    };
+    Ok(block.inference_only())
+}
+
+/// Strict classes by priority, and in each of them an order.
+fn policy(order: Order, weights: impl Iterator<Item = (Flow, f64)>) -> Arc<dyn Policy> {
+    match order {
+        Order::Fair => {
+            let fair = weights.fold(Fair::new(), |fair, (flow, weight)| fair.weight(flow, weight));
+            Arc::new(Classes::of(fair))
+        }
+        Order::OldestFirst => Arc::new(OldestFirst),
+        Order::EarliestDeadline => Arc::new(Classes::of(EarliestDeadline::new())),
+    }
 }
 
 fn device(config: &Config) -> Result<Own, StartError> {
@@ -131,61 +244,6 @@ fn device(config: &Config) -> Result<Own, StartError> {
         _ => return Err(unknown()),
     };
     made.map_err(|source| StartError::Device { name: name.clone(), source })
-}
-
-fn serve(
-    builder: &mut RuntimeBuilder<Own>,
-    config: &Config,
-    tallies: &Tallies,
-    plan: &Plan,
-) -> Result<Model, BoxError> {
-    let options = ServeOptions::forward(plan.pool.clone());
-    let dtype = match &plan.what {
-        What::Text { model, precision } => match precision.of(model) {
-            DType::F16 => "float16",
-            DType::BF16 => "bfloat16",
-            DType::F64 => "float64",
-            _ => "float32",
-        },
-        What::Block { .. } => "float32",
-    };
-    let (served, texts): (Served<Own>, Option<Arc<dyn Texts>>) = match &plan.what {
-        What::Text { model, precision } => {
-            let block = blocks::TextModel { model: Arc::clone(model), precision: *precision };
-            // Nobody trains it through this door.
-            let block = block.block(&plan.name)?.inference_only();
-            let served = builder.serve(block, options)?;
-            let texts = model.tokens().map(|_| {
-                let door = Arc::new(served.forward.clone());
-                TextModel::new(Arc::clone(model), Arc::clone(builder.device()), door)
-            });
-            let texts = texts.transpose()?.map(|texts| Arc::new(texts) as Arc<dyn Texts>);
-            (served, texts)
-        }
-        What::Block { kind, config } => {
-            let block = Registry::with_defaults().build(kind, &plan.name, config)?.inference_only();
-            (builder.serve(block, options)?, None)
-        }
-    };
-    let front = served.front().ok_or("its outputs are not known")?;
-    let rules = Rules {
-        max_rows: plan.pool.max_rows,
-        capacity: plan.pool.capacity,
-        splits: plan.pool.split_large_tasks,
-        when_full: plan.when_full.unwrap_or(config.when_full),
-        wait_limit: plan.wait_limit.unwrap_or(config.wait_limit).0,
-        priority: plan.pool.priority,
-    };
-    Ok(Model {
-        name: plan.name.clone(),
-        version: plan.version.clone(),
-        platform: format!("skep_{NAME}"),
-        dtype,
-        tally: tallies.of(front.name()),
-        front,
-        texts,
-        rules,
-    })
 }
 
 /// Runs a text through a model, so that the first client does not wait for what is made once.

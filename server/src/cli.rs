@@ -1,16 +1,20 @@
 //! The command line.
 
-use crate::backend::NAME;
+use crate::backend::{self, NAME};
 use crate::folder;
 use crate::server::{ServeError, Server};
 use crate::settings::{Config, LogFormat, Settings, SettingsError};
+use crate::telemetry::{self, Export, ExportError};
 use clap::{Args, Parser, Subcommand};
 use skep_runtime_core::Chain;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// Serves models to other machines.
 #[derive(Debug, Parser)]
@@ -74,6 +78,8 @@ enum Error {
     Folder(#[from] folder::PlanError),
     #[error("log is `{got}`, expected a filter like `info` or `skep_server=debug`")]
     Log { got: String, source: tracing_subscriber::filter::ParseError },
+    #[error("spans cannot be exported")]
+    Export(#[from] ExportError),
     #[error("the system refuses what a server needs")]
     System(#[from] io::Error),
 }
@@ -93,26 +99,36 @@ impl Serve {
             io::stdout().write_all(config.to_toml().as_bytes())?;
             return Ok(ExitCode::SUCCESS);
         }
-        log(&config)?;
         let executor =
             tokio::runtime::Builder::new_multi_thread().thread_name("skep-net").enable_all().build()?;
-        let code = executor.block_on(serve(config))?;
+        let code = {
+            let entered = executor.enter();
+            // The last spans go out while there is an executor.
+            let _exported = log(&config)?;
+            drop(entered);
+            executor.block_on(serve(config))?
+        };
         // Questions that still run on other threads are not waited for.
         executor.shutdown_background();
         Ok(code)
     }
 }
 
-fn log(config: &Config) -> Result<(), Error> {
+/// Begins to log, and to export spans as long as what comes back lives.
+fn log(config: &Config) -> Result<Option<Export>, Error> {
     let filter = EnvFilter::builder()
         .parse(&config.log)
         .map_err(|source| Error::Log { got: config.log.clone(), source })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    match config.log_format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
-    Ok(())
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let lines = match config.log_format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let (spans, exported) = telemetry::layer(config)?;
+    // Spans of requests are for the export: lines have what they say.
+    let lines = lines.with_filter(filter.and(filter_fn(|it| it.target() != telemetry::TARGET)));
+    tracing_subscriber::registry().with(lines).with(spans).init();
+    Ok(exported)
 }
 
 async fn serve(config: Config) -> Result<ExitCode, Error> {
@@ -133,7 +149,7 @@ async fn serve(config: Config) -> Result<ExitCode, Error> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    let models: Vec<&str> = server.models().collect();
+    let models = server.models();
     for (name, reason) in server.missing() {
         tracing::warn!(name, reason, "model is not served");
     }
@@ -166,16 +182,20 @@ impl Check {
         let mut out = io::stdout().lock();
         let mut wrong = 0;
         for found in folder::read(&self.folder)? {
-            match &found.plan {
+            let checked = match &found.plan {
+                Ok(plan) => backend::check(plan).map(|()| plan).map_err(|error| Chain(&*error).to_string()),
+                Err(error) => Err(Chain(error).to_string()),
+            };
+            match checked {
                 Ok(plan) => {
                     writeln!(out, "{}: {}, version {}", found.name, plan.kind(), plan.version)?;
                     for note in plan.notes() {
                         writeln!(out, "    note: {note}")?;
                     }
                 }
-                Err(error) => {
+                Err(reason) => {
                     wrong += 1;
-                    writeln!(out, "{}: not served: {}", found.name, Chain(error))?;
+                    writeln!(out, "{}: not served: {reason}", found.name)?;
                 }
             }
         }

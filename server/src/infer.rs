@@ -1,5 +1,6 @@
 //! One inference, apart from the protocol that it came by.
 
+use crate::caller::Caller;
 use crate::model::Model;
 use crate::problem::Problem;
 use crate::settings::WhenFull;
@@ -8,7 +9,7 @@ use crate::tensor::datatype::{self, Datatype};
 use bytes::Bytes;
 use skep_runtime_core::{HostTensor, Request};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A tensor as it came: little endian, row major.
 pub(crate) struct Given {
@@ -31,6 +32,9 @@ pub(crate) enum Value {
 
 pub(crate) type Parameters = BTreeMap<String, Value>;
 
+/// How many priorities a client can choose from: the runtime keeps an account of callers for each.
+pub(crate) const PRIORITIES: u64 = 32;
+
 /// What a client asks for besides the tensors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wishes {
@@ -46,7 +50,15 @@ impl Wishes {
         let mut wishes = Self::default();
         for (name, value) in parameters {
             match name.as_str() {
-                "priority" => wishes.priority = whole(name, value)?,
+                "priority" => {
+                    wishes.priority = whole(name, value)?;
+                    if wishes.priority > PRIORITIES {
+                        return Err(Problem::invalid(format!(
+                            "parameter `priority` is {}, expected 0 to {PRIORITIES}",
+                            wishes.priority
+                        )));
+                    }
+                }
                 "timeout" => {
                     let micros = whole(name, value)?;
                     wishes.timeout = (micros > 0).then(|| Duration::from_micros(micros));
@@ -125,6 +137,21 @@ pub(crate) fn datatype(input: &str, name: &str) -> Result<Datatype, Problem> {
 /// Runs a model. The outputs come in the schema's order, and only those of `wanted`, if any are named.
 pub(crate) async fn run(
     model: &Model,
+    caller: &Caller,
+    given: Vec<Given>,
+    wanted: &[String],
+    wishes: Wishes,
+) -> Result<Vec<(String, HostTensor)>, Problem> {
+    // Whatever is wrong with the shape is told later, by name; nobody pays for more rows than there are bytes.
+    let rows = given.first().and_then(|given| Some((*given.shape.first()?).min(given.bytes.len())));
+    caller.charge(rows.unwrap_or(0))?;
+    run_charged(model, caller, given, wanted, wishes).await
+}
+
+/// Runs a model for whoever has been charged with the rows.
+pub(crate) async fn run_charged(
+    model: &Model,
+    caller: &Caller,
     given: Vec<Given>,
     wanted: &[String],
     wishes: Wishes,
@@ -143,14 +170,15 @@ pub(crate) async fn run(
         }
     }
     let tensors = given.into_iter().map(|given| tensor(model, given)).collect::<Result<Vec<_>, _>>()?;
-    let request = model.ruled(Request::named(tensors), wishes.priority, wishes.timeout);
-    let start = Instant::now();
+    let request = model.ruled(Request::named(tensors), caller, wishes.priority, wishes.timeout);
+    let open = model.tally.begin();
     let result = match model.rules.when_full {
         WhenFull::Refuse => model.front.try_call(request).await,
         WhenFull::Wait => model.front.call(request).await,
     };
-    model.tally.request(result.is_ok(), start.elapsed());
-    let mut outputs = result.map_err(|error| model.hinted(error.into()))?;
+    let result = result.map_err(|error| model.hinted(error.into()));
+    open.end(&result);
+    let mut outputs = result?;
     if !wanted.is_empty() {
         let place = |name: &str| wanted.iter().position(|wanted| wanted == name);
         outputs.retain(|(name, _)| place(name).is_some());
@@ -191,6 +219,8 @@ mod tests {
         assert_eq!(read("timeout", Value::Whole(0)).unwrap(), Wishes::default());
         let error = read("priority", Value::Whole(-1)).unwrap_err();
         assert_eq!(error.message, "parameter `priority` is -1, expected a whole number of 0 or more");
+        let error = read("priority", Value::Whole(33)).unwrap_err();
+        assert_eq!(error.message, "parameter `priority` is 33, expected 0 to 32");
         assert!(read("timeout", Value::Bool(true)).is_err());
         assert_eq!(read("colour", Value::Text("red".into())).unwrap(), Wishes::default());
     }

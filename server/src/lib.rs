@@ -32,23 +32,34 @@
 
 mod app;
 mod backend;
+mod caller;
+mod catalogue;
 pub mod cli;
 mod folder;
 pub mod grpc;
 mod http;
 mod infer;
 mod lifecycle;
+mod load;
 mod model;
 mod net;
 mod problem;
+mod repository;
 mod server;
 mod settings;
 mod tally;
+#[cfg(feature = "opentelemetry")]
+mod telemetry;
+#[cfg(not(feature = "opentelemetry"))]
+#[path = "untraced.rs"]
+mod telemetry;
 mod tensor;
 mod texts;
 
 pub use backend::{NAME as BACKEND, StartError};
 pub use folder::{Found, Plan, PlanError, What, read as read_folder};
+pub use net::keys::KeysError;
+pub use net::tls::TlsError;
 pub use problem::{Problem, ProblemKind};
 pub use server::{ServeError, Server};
-pub use settings::{Config, LogFormat, Settings, SettingsError, WhenFull};
+pub use settings::{Config, LoadReports, LogFormat, Order, Settings, SettingsError, WhenFull};

@@ -1,5 +1,6 @@
 //! A model that is served, as the doors see it.
 
+use crate::caller::Caller;
 use crate::problem::{Problem, ProblemKind};
 use crate::settings::WhenFull;
 use crate::tally::Tally;
@@ -7,11 +8,16 @@ use crate::texts::Texts;
 use skep_runtime_core::{Front, Priority, Request};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// A model that is served.
 pub(crate) struct Model {
     pub(crate) name: String,
     pub(crate) version: String,
+    /// What it is called on the device: its name, but for models that came beside another of that name.
+    pub(crate) block: String,
+    /// What is known of its folder besides the weights, in short.
+    pub(crate) fingerprint: u64,
     /// What computes it: `skep_candle`, say.
     pub(crate) platform: String,
     /// What it is computed in, as others call it: `float32`.
@@ -20,6 +26,8 @@ pub(crate) struct Model {
     pub(crate) texts: Option<Arc<dyn Texts>>,
     pub(crate) rules: Rules,
     pub(crate) tally: Arc<Tally>,
+    /// Ends with it.
+    pub(crate) life: watch::Sender<()>,
 }
 
 /// The rules by which requests for a model are taken.
@@ -39,6 +47,12 @@ pub(crate) struct Rules {
 }
 
 impl Model {
+    /// Waits until nobody has this model any more: neither the catalogue nor a request.
+    pub(crate) fn gone(&self) -> impl Future<Output = ()> + use<> {
+        let mut life = self.life.subscribe();
+        async move { while life.changed().await.is_ok() {} }
+    }
+
     /// The labels of its outputs' numbers.
     pub(crate) fn labels(&self) -> &[String] {
         let labels = self.texts.as_ref().and_then(|texts| texts.model().labels());
@@ -64,14 +78,15 @@ impl Model {
         (number > 0).then(|| Priority(self.rules.priority.0.saturating_add(number - 1)))
     }
 
-    /// Gives a request its priority and its time.
+    /// Gives a request its priority, its time, and the account on which it runs.
     pub(crate) fn ruled<T>(
         &self,
         request: Request<T>,
+        caller: &Caller,
         priority: u64,
         timeout: Option<Duration>,
     ) -> Request<T> {
-        request.priority(self.priority(priority)).deadline(self.wait(timeout))
+        request.priority(self.priority(priority)).deadline(self.wait(timeout)).flow(caller.flow())
     }
 
     /// Refuses work for which there is no room, if the model refuses at all.

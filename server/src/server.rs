@@ -1,13 +1,17 @@
 //! A server from its start to its end.
 
-use crate::app::{App, Missing};
-use crate::backend::{self, StartError};
+use crate::app::App;
+use crate::backend::{Machine, StartError};
+use crate::catalogue::{Catalogue, Entry};
 use crate::folder::{self, PlanError};
 use crate::grpc::Services;
 use crate::http::metrics::Pages;
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::load::Load;
 use crate::net;
+use crate::net::flows::Flows;
 use crate::net::keys::{Keys, KeysError};
+use crate::net::tls::{self, TlsError};
 use crate::settings::{Config, SettingsError};
 use skep_runtime_core::{Chain, Shutdown};
 use std::fmt;
@@ -17,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// The reason why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +47,9 @@ pub enum ServeError {
     /// The file of keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// TLS cannot be offered.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address cannot be listened at.
     #[error("{address} cannot be listened at")]
     Address {
@@ -88,10 +96,11 @@ impl Server {
             Some(file) => Keys::read(file)?,
             None => Keys::default(),
         };
+        let tls = tls::acceptor(&config)?;
         // The address first: it is wrong more often than models are, and loading takes long.
         let (http_door, http) = listen(config.http).await?;
         let (grpc_door, grpc) = listen(config.grpc).await?;
-        let loading = tokio::task::spawn_blocking(move || load(config, keys));
+        let loading = tokio::task::spawn_blocking(move || load(config, keys, tls));
         let app = Arc::new(loading.await.map_err(|_| ServeError::GivenUp)??);
         let services = Services::new(&app).map_err(ServeError::Reflection)?;
         let doors = [http_door, grpc_door].into_iter();
@@ -111,14 +120,18 @@ impl Server {
         self.grpc
     }
 
-    /// Returns the names of the models that are served, in order.
-    pub fn models(&self) -> impl Iterator<Item = &str> {
-        self.app.models.keys().map(String::as_str)
+    /// Returns the names of the models that are served now, in order.
+    pub fn models(&self) -> Vec<String> {
+        self.app.catalogue.served().iter().map(|model| model.name.clone()).collect()
     }
 
     /// Returns the models of the folder that are not served, with the reason.
-    pub fn missing(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.app.missing.iter().map(|missing| (missing.name.as_str(), missing.reason.as_str()))
+    pub fn missing(&self) -> Vec<(String, String)> {
+        let missing = |(name, entry): (&String, &Entry)| match entry {
+            Entry::Missing(reason) => Some((name.clone(), reason.clone())),
+            _ => None,
+        };
+        self.app.catalogue.now().iter().filter_map(missing).collect()
     }
 
     /// Tells balancers to send no more, for as long as `drain-wait` says; then accepts no connections, lets
@@ -156,7 +169,7 @@ impl Server {
 
     async fn end(&self, how: Shutdown, limit: Duration) -> bool {
         let app = Arc::clone(&self.app);
-        let ended = tokio::task::spawn_blocking(move || app.running.shutdown(how, limit));
+        let ended = tokio::task::spawn_blocking(move || app.machine.shutdown(how, limit));
         let ended = match ended.await {
             Ok(Ok(())) => true,
             Ok(Err(error)) => {
@@ -187,28 +200,38 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeE
     Ok((listener, own))
 }
 
-fn load(config: Config, keys: Keys) -> Result<App, ServeError> {
+fn load(config: Config, keys: Keys, tls: Option<TlsAcceptor>) -> Result<App, ServeError> {
     let found = folder::read(&config.folder).map_err(ServeError::Folder)?;
     let mut plans = Vec::with_capacity(found.len());
     for found in found {
         plans.push(found.plan.map_err(|source| ServeError::Model { name: found.name, source })?);
     }
-    let started = backend::start(&config, plans)?;
-    let missing = started.failed.iter().map(|error| {
-        let StartError::Model { model, .. } = error else {
-            return Missing { name: String::new(), reason: error.to_string() };
+    let (machine, stats) = Machine::start(&config, keys.weights())?;
+    let catalogue = Catalogue::default();
+    for plan in plans {
+        let entry = match machine.load(&config, &plan, None) {
+            Ok(model) => Entry::Served(Arc::new(model)),
+            Err(source) => {
+                let error = StartError::Model { model: plan.name.clone(), source };
+                if !plan.optional {
+                    return Err(error.into());
+                }
+                Entry::Missing(Chain(&error).to_string())
+            }
         };
-        Missing { name: model.clone(), reason: Chain(error).to_string() }
-    });
-    let missing = missing.collect();
-    let models = started.models.into_iter().map(|model| (model.name.clone(), Arc::new(model)));
+        catalogue.set(&plan.name, entry);
+    }
+    let flows = keys.weights().next().is_some();
     Ok(App {
-        models: models.collect(),
-        missing,
+        catalogue,
+        change: tokio::sync::Mutex::default(),
         life: Lifecycle::new(),
-        running: started.running,
-        pages: Pages::new(started.stats).map_err(ServeError::Metrics)?,
+        load: Load::new(machine.tallies()),
+        machine,
+        pages: Pages::new(stats, flows).map_err(ServeError::Metrics)?,
         keys,
+        flows: Flows::default(),
+        tls,
         config,
     })
 }

@@ -20,6 +20,32 @@ pub enum WhenFull {
     Wait,
 }
 
+/// The order in which requests run, within the priorities that they name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Order {
+    /// The device's time is shared among callers, by the weights of their keys.
+    #[default]
+    Fair,
+    /// The one that came first.
+    OldestFirst,
+    /// The one whose time is up first.
+    EarliestDeadline,
+}
+
+/// The answers that have a load report with them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum LoadReports {
+    /// Those whose request asks for one.
+    #[default]
+    OnRequest,
+    /// All.
+    Always,
+}
+
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -162,6 +188,8 @@ always!(
     String = String::new(),
     SocketAddr = SocketAddr::from(([127, 0, 0, 1], 0)),
     WhenFull = WhenFull::Refuse,
+    Order = Order::Fair,
+    LoadReports = LoadReports::OnRequest,
     LogFormat = LogFormat::Text,
 );
 
@@ -170,6 +198,7 @@ always!(
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 #[expect(missing_docs, reason = "they are documented as flags, under the same names, in `Settings`")]
+#[expect(clippy::struct_excessive_bools, reason = "each of them is a setting by itself")]
 pub struct Config {
     pub folder: PathBuf,
     pub http: SocketAddr,
@@ -179,12 +208,19 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<PathBuf>,
     pub public_health: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_clients: Option<PathBuf>,
     pub device: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
     pub prefetch: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_limit: Option<Time>,
+    pub policy: Order,
     pub when_full: WhenFull,
     pub wait_limit: Time,
     pub max_body: Size,
@@ -195,6 +231,10 @@ pub struct Config {
     pub max_texts: usize,
     pub head_limit: Time,
     pub body_limit: Time,
+    pub load_reports: LoadReports,
+    pub triton_metrics: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<String>,
     pub drain_wait: Time,
     pub drain_limit: Time,
     pub log: String,
@@ -212,12 +252,18 @@ settings! {
     grpc: SocketAddr = Some(SocketAddr::from(([127, 0, 0, 1], 8001))), "SKEP_GRPC";
     /// Allow addresses that other machines can reach [default: false]
     [num_args = 0..=1, default_missing_value = "true"] open: bool = None, "SKEP_OPEN";
-    /// Allow `POST /drain` over the network [default: false]
+    /// Allow draining, and loading and unloading models, over the network [default: false]
     [num_args = 0..=1, default_missing_value = "true"] management: bool = None, "SKEP_MANAGEMENT";
-    /// File of API keys, a line `name key` each; without it everybody is served
+    /// File of API keys: a line `name key` each, with `requests=`, `rows=` and `weight=` behind it; without it everybody is served
     keys: PathBuf = None, "SKEP_KEYS";
     /// Answer health and metrics without a key [default: true]
     [num_args = 0..=1, default_missing_value = "true"] public_health: bool = Some(true), "SKEP_PUBLIC_HEALTH";
+    /// File of the server's certificate and those above it, PEM: both ports speak TLS, and nothing else
+    tls_cert: PathBuf = None, "SKEP_TLS_CERT";
+    /// File of the certificate's key, PEM
+    tls_key: PathBuf = None, "SKEP_TLS_KEY";
+    /// File of certificates, PEM: only clients with a certificate that one of them has signed are served
+    tls_clients: PathBuf = None, "SKEP_TLS_CLIENTS";
     /// Device that models run on: `cpu`, `cuda:0`, … [default: cpu]
     device: String = Some("cpu".to_owned()), "SKEP_DEVICE";
     /// Threads of a batch on the processor [default: one per core]
@@ -226,6 +272,8 @@ settings! {
     prefetch: usize = Some(1), "SKEP_PREFETCH";
     /// Longest time that the device may work on a batch before it counts as stuck [default: none]
     batch_limit: Time = None, "SKEP_BATCH_LIMIT";
+    /// Order in which requests of one priority run: shared fairly among callers, or by age, or by deadline [default: fair]
+    policy: Order = Some(Order::Fair), "SKEP_POLICY";
     /// What is done with requests for which a queue has no room [default: refuse]
     when_full: WhenFull = Some(WhenFull::Refuse), "SKEP_WHEN_FULL";
     /// Longest time that a request may wait before it runs [default: 60s]
@@ -246,6 +294,12 @@ settings! {
     head_limit: Time = time("60s"), "SKEP_HEAD_LIMIT";
     /// Longest time between two pieces of a request's body [default: 30s]
     body_limit: Time = time("30s"), "SKEP_BODY_LIMIT";
+    /// Answers that have an ORCA load report with them: those whose request asks for one, or all [default: on-request]
+    load_reports: LoadReports = Some(LoadReports::OnRequest), "SKEP_LOAD_REPORTS";
+    /// Publish metrics under Triton's names as well [default: false]
+    [num_args = 0..=1, default_missing_value = "true"] triton_metrics: bool = None, "SKEP_TRITON_METRICS";
+    /// Address of an OpenTelemetry collector (gRPC), which gets a span for each request
+    otlp: String = None, "SKEP_OTLP";
     /// Time from the signal to stop until connections are no longer accepted; readiness is false [default: 5s]
     drain_wait: Time = time("5s"), "SKEP_DRAIN_WAIT";
     /// Longest time after that for requests at work [default: 30s]
@@ -324,6 +378,26 @@ impl Config {
                 return value(name, address.to_string(), expected);
             }
         }
+        match (&self.tls_cert, &self.tls_key, &self.tls_clients) {
+            (Some(_), None, _) => {
+                return value("tls-key", "not there".to_owned(), "a file beside `tls-cert`");
+            }
+            (None, Some(key), _) => {
+                return value("tls-key", key.display().to_string(), "`tls-cert` beside it");
+            }
+            (None, None, Some(clients)) => {
+                return value("tls-clients", clients.display().to_string(), "`tls-cert` beside it");
+            }
+            (Some(_), Some(_), _) | (None, None, None) => {}
+        }
+        if let Some(otlp) = &self.otlp {
+            if cfg!(not(feature = "opentelemetry")) {
+                return value("otlp", otlp.clone(), "none: the program was built without `opentelemetry`");
+            }
+            if !otlp.starts_with("http://") {
+                return value("otlp", otlp.clone(), "an address like http://127.0.0.1:4317");
+            }
+        }
         for (name, number) in [
             ("max-connections", self.max_connections),
             ("max-requests", self.max_requests),
@@ -396,6 +470,35 @@ mod tests {
     fn names_that_are_unknown_are_refused() {
         let error = toml::from_str::<Settings>("prefetsch = 1").unwrap_err().to_string();
         assert!(error.contains("unknown field `prefetsch`"), "{error}");
+    }
+
+    #[test]
+    fn a_certificate_comes_with_its_key() {
+        let told = |cert: Option<&str>, key: Option<&str>, clients: Option<&str>| {
+            let path = |name: Option<&str>| name.map(PathBuf::from);
+            let (tls_cert, tls_key, tls_clients) = (path(cert), path(key), path(clients));
+            let config = Config { tls_cert, tls_key, tls_clients, ..Config::new(".") };
+            config.check().map_or_else(|error| error.to_string(), |()| String::new())
+        };
+        assert_eq!(told(Some("c"), Some("k"), Some("a")), "");
+        assert_eq!(told(Some("c"), None, None), "tls-key is not there, expected a file beside `tls-cert`");
+        assert_eq!(told(None, Some("k"), None), "tls-key is k, expected `tls-cert` beside it");
+        assert_eq!(told(None, None, Some("a")), "tls-clients is a, expected `tls-cert` beside it");
+    }
+
+    #[test]
+    fn spans_go_where_they_can() {
+        let told = |otlp: &str| {
+            let config = Config { otlp: Some(otlp.to_owned()), ..Config::new(".") };
+            config.check().map_or_else(|error| error.to_string(), |()| String::new())
+        };
+        if cfg!(feature = "opentelemetry") {
+            assert_eq!(told("http://127.0.0.1:4317"), "");
+            assert_eq!(told("here:1"), "otlp is here:1, expected an address like http://127.0.0.1:4317");
+        } else {
+            let without = "expected none: the program was built without `opentelemetry`";
+            assert_eq!(told("http://here:1"), format!("otlp is http://here:1, {without}"));
+        }
     }
 
     #[test]

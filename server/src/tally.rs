@@ -2,6 +2,7 @@
 //!
 //! `skep-stats` has distributions for people and monitoring; clients want sums, and sums by batch size.
 
+use crate::problem::{Problem, ProblemKind};
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::{BatchEvent, Meter, Observer, PoolId};
 use std::collections::BTreeMap;
@@ -59,7 +60,8 @@ pub(crate) struct Tally {
     requests: Mutex<Requests>,
     /// Milliseconds since 1970.
     last: AtomicU64,
-    meter: Mutex<Option<Arc<dyn Meter>>>,
+    /// Of its pools: a model that came anew has two for a while.
+    meters: Mutex<Vec<(PoolId, Arc<dyn Meter>)>>,
 }
 
 /// Requests by how they ended.
@@ -67,18 +69,78 @@ pub(crate) struct Tally {
 pub(crate) struct Requests {
     pub(crate) success: Sum,
     pub(crate) fail: Sum,
+    /// Those that failed, at the places of `Failure`.
+    pub(crate) failures: [u64; 4],
+}
+
+/// Why requests fail, in the words of Triton's metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    Rejected,
+    Canceled,
+    Backend,
+    Other,
+}
+
+impl Failure {
+    pub(crate) const ALL: [Self; 4] = [Self::Rejected, Self::Canceled, Self::Backend, Self::Other];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Rejected => "REJECTED",
+            Self::Canceled => "CANCELED",
+            Self::Backend => "BACKEND",
+            Self::Other => "OTHER",
+        }
+    }
+}
+
+impl From<ProblemKind> for Failure {
+    fn from(kind: ProblemKind) -> Self {
+        match kind {
+            ProblemKind::Overloaded | ProblemKind::Expired | ProblemKind::TooMany => Self::Rejected,
+            ProblemKind::Cancelled => Self::Canceled,
+            ProblemKind::Failed => Self::Backend,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A request for a model. It is counted when this goes: as cancelled, if nobody has said how it ended.
+pub(crate) struct Open<'a> {
+    tally: &'a Tally,
+    start: Instant,
+    failure: Option<Failure>,
+}
+
+impl Open<'_> {
+    pub(crate) fn end<T>(mut self, result: &Result<T, Problem>) {
+        self.failure = result.as_ref().err().map(|problem| problem.kind.into());
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.tally.request(self.failure, self.start.elapsed());
+    }
 }
 
 impl Tally {
-    /// Counts a request that has ended.
-    pub(crate) fn request(&self, succeeded: bool, took: Duration) {
+    /// Begins a request.
+    pub(crate) fn begin(&self) -> Open<'_> {
+        Open { tally: self, start: Instant::now(), failure: Some(Failure::Canceled) }
+    }
+
+    fn request(&self, failure: Option<Failure>, took: Duration) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.last.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         let mut requests = self.requests.lock();
-        if succeeded {
-            requests.success.add(1, took);
-        } else {
-            requests.fail.add(1, took);
+        match failure {
+            None => requests.success.add(1, took),
+            Some(failure) => {
+                requests.fail.add(1, took);
+                requests.failures[failure as usize] += 1;
+            }
         }
     }
 
@@ -96,10 +158,10 @@ impl Tally {
 
     /// Tasks and rows that wait now.
     pub(crate) fn waiting(&self) -> (u64, u64) {
-        let meter = self.meter.lock().clone();
-        meter.map_or((0, 0), |meter| {
+        let meters = self.meters.lock().clone();
+        meters.iter().fold((0, 0), |(tasks, rows), (_, meter)| {
             let counts = meter.counts();
-            (counts.waiting, counts.waiting_rows)
+            (tasks + counts.waiting, rows + counts.waiting_rows)
         })
     }
 
@@ -147,16 +209,32 @@ pub(crate) struct Tallies {
 }
 
 impl Tallies {
-    /// The tally of the pool of this name.
-    pub(crate) fn of(&self, pool: &str) -> Arc<Tally> {
-        Arc::clone(self.named.lock().entry(pool.to_owned()).or_default())
+    /// The time of the device, the requests that have ended, and those of them that failed: of all pools so far.
+    pub(crate) fn sums(&self) -> (Duration, u64, u64) {
+        let tallies: Vec<_> = self.named.lock().values().cloned().collect();
+        tallies.iter().fold((Duration::ZERO, 0, 0), |(busy, all, failed), tally| {
+            let requests = tally.requests();
+            let ended = requests.success.count + requests.fail.count;
+            (busy.saturating_add(tally.batches.lock().busy), all + ended, failed + requests.fail.count)
+        })
     }
+
+    /// The tally of the pool of this name. A model that came beside another of its name goes on with the sums of that one.
+    pub(crate) fn of(&self, pool: &str) -> Arc<Tally> {
+        Arc::clone(self.named.lock().entry(plain(pool)).or_default())
+    }
+}
+
+/// The name of a pool without the number that its block may have: `a@2_forward` is one of `a`'s.
+fn plain(pool: &str) -> String {
+    let (name, rest) = pool.split_once('@').unwrap_or((pool, ""));
+    format!("{name}{}", rest.trim_start_matches(|c: char| c.is_ascii_digit()))
 }
 
 impl Observer for Tallies {
     fn pool_added(&self, pool: PoolId, meter: Arc<dyn Meter>) {
         let tally = self.of(meter.name());
-        *tally.meter.lock() = Some(meter);
+        tally.meters.lock().push((pool, meter));
         let mut placed = self.placed.lock();
         if placed.len() <= pool.index() {
             placed.resize(pool.index() + 1, None);
@@ -170,7 +248,7 @@ impl Observer for Tallies {
             if own { place.take() } else { None }
         });
         if let Some((_, tally)) = place {
-            tally.meter.lock().take();
+            tally.meters.lock().retain(|(id, _)| *id != pool);
         }
     }
 
@@ -206,6 +284,24 @@ mod tests {
         assert_eq!(batches.queue, Sum { count: 6, ns: 30_000_000 });
         assert_eq!(batches.tasks.infer, Sum { count: 6, ns: 4_000_000 });
         assert_eq!(batches.sizes[&6].infer, Sum { count: 2, ns: 4_000_000 });
+    }
+
+    #[test]
+    fn requests_are_counted_by_how_they_ended() {
+        let tallies = Tallies::default();
+        let tally = tallies.of("a_forward");
+        tally.begin().end(&Ok(()));
+        tally.begin().end::<()>(&Err(Problem::new(ProblemKind::Overloaded, "full")));
+        tally.begin().end::<()>(&Err(Problem::invalid("wrong")));
+        drop(tally.begin());
+        let requests = tally.requests();
+        assert_eq!((requests.success.count, requests.fail.count, requests.failures), (1, 3, [1, 1, 0, 1]));
+        assert_eq!(tallies.sums(), (Duration::ZERO, 4, 3));
+    }
+
+    #[test]
+    fn a_block_with_a_number_is_its_models() {
+        assert_eq!([plain("a.b_forward"), plain("a.b@12_forward")], ["a.b_forward", "a.b_forward"]);
     }
 
     #[test]

@@ -62,6 +62,7 @@ use std::time::Duration;
 /// Keeps a copy of the last published numbers of each pool, as large as those of the stats.
 pub struct Metrics {
     stats: Stats,
+    flows: bool,
     /// The numbers that were published, by the numbers of the pools. Another runtime may have pools of these names, and
     /// so may this one later, so counters are never set, but raised by the difference.
     pools: Mutex<HashMap<u32, Published>>,
@@ -129,7 +130,14 @@ impl Metrics {
     pub fn new(stats: Stats) -> Self {
         describe();
         stats.keep_departed();
-        Self { stats, pools: Mutex::new(HashMap::new()) }
+        Self { stats, flows: true, pools: Mutex::new(HashMap::new()) }
+    }
+
+    /// Sets if there are series for each flow. Default true. Without, what has many flows of which nobody knows the
+    /// names, such as connections, has few series.
+    pub fn flows(mut self, yes: bool) -> Self {
+        self.flows = yes;
+        self
     }
 
     /// Adds to the recorder's metrics the difference since the last time. A pool that never had a task has no
@@ -137,7 +145,7 @@ impl Metrics {
     pub fn publish(&self) {
         let mut published = self.pools.lock();
         for Departed { number, name, tally, counts } in self.stats.departed() {
-            Self::publish_one(&mut published, number, &name, Some(tally), counts);
+            self.publish_one(&mut published, number, &name, Some(tally), counts);
             if let Some(gone) = published.remove(&number)
                 && !published.values().any(|other| other.handles.pool == gone.handles.pool)
             {
@@ -146,11 +154,12 @@ impl Metrics {
         }
         for (number, pool) in self.stats.pools() {
             let (tally, counts) = pool.read(|tally| Some(tally?.clone()));
-            Self::publish_one(&mut published, number, pool.meter.name(), tally, counts);
+            self.publish_one(&mut published, number, pool.meter.name(), tally, counts);
         }
     }
 
     fn publish_one(
+        &self,
         published: &mut HashMap<u32, Published>,
         number: u32,
         name: &str,
@@ -159,7 +168,7 @@ impl Metrics {
     ) {
         if counts.submitted > 0 || tally.is_some() {
             let pool = published.entry(number).or_insert_with(|| Published::new(name));
-            pool.publish(tally.unwrap_or_default(), counts);
+            pool.publish(tally.unwrap_or_default(), counts, self.flows);
         }
     }
 
@@ -182,7 +191,7 @@ impl Published {
         Self { handles: Handles::new(pool), counts: Counts::default(), tally: Tally::default() }
     }
 
-    fn publish(&mut self, tally: Tally, counts: Counts) {
+    fn publish(&mut self, tally: Tally, counts: Counts, flows: bool) {
         let (handles, was, before) = (&self.handles, &self.counts, &self.tally);
         let count = |counter: &Counter, now: u64, before: u64| match now.saturating_sub(before) {
             0 => {}
@@ -210,7 +219,7 @@ impl Published {
         record(&handles.device, &tally.device, &before.device, NANOSECOND);
         record(&handles.scatter, &tally.scatter, &before.scatter, NANOSECOND);
         record(&handles.end_to_end, &tally.end_to_end, &before.end_to_end, NANOSECOND);
-        self.explain(&tally, counts);
+        self.explain(&tally, counts, flows);
         if let Some(training) = tally.training.filter(|_| tally.training != before.training) {
             let set =
                 |name: &'static str, value: f64| gauge!(name, "pool" => handles.pool.clone()).set(value);
@@ -232,7 +241,7 @@ impl Published {
     }
 
     /// Publishes what only some pools have.
-    fn explain(&self, tally: &Tally, counts: Counts) {
+    fn explain(&self, tally: &Tally, counts: Counts, with_flows: bool) {
         let pool = || self.handles.pool.clone();
         let before: BTreeMap<_, _> = self.counts.refusals.reasons().collect();
         for (reason, tasks) in counts.refusals.reasons() {
@@ -274,6 +283,9 @@ impl Published {
             let whole = histogram!("skep_class_end_to_end_seconds", "pool" => pool(), "class" => class);
             record(&whole, &part.end_to_end, &before.end_to_end, NANOSECOND);
         });
+        if !with_flows {
+            return;
+        }
         each_new(flows, old_flows, |flow, part, before| {
             let flow = flow.map_or_else(others, |Flow(number)| number.to_string());
             let whole = histogram!("skep_flow_end_to_end_seconds", "pool" => pool(), "flow" => flow.clone());

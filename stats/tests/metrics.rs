@@ -147,6 +147,14 @@ fn classes_flows_and_reasons_are_told_apart() {
     assert_eq!(values[r#"skep_cuts_total{pool="a",reason="empty"}"#], "2");
     assert_eq!(values[r#"skep_flow_device_seconds{pool="a",flow="7"}"#], "1");
     assert_eq!(values[r#"skep_class_end_to_end_seconds_count{pool="a",class="0"}"#], "2");
+
+    let recorder = PrometheusBuilder::new().build_recorder();
+    metrics::with_local_recorder(&recorder, || Metrics::new(stats.clone()).flows(false).publish());
+    let text = recorder.handle().render();
+    assert!(
+        !text.contains("skep_flow_device_seconds{") && text.contains("skep_class_end_to_end_seconds"),
+        "{text}"
+    );
 }
 
 #[test]

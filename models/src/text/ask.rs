@@ -1,7 +1,7 @@
 //! The settings of a question.
 
 use crate::text::tokens::TooLong;
-use skep_runtime_core::Priority;
+use skep_runtime_core::{Flow, Priority};
 use std::time::Duration;
 
 /// The words that are put before a text.
@@ -44,6 +44,8 @@ pub struct Ask {
     pub too_long: TooLong,
     /// Of all texts; `None` for the pool's default.
     pub priority: Option<Priority>,
+    /// The account on which all texts run; `None` for the pool's.
+    pub flow: Option<Flow>,
     /// The longest that a text may wait before it is computed; `None` for as long as it takes.
     pub deadline: Option<Duration>,
     /// Leaves a classifier's numbers as they are computed, instead of making scores of them by the folder's rule.
@@ -71,6 +73,12 @@ impl Ask {
     /// Sets the priority of the texts' tasks.
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = Some(priority);
+        self
+    }
+
+    /// Sets the account on which the texts' tasks run.
+    pub fn flow(mut self, flow: Flow) -> Self {
+        self.flow = Some(flow);
         self
     }
 

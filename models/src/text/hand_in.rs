@@ -44,7 +44,8 @@ impl<O: TensorOps> TextModel<O> {
             pooled.iter_mut().take(unpooled).for_each(|place| *place = 0);
             inputs.push(row(&pooled)?);
         }
-        let request = Request::new(inputs).priority(ask.priority).deadline(ask.deadline);
+        let mut request = Request::new(inputs).priority(ask.priority).deadline(ask.deadline);
+        request.flow = ask.flow;
         let ticket =
             self.door.submit_async(request).await.map_err(|refused| TextError::Refused(refused.error))?;
         Ok(Handed { ticket, encoded })

@@ -16,7 +16,7 @@ pub enum PlanError {
         source: std::io::Error,
     },
     /// There is no model.
-    #[error("{}: has no model in it, expected config.json, skep.toml, or folders with one of them", .path.display())]
+    #[error("{}: has no model in it, expected config.json, skep.toml, folders with one of them, or .pt and .pt2 files", .path.display())]
     Empty {
         /// The folder.
         path: PathBuf,
@@ -30,10 +30,18 @@ pub enum PlanError {
         reason: String,
     },
     /// Nothing says what the folder is.
-    #[error("{}: has neither config.json nor a `kind` in skep.toml, expected one of them", .path.display())]
+    #[error("{}: has neither config.json, nor a `kind` in skep.toml, nor a .pt or .pt2 file, expected one of them", .path.display())]
     Unknown {
         /// The folder.
         path: PathBuf,
+    },
+    /// Several files of the folder could be the model.
+    #[error("{}: has the files {} and {}, expected one of them, or a skep.toml that names a `kind` and `settings.file`", .path.display(), .files[0], .files[1])]
+    Several {
+        /// The folder.
+        path: PathBuf,
+        /// The names of two of them.
+        files: [String; 2],
     },
     /// The name cannot stand in the path of a request.
     #[error("{}: a model cannot be named `{name}`, expected letters, digits, `-`, `_` and `.`", .path.display())]

@@ -1,15 +1,17 @@
 //! A folder of models, as it is found: what would be served, and what is wrong.
 //!
-//! The folder is itself a model, or each folder in it is one. A model is a published folder (`config.json`), or says in
-//! `skep.toml` what it is. Names of models come from this reading alone, so no request leads to another path.
+//! The folder is itself a model, or each folder in it is one, and each `.pt` and `.pt2` file. A model is a published folder
+//! (`config.json`), or says in `skep.toml` what it is, or is such a file, which may have a `.toml` of its name beside it. Names of models come from this reading alone, so no request leads to another path.
 
+mod compiled;
 mod error;
+mod fingerprint;
 mod manifest;
 mod plan;
 
 pub use error::PlanError;
 use manifest::Manifest;
-use plan::{MANIFEST, PUBLISHED};
+use plan::{MANIFEST, PUBLISHED, manifest_of};
 pub use plan::{Plan, What};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ use std::path::{Path, PathBuf};
 pub struct Found {
     /// Its name: that of its folder, unless it has another.
     pub name: String,
-    /// Its folder.
+    /// Its folder, or its file.
     pub folder: PathBuf,
     /// What is to be served.
     pub plan: Result<Plan, PlanError>,
@@ -31,26 +33,11 @@ pub struct Found {
 ///
 /// Returns [`PlanError::Unreadable`] if the folder cannot be listed, and [`PlanError::Empty`] if there is no model in it.
 pub fn read(folder: &Path) -> Result<Vec<Found>, PlanError> {
-    let unreadable = |source| PlanError::Unreadable { path: folder.to_owned(), source };
-    // Of a relative name such as `.`, the last part says nothing.
-    let folder = fs::canonicalize(folder).map_err(unreadable)?;
-    if is_model(&folder) {
-        return Ok(vec![found(folder)]);
+    let places = places(folder)?;
+    if places.is_empty() {
+        return Err(PlanError::Empty { path: folder.to_owned() });
     }
-    let unreadable = |source| PlanError::Unreadable { path: folder.clone(), source };
-    let mut folders = Vec::new();
-    for entry in fs::read_dir(&folder).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if !hidden && path.is_dir() {
-            folders.push(path);
-        }
-    }
-    if folders.is_empty() {
-        return Err(PlanError::Empty { path: folder });
-    }
-    folders.sort();
-    let mut all: Vec<Found> = folders.into_iter().map(found).collect();
+    let mut all: Vec<Found> = places.into_iter().map(found).collect();
     for i in 1..all.len() {
         let (before, rest) = all.split_at_mut(i);
         if let Some(first) = before.iter().find(|first| first.name == rest[0].name) {
@@ -61,19 +48,57 @@ pub fn read(folder: &Path) -> Result<Vec<Found>, PlanError> {
     Ok(all)
 }
 
+/// Reads the model of this name; `None` if there is none. Of two, the first counts, as in [`read`].
+pub(crate) fn find(folder: &Path, name: &str) -> Result<Option<Found>, PlanError> {
+    let mut places = places(folder)?.into_iter();
+    Ok(places.find(|place| named(place).0 == name).map(found))
+}
+
+/// The names of all models of a folder.
+pub(crate) fn names(folder: &Path) -> Result<Vec<String>, PlanError> {
+    Ok(places(folder)?.iter().map(|place| named(place).0).collect())
+}
+
+/// The folders and files that are models, in the order of their names.
+fn places(folder: &Path) -> Result<Vec<PathBuf>, PlanError> {
+    let unreadable = |source| PlanError::Unreadable { path: folder.to_owned(), source };
+    // Of a relative name such as `.`, the last part says nothing.
+    let folder = fs::canonicalize(folder).map_err(unreadable)?;
+    if is_model(&folder) {
+        return Ok(vec![folder]);
+    }
+    let unreadable = |source| PlanError::Unreadable { path: folder.clone(), source };
+    let mut places = Vec::new();
+    for entry in fs::read_dir(&folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if !hidden && (path.is_dir() || compiled::kind(&path).is_some()) {
+            places.push(path);
+        }
+    }
+    places.sort();
+    Ok(places)
+}
+
 fn is_model(folder: &Path) -> bool {
     folder.join(MANIFEST).is_file() || PUBLISHED.iter().any(|file| folder.join(file).is_file())
 }
 
-fn found(folder: PathBuf) -> Found {
-    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let manifest = Manifest::read(&folder.join(MANIFEST));
+/// The name of the model in a folder or file, and its manifest.
+fn named(place: &Path) -> (String, Result<Option<Manifest>, PlanError>) {
+    let manifest = Manifest::read(&manifest_of(place));
+    let own = if place.is_dir() { place.file_name() } else { place.file_stem() };
     let name = match &manifest {
         Ok(Some(Manifest { name: Some(name), .. })) => name.clone(),
-        _ => name,
+        _ => own.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
     };
-    let plan = manifest.and_then(|manifest| Plan::of(&name, &folder, manifest));
-    Found { name, folder, plan }
+    (name, manifest)
+}
+
+fn found(place: PathBuf) -> Found {
+    let (name, manifest) = named(&place);
+    let plan = manifest.and_then(|manifest| Plan::of(&name, &place, manifest));
+    Found { name, folder: place, plan }
 }
 
 #[cfg(test)]
@@ -129,7 +154,7 @@ mod tests {
         );
         assert_eq!(
             told(""),
-            "/model: has neither config.json nor a `kind` in skep.toml, expected one of them"
+            "/model: has neither config.json, nor a `kind` in skep.toml, nor a .pt or .pt2 file, expected one of them"
         );
         assert_eq!(
             told("kind = \"ffn\"\nversion = \"one\""),
@@ -150,6 +175,58 @@ mod tests {
         assert_eq!(
             told("kind = \"text_model\""),
             "/model/skep.toml: kind is `text_model`, expected a folder with config.json, for which no kind is named"
+        );
+    }
+
+    #[test]
+    fn a_file_is_a_model_with_what_stands_beside_it() {
+        let folder = folder(&[("inside", "[settings]\ninputs = \"x:f32[4]\"")]);
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write("inside/model.pt", "");
+        write("expert.pt2", "");
+        write("silent.pt", "");
+        write("times.pt", "");
+        write("times.toml", "version = \"2\"\n[settings]\ninputs = \"x:f32[4]\"\n[pool]\nmax-rows = 8\n");
+        write("notes.txt", "");
+        let all = read(folder.path()).unwrap();
+        let names: Vec<_> = all.iter().map(|found| found.name.as_str()).collect();
+        assert_eq!(names, ["expert", "inside", "silent", "times"]);
+        let block = |found: &Found| {
+            let What::Block { kind, config } = &found.plan.as_ref().unwrap().what else {
+                panic!("{found:?}")
+            };
+            (
+                kind.clone(),
+                config.required::<String>("file").unwrap(),
+                config.optional::<String>("inputs").unwrap(),
+            )
+        };
+        let at = |name: &str| fs::canonicalize(folder.path()).unwrap().join(name).display().to_string();
+        let x = Some("x:f32[4]".to_owned());
+        assert_eq!(block(&all[0]), ("package".to_owned(), at("expert.pt2"), None));
+        assert_eq!(block(&all[1]), ("torch_script".to_owned(), at("inside/model.pt"), x.clone()));
+        assert_eq!(block(&all[3]), ("torch_script".to_owned(), at("times.pt"), x));
+        let plan = all[3].plan.as_ref().unwrap();
+        assert_eq!((plan.version.as_str(), plan.pool.max_rows), ("2", 8));
+        assert_eq!(
+            all[2].plan.as_ref().unwrap_err().to_string(),
+            format!(
+                "{}: settings.inputs is `not there`, expected what the file takes, which it does not say itself, \
+                 like `x:f32[4] ids:i64[..128]`",
+                at("silent.toml")
+            )
+        );
+        assert_eq!(find(folder.path(), "times").unwrap().unwrap().name, "times");
+        assert!(find(folder.path(), "times.pt").unwrap().is_none());
+
+        write("inside/other.pt2", "");
+        let error = find(folder.path(), "inside").unwrap().unwrap().plan.unwrap_err().to_string();
+        assert!(error.contains("has the files model.pt and other.pt2, expected one of them"), "{error}");
+        write("times.toml", "kind = \"ffn\"");
+        let error = find(folder.path(), "times").unwrap().unwrap().plan.unwrap_err().to_string();
+        assert!(
+            error.ends_with("kind is `ffn`, expected none, or `torch_script`, which the file is"),
+            "{error}"
         );
     }
 

@@ -1,13 +1,15 @@
 //! What is to be served, before anything of it is on a device.
 
+use crate::folder::compiled;
 use crate::folder::error::PlanError;
+use crate::folder::fingerprint;
 use crate::folder::manifest::Manifest;
 use crate::settings::{Time, WhenFull};
 use skep_models::{Model, Precision};
 use skep_pool::PoolOptions;
 use skep_runtime_core::PadTo;
 use skep_toolkit::Config;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 /// A model's own settings.
@@ -57,39 +59,48 @@ pub struct Plan {
     pub warm_up: bool,
     /// Set if the server is ready without it.
     pub optional: bool,
+    /// Changes with everything in the folder but the weights.
+    pub(crate) fingerprint: u64,
 }
 
 impl Plan {
-    /// The plan for a folder with this manifest.
-    pub(crate) fn of(name: &str, folder: &Path, manifest: Option<Manifest>) -> Result<Self, PlanError> {
+    /// The plan for a folder, or a file, with this manifest.
+    pub(crate) fn of(name: &str, place: &Path, manifest: Option<Manifest>) -> Result<Self, PlanError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-            return Err(PlanError::Name { path: folder.to_owned(), name: name.to_owned() });
+            return Err(PlanError::Name { path: place.to_owned(), name: name.to_owned() });
         }
         let manifest = manifest.unwrap_or_default();
         let wrong = |key: &str, got: &str, expected: &str| PlanError::File {
-            file: folder.join(MANIFEST),
+            file: manifest_of(place),
             reason: format!("{key} is `{got}`, expected {expected}"),
         };
         let version = manifest.version.clone().unwrap_or_else(|| "1".to_owned());
         if version.is_empty() || !version.chars().all(|c| c.is_ascii_digit()) {
             return Err(wrong("version", &version, "a whole number"));
         }
-        let what = match &manifest.kind {
-            Some(kind) if kind == "text_model" => {
+        let published = PUBLISHED.iter().any(|file| place.join(file).is_file());
+        let file = match &manifest.kind {
+            _ if !place.is_dir() => Some(place.to_owned()),
+            None if !published => compiled::alone_in(place)?,
+            _ => None,
+        };
+        let what = match (&manifest.kind, file) {
+            (Some(kind), _) if kind == "text_model" => {
                 return Err(wrong("kind", kind, "a folder with config.json, for which no kind is named"));
             }
-            Some(kind) => What::Block { kind: kind.clone(), config: block(folder, &manifest, wrong)? },
-            None if PUBLISHED.iter().any(|file| folder.join(file).is_file()) => {
+            (kind, Some(file)) => of_file(&file, kind.as_deref(), &manifest, wrong)?,
+            (Some(kind), None) => What::Block { kind: kind.clone(), config: block(place, &manifest, wrong)? },
+            (None, None) if published => {
                 if let Some(key) = manifest.settings.keys().next() {
                     return Err(wrong(&format!("settings.{key}"), "there", "settings only beside a `kind`"));
                 }
                 if let Some(weights) = &manifest.weights {
                     return Err(wrong("weights", weights, "none: a published folder has its own"));
                 }
-                text(folder, &manifest, wrong)?
+                text(place, &manifest, wrong)?
             }
-            None => return Err(PlanError::Unknown { path: folder.to_owned() }),
+            (None, None) => return Err(PlanError::Unknown { path: place.to_owned() }),
         };
         Ok(Self {
             name: name.to_owned(),
@@ -100,6 +111,7 @@ impl Plan {
             wait_limit: manifest.wait_limit,
             warm_up: manifest.warm_up.unwrap_or(true),
             optional: manifest.optional,
+            fingerprint: fingerprint::of(place, &manifest_of(place))?,
         })
     }
 
@@ -122,6 +134,36 @@ impl Plan {
             What::Block { .. } => &[],
         }
     }
+}
+
+/// Where a model may say more of itself: in its folder, or beside its file.
+pub(crate) fn manifest_of(place: &Path) -> PathBuf {
+    if place.is_dir() { place.join(MANIFEST) } else { place.with_extension("toml") }
+}
+
+/// A file that is a block by itself.
+fn of_file(
+    file: &Path,
+    kind: Option<&str>,
+    manifest: &Manifest,
+    wrong: impl Fn(&str, &str, &str) -> PlanError,
+) -> Result<What, PlanError> {
+    let own = compiled::kind(file).unwrap_or_default();
+    if let Some(kind) = kind.filter(|kind| *kind != own) {
+        return Err(wrong("kind", kind, &format!("none, or `{own}`, which the file is")));
+    }
+    if let Some(weights) = &manifest.weights {
+        return Err(wrong("weights", weights, "none: the file has its own"));
+    }
+    if let Some(other) = manifest.settings.get("file") {
+        return Err(wrong("settings.file", &other.to_string(), "none: the file is the model"));
+    }
+    if own == compiled::SILENT && !manifest.settings.contains_key("inputs") {
+        let expected = "what the file takes, which it does not say itself, like `x:f32[4] ids:i64[..128]`";
+        return Err(wrong("settings.inputs", "not there", expected));
+    }
+    let config = block(file.parent().unwrap_or(file), manifest, wrong)?;
+    Ok(What::Block { kind: own.to_owned(), config: config.with("file", file.to_string_lossy()) })
 }
 
 /// Texts of different lengths share batches.

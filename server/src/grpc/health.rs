@@ -1,6 +1,7 @@
 //! `grpc.health.v1`: the server as a whole (no name, or that of the inference service), and each model by its name.
 
 use crate::app::App;
+use crate::catalogue::Entry;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use std::pin::Pin;
@@ -22,9 +23,13 @@ pub(crate) struct HealthService {
 
 /// The status of a service; `None` if there is none of this name.
 fn status(app: &App, service: &str) -> Option<ServingStatus> {
-    let known = service.is_empty() || service == INFERENCE || app.models.contains_key(service);
-    let serving = if app.obstacle().is_none() { ServingStatus::Serving } else { ServingStatus::NotServing };
-    known.then_some(serving)
+    let known = if service.is_empty() || service == INFERENCE {
+        true
+    } else {
+        matches!(app.catalogue.get(service)?, Entry::Served(_))
+    };
+    let serving = known && app.obstacle().is_none();
+    Some(if serving { ServingStatus::Serving } else { ServingStatus::NotServing })
 }
 
 fn response(status: ServingStatus) -> HealthCheckResponse {

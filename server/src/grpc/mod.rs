@@ -16,21 +16,28 @@ mod status;
 pub use generated::*;
 
 use crate::app::App;
+use crate::caller::Caller;
+use crate::load::{Format, REPORT_BIN};
 use crate::net::identity;
-use crate::net::keys::Pass;
+use crate::settings::LoadReports;
+use crate::telemetry;
 use grpc_inference_service_server::GrpcInferenceServiceServer;
 use health::HealthService;
-use hyper::body::Incoming;
-use hyper::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::{Frame, Incoming};
+use hyper::{HeaderMap, Request, Response};
 use service::Inference;
+use skep_runtime_core::Flow;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding::{Deflate, Gzip};
 use tonic::codegen::Service;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::{Builder, Error};
+use tracing::{Instrument, Span};
 
 /// What reflection tells of the protocol.
 const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");
@@ -68,23 +75,80 @@ impl Services {
     }
 
     /// Answers a call.
-    pub(crate) async fn answer(&self, app: &App, request: Request<Incoming>) -> Response<Body> {
-        let path = request.uri().path();
+    pub(crate) async fn answer(
+        &self,
+        app: &Arc<App>,
+        request: Request<Incoming>,
+        connection: Flow,
+    ) -> Response<Body> {
+        match Format::asked(request.headers()) {
+            Err(problem) => status::of(&problem).into_http(),
+            Ok(None) if app.config.load_reports == LoadReports::OnRequest => {
+                self.answer_alone(app, request, connection).await
+            }
+            // The one form that trailers have.
+            Ok(_) => reported(app, self.answer_alone(app, request, connection).await),
+        }
+    }
+
+    async fn answer_alone(
+        &self,
+        app: &App,
+        mut request: Request<Incoming>,
+        connection: Flow,
+    ) -> Response<Body> {
+        let path = request.uri().path().to_owned();
         let id = identity::request_id(request.headers().get("x-request-id"));
         tracing::debug!(id, traceparent = identity::traceparent(request.headers()), path, "call");
-        let public = path.starts_with(HEALTH) && app.config.public_health;
-        let admitted = if public { Ok(Pass::default()) } else { app.keys.admit(request.headers()) };
-        let pass = match admitted {
-            Ok(pass) => pass,
+        let health = path.starts_with(HEALTH);
+        let public = health && app.config.public_health;
+        let admitted = if public {
+            Ok((Caller::Connection(connection), None))
+        } else {
+            let caller = app.keys.caller(request.headers(), connection);
+            caller.and_then(|caller| caller.begin().map(|slot| (caller, Some(slot))))
+        };
+        // A stream gives its slot back when it has begun: its messages take their own.
+        let (caller, _slot) = match admitted {
+            Ok(admitted) => admitted,
             Err(problem) => return status::of(&problem).into_http(),
         };
-        tracing::trace!(key = pass.name, "let in");
+        tracing::trace!(key = caller.name(), "let in");
         let found = self.0.iter().find(|(first, _)| path.starts_with(first));
         let Some((_, answer)) = found else {
-            return tonic::Status::unimplemented(format!("there is no service at `{path}`")).into_http();
+            return Status::unimplemented(format!("there is no service at `{path}`")).into_http();
         };
-        answer(request).await
+        let answer = Arc::clone(answer);
+        request.extensions_mut().insert(caller);
+        let span = if health { Span::none() } else { telemetry::span(request.headers(), "POST", &path) };
+        let response = answer(request).instrument(span.clone()).await;
+        telemetry::ended(&span, response.status().as_u16());
+        response
     }
+}
+
+/// Puts a load report behind an answer.
+fn reported(app: &Arc<App>, mut response: Response<Body>) -> Response<Body> {
+    let insert = |app: &App, trailers: &mut HeaderMap| {
+        if let Some(report) = app.report().trailer() {
+            trailers.insert(REPORT_BIN, report);
+        }
+    };
+    // An answer that is an error from the start has nothing but its head.
+    if response.headers().contains_key(Status::GRPC_STATUS) {
+        insert(app, response.headers_mut());
+        return response;
+    }
+    let app = Arc::clone(app);
+    response.map(|body| {
+        Body::new(body.map_frame(move |frame| match frame.into_trailers() {
+            Ok(mut trailers) => {
+                insert(&app, &mut trailers);
+                Frame::trailers(trailers)
+            }
+            Err(frame) => frame,
+        }))
+    })
 }
 
 fn erased<S>(service: S) -> Answer

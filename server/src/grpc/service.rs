@@ -1,6 +1,7 @@
 //! The methods of the inference service.
 
 use crate::app::App;
+use crate::caller::Caller;
 use crate::grpc::convert;
 use crate::grpc::generated::grpc_inference_service_server::GrpcInferenceService;
 use crate::grpc::generated::model_metadata_response::TensorMetadata;
@@ -9,10 +10,11 @@ use crate::grpc::generated::repository_index_response::ModelIndex;
 use crate::grpc::generated::*;
 use crate::grpc::status;
 use crate::http::models::{self, EXTENSIONS};
-use crate::http::routes::{NO_LOADING, NO_LOGGING, NO_SHARED_MEMORY, NO_TRACING};
-use crate::infer;
+use crate::http::routes::{NO_LOGGING, NO_SHARED_MEMORY, NO_TRACING};
+use crate::infer::{self, PRIORITIES};
 use crate::model::Model;
 use crate::problem::{Problem, ProblemKind};
+use crate::repository::{self, Indexed};
 use crate::tally::{Sum, Times};
 use crate::tensor::datatype::Datatype;
 use futures_util::{Stream, StreamExt};
@@ -40,6 +42,24 @@ fn unsupported<T>(why: &str) -> Answered<T> {
     Err(Status::unimplemented(why))
 }
 
+/// Whose call this is, as was found out before it came here.
+fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    caller.ok_or_else(|| Status::internal("the call has lost its caller"))
+}
+
+/// The model that a change of the repository is for. Of the two protocols that share the message, one has the model's
+/// name in the place of the repository's.
+fn named(repository: String, model: String) -> Result<String, Problem> {
+    match (repository.is_empty(), model.is_empty()) {
+        (_, true) => Ok(repository),
+        (true, false) => Ok(model),
+        (false, false) => {
+            Err(Problem::unsupported(format!("there is one repository, and it is not named `{repository}`")))
+        }
+    }
+}
+
 /// An empty version is any.
 fn version(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
@@ -62,12 +82,13 @@ impl Drop for Counted<'_> {
 /// Runs one message.
 async fn infer(
     app: &App,
+    caller: &Caller,
     method: &'static str,
     request: ModelInferRequest,
     timeout: Option<Duration>,
 ) -> Result<ModelInferResponse, Status> {
     let mut counted = Counted { app, method, start: Instant::now(), code: Code::Cancelled };
-    let result = run(app, request, timeout).await.map_err(|problem| match problem.kind {
+    let result = run(app, caller, request, timeout).await.map_err(|problem| match problem.kind {
         // The client's own time is up, not the request's.
         ProblemKind::Expired if timeout.is_some_and(|timeout| counted.start.elapsed() >= timeout) => {
             Status::deadline_exceeded(problem.message)
@@ -80,11 +101,12 @@ async fn infer(
 
 async fn run(
     app: &App,
+    caller: &Caller,
     request: ModelInferRequest,
     timeout: Option<Duration>,
 ) -> Result<ModelInferResponse, Problem> {
     let _at_work = app.begin()?;
-    let model = Arc::clone(app.model(&request.model_name, version(&request.model_version))?);
+    let model = app.model(&request.model_name, version(&request.model_version))?;
     let asked = convert::read(request)?;
     let mut wishes = asked.wishes;
     wishes.timeout = match (wishes.timeout, timeout) {
@@ -92,7 +114,7 @@ async fn run(
         (own, call) => own.or(call),
     };
     let wanted: Vec<String> = asked.outputs.iter().map(|(name, _)| name.clone()).collect();
-    let outputs = infer::run(&model, asked.inputs, &wanted, wishes).await?;
+    let outputs = infer::run(&model, caller, asked.inputs, &wanted, wishes).await?;
     Ok(convert::write(&model, asked.id, outputs, &asked.outputs))
 }
 
@@ -126,6 +148,8 @@ fn config(model: &Model) -> ModelConfig {
     };
     let batching = ModelDynamicBatching {
         preferred_batch_size: vec![i32::try_from(model.rules.max_rows).unwrap_or(i32::MAX)],
+        priority_levels: PRIORITIES,
+        default_priority_level: 1,
         default_queue_policy: Some(queue),
         ..ModelDynamicBatching::default()
     };
@@ -215,8 +239,8 @@ impl GrpcInferenceService for Inference {
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Answered<ModelInferResponse> {
-        let timeout = status::timeout(request.metadata());
-        infer(&self.app, "ModelInfer", request.into_inner(), timeout).await.map(Response::new)
+        let (timeout, caller) = (status::timeout(request.metadata()), caller(&request)?);
+        infer(&self.app, &caller, "ModelInfer", request.into_inner(), timeout).await.map(Response::new)
     }
 
     type ModelStreamInferStream =
@@ -226,14 +250,19 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<Streaming<ModelInferRequest>>,
     ) -> Answered<Self::ModelStreamInferStream> {
-        let app = Arc::clone(&self.app);
+        let (app, caller) = (Arc::clone(&self.app), caller(&request)?);
         let answers = request.into_inner().map(move |message| {
-            let app = Arc::clone(&app);
+            let (app, caller) = (Arc::clone(&app), caller.clone());
             async move {
                 let message = message?;
                 let id = message.id.clone();
+                let asked = async {
+                    // Each message is a request of its own.
+                    let _slot = caller.begin().map_err(|problem| status::of(&problem))?;
+                    infer(&app, &caller, "ModelStreamInfer", message, None).await
+                };
                 // What is wrong with one message is told, and the stream goes on.
-                Ok(match infer(&app, "ModelStreamInfer", message, None).await {
+                Ok(match asked.await {
                     Ok(response) => ModelStreamInferResponse {
                         error_message: String::new(),
                         infer_response: Some(response),
@@ -251,7 +280,7 @@ impl GrpcInferenceService for Inference {
     async fn model_config(&self, request: Request<ModelConfigRequest>) -> Answered<ModelConfigResponse> {
         let request = request.into_inner();
         let model = self.app.model(&request.name, version(&request.version));
-        answered(model.map(|model| ModelConfigResponse { config: Some(config(model)) }))
+        answered(model.map(|model| ModelConfigResponse { config: Some(config(&model)) }))
     }
 
     async fn model_statistics(
@@ -260,9 +289,9 @@ impl GrpcInferenceService for Inference {
     ) -> Answered<ModelStatisticsResponse> {
         let request = request.into_inner();
         let model_stats = if request.name.is_empty() {
-            Ok(self.app.models.values().map(|model| statistics(model)).collect())
+            Ok(self.app.catalogue.served().iter().map(|model| statistics(model)).collect())
         } else {
-            self.app.model(&request.name, version(&request.version)).map(|model| vec![statistics(model)])
+            self.app.model(&request.name, version(&request.version)).map(|model| vec![statistics(&model)])
         };
         answered(model_stats.map(|model_stats| ModelStatisticsResponse { model_stats }))
     }
@@ -271,27 +300,42 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<RepositoryIndexRequest>,
     ) -> Answered<RepositoryIndexResponse> {
-        let models = models::index(&self.app, request.get_ref().ready).into_iter().map(|model| ModelIndex {
+        let index = repository::index(&self.app, request.get_ref().ready).await;
+        let model = |model: Indexed| ModelIndex {
             name: model.name,
             version: model.version,
             state: model.state.to_owned(),
             reason: model.reason,
-        });
-        Ok(Response::new(RepositoryIndexResponse { models: models.collect() }))
+        };
+        answered(index.map(|all| RepositoryIndexResponse { models: all.into_iter().map(model).collect() }))
     }
 
     async fn repository_model_load(
         &self,
-        _: Request<RepositoryModelLoadRequest>,
+        request: Request<RepositoryModelLoadRequest>,
     ) -> Answered<RepositoryModelLoadResponse> {
-        unsupported(NO_LOADING)
+        let RepositoryModelLoadRequest { repository_name, model_name, parameters } = request.into_inner();
+        let load = async {
+            let _at_work = self.app.begin()?;
+            repository::brings_nothing(parameters.keys())?;
+            repository::load(&self.app, &named(repository_name, model_name)?).await
+        };
+        let loaded = load.await;
+        answered(loaded.map(|it| RepositoryModelLoadResponse { model_name: it.name, is_loaded: true }))
     }
 
     async fn repository_model_unload(
         &self,
-        _: Request<RepositoryModelUnloadRequest>,
+        request: Request<RepositoryModelUnloadRequest>,
     ) -> Answered<RepositoryModelUnloadResponse> {
-        unsupported(NO_LOADING)
+        let RepositoryModelUnloadRequest { repository_name, model_name, parameters } = request.into_inner();
+        let unload = async {
+            let _at_work = self.app.begin()?;
+            repository::brings_nothing(parameters.keys().filter(|key| *key != "unload_dependents"))?;
+            repository::unload(&self.app, &named(repository_name, model_name)?).await
+        };
+        let unloaded = unload.await;
+        answered(unloaded.map(|it| RepositoryModelUnloadResponse { model_name: it.name, is_unloaded: true }))
     }
 
     async fn system_shared_memory_status(

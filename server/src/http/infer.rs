@@ -1,5 +1,6 @@
 //! Inference over HTTP: JSON, JSON followed by binary tensors, and the bytes of one tensor alone.
 
+use crate::caller::Caller;
 use crate::http::reply::{JSON, Reply};
 use crate::infer::{self, Given, Parameters, Value, Wishes, whole};
 use crate::model::Model;
@@ -61,7 +62,12 @@ struct Form {
 }
 
 /// Answers a request for a model.
-pub(crate) async fn infer(model: &Model, json_length: Option<&str>, body: Bytes) -> Result<Reply, Problem> {
+pub(crate) async fn infer(
+    model: &Model,
+    caller: &Caller,
+    json_length: Option<&str>,
+    body: Bytes,
+) -> Result<Reply, Problem> {
     let asked = match json_length {
         None => read(model, &body, body.len())?,
         Some(text) => {
@@ -76,7 +82,7 @@ pub(crate) async fn infer(model: &Model, json_length: Option<&str>, body: Bytes)
         }
     };
     let wanted: Vec<String> = asked.outputs.iter().map(|(name, _)| name.clone()).collect();
-    let outputs = infer::run(model, asked.inputs, &wanted, asked.wishes).await?;
+    let outputs = infer::run(model, caller, asked.inputs, &wanted, asked.wishes).await?;
     let forms = outputs.iter().map(|(name, _)| {
         asked.outputs.iter().find(|(own, _)| own == name).map_or(asked.form, |(_, form)| *form)
     });

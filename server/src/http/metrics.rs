@@ -1,8 +1,11 @@
 //! The page of metrics: what `skep-stats` publishes of the pools, and what the doors count.
 
+use crate::model::Model;
+use crate::tally::{Failure, Sum};
 use metrics::{counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use skep_stats::{Metrics, Stats};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Upper ends of the buckets for times, in seconds: histograms can be summed over servers, quantiles cannot.
@@ -19,7 +22,8 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    pub(crate) fn new(stats: Stats) -> Result<Self, metrics_exporter_prometheus::BuildError> {
+    /// The page, with series for each flow if those have names.
+    pub(crate) fn new(stats: Stats, flows: bool) -> Result<Self, metrics_exporter_prometheus::BuildError> {
         let rows = Matcher::Full("skep_batch_rows".to_owned());
         let recorder = PrometheusBuilder::new()
             .set_buckets(&SECONDS)?
@@ -46,7 +50,7 @@ impl Pages {
             metrics::describe_gauge!("skep_requests_at_work", "requests that have no answer yet");
             metrics::describe_gauge!("skep_ready", "1 if requests are welcome");
             metrics::describe_gauge!("skep_served_models", "models that are served");
-            Metrics::new(stats)
+            Metrics::new(stats).flows(flows)
         });
         Ok(Self { recorder, handle, pools })
     }
@@ -68,6 +72,11 @@ impl Pages {
         });
     }
 
+    /// Brings the metrics that have Triton's names up to date.
+    pub(crate) fn triton(&self, models: &[Arc<Model>]) {
+        with_local_recorder(&self.recorder, || models.iter().for_each(|model| triton(model)));
+    }
+
     /// Writes the page, with the requests at work, if more are welcome, and the number of models.
     pub(crate) fn render(&self, at_work: usize, ready: bool, models: usize) -> String {
         with_local_recorder(&self.recorder, || {
@@ -79,4 +88,26 @@ impl Pages {
         self.handle.run_upkeep();
         self.handle.render()
     }
+}
+
+/// What Triton calls it.
+fn triton(model: &Model) {
+    let labels = [("model", model.name.clone()), ("version", model.version.clone())];
+    let (requests, batches) = (model.tally.requests(), model.tally.batches());
+    let count = |name: &'static str, value: u64| counter!(name, &labels).absolute(value);
+    let time = |name: &'static str, sum: Sum| counter!(name, &labels).absolute(sum.ns / 1000);
+    count("nv_inference_request_success", requests.success.count);
+    for failure in Failure::ALL {
+        let [model, version] = labels.clone();
+        let labels = [model, version, ("reason", failure.name().to_owned())];
+        counter!("nv_inference_request_failure", &labels).absolute(requests.failures[failure as usize]);
+    }
+    count("nv_inference_count", batches.rows);
+    count("nv_inference_exec_count", batches.count);
+    gauge!("nv_inference_pending_request_count", &labels).set(model.tally.waiting().0 as f64);
+    time("nv_inference_request_duration_us", requests.success);
+    time("nv_inference_queue_duration_us", batches.queue);
+    time("nv_inference_compute_input_duration_us", batches.tasks.input);
+    time("nv_inference_compute_infer_duration_us", batches.tasks.infer);
+    time("nv_inference_compute_output_duration_us", batches.tasks.output);
 }

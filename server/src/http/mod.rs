@@ -11,10 +11,13 @@ mod tei;
 mod texts;
 
 use crate::app::App;
+use crate::caller::Caller;
 use crate::lifecycle::Phase;
+use crate::load::{Format, REPORT};
 use crate::net::identity;
-use crate::net::keys::Pass;
 use crate::problem::{Problem, ProblemKind};
+use crate::settings::LoadReports;
+use crate::telemetry;
 use body::Bounds;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -27,9 +30,11 @@ use hyper::{HeaderMap, Request, Response, StatusCode};
 use reply::Reply;
 use routes::{Door, Endpoint, Match};
 use serde_json::json;
+use skep_runtime_core::Flow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
+use tracing::{Instrument, Span};
 
 /// The description of all of this for other programs.
 pub(crate) const OPENAPI: &str = include_str!("../../openapi.json");
@@ -40,21 +45,50 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const JSON_LENGTH: HeaderName = HeaderName::from_static(infer::JSON_LENGTH);
 
 /// Answers a request.
-pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+pub(crate) async fn answer(
+    app: Arc<App>,
+    request: Request<Incoming>,
+    connection: Flow,
+) -> Response<Full<Bytes>> {
+    let found = routes::find(request.method().as_str(), request.uri().path());
+    let span = match &found {
+        // Probes would be most of what there is to see.
+        Ok(found) if !is_probe(found.route.endpoint) => {
+            telemetry::span(request.headers(), found.route.method, found.route.path)
+        }
+        _ => Span::none(),
+    };
+    let response = answer_found(app, request, found, connection).instrument(span.clone()).await;
+    telemetry::ended(&span, response.status().as_u16());
+    response
+}
+
+fn is_probe(endpoint: Endpoint) -> bool {
+    matches!(endpoint, Endpoint::Live | Endpoint::Ready | Endpoint::Metrics)
+}
+
+async fn answer_found(
+    app: Arc<App>,
+    request: Request<Incoming>,
+    found: Result<Match, (Door, Problem)>,
+    connection: Flow,
+) -> Response<Full<Bytes>> {
     let start = Instant::now();
     let (head, body) = request.into_parts();
     let id = identity::request_id(head.headers.get(REQUEST_ID));
-    let found = routes::find(head.method.as_str(), head.uri.path());
     let (endpoint, door) = match &found {
         Ok(found) => (found.route.path, found.route.door),
         Err((door, _)) => ("none", *door),
     };
     // A client that leaves drops this function where it stands.
     let mut counted = Counted { app: Arc::clone(&app), endpoint, start, code: 499 };
-    let mut guarded = Call { app: &app, headers: &head.headers, query: head.uri.query(), body: Some(body) };
-    let answer = match found {
-        Err((_, problem)) => Err(problem),
-        Ok(found) => match AssertUnwindSafe(guarded.run(&found)).catch_unwind().await {
+    let (headers, query) = (&head.headers, head.uri.query());
+    let mut guarded = Call { app: &app, connection, headers, query, body: Some(body) };
+    let format = Format::asked(headers);
+    let answer = match (&format, found) {
+        (Err(problem), _) => Err(problem.clone()),
+        (_, Err((_, problem))) => Err(problem),
+        (_, Ok(found)) => match AssertUnwindSafe(guarded.run(&found)).catch_unwind().await {
             Ok(answer) => answer,
             Err(_) => Err(Problem::new(ProblemKind::Failed, "the server failed at this request")),
         },
@@ -62,7 +96,13 @@ pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Respons
     let problem = answer.as_ref().err().map(|problem| problem.message.clone());
     let reply = answer.unwrap_or_else(|problem| Reply::of(&problem, door));
     let code = reply.status;
-    let response = response(&app, &head.headers, reply, &id).await;
+    let mut response = response(&app, &head.headers, reply, &id).await;
+    let always = || (app.config.load_reports == LoadReports::Always).then_some(Format::Text);
+    if let Some(format) = format.ok().flatten().or_else(always)
+        && let Some(report) = app.report().header(format)
+    {
+        response.headers_mut().insert(REPORT, report);
+    }
     counted.code = code;
     let traceparent = identity::traceparent(&head.headers);
     let (method, path) = (head.method.as_str(), head.uri.path());
@@ -131,6 +171,7 @@ async fn response(app: &App, asked: &HeaderMap, mut reply: Reply, id: &str) -> R
 /// One request, without its way back.
 struct Call<'a> {
     app: &'a Arc<App>,
+    connection: Flow,
     headers: &'a HeaderMap,
     query: Option<&'a str>,
     body: Option<Incoming>,
@@ -140,13 +181,14 @@ impl Call<'_> {
     async fn run(&mut self, found: &Match) -> Result<Reply, Problem> {
         let app = self.app;
         let endpoint = found.route.endpoint;
-        let public = matches!(endpoint, Endpoint::Live | Endpoint::Ready | Endpoint::Metrics);
-        let pass = if public && app.config.public_health {
-            Pass::default()
+        let (caller, _slot) = if is_probe(endpoint) && app.config.public_health {
+            (Caller::Connection(self.connection), None)
         } else {
-            app.keys.admit(self.headers)?
+            let caller = app.keys.caller(self.headers, self.connection)?;
+            let slot = caller.begin()?;
+            (caller, Some(slot))
         };
-        tracing::trace!(key = pass.name, "let in");
+        tracing::trace!(key = caller.name(), "let in");
         // These answer however much there is to do.
         match endpoint {
             Endpoint::Live => return alive(200),
@@ -160,17 +202,20 @@ impl Call<'_> {
             _ => {}
         }
         let _at_work = app.begin()?;
-        self.work(found).await
+        self.work(found, &caller).await
     }
 
-    async fn work(&mut self, found: &Match) -> Result<Reply, Problem> {
+    async fn work(&mut self, found: &Match, caller: &Caller) -> Result<Reply, Problem> {
         let app = self.app;
         let (name, version) = found.model();
         match found.route.endpoint {
             Endpoint::ServerMetadata => models::server(),
-            Endpoint::ModelNames => Reply::json(&json!({ "models": app.models.keys().collect::<Vec<_>>() })),
-            Endpoint::ModelMetadata => models::metadata(app.model(name, version)?),
-            Endpoint::ModelConfig => models::config(app.model(name, version)?),
+            Endpoint::ModelNames => {
+                let all = app.catalogue.served();
+                Reply::json(&json!({ "models": all.iter().map(|model| &model.name).collect::<Vec<_>>() }))
+            }
+            Endpoint::ModelMetadata => models::metadata(&*app.model(name, version)?),
+            Endpoint::ModelConfig => models::config(&*app.model(name, version)?),
             Endpoint::ModelReady => {
                 let model = app.model(name, version)?;
                 match app.obstacle() {
@@ -180,13 +225,13 @@ impl Call<'_> {
             }
             Endpoint::Statistics => {
                 let all = match name {
-                    "" => app.models.values().map(|model| models::statistics(model)).collect(),
-                    name => vec![models::statistics(app.model(name, version)?)],
+                    "" => app.catalogue.served().iter().map(|model| models::statistics(model)).collect(),
+                    name => vec![models::statistics(&*app.model(name, version)?)],
                 };
                 Reply::json(&json!({ "model_stats": all }))
             }
             Endpoint::Infer => {
-                let model = Arc::clone(app.model(name, version)?);
+                let model = app.model(name, version)?;
                 let length = match self.headers.get(JSON_LENGTH) {
                     None => None,
                     Some(value) => Some(
@@ -195,16 +240,18 @@ impl Call<'_> {
                             .map_err(|_| Problem::invalid("Inference-Header-Content-Length is no number"))?,
                     ),
                 };
-                infer::infer(&model, length, self.body().await?).await
+                infer::infer(&model, caller, length, self.body().await?).await
             }
-            Endpoint::RepositoryIndex => models::index_reply(app, &self.body().await?),
-            Endpoint::Embeddings => openai::embeddings(app, self.body().await?).await,
+            Endpoint::RepositoryIndex => models::index(app, &self.body().await?).await,
+            Endpoint::Load => models::load(app, name, &self.body().await?).await,
+            Endpoint::Unload => models::unload(app, name, &self.body().await?).await,
+            Endpoint::Embeddings => openai::embeddings(app, caller, self.body().await?).await,
             Endpoint::OpenAiModels => openai::models(app),
             Endpoint::OpenAiModel => openai::one_model(app, name),
-            Endpoint::Embed => tei::embed(app, self.body().await?).await,
-            Endpoint::Rerank => tei::rerank(app, self.body().await?).await,
-            Endpoint::Predict => tei::predict(app, self.body().await?).await,
-            Endpoint::Similarity => tei::similarity(app, self.body().await?).await,
+            Endpoint::Embed => tei::embed(app, caller, self.body().await?).await,
+            Endpoint::Rerank => tei::rerank(app, caller, self.body().await?).await,
+            Endpoint::Predict => tei::predict(app, caller, self.body().await?).await,
+            Endpoint::Similarity => tei::similarity(app, caller, self.body().await?).await,
             Endpoint::Tokenize => tei::tokenize(app, self.body().await?).await,
             Endpoint::Info => tei::info(app, self.query),
             Endpoint::Page => Ok(Reply::new("text/html; charset=utf-8", PAGE)),
@@ -227,7 +274,13 @@ impl Call<'_> {
 
 /// The page of metrics, on another thread: it grows with the models.
 async fn page(app: Arc<App>) -> Result<String, Problem> {
-    let render = move || app.pages.render(app.life.at_work(), app.obstacle().is_none(), app.models.len());
+    let render = move || {
+        let models = app.catalogue.served();
+        if app.config.triton_metrics {
+            app.pages.triton(&models);
+        }
+        app.pages.render(app.life.at_work(), app.obstacle().is_none(), models.len())
+    };
     let page = tokio::task::spawn_blocking(render);
     page.await.map_err(|_| Problem::new(ProblemKind::Failed, "the metrics could not be written"))
 }

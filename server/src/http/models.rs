@@ -2,18 +2,23 @@
 
 use crate::app::App;
 use crate::http::reply::Reply;
+use crate::infer::PRIORITIES;
 use crate::model::Model;
 use crate::problem::Problem;
+use crate::repository::{self, Indexed};
 use crate::tally::{Sum, Times};
 use crate::tensor::datatype::Datatype;
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
 use skep_runtime_core::{Dim, Schema, TensorSpec};
+use std::sync::Arc;
 
 /// What is announced of the protocol's extensions.
-pub(crate) const EXTENSIONS: [&str; 6] = [
+pub(crate) const EXTENSIONS: [&str; 7] = [
     "binary_tensor_data",
     "classification",
     "model_configuration",
+    "model_repository",
     "parameters",
     "schedule_policy",
     "statistics",
@@ -72,6 +77,8 @@ pub(crate) fn config(model: &Model) -> Result<Reply, Problem> {
         "instance_group": [{ "name": model.name, "kind": "KIND_AUTO", "count": 1 }],
         "dynamic_batching": {
             "preferred_batch_size": [model.rules.max_rows],
+            "priority_levels": PRIORITIES,
+            "default_priority_level": 1,
             "default_queue_policy": {
                 "timeout_action": "REJECT",
                 "default_timeout_microseconds": u64::try_from(model.rules.wait_limit.as_micros()).unwrap_or(u64::MAX),
@@ -119,33 +126,11 @@ pub(crate) fn statistics(model: &Model) -> Value {
     })
 }
 
-/// A model in the index of the folder.
-pub(crate) struct Indexed {
-    pub(crate) name: String,
-    pub(crate) version: String,
-    pub(crate) state: &'static str,
-    pub(crate) reason: String,
+fn indexed(model: &Indexed) -> Value {
+    json!({ "name": model.name, "version": model.version, "state": model.state, "reason": model.reason })
 }
 
-/// All models of the folder, or those that are ready.
-pub(crate) fn index(app: &App, ready_only: bool) -> Vec<Indexed> {
-    let obstacle = app.obstacle();
-    let served = app.models.values().map(|model| Indexed {
-        name: model.name.clone(),
-        version: model.version.clone(),
-        state: if obstacle.is_none() { "READY" } else { "UNAVAILABLE" },
-        reason: obstacle.clone().unwrap_or_default(),
-    });
-    let missing = app.missing.iter().map(|missing| Indexed {
-        name: missing.name.clone(),
-        version: String::new(),
-        state: "UNAVAILABLE",
-        reason: missing.reason.clone(),
-    });
-    served.chain(missing).filter(|model| !ready_only || model.state == "READY").collect()
-}
-
-pub(crate) fn index_reply(app: &App, body: &[u8]) -> Result<Reply, Problem> {
+pub(crate) async fn index(app: &Arc<App>, body: &[u8]) -> Result<Reply, Problem> {
     let ready = if body.is_empty() {
         false
     } else {
@@ -159,6 +144,34 @@ pub(crate) fn index_reply(app: &App, body: &[u8]) -> Result<Reply, Problem> {
             }
         }
     };
-    let model = |model: Indexed| json!({ "name": model.name, "version": model.version, "state": model.state, "reason": model.reason });
-    Reply::json(&index(app, ready).into_iter().map(model).collect::<Vec<_>>())
+    Reply::json(&repository::index(app, ready).await?.iter().map(indexed).collect::<Vec<_>>())
+}
+
+/// What comes with a change of the repository. Nothing does.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Change {
+    parameters: Option<Map<String, Value>>,
+}
+
+/// The parameters of a change.
+fn parameters(body: &[u8]) -> Result<Map<String, Value>, Problem> {
+    let change = if body.is_empty() {
+        Change::default()
+    } else {
+        serde_json::from_slice(body)
+            .map_err(|error| Problem::invalid(format!("request is not as it should be: {error}")))?
+    };
+    Ok(change.parameters.unwrap_or_default())
+}
+
+pub(crate) async fn load(app: &Arc<App>, name: &str, body: &[u8]) -> Result<Reply, Problem> {
+    repository::brings_nothing(parameters(body)?.keys())?;
+    Reply::json(&indexed(&repository::load(app, name).await?))
+}
+
+pub(crate) async fn unload(app: &Arc<App>, name: &str, body: &[u8]) -> Result<Reply, Problem> {
+    // Nothing depends on a model, so there is nothing to be unloaded with it.
+    repository::brings_nothing(parameters(body)?.keys().filter(|key| *key != "unload_dependents"))?;
+    Reply::json(&indexed(&repository::unload(app, name).await?))
 }

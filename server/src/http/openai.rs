@@ -1,6 +1,7 @@
 //! The embedding endpoint of `OpenAI`, and its list of models.
 
 use crate::app::App;
+use crate::caller::Caller;
 use crate::http::reply::Reply;
 use crate::http::texts::{Inputs, Vectors, embed, model_of, parsed};
 use crate::problem::Problem;
@@ -54,7 +55,7 @@ struct Answer<'a> {
     usage: Usage,
 }
 
-pub(crate) async fn embeddings(app: &App, body: Bytes) -> Result<Reply, Problem> {
+pub(crate) async fn embeddings(app: &App, caller: &Caller, body: Bytes) -> Result<Reply, Problem> {
     let request: Request = parsed(&body)?;
     let base64 = match request.encoding_format.as_deref() {
         None | Some("float") => false,
@@ -69,7 +70,7 @@ pub(crate) async fn embeddings(app: &App, body: Bytes) -> Result<Reply, Problem>
     // A text that is too long is the caller's to cut.
     let ask = Ask::new().too_long(TooLong::Refuse);
     let vectors = Vectors { dimensions: request.dimensions, normalize: None };
-    let embedded = embed(app, model, request.input, ask, vectors).await?;
+    let embedded = embed(app, caller, &model, request.input, ask, vectors).await?;
     let tokens = embedded.iter().map(|embedding| embedding.tokens.given).sum();
     let item = |(index, embedding): (usize, skep_models::Embedding)| {
         let embedding = if base64 {
@@ -90,7 +91,7 @@ fn model(name: &str) -> Value {
 }
 
 pub(crate) fn models(app: &App) -> Result<Reply, Problem> {
-    let data: Vec<Value> = app.models.keys().map(|name| model(name)).collect();
+    let data: Vec<Value> = app.catalogue.served().iter().map(|served| model(&served.name)).collect();
     Reply::json(&json!({ "object": "list", "data": data }))
 }
 

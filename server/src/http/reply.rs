@@ -43,7 +43,11 @@ impl Reply {
             Door::V2 => (problem.status(), json!({ "error": message })),
             Door::OpenAi => {
                 let status = problem.status();
-                let kind = if status < 500 { "invalid_request_error" } else { "server_error" };
+                let kind = match status {
+                    429 => "rate_limit_error",
+                    400..500 => "invalid_request_error",
+                    _ => "server_error",
+                };
                 (
                     status,
                     json!({ "error": { "message": message, "type": kind, "param": null, "code": status } }),
@@ -65,7 +69,7 @@ fn tei(problem: &Problem) -> (u16, &'static str) {
     match problem.kind {
         ProblemKind::Invalid => (422, "Validation"),
         ProblemKind::TooLarge => (413, "Validation"),
-        ProblemKind::Overloaded => (429, "Overloaded"),
+        ProblemKind::Overloaded | ProblemKind::TooMany => (429, "Overloaded"),
         ProblemKind::Failed => (424, "Backend"),
         ProblemKind::Unavailable => (503, "Unhealthy"),
         _ => (problem.status(), "Unavailable"),

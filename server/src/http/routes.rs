@@ -15,6 +15,8 @@ pub(crate) enum Endpoint {
     Statistics,
     Infer,
     RepositoryIndex,
+    Load,
+    Unload,
     /// Known to the protocol, and not offered.
     Unsupported(&'static str),
     Embeddings,
@@ -62,9 +64,6 @@ const fn openai(method: &'static str, path: &'static str, endpoint: Endpoint) ->
     Route { method, path, endpoint, door: Door::OpenAi }
 }
 
-/// What models are not loaded by.
-pub(crate) const NO_LOADING: &str =
-    "models are not loaded and unloaded while the server runs: start it with another folder";
 /// Why tensors are sent.
 pub(crate) const NO_SHARED_MEMORY: &str = "shared memory is not offered: send the tensors themselves";
 /// How traces are followed.
@@ -73,7 +72,6 @@ pub(crate) const NO_TRACING: &str =
 /// How logging is set.
 pub(crate) const NO_LOGGING: &str = "logging settings are not offered: start the server with `--log`";
 
-const LOADING: Endpoint = Endpoint::Unsupported(NO_LOADING);
 const SYSTEM_MEMORY: Endpoint = Endpoint::Unsupported(NO_SHARED_MEMORY);
 const TRACING: Endpoint = Endpoint::Unsupported(NO_TRACING);
 const LOGGING: Endpoint = Endpoint::Unsupported(NO_LOGGING);
@@ -117,8 +115,8 @@ pub(crate) const ROUTES: &[Route] = &[
     v2("GET", "/v2/models/{m}/stats", Endpoint::Statistics),
     v2("GET", "/v2/models/{m}/versions/{v}/stats", Endpoint::Statistics),
     v2("POST", "/v2/repository/index", Endpoint::RepositoryIndex),
-    v2("POST", "/v2/repository/models/{m}/load", LOADING),
-    v2("POST", "/v2/repository/models/{m}/unload", LOADING),
+    v2("POST", "/v2/repository/models/{m}/load", Endpoint::Load),
+    v2("POST", "/v2/repository/models/{m}/unload", Endpoint::Unload),
     v2("GET", "/v2/systemsharedmemory/status", SYSTEM_MEMORY),
     v2("GET", "/v2/systemsharedmemory/region/{m}/status", SYSTEM_MEMORY),
     v2("POST", "/v2/systemsharedmemory/region/{m}/register", SYSTEM_MEMORY),

@@ -3,6 +3,7 @@
 //! It serves one model; here requests may name one (`model`), and must if several could answer.
 
 use crate::app::App;
+use crate::caller::Caller;
 use crate::http::reply::Reply;
 use crate::http::texts::{Inputs, Vectors, admit, ask, bytes, embed as embedded, model_of, parsed};
 use crate::model::Model;
@@ -61,13 +62,13 @@ struct Embed {
     model: Option<String>,
 }
 
-pub(crate) async fn embed(app: &App, body: Bytes) -> Result<Reply, Problem> {
+pub(crate) async fn embed(app: &App, caller: &Caller, body: Bytes) -> Result<Reply, Problem> {
     let request: Embed = parsed(&body)?;
     let model = model_of(app, request.model.as_deref(), Kind::Embedding)?;
     let cut = Cut { truncate: request.truncate, direction: request.truncation_direction };
     let prompt = request.prompt_name.map_or(Prompt::Default, Prompt::Named);
     let vectors = Vectors { dimensions: request.dimensions, normalize: Some(request.normalize) };
-    let answers = embedded(app, model, request.inputs, cut.ask().prompt(prompt), vectors).await?;
+    let answers = embedded(app, caller, &model, request.inputs, cut.ask().prompt(prompt), vectors).await?;
     Reply::json(&answers.into_iter().map(|embedding| embedding.vector).collect::<Vec<_>>())
 }
 
@@ -102,18 +103,18 @@ fn finite(score: f32) -> Result<f32, Problem> {
     if score.is_finite() { Ok(score) } else { Err(failed()) }
 }
 
-pub(crate) async fn rerank(app: &App, body: Bytes) -> Result<Reply, Problem> {
+pub(crate) async fn rerank(app: &App, caller: &Caller, body: Bytes) -> Result<Reply, Problem> {
     let request: Rerank = parsed(&body)?;
     let model = ranking(app, request.model.as_deref())?;
-    admit(app, model, request.texts.len())?;
+    admit(app, caller, &model, request.texts.len())?;
     let cut = Cut { truncate: request.truncate, direction: request.truncation_direction };
-    let question = cut.ask().raw_scores(request.raw_scores).deadline(model.wait(None));
+    let question = cut.ask().raw_scores(request.raw_scores).deadline(model.wait(None)).flow(caller.flow());
     let texts = Arc::clone(model.texts()?);
     // The query is cut into tokens again for each text.
     let size = bytes(&request.texts) + request.query.len() * request.texts.len();
     let (query, documents) = (request.query, Arc::new(request.texts));
     let own = Arc::clone(&documents);
-    let ranked = ask(model, size, async move { texts.rerank(&query, &own, &question).await }).await?;
+    let ranked = ask(&model, size, async move { texts.rerank(&query, &own, &question).await }).await?;
     let rank = |ranked: skep_models::Ranked| {
         let text = if request.return_text { documents.get(ranked.document).cloned() } else { None };
         Ok(Rank { index: ranked.document, text, score: finite(ranked.score)? })
@@ -122,7 +123,7 @@ pub(crate) async fn rerank(app: &App, body: Bytes) -> Result<Reply, Problem> {
 }
 
 /// A model that gives one number for a pair.
-fn ranking<'a>(app: &'a App, name: Option<&str>) -> Result<&'a Arc<Model>, Problem> {
+fn ranking(app: &App, name: Option<&str>) -> Result<Arc<Model>, Problem> {
     app.only(name, "reranker", |model| {
         model.texts.as_ref().is_some_and(|texts| {
             let description = texts.model().description();
@@ -177,7 +178,7 @@ fn question(texts: Vec<String>) -> Result<Question, Problem> {
     }
 }
 
-pub(crate) async fn predict(app: &App, body: Bytes) -> Result<Reply, Problem> {
+pub(crate) async fn predict(app: &App, caller: &Caller, body: Bytes) -> Result<Reply, Problem> {
     let request: Predict = parsed(&body)?;
     let model = model_of(app, request.model.as_deref(), Kind::Sequence)?;
     let (questions, single) = match request.inputs {
@@ -185,9 +186,9 @@ pub(crate) async fn predict(app: &App, body: Bytes) -> Result<Reply, Problem> {
         Questions::Texts(texts) => (vec![question(texts)?], true),
         Questions::Lists(lists) => (lists.into_iter().map(question).collect::<Result<_, _>>()?, false),
     };
-    admit(app, model, questions.len())?;
+    admit(app, caller, &model, questions.len())?;
     let cut = Cut { truncate: request.truncate, direction: request.truncation_direction };
-    let asked = cut.ask().raw_scores(request.raw_scores).deadline(model.wait(None));
+    let asked = cut.ask().raw_scores(request.raw_scores).deadline(model.wait(None)).flow(caller.flow());
     // Each kind of question is one call, whose texts share batches.
     let mut ones = (Vec::new(), Vec::new());
     let mut pairs = (Vec::new(), Vec::new());
@@ -209,7 +210,7 @@ pub(crate) async fn predict(app: &App, body: Bytes) -> Result<Reply, Problem> {
     }
     let texts = Arc::clone(model.texts()?);
     let (ones, pairs, places) = (ones.1, pairs.1, [ones.0, pairs.0].concat());
-    let classes = ask(model, size, async move {
+    let classes = ask(&model, size, async move {
         let mut classes = if ones.is_empty() { Vec::new() } else { texts.classify(&ones, &asked).await? };
         if !pairs.is_empty() {
             classes.extend(texts.compare(&pairs, &asked).await?);
@@ -257,7 +258,7 @@ struct Compare {
     model: Option<String>,
 }
 
-pub(crate) async fn similarity(app: &App, body: Bytes) -> Result<Reply, Problem> {
+pub(crate) async fn similarity(app: &App, caller: &Caller, body: Bytes) -> Result<Reply, Problem> {
     let request: Compare = parsed(&body)?;
     let model = model_of(app, request.model.as_deref(), Kind::Embedding)?;
     if request.inputs.sentences.is_empty() {
@@ -269,7 +270,8 @@ pub(crate) async fn similarity(app: &App, body: Bytes) -> Result<Reply, Problem>
     let mut texts = vec![request.inputs.source_sentence];
     texts.extend(request.inputs.sentences);
     let all =
-        embedded(app, model, Inputs::Texts(texts), cut.ask().prompt(prompt), Vectors::default()).await?;
+        embedded(app, caller, &model, Inputs::Texts(texts), cut.ask().prompt(prompt), Vectors::default())
+            .await?;
     let source = &all[0].vector;
     let scores = all[1..].iter().map(|other| finite(Similarity::Cosine.of(source, &other.vector)));
     Reply::json(&scores.collect::<Result<Vec<_>, _>>()?)

@@ -1,6 +1,7 @@
 //! What the doors for texts share: reading questions, asking them, and bounding both.
 
 use crate::app::App;
+use crate::caller::Caller;
 use crate::model::Model;
 use crate::problem::{Problem, ProblemKind};
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use skep_models::description::Step;
 use skep_models::{Ask, Embedding, Kind, TextError, Tokens};
 use skep_runtime_core::{DType, HostTensor};
 use std::future::Future;
-use std::time::Instant;
+use std::sync::Arc;
 
 /// Texts of more bytes are cut into tokens on another thread, so that the network is not held up.
 const HEAVY: usize = 16 << 10;
@@ -48,8 +49,8 @@ pub(crate) fn bytes(texts: &[String]) -> usize {
     texts.iter().map(String::len).sum()
 }
 
-/// Refuses too few and too many texts, and those for which there is no room.
-pub(crate) fn admit(app: &App, model: &Model, texts: usize) -> Result<(), Problem> {
+/// Refuses too few and too many texts, those for which there is no room, and those that their caller may not ask for.
+pub(crate) fn admit(app: &App, caller: &Caller, model: &Model, texts: usize) -> Result<(), Problem> {
     if texts == 0 {
         return Err(Problem::invalid("there are no texts, expected at least one"));
     }
@@ -59,7 +60,8 @@ pub(crate) fn admit(app: &App, model: &Model, texts: usize) -> Result<(), Proble
             app.config.max_texts
         )));
     }
-    model.admit(texts)
+    model.admit(texts)?;
+    caller.charge(texts)
 }
 
 /// Asks a model, of so many bytes of texts. Dropping the future gives the question up.
@@ -68,10 +70,11 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, TextError>> + Send + 'static,
 {
-    let start = Instant::now();
-    let answer = if bytes < HEAVY { question.await } else { elsewhere(question).await? };
-    model.tally.request(answer.is_ok(), start.elapsed());
-    answer.map_err(|error| model.hinted(error.into()))
+    let open = model.tally.begin();
+    let answer = if bytes < HEAVY { Ok(question.await) } else { elsewhere(question).await };
+    let answer = answer.and_then(|answer| answer.map_err(|error| model.hinted(error.into())));
+    open.end(&answer);
+    answer
 }
 
 /// Runs a future on a thread of its own, as long as this one is waited for.
@@ -98,11 +101,7 @@ async fn elsewhere<T: Send + 'static>(
 }
 
 /// The model that answers questions of this kind.
-pub(crate) fn model_of<'a>(
-    app: &'a App,
-    name: Option<&str>,
-    kind: Kind,
-) -> Result<&'a std::sync::Arc<Model>, Problem> {
+pub(crate) fn model_of(app: &App, name: Option<&str>, kind: Kind) -> Result<Arc<Model>, Problem> {
     let what = match kind {
         Kind::Embedding => "embedding model",
         Kind::Sequence => "classifier of texts",
@@ -124,12 +123,13 @@ pub(crate) struct Vectors {
 /// Embeds texts, or tokens.
 pub(crate) async fn embed(
     app: &App,
+    caller: &Caller,
     model: &Model,
     inputs: Inputs,
     ask: Ask,
     vectors: Vectors,
 ) -> Result<Vec<Embedding>, Problem> {
-    let texts = std::sync::Arc::clone(model.texts()?);
+    let texts = Arc::clone(model.texts()?);
     let description = texts.model().description();
     let size = description.output;
     let unit = description.steps.last() == Some(&Step::UnitLength);
@@ -143,11 +143,11 @@ pub(crate) async fn embed(
         )));
     }
     let (count, bytes) = inputs.size();
-    admit(app, model, count)?;
-    let question = ask.deadline(model.wait(None));
+    admit(app, caller, model, count)?;
+    let question = ask.deadline(model.wait(None)).flow(caller.flow());
     let mut embedded = match inputs {
-        Inputs::Ids(ids) => of_ids(model, vec![ids]).await?,
-        Inputs::IdLists(lists) => of_ids(model, lists).await?,
+        Inputs::Ids(ids) => of_ids(model, caller, vec![ids]).await?,
+        Inputs::IdLists(lists) => of_ids(model, caller, lists).await?,
         Inputs::Text(text) => {
             self::ask(model, bytes, async move { texts.embed(&[text], &question).await }).await?
         }
@@ -177,7 +177,7 @@ pub(crate) async fn embed(
 }
 
 /// Embeds tokens as they are given: nothing is put around them.
-async fn of_ids(model: &Model, lists: Vec<Vec<u32>>) -> Result<Vec<Embedding>, Problem> {
+async fn of_ids(model: &Model, caller: &Caller, lists: Vec<Vec<u32>>) -> Result<Vec<Embedding>, Problem> {
     let texts = model.texts()?;
     let description = texts.model().description();
     let tokens = texts.model().tokens();
@@ -205,7 +205,9 @@ async fn of_ids(model: &Model, lists: Vec<Vec<u32>>) -> Result<Vec<Embedding>, P
         });
         let inputs = inputs.collect::<Result<Vec<_>, Problem>>();
         async move {
-            let outputs = crate::infer::run(model, inputs?, &[], crate::infer::Wishes::default()).await?;
+            // The texts that they stand for were charged together.
+            let wishes = crate::infer::Wishes::default();
+            let outputs = crate::infer::run_charged(model, caller, inputs?, &[], wishes).await?;
             let vector = outputs.first().and_then(|(_, tensor)| tensor.to_f32()).unwrap_or_default();
             let tokens = skep_models::TokenCount { given: count, left_out: 0 };
             Ok(Embedding { vector, tokens })

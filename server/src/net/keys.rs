@@ -1,12 +1,15 @@
 //! API keys: who may ask.
 
+use crate::caller::{Account, Caller, Rate};
 use crate::problem::{Problem, ProblemKind};
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
+use skep_runtime_core::Flow;
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
 
 /// The reason why a file of keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,32 +36,18 @@ pub enum KeysError {
 }
 
 struct Key {
-    name: String,
     secret: Vec<u8>,
-    /// The most requests at work.
-    most: usize,
-    at_work: Arc<AtomicUsize>,
-}
-
-/// A request that may be answered, counted for its key as long as this lives.
-#[derive(Debug, Default)]
-pub(crate) struct Pass {
-    /// The name of the key; `None` if nobody needs one.
-    pub(crate) name: Option<String>,
-    at_work: Option<Arc<AtomicUsize>>,
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        if let Some(at_work) = &self.at_work {
-            at_work.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
+    weight: f64,
+    account: Arc<Account>,
 }
 
 /// Who may ask: everybody, or whoever has one of these.
 #[derive(Default)]
 pub(crate) struct Keys(Option<Vec<Key>>);
+
+/// What may stand behind a key.
+const BEHIND: &str = "behind the key, expected nothing, or `requests=` with a whole number, `rows=` with a number per \
+                      second, or `weight=` with a number from 0.001 to 1000";
 
 impl Keys {
     /// Reads a file with a line `name key` for each.
@@ -75,25 +64,13 @@ impl Keys {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let mut parts = line.split_whitespace();
-            let (Some(name), Some(secret)) = (parts.next(), parts.next()) else {
-                return Err((i + 1, "expected a name and a key with a space between them"));
-            };
-            let mut most = usize::MAX;
-            for limit in parts {
-                let number = limit.strip_prefix("requests=").and_then(|number| number.parse().ok());
-                let number = number.filter(|number| *number > 0);
-                most =
-                    number.ok_or((i + 1, "behind the key, expected nothing or `requests=` and a number"))?;
-            }
-            if secret.len() < 16 {
-                return Err((i + 1, "the key is short, expected at least 16 characters"));
-            }
-            if keys.iter().any(|key| key.name == name) {
+            // The first key is the first flow; 0 would be nobody's.
+            let flow = u32::try_from(keys.len() + 1).map_err(|_| (i + 1, "there are too many keys"))?;
+            let key = Key::parse(line, Flow(flow)).map_err(|reason| (i + 1, reason))?;
+            if keys.iter().any(|other| other.account.name == key.account.name) {
                 return Err((i + 1, "the name is given twice"));
             }
-            let (name, secret) = (name.to_owned(), secret.as_bytes().to_vec());
-            keys.push(Key { name, secret, most, at_work: Arc::default() });
+            keys.push(key);
         }
         if keys.is_empty() {
             Err((1, "there is no key, so nobody could be served"))
@@ -102,9 +79,14 @@ impl Keys {
         }
     }
 
-    /// Lets a request in by its key.
-    pub(crate) fn admit(&self, headers: &HeaderMap) -> Result<Pass, Problem> {
-        let Some(keys) = &self.0 else { return Ok(Pass::default()) };
+    /// The weights of the keys' flows.
+    pub(crate) fn weights(&self) -> impl Iterator<Item = (Flow, f64)> {
+        self.0.iter().flatten().map(|key| (key.account.flow, key.weight))
+    }
+
+    /// Whose request this is: its key's, or if there are no keys that of its connection.
+    pub(crate) fn caller(&self, headers: &HeaderMap, connection: Flow) -> Result<Caller, Problem> {
+        let Some(keys) = &self.0 else { return Ok(Caller::Connection(connection)) };
         let refuse = |message: &str| Problem::new(ProblemKind::NoCredentials, message);
         let value = headers
             .get(AUTHORIZATION)
@@ -121,13 +103,47 @@ impl Keys {
             }
         }
         let key = found.ok_or_else(|| refuse("the key is not known"))?;
-        let one_more = |now: usize| (now < key.most).then_some(now + 1);
-        key.at_work.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).map_err(|most| {
-            let message =
-                format!("{most} requests of `{}` are at work, which is as many as it may have", key.name);
-            Problem::new(ProblemKind::TooMany, message).retry_after(1)
-        })?;
-        Ok(Pass { name: Some(key.name.clone()), at_work: Some(Arc::clone(&key.at_work)) })
+        Ok(Caller::Key(Arc::clone(&key.account)))
+    }
+}
+
+impl Key {
+    fn parse(line: &str, flow: Flow) -> Result<Self, &'static str> {
+        let mut parts = line.split_whitespace();
+        let (Some(name), Some(secret)) = (parts.next(), parts.next()) else {
+            return Err("expected a name and a key with a space between them");
+        };
+        if secret.len() < 16 {
+            return Err("the key is short, expected at least 16 characters");
+        }
+        let (mut requests, mut rows, mut weight) = (None, None, None);
+        for part in parts {
+            let (what, number) = part.split_once('=').ok_or(BEHIND)?;
+            let real = || number.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+            let given_before = match what {
+                "requests" => requests
+                    .replace(number.parse().ok().filter(|number| *number > 0).ok_or(BEHIND)?)
+                    .is_some(),
+                "rows" => rows.replace(real().ok_or(BEHIND)?).is_some(),
+                "weight" => {
+                    let weights = 0.001..=1000.0;
+                    weight.replace(real().filter(|weight| weights.contains(weight)).ok_or(BEHIND)?).is_some()
+                }
+                _ => return Err(BEHIND),
+            };
+            if given_before {
+                return Err("a limit is given twice");
+            }
+        }
+        let account = Account {
+            name: name.to_owned(),
+            flow,
+            requests: requests.unwrap_or(usize::MAX),
+            at_work: AtomicUsize::new(0),
+            rows: rows.map(|rows| Rate::new(rows, Instant::now())),
+        };
+        let secret = secret.as_bytes().to_vec();
+        Ok(Self { secret, weight: weight.unwrap_or(1.0), account: Arc::new(account) })
     }
 }
 
@@ -153,9 +169,13 @@ mod tests {
     #[test]
     fn keys_open_the_door() {
         let keys = Keys::parse("# people\nann 0123456789abcdef\n\nbob fedcba9876543210\n").unwrap();
-        let name = |value| keys.admit(&with(value)).unwrap().name.clone();
-        assert_eq!(name("Bearer fedcba9876543210").as_deref(), Some("bob"));
-        assert_eq!(name("bearer 0123456789abcdef").as_deref(), Some("ann"));
+        let caller = |headers: &HeaderMap| keys.caller(headers, Flow(77));
+        let refused = |headers: &HeaderMap| caller(headers).map(drop).unwrap_err().status();
+        let (ann, bob) = ("bearer 0123456789abcdef", "Bearer fedcba9876543210");
+        let named = |value| caller(&with(value)).unwrap().name().map(str::to_owned);
+        assert_eq!((named(ann).as_deref(), named(bob).as_deref()), (Some("ann"), Some("bob")));
+        let flow = |value| caller(&with(value)).unwrap().flow();
+        assert_eq!((flow(ann), flow(bob)), (Flow(1), Flow(2)));
         for wrong in [
             "Bearer 0123456789abcdeF",
             "Bearer 0123456789abcde",
@@ -163,38 +183,45 @@ mod tests {
             "Basic 0123456789abcdef",
             "Bearer 0123456789abcdef0123456789abcdef",
         ] {
-            assert_eq!(keys.admit(&with(wrong)).unwrap_err().status(), 401, "{wrong}");
+            assert_eq!(refused(&with(wrong)), 401, "{wrong}");
         }
-        assert_eq!(keys.admit(&HeaderMap::new()).unwrap_err().status(), 401);
-        assert_eq!(Keys::default().admit(&HeaderMap::new()).unwrap().name, None);
+        assert_eq!(refused(&HeaderMap::new()), 401);
+        let anybody = Keys::default().caller(&HeaderMap::new(), Flow(77)).unwrap();
+        assert_eq!((anybody.name(), anybody.flow()), (None, Flow(77)));
     }
 
     #[test]
-    fn a_key_has_as_many_requests_at_work_as_it_may() {
-        let keys = Keys::parse("ann 0123456789abcdef requests=2\nbob fedcba9876543210").unwrap();
-        let ann = || keys.admit(&with("Bearer 0123456789abcdef"));
-        let (first, second) = (ann().unwrap(), ann().unwrap());
-        let refused = ann().unwrap_err();
-        assert_eq!((refused.status(), refused.retry_after), (429, Some(1)));
-        assert_eq!(refused.message, "2 requests of `ann` are at work, which is as many as it may have");
-        assert!(keys.admit(&with("Bearer fedcba9876543210")).is_ok());
-        drop(first);
-        assert!(ann().is_ok(), "and its own is given back at once");
-        drop(second);
+    fn keys_have_limits_and_weights() {
+        let keys = Keys::parse(
+            "ann 0123456789abcdef requests=1 rows=0.5 weight=2.5\nbob fedcba9876543210 weight=0.001",
+        )
+        .unwrap();
+        assert_eq!(keys.weights().collect::<Vec<_>>(), [(Flow(1), 2.5), (Flow(2), 0.001)]);
+        let ann = keys.caller(&with("Bearer 0123456789abcdef"), Flow(0)).unwrap();
+        let slot = ann.begin().unwrap();
+        assert_eq!(ann.begin().map(drop).unwrap_err().status(), 429);
+        drop(slot);
+        ann.charge(1).unwrap();
+        let told = ann.charge(1).unwrap_err();
+        assert_eq!((told.status(), told.retry_after), (429, Some(1)));
+        assert_eq!(told.message, "`ann` has asked for its 0.5 rows per second");
     }
 
     #[test]
     fn lines_that_are_no_keys_are_told_without_the_key() {
-        let told = |text| Keys::parse(text).map(drop).unwrap_err();
+        let told = |text: &str| Keys::parse(text).map(drop).unwrap_err();
         assert_eq!(told("ann"), (1, "expected a name and a key with a space between them"));
         assert_eq!(
             told("ann 0123456789abcdef\nbob short"),
             (2, "the key is short, expected at least 16 characters")
         );
         assert_eq!(told("ann 0123456789abcdef\nann 1123456789abcdef"), (2, "the name is given twice"));
-        let limit = "behind the key, expected nothing or `requests=` and a number";
-        assert_eq!(told("ann 0123456789abcdef requests=0"), (1, limit));
-        assert_eq!(told("ann 0123456789abcdef tasks=3"), (1, limit));
+        for limit in
+            ["requests=0", "requests=1.5", "tasks=3", "rows=0", "rows=inf", "weight=0", "weight=1001", "x"]
+        {
+            assert_eq!(told(&format!("ann 0123456789abcdef {limit}")), (1, BEHIND), "{limit}");
+        }
+        assert_eq!(told("ann 0123456789abcdef rows=1 rows=2"), (1, "a limit is given twice"));
         assert_eq!(told("# nobody"), (1, "there is no key, so nobody could be served"));
     }
 }

@@ -1,8 +1,10 @@
 //! Connections: how they are accepted, what they may take, and who is behind them.
 
 mod first_bytes;
+pub(crate) mod flows;
 pub(crate) mod identity;
 pub(crate) mod keys;
+pub(crate) mod tls;
 
 use crate::app::App;
 use crate::grpc::Services;
@@ -17,12 +19,16 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use skep_runtime_core::Flow;
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 /// How often an HTTP/2 connection is asked if it is still there.
 const PING: Duration = Duration::from_secs(20);
@@ -58,11 +64,18 @@ pub(crate) async fn serve(app: Arc<App>, services: Services, listener: TcpListen
         };
         // Small answers must not wait for the other side's acknowledgement.
         stream.set_nodelay(true).ok();
+        let (watcher, numbered) = (graceful.watcher(), app.flows.next());
         let (app, builder, services) = (Arc::clone(&app), Arc::clone(&builder), services.clone());
-        let watcher = graceful.watcher();
         tokio::spawn(async move {
-            connection(&app, &services, &builder, stream, watcher).await;
-            drop(place);
+            let serve = Serve { app: &app, services: &services, builder: &builder, flow: numbered.flow };
+            match &app.tls {
+                None => serve.connection(stream, watcher).await,
+                Some(tls) => match handshake(&app, tls, stream).await {
+                    Ok(stream) => serve.connection(stream, watcher).await,
+                    Err(error) => tracing::debug!(%error, "no TLS came about"),
+                },
+            }
+            drop((numbered, place));
         });
     }
     drop(listener);
@@ -105,32 +118,48 @@ fn builder(app: &App) -> Builder {
     builder
 }
 
-async fn connection(
-    app: &Arc<App>,
-    services: &Services,
-    builder: &Builder,
-    stream: TcpStream,
-    watcher: hyper_util::server::graceful::Watcher,
-) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let (app, services) = (Arc::clone(app), services.clone());
-        // Both doors speak both protocols: clients and balancers may be given one address.
-        async move {
-            Ok::<Response<Body>, Infallible>(if is_grpc(&request) {
-                services.answer(&app, request).await.map(Either::Right)
-            } else {
-                crate::http::answer(app, request).await.map(Either::Left)
-            })
-        }
-    });
-    let stream = FirstBytes::new(stream, app.config.head_limit.0);
-    let connection = builder.serve_connection(TokioIo::new(stream), service);
+/// Comes to terms with a client, within the time that it has for a request's head.
+async fn handshake(app: &App, tls: &TlsAcceptor, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
     tokio::select! {
-        ended = watcher.watch(connection.into_owned()) => {
-            if let Err(error) = ended {
-                tracing::debug!(%error, "connection ended");
+        done = tokio::time::timeout(app.config.head_limit.0, tls.accept(stream)) => done?,
+        () = app.life.reached(Phase::Ended) => Err(io::ErrorKind::ConnectionAborted.into()),
+    }
+}
+
+/// What a connection needs.
+struct Serve<'a> {
+    app: &'a Arc<App>,
+    services: &'a Services,
+    builder: &'a Builder,
+    flow: Flow,
+}
+
+impl Serve<'_> {
+    async fn connection<S>(&self, stream: S, watcher: hyper_util::server::graceful::Watcher)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { app, services, builder, flow } = *self;
+        let service = service_fn(|request: Request<Incoming>| {
+            let (app, services) = (Arc::clone(app), services.clone());
+            // Both doors speak both protocols: clients and balancers may be given one address.
+            async move {
+                Ok::<Response<Body>, Infallible>(if is_grpc(&request) {
+                    services.answer(&app, request, flow).await.map(Either::Right)
+                } else {
+                    crate::http::answer(app, request, flow).await.map(Either::Left)
+                })
             }
+        });
+        let stream = FirstBytes::new(stream, app.config.head_limit.0);
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        tokio::select! {
+            ended = watcher.watch(connection.into_owned()) => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "connection ended");
+                }
+            }
+            () = app.life.reached(Phase::Ended) => {}
         }
-        () = app.life.reached(Phase::Ended) => {}
     }
 }

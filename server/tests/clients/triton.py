@@ -57,6 +57,20 @@ def http_infer_binary_and_json(http, grpc):
 
 
 @check
+def models_come_and_go(http, grpc):
+    for module, address in ((httpclient, http), (grpcclient, grpc)):
+        with module.InferenceServerClient(address) as client:
+            for _ in range(2):
+                client.unload_model("wide")
+                assert not client.is_model_ready("wide")
+            client.load_model("wide")
+            client.load_model("wide")
+            assert client.is_model_ready("wide")
+            raises(InferenceServerException, lambda: client.load_model("other"), "no model `other`")
+            raises(InferenceServerException, lambda: client.load_model("wide", config="{}"), "not offered")
+
+
+@check
 def http_compression(http, grpc):
     x = np.tile(X, (500, 1))
     with httpclient.InferenceServerClient(http) as client:

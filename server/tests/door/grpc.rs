@@ -11,6 +11,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::{Code, Request};
@@ -19,11 +20,14 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus}
 
 /// One connection, as a service.
 #[derive(Clone)]
-struct Channel(hyper::client::conn::http2::SendRequest<Body>);
+pub(crate) struct Channel(hyper::client::conn::http2::SendRequest<Body>);
 
 impl Channel {
     async fn to(address: SocketAddr) -> Self {
-        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        Self::over(tokio::net::TcpStream::connect(address).await.unwrap()).await
+    }
+
+    pub(crate) async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
         let (sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
@@ -66,7 +70,10 @@ fn x(id: &str, rows: &[[f32; 2]]) -> ModelInferRequest {
 }
 
 fn asked<T>(models: &[(&str, &str)], ask: impl AsyncFnOnce(Channel) -> T) -> T {
-    let live = Live::new(models);
+    asked_of(&Live::new(models), ask)
+}
+
+fn asked_of<T>(live: &Live, ask: impl AsyncFnOnce(Channel) -> T) -> T {
     let address = live.server.as_ref().unwrap().grpc();
     live.executor.block_on(async { ask(Channel::to(address).await).await })
 }
@@ -122,7 +129,54 @@ fn what_is_wrong_has_its_code() {
             vec![InferRequestedOutputTensor { name: "z".into(), ..InferRequestedOutputTensor::default() }];
         assert_eq!(code(wanted).await, Code::InvalidArgument);
         let refused = client.repository_model_load(RepositoryModelLoadRequest::default()).await.unwrap_err();
-        assert_eq!(refused.code(), Code::Unimplemented);
+        assert_eq!(refused.code(), Code::PermissionDenied);
+    });
+}
+
+#[test]
+fn models_come_and_go_in_the_words_of_both_protocols() {
+    let live = Live::with(&[NOP], |config| config.management = true);
+    asked_of(&live, async |channel| {
+        let mut health = HealthClient::new(channel.clone());
+        let mut client = GrpcInferenceServiceClient::new(channel);
+        for (repository_name, model_name) in [("", "nop"), ("nop", "")] {
+            let (repository_name, model_name) = (repository_name.to_owned(), model_name.to_owned());
+            let unload = RepositoryModelUnloadRequest {
+                repository_name: repository_name.clone(),
+                model_name: model_name.clone(),
+                ..RepositoryModelUnloadRequest::default()
+            };
+            let gone = client.repository_model_unload(unload).await.unwrap().into_inner();
+            assert_eq!((gone.model_name.as_str(), gone.is_unloaded), ("nop", true));
+            assert_eq!(
+                client.model_infer(x("late", &[[1.0, 2.0]])).await.unwrap_err().code(),
+                Code::NotFound
+            );
+            let ready = ModelReadyRequest { name: "nop".into(), version: String::new() };
+            assert!(!client.model_ready(ready.clone()).await.unwrap().into_inner().ready);
+            let check = HealthCheckRequest { service: "nop".into() };
+            let answer = health.check(check).await.unwrap().into_inner();
+            assert_eq!(answer.status(), ServingStatus::NotServing);
+            let index =
+                client.repository_index(RepositoryIndexRequest::default()).await.unwrap().into_inner();
+            assert_eq!((index.models.len(), index.models[0].state.as_str()), (1, "UNAVAILABLE"));
+
+            let load = RepositoryModelLoadRequest {
+                repository_name,
+                model_name,
+                ..RepositoryModelLoadRequest::default()
+            };
+            let back = client.repository_model_load(load).await.unwrap().into_inner();
+            assert_eq!((back.model_name.as_str(), back.is_loaded), ("nop", true));
+            assert!(client.model_ready(ready).await.unwrap().into_inner().ready);
+            client.model_infer(x("back", &[[1.0, 2.0]])).await.unwrap();
+        }
+        let both = RepositoryModelLoadRequest {
+            repository_name: "other".into(),
+            model_name: "nop".into(),
+            ..RepositoryModelLoadRequest::default()
+        };
+        assert_eq!(client.repository_model_load(both).await.unwrap_err().code(), Code::Unimplemented);
     });
 }
 
@@ -160,6 +214,81 @@ fn a_call_whose_time_is_up_is_told_so() {
         request.metadata_mut().insert("grpc-timeout", "1n".parse().unwrap());
         let code = client.model_infer(request).await.unwrap_err().code();
         assert_eq!(code, Code::DeadlineExceeded);
+    });
+}
+
+#[test]
+fn where_there_are_no_keys_connections_share_the_device() {
+    let slow = "kind = \"nop_delay\"\n[settings]\nsize = 2\ndelay = 0.1\n[pool]\nmax-rows = 1\n";
+    let live = Live::new(&[("nop", slow)]);
+    asked_of(&live, async |channel| {
+        let mut busy = GrpcInferenceServiceClient::new(channel);
+        let mut other =
+            GrpcInferenceServiceClient::new(Channel::to(live.server.as_ref().unwrap().grpc()).await);
+        let messages = (0..20).map(|i| x(&i.to_string(), &[[1.0, 2.0]]));
+        let stream = busy.model_stream_infer(futures_util::stream::iter(messages.collect::<Vec<_>>()));
+        let mut answers = stream.await.unwrap().into_inner();
+        // One is answered, so the others are in the queue.
+        answers.message().await.unwrap().unwrap();
+        let batches = async |client: &mut GrpcInferenceServiceClient<Channel>| {
+            let statistics = ModelStatisticsRequest { name: "nop".into(), version: String::new() };
+            client.model_statistics(statistics).await.unwrap().into_inner().model_stats[0].execution_count
+        };
+        let before = batches(&mut other).await;
+        other.model_infer(x("one", &[[1.0, 2.0]])).await.unwrap();
+        let since = batches(&mut other).await - before;
+        assert!(since < 12, "{since} of 20 batches");
+        while answers.message().await.unwrap().is_some() {}
+    });
+}
+
+#[test]
+fn a_key_has_so_many_messages_of_a_stream_at_work() {
+    let slow = "kind = \"nop_delay\"\n[settings]\nsize = 2\ndelay = 0.5\n";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "ann 0123456789abcdef requests=2\n").unwrap();
+    let live = Live::with(&[("nop", slow)], |config| config.keys = Some(file.path().to_owned()));
+    asked_of(&live, async |channel| {
+        let mut client = GrpcInferenceServiceClient::new(channel);
+        let messages: Vec<_> = (0..5).map(|i| x(&i.to_string(), &[[1.0, 2.0]])).collect();
+        let mut request = Request::new(futures_util::stream::iter(messages));
+        request.metadata_mut().insert("authorization", "Bearer 0123456789abcdef".parse().unwrap());
+        let mut answers = client.model_stream_infer(request).await.unwrap().into_inner();
+        let mut errors = Vec::new();
+        while let Some(answer) = answers.message().await.unwrap() {
+            errors.extend(Some(answer.error_message).filter(|message| !message.is_empty()));
+        }
+        let told = "2 requests of `ann` are at work, which is as many as it may have";
+        assert_eq!(errors, [told; 3]);
+    });
+}
+
+#[test]
+fn a_load_report_follows_an_answer_if_it_is_asked_for() {
+    asked(&[NOP], async |channel| {
+        let mut client = GrpcInferenceServiceClient::new(channel);
+        let asking = |message: ModelInferRequest| {
+            let mut request = Request::new(futures_util::stream::iter([message]));
+            request.metadata_mut().insert("endpoint-load-metrics-format", "text".parse().unwrap());
+            request
+        };
+        let mut answers =
+            client.model_stream_infer(asking(x("a", &[[1.0, 2.0]]))).await.unwrap().into_inner();
+        while answers.message().await.unwrap().is_some() {}
+        let trailers = answers.trailers().await.unwrap().unwrap();
+        let report = trailers.get_bin("endpoint-load-metrics-bin").unwrap().to_bytes().unwrap();
+        // Field 6 is the rate, which is never zero.
+        assert_eq!(report[0], 6 << 3 | 1);
+        assert!(f64::from_le_bytes(report[1..9].try_into().unwrap()) > 0.0);
+
+        let mut wrong =
+            Request::new(ModelInferRequest { model_name: "other".into(), ..x("b", &[[1.0, 2.0]]) });
+        wrong.metadata_mut().insert("endpoint-load-metrics-format", "text".parse().unwrap());
+        let refused = client.model_infer(wrong).await.unwrap_err();
+        assert_eq!(refused.code(), Code::NotFound);
+        assert!(refused.metadata().get_bin("endpoint-load-metrics-bin").is_some());
+        let plain = client.model_infer(x("c", &[[1.0, 2.0]])).await.unwrap();
+        assert!(plain.metadata().get_bin("endpoint-load-metrics-bin").is_none());
     });
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct Live {
     pub(crate) executor: tokio::runtime::Runtime,
     pub(crate) server: Option<Server>,
     pub(crate) address: SocketAddr,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 pub(crate) fn fixture(name: &str) -> PathBuf {
@@ -86,11 +86,16 @@ impl Live {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let server = executor.block_on(Server::start(config)).unwrap();
         let address = server.http();
-        Self { executor, server: Some(server), address, _folder: folder }
+        Self { executor, server: Some(server), address, folder }
     }
 
     pub(crate) fn new(models: &[(&str, &str)]) -> Self {
         Self::with(models, |_| {})
+    }
+
+    /// The folder of its models.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {
@@ -140,7 +145,7 @@ pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: 
 
 /// Reads an answer up to the end of the connection.
 #[track_caller]
-pub(crate) fn answer(stream: &mut TcpStream) -> Answer {
+pub(crate) fn answer(stream: &mut impl Read) -> Answer {
     let mut bytes = Vec::new();
     // A connection may be reset after its answer, if not all of the request was read.
     if let Err(error) = stream.read_to_end(&mut bytes) {

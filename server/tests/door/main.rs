@@ -5,11 +5,19 @@
     reason = "helpers of tests; a method of the protocol has two messages"
 )]
 
+#[cfg(feature = "tch")]
+mod compiled;
 mod deploy;
 mod drain;
+mod fairness;
 mod grpc;
 mod kit;
 mod limits;
+mod load;
+mod loading;
 mod program;
+#[cfg(feature = "opentelemetry")]
+mod telemetry;
 mod texts;
+mod tls;
 mod v2;

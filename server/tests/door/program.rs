@@ -58,12 +58,20 @@ fn what_cannot_be_served_is_told_and_is_no_success() {
 
 #[test]
 fn a_folder_is_checked_without_being_served() {
-    let models = folder(&[NOP, ("bert_mean", ""), ("broken", "kind = 3")]);
+    let models = folder(&[
+        NOP,
+        ("bert_mean", ""),
+        ("broken", "kind = 3"),
+        ("unknown", "kind = \"nothing\""),
+        ("unset", "kind = \"ffn\""),
+    ]);
     let (code, out, _) = ran(skep().arg("check").arg(models.path()));
     assert_eq!(code, Some(1));
     assert!(out.contains("bert_mean: embedding model, version 1\n"), "{out}");
     assert!(out.contains("nop: block of kind nop, version 1\n"), "{out}");
     assert!(out.contains("broken: not served: "), "{out}");
+    assert!(out.contains("unknown: not served: "), "no such kind: {out}");
+    assert!(out.contains("unset: not served: "), "it has no sizes: {out}");
 }
 
 #[test]

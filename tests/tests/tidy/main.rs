@@ -53,7 +53,6 @@ const UNNAMED: &[(&str, &str)] = &[
     // For its feature x86-v4: without it candle's products leave AVX-512 unused.
     ("backend-candle", "gemm"),
     // For the code that is made of the protocol's file, which is included as it is.
-    ("server", "prost"),
     ("server", "tonic-prost"),
 ];
 

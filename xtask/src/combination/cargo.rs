@@ -12,13 +12,16 @@ use std::process::Command;
 
 /// What is optional in our packages and needs nothing of the machine: always built, linted and tested.
 const FEATURES: &[&str] = &["skep-runtime-core/testing", "skep-stats/metrics"];
+/// The same of packages that only the combinations with all packages concern.
+const FEATURES_OF_ALL: &[&str] = &["skep-server/opentelemetry"];
 
 /// A cargo command over all packages that a combination concerns, with its features. Programs that it starts find
 /// the device's name in `SKEP_DEVICE`.
 pub(crate) fn workspace(subcommand: &str, combination: &Combination) -> Command {
     let mut command = cargo(subcommand);
     command.args(combination.packages());
-    command.args(["--features", &[FEATURES, combination.features()].concat().join(",")]);
+    let more = if combination.packages().is_empty() { FEATURES_OF_ALL } else { &[] };
+    command.args(["--features", &[FEATURES, more, combination.features()].concat().join(",")]);
     command.env("SKEP_DEVICE", choice::name(&combination.device));
     combination.tell(&mut command);
     tell_cores(&mut command);

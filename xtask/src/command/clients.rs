@@ -70,7 +70,7 @@ impl Live {
         }
         let mut command = Command::new(&program);
         command.arg("serve").arg(models).args(["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
-        command.args(["--drain-wait", "0s", "--log-format", "json"]).stderr(Stdio::piped());
+        command.args(["--management", "--drain-wait", "0s", "--log-format", "json"]).stderr(Stdio::piped());
         let start = |source| Error::Start { program: "skep".to_owned(), source };
         let mut server = command.spawn().map_err(start)?;
         let Some(log) = server.stderr.take() else { return Err(Error::NoExecutable("skep")) };
