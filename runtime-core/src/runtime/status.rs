@@ -148,7 +148,7 @@ impl Status {
     }
 
     pub(crate) fn health(&self) -> Health {
-        match (self.loss().filter(|_| self.has_let_go()), self.phase()) {
+        match (self.loss(), self.phase()) {
             (Some(loss), _) => Health::Lost(loss.clone()),
             (None, Phase::Built) => Health::NotStarted,
             (None, Phase::Running) if self.is_abandoned() => Health::Stuck,
