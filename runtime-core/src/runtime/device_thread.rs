@@ -207,6 +207,14 @@ fn run<D: Device>(
     costs: &mut Costs,
 ) -> Option<(DoneBatch<D::Tensor>, Instant)> {
     let GatheredBatch { mut batch, mut inputs } = gathered;
+    if shared.status.loss().is_some() && !batch.flight.is_open() {
+        // The gather took too long, or another thread has met the loss: its tasks are others' now, or answered.
+        shared.stop(&batch);
+        shared.land(&batch.flight);
+        discard_all(inputs);
+        batch.free();
+        return None;
+    }
     let (expired, keep) = batch.flight.start(batch.headers.len(), started);
     if let Some(keep) = keep {
         shared.leave_out(&batch, &keep);

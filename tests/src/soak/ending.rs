@@ -7,7 +7,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::{
-    Device, Handle, RunningRuntime, Runtime, RuntimeBuilder, Shutdown, ShutdownError, StartError,
+    Device, Handle, Health, RunningRuntime, Runtime, RuntimeBuilder, Shutdown, ShutdownError, StartError,
 };
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -166,6 +166,12 @@ impl Ending {
                         caller.push();
                     }
                 }
+                while !matches!(running.handle().health(), Health::Lost(_)) {
+                    thread::yield_now();
+                }
+                // From then on nothing that it still does reaches anybody.
+                let stopped = running.shutdown(Shutdown::Abort, LIMIT);
+                assert!(matches!(stopped, Err(ShutdownError::DeviceStuck { .. })), "{stopped:?}");
                 caller.finish();
                 drop(hold);
             }

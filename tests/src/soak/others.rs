@@ -58,7 +58,12 @@ impl<D: Device> Others<D> {
         self.stats.push(stats);
         for (served, first) in blocks {
             let copy = faulty_block(third.handle().device(), &served.info.name, *first, false);
-            third.handle().join(copy, served).expect("the pool takes tasks");
+            if let Err(error) = third.handle().join(copy, served) {
+                // If neither of the others has started, the pools are closed.
+                let is_closed = matches!(error, StartError::PoolInUse { .. });
+                assert!(is_closed && self.second.is_none(), "{error}");
+                return;
+            }
         }
         if let Some(second) = self.second.replace(third) {
             second.shutdown(Shutdown::Drain, LIMIT).expect("drain should end");
