@@ -99,7 +99,8 @@ impl Seats {
                 return Err("a policy that listens hears of one device, and the pool feeds several");
             }
             let is_same = std::ptr::addr_eq(Arc::as_ptr(policy), Arc::as_ptr(other));
-            if !is_same && !(policy.is_strict_order() && other.is_strict_order()) {
+            let are_strict = policy.is_strict_order() && other.is_strict_order();
+            if !is_same && !are_strict {
                 return Err("give all runtimes that feed from the pool the same policy");
             }
         }

@@ -10,6 +10,7 @@ use skep_runtime_core::{
     TensorInfo, TensorOps, TensorSpec, Unmatched,
 };
 use smallvec::SmallVec;
+use std::time::Duration;
 
 /// One column of numbers.
 #[derive(Debug)]
@@ -84,12 +85,16 @@ impl Device for NullDevice {
     }
 }
 
-/// Answers with its input.
-struct Null(BlockInfo);
+/// Answers with its input, after a while.
+struct Null {
+    info: BlockInfo,
+    fixed: Duration,
+    per_row: Duration,
+}
 
 impl Backend<NullDevice> for Null {
     fn info(&self) -> BlockInfo {
-        self.0.clone()
+        self.info.clone()
     }
 
     fn load(&mut self, _: &NullDevice) -> std::result::Result<(), BoxError> {
@@ -97,6 +102,11 @@ impl Backend<NullDevice> for Null {
     }
 
     fn forward(&mut self, inputs: &[Column]) -> std::result::Result<Vec<Column>, BoxError> {
+        let rows = inputs.first().map_or(0, |input| u32::try_from(input.0.len()).unwrap_or(u32::MAX));
+        let takes = self.fixed + self.per_row * rows;
+        if !takes.is_zero() {
+            std::thread::sleep(takes);
+        }
         Ok(inputs.iter().map(|input| Column(input.0.clone())).collect())
     }
 
@@ -115,11 +125,17 @@ impl Backend<NullDevice> for Null {
 
 /// Tasks of one row that come back as they are.
 pub(crate) fn work() -> Result<Work<NullDevice>> {
+    taking(Duration::ZERO, Duration::ZERO)
+}
+
+/// The same on a device that is busy for a fixed time and a time per row, in which it costs no processor.
+pub(crate) fn taking(fixed: Duration, per_row: Duration) -> Result<Work<NullDevice>> {
     let schema = |name| Schema::new(vec![TensorSpec::rows(name, DType::F32, &[1])]);
     let (inputs, outputs) = (schema("x")?, schema("y")?);
     let block = move |name: &str| {
         let (inputs, outputs) = (inputs.clone(), Some(outputs.clone()));
-        Ok(block_of(Null(BlockInfo::new(name, inputs).outputs(outputs))))
+        let info = BlockInfo::new(name, inputs).outputs(outputs);
+        Ok(block_of(Null { info, fixed, per_row }))
     };
     let tasks = || Box::new(|| vec![Column(SmallVec::from_slice(&[1.0]))]) as Box<_>;
     Ok(Work::new(NullDevice, block, tasks))

@@ -5,15 +5,15 @@ use crate::args::Args;
 use crate::backend::{self, BackendDevice};
 use crate::contest::Contest;
 use crate::drive::{Latencies, Load, Round, awaited, bare, blocking};
+use crate::null;
 use crate::report::Results;
 use crate::row::{Sample, micros};
 use crate::scenarios::tokio;
+use crate::systems::CAPACITY;
 use crate::systems::batch_aint_one::BatchAintOne;
 use crate::systems::skep::{Observed, Skep};
-use crate::systems::CAPACITY;
 use crate::work::{Tasks, Work};
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
-use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
 use skep_runtime_core::{Device, Fair, Flow, Request, RunningRuntime, RuntimeBuilder};
 use skep_stats::{Snapshot, Stats};
 use std::hint::black_box;
@@ -49,7 +49,8 @@ struct Callers {
 
 impl Callers {
     fn new(counted: (&Work<BackendDevice>, usize), others: (&Work<BackendDevice>, usize)) -> Self {
-        let of = |(work, callers): (&Work<BackendDevice>, usize)| (0..callers).map(|_| work.tasks()).collect();
+        let of =
+            |(work, callers): (&Work<BackendDevice>, usize)| (0..callers).map(|_| work.tasks()).collect();
         let (mut tasks, more): (Vec<_>, Vec<_>) = (of(counted), of(others));
         tasks.extend(more);
         Self { counted: counted.1, tasks }
@@ -68,12 +69,12 @@ fn device_time(snapshot: &Snapshot, counted: usize) -> (Duration, Duration) {
 }
 
 /// Rounds of callers, each a flow. Only answers of those that are counted are.
-fn rounds<'a>(
-    runtime: &'a ::tokio::runtime::Runtime,
+fn rounds(
+    runtime: &::tokio::runtime::Runtime,
     served: Arc<Served<BackendDevice>>,
     mut callers: Callers,
     others_share: Arc<std::sync::Mutex<Vec<f64>>>,
-) -> Round<'a> {
+) -> Round<'_> {
     Box::new(move |time| {
         let (answered, start) = (Arc::new(AtomicU64::new(0)), Instant::now());
         let before = device_time(&served.stats.snapshot(), callers.counted);
@@ -172,20 +173,6 @@ pub(crate) fn short_beside_long(args: &Args, results: &mut Results) -> Result<()
     Ok(())
 }
 
-/// A block that sleeps, which costs no processor: a device of its own.
-fn sleeping(fixed: Duration, per_row: Duration) -> Work<FakeDevice> {
-    let block = move |name: &str| {
-        let block = FnBlock::rows(name, 1, move |x: &[FakeTensor]| {
-            let rows = u32::try_from(x[0].dims()[0]).unwrap_or(u32::MAX);
-            std::thread::sleep(fixed + per_row * rows);
-            Ok(vec![x[0].clone()])
-        });
-        Ok(crate::work::block_of(block))
-    };
-    let tasks = || Box::new(|| vec![FakeTensor::rows(&[[1.0]])]) as Tasks<FakeTensor>;
-    Work::new(FakeDevice::new(), block, tasks)
-}
-
 /// Callers who come back as soon as they are answered: rows a batch and tasks a second, cut just in time with a wait for
 /// company, and cut as soon as there is room.
 pub(crate) fn closed_loop(args: &Args, results: &mut Results) -> Result<()> {
@@ -196,7 +183,7 @@ pub(crate) fn closed_loop(args: &Args, results: &mut Results) -> Result<()> {
         ("2 ms and 0.125 ms a row", millis(2), Duration::from_micros(125)),
         ("0.25 ms a row", Duration::ZERO, Duration::from_micros(250)),
     ] {
-        let work = sleeping(fixed, per_row);
+        let work = null::taking(fixed, per_row)?;
         let runtime = tokio()?;
         let workload = format!("{CALLERS} callers, a block of {name}");
         let load = Load { outstanding: CALLERS, pools: 1 };
@@ -225,7 +212,8 @@ pub(crate) fn pools(args: &Args, results: &mut Results) -> Result<()> {
     let mut contest = Contest::new(&workload, OUTSTANDING);
     contest.enter(&format!("bare call, {rows} rows, in turn"), bare(&work, rows, POOLS)?);
     contest.enter("skep", blocking(Skep::start(&work, POOLS, Observed::Stats)?, &work, load));
-    contest.enter("skep, awaited", awaited(&runtime, Skep::start(&work, POOLS, Observed::Stats)?, &work, load));
+    contest
+        .enter("skep, awaited", awaited(&runtime, Skep::start(&work, POOLS, Observed::Stats)?, &work, load));
     let peer = runtime.block_on(async { BatchAintOne::start(&work, POOLS) })?;
     contest.enter("batch-aint-one, awaited", awaited(&runtime, peer, &work, load));
     contest.run(args, args.long(), results)

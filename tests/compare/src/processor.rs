@@ -288,12 +288,17 @@ fn agreement(args: &Args, results: &mut Results, shape: &Shape, threads: usize, 
         outputs.push((shape.system(Engine::NAME), output::<Engine>(&shape, threads)?));
     });
     let Some((first, reference)) = outputs.first() else { return Ok(()) };
-    let apart = outputs[1..].iter().filter(|(_, output)| output.len() == reference.len()).map(|(name, output)| {
-        let apart = reference.iter().zip(output).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        format!("{name} {apart:.1e}")
-    });
+    let apart =
+        outputs[1..].iter().filter(|(_, output)| output.len() == reference.len()).map(|(name, output)| {
+            let apart = reference.iter().zip(output).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            format!("{name} {apart:.1e}")
+        });
     let apart: Vec<_> = apart.collect();
-    results.note(format!("{}: largest differences from {first}: {}.", shape.title(threads), apart.join(", ")));
+    results.note(format!(
+        "{}: largest differences from {first}: {}.",
+        shape.title(threads),
+        apart.join(", ")
+    ));
     Ok(())
 }
 

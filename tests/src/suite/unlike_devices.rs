@@ -64,7 +64,7 @@ pub fn a_slow_device_leaves_to_a_fast_one_what_that_does_sooner<S: Subject>() {
     let ticket = submit(&served, 1.0);
     assert!(slow.handle().settled(LIMIT));
     assert!(entered.try_recv().is_err(), "the fast one would have it done before");
-    clock.advance((SLOW - FAST) / 10);
+    clock.advance(SLOW.saturating_sub(FAST) / 10);
     run_by("slow", &open_slow);
     answer(ticket).unwrap();
     open_other.send(()).unwrap();
