@@ -62,7 +62,8 @@ impl<D: Device> Others<D> {
                 // If neither of the others has started, the pools are closed.
                 let is_closed = matches!(error, StartError::PoolInUse { .. });
                 assert!(is_closed && self.second.is_none(), "{error}");
-                return;
+                // None of them has counted anything.
+                return self.stats.clear();
             }
         }
         if let Some(second) = self.second.replace(third) {
