@@ -5,9 +5,9 @@ use super::item::{Item, Place};
 use super::moment::Moment;
 use skep_runtime_core::pool::Terms;
 
-/// A batch is made as small as this part of what it could be for the first one to be answered in time; smaller costs the
+/// So much more may a row cost in a batch that is made smaller for the first one to be answered in time; else it costs the
 /// others more than it is worth.
-const SMALLEST: usize = 4;
+const DEARER: f64 = 1.02;
 
 impl<I: Item<Rank = Place>> Queue<I> {
     /// Puts aside the first tasks of a group that cannot be answered in time, or only in a batch too small for those that
@@ -17,8 +17,9 @@ impl<I: Item<Rank = Place>> Queue<I> {
         while let Some((key, first)) = self.groups[at].items.first() {
             let Some(deadline) = first.header().deadline else { return room };
             let wanted = self.groups[at].rows.min(room);
-            let fit = price.rows_within(deadline.saturating_duration_since(terms.now));
-            if fit >= wanted || (fit >= first.rows() && fit.saturating_mul(SMALLEST) >= wanted) {
+            let fit = price.rows_within(deadline.saturating_duration_since(terms.begins));
+            let is_cheap = || price.share(fit) <= price.share(wanted).mul_f64(DEARER);
+            if fit >= wanted || (fit >= first.rows() && is_cheap()) {
                 return room.min(fit);
             }
             self.set_aside(at, key, moment);

@@ -12,6 +12,8 @@ pub(crate) struct Curve {
     time: f64,
     rows_squared: f64,
     rows_times_time: f64,
+    /// The part of a batch's time that was not its rows' when batches last differed enough to tell.
+    fixed: f64,
     /// How far off measured times usually are.
     spread: f64,
 }
@@ -46,6 +48,10 @@ impl Curve {
         self.time += (time - self.time) / self.weight;
         self.rows_squared = self.rows_squared * KEPT + away * (rows - self.rows);
         self.rows_times_time = self.rows_times_time * KEPT + away * (time - self.time);
+        if self.is_a_line() && self.time > 0.0 {
+            let (_, fixed) = self.line();
+            self.fixed = fixed / self.time;
+        }
     }
 
     /// Returns how much was measured, at most fifty.
@@ -53,12 +59,16 @@ impl Curve {
         self.weight
     }
 
-    /// Returns the time of a row and the fixed time of a batch, in seconds. While all batches were alike, all of the time
-    /// is the rows'.
+    /// Returns the time of a row and the fixed time of a batch, in seconds. While all batches are alike, the two have the
+    /// parts that they had before; if there was no before, all of the time is the rows'.
     pub(crate) fn line(&self) -> (f64, f64) {
         let most = if self.rows > 0.0 { self.time / self.rows } else { 0.0 };
         let varied = self.rows_squared > self.weight * (VARIED * self.rows).powi(2);
-        let per_row = if varied { (self.rows_times_time / self.rows_squared).clamp(0.0, most) } else { most };
+        let per_row = if varied {
+            (self.rows_times_time / self.rows_squared).clamp(0.0, most)
+        } else {
+            most * (1.0 - self.fixed)
+        };
         (per_row, self.time - per_row * self.rows)
     }
 
@@ -123,6 +133,21 @@ mod tests {
                 prop_assert!(fixed >= -1e-6 * curve.time.abs() - 1e-9, "{curve:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_was_fixed_stays_fixed_while_all_batches_are_alike() {
+        let mut curve = Curve::default();
+        let mut note = |rows: usize, factor: u32| {
+            curve.note(rows, (Duration::from_millis(8) + Duration::from_micros(100) * rows as u32) * factor);
+            curve
+        };
+        (1..=32).for_each(|rows| drop(note(rows, 1)));
+        let alike = (0..1000).map(|_| note(32, 1)).last().unwrap();
+        assert!(!alike.is_a_line());
+        assert!((micros(&alike, 4) / 8_400.0 - 1.0).abs() < 0.02, "{}", micros(&alike, 4));
+        let slower = (0..1000).map(|_| note(32, 2)).last().unwrap();
+        assert!((micros(&slower, 4) / 16_800.0 - 1.0).abs() < 0.02, "{}", micros(&slower, 4));
     }
 
     #[test]

@@ -45,6 +45,38 @@ fn a_task_that_cannot_be_answered_in_time_takes_no_place() {
     assert_eq!(bench.expire(2).0, [0]);
 }
 
+#[test]
+fn a_batch_that_begins_later_ends_later() {
+    let mut bench = Bench::new(PoolOptions { answer_in_time: true, ..rows(16, 1, 0) });
+    for deadline in [12, 16] {
+        bench.push(1, 0, 1, 0, Some(deadline));
+    }
+    let Look::Ready(outlook) = bench.look_whole(2) else { panic!("tasks wait") };
+    let mut terms = Terms::new(bench.at(2), usize::MAX);
+    (terms.price, terms.begins) = (Some(Price::new(9.0, 0.0, true)), bench.at(4));
+    let cut: Vec<_> = bench.cut_on(outlook.rank, &terms, 2).unwrap().iter().map(|item| item.number).collect();
+    assert_eq!(cut, [1], "the first one would be answered a second late");
+    assert_eq!(bench.expire(2).0, [0]);
+}
+
+/// Where rows cost next to nothing beside the batch, few of them for the first one would be many late answers.
+#[test]
+fn a_batch_is_made_smaller_for_its_first_task_only_where_rows_cost_no_more_then() {
+    let cut = |fixed, per_row| {
+        let mut bench = Bench::new(PoolOptions { answer_in_time: true, ..rows(16, 1, 0) });
+        for task in 0..16 {
+            bench.push(1, 0, 1, 0, Some(if task == 0 { 10 } else { 40 }));
+        }
+        let Look::Ready(outlook) = bench.look_whole(2) else { panic!("tasks wait") };
+        let mut terms = Terms::new(bench.at(2), usize::MAX);
+        terms.price = Some(Price::new(fixed, per_row, true));
+        let batch = bench.cut_on(outlook.rank, &terms, 2).unwrap();
+        (batch.len(), batch[0].number)
+    };
+    assert_eq!(cut(0.0, 1.0), (8, 0), "eight are in time");
+    assert_eq!(cut(4.0, 0.5), (15, 1), "eight would be, too, at a third more for each");
+}
+
 struct Silent;
 
 impl Ring for Silent {
