@@ -15,6 +15,7 @@ use crate::work::Work;
 use engines::Engine;
 use python::{Python, System};
 use skep_runtime_core::{HostTensor, TensorOps};
+use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
@@ -212,7 +213,9 @@ fn contest(
         if shape.precision == "f16" || (Engine::NAME == "candle" && !shape.precision.is_empty()) {
             continue;
         }
-        enter::<Engine>(&mut contest, &shape, threads)?;
+        if let Err(error) = enter::<Engine>(&mut contest, &shape, threads) {
+            lacks(results, &shape, Engine::NAME, error)?;
+        }
     });
     contest.run(args, args.long(), results)?;
     agreement(args, results, shape, threads, python.is_some())
@@ -280,12 +283,24 @@ fn lengths(seed: u64) -> impl Iterator<Item = usize> {
     })
 }
 
+/// Not every processor has instructions for halves; the reason is in the report.
+fn lacks(results: &mut Results, shape: &Shape, backend: &str, error: Box<dyn Error>) -> Result<()> {
+    if !matches!(shape.precision, "bf16" | "f16") {
+        return Err(error);
+    }
+    results.skip(&shape.system(backend), &error.to_string());
+    Ok(())
+}
+
 /// How far the outputs of backends and precisions are apart.
 fn agreement(args: &Args, results: &mut Results, shape: &Shape, threads: usize, python: bool) -> Result<()> {
     let mut outputs: Vec<(String, Vec<f32>)> = Vec::new();
     // The feed-forward graph that Python wrote has weights of its own.
     for_each_engine!(shape, (python && shape.tokens > 0).then_some(&*args.out), |Engine, shape| {
-        outputs.push((shape.system(Engine::NAME), output::<Engine>(&shape, threads)?));
+        match output::<Engine>(&shape, threads) {
+            Ok(output) => outputs.push((shape.system(Engine::NAME), output)),
+            Err(error) => lacks(results, &shape, Engine::NAME, error)?,
+        }
     });
     let Some((first, reference)) = outputs.first() else { return Ok(()) };
     let apart =

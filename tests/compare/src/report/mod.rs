@@ -29,7 +29,10 @@ impl Results {
     }
 
     pub(crate) fn skip(&mut self, what: &str, why: &str) {
-        self.skipped.push((what.to_owned(), why.to_owned()));
+        let skipped = (what.to_owned(), why.to_owned());
+        if !self.skipped.contains(&skipped) {
+            self.skipped.push(skipped);
+        }
     }
 }
 
