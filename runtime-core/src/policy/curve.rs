@@ -138,11 +138,14 @@ mod tests {
     #[test]
     fn what_was_fixed_stays_fixed_while_all_batches_are_alike() {
         let mut curve = Curve::default();
-        let mut note = |rows: usize, factor: u32| {
-            curve.note(rows, (Duration::from_millis(8) + Duration::from_micros(100) * rows as u32) * factor);
+        let mut note = |rows: u32, factor: u32| {
+            let time = (Duration::from_millis(8) + Duration::from_micros(100) * rows) * factor;
+            curve.note(rows as usize, time);
             curve
         };
-        (1..=32).for_each(|rows| drop(note(rows, 1)));
+        for rows in 1..=32 {
+            note(rows, 1);
+        }
         let alike = (0..1000).map(|_| note(32, 1)).last().unwrap();
         assert!(!alike.is_a_line());
         assert!((micros(&alike, 4) / 8_400.0 - 1.0).abs() < 0.02, "{}", micros(&alike, 4));
