@@ -55,6 +55,7 @@ mod telemetry;
 mod telemetry;
 mod tensor;
 mod texts;
+mod units;
 
 pub use backend::{NAME as BACKEND, StartError};
 pub use folder::{Found, Plan, PlanError, What, read as read_folder};

@@ -1,7 +1,8 @@
 //! `skep.toml`: what a model says of itself.
 
 use crate::folder::error::PlanError;
-use crate::settings::{Time, WhenFull};
+use crate::settings::WhenFull;
+use crate::units::Time;
 use serde::Deserialize;
 use skep_pool::PoolOptions;
 use skep_runtime_core::Priority;

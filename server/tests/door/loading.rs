@@ -4,6 +4,7 @@ use crate::kit::{Live, NOP, answer, request};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::Write;
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -161,18 +162,23 @@ fn a_model_that_has_changed_otherwise_is_put_beside_the_old_one() {
     assert!(live.get("/metrics").text().lines().any(|line| line == rows));
 }
 
+/// Six requests that the model `slow` has accepted.
+fn six_for_slow(live: &Live) -> Vec<TcpStream> {
+    let body = row(1.0).to_string();
+    let ask = || {
+        let mut stream = live.connect();
+        stream.write_all(&request("POST", "/v2/models/slow/infer", &[], body.as_bytes())).unwrap();
+        stream
+    };
+    let streams = std::iter::repeat_with(ask).take(6).collect();
+    live.wait_for_metric("skep_submitted_total{pool=\"slow_forward\"} 6");
+    streams
+}
+
 #[test]
 fn what_was_accepted_is_answered_before_a_model_goes() {
     let live = manager(&[("slow", SLOW), NOP]);
-    let body = row(1.0).to_string();
-    let streams: Vec<_> = (0..6)
-        .map(|_| {
-            let mut stream = live.connect();
-            stream.write_all(&request("POST", "/v2/models/slow/infer", &[], body.as_bytes())).unwrap();
-            stream
-        })
-        .collect();
-    live.wait_for_metric("skep_submitted_total{pool=\"slow_forward\"} 6");
+    let streams = six_for_slow(&live);
     let told = std::thread::scope(|scope| {
         let unload = scope.spawn(|| change(&live, "slow", "unload"));
         live.wait_for_metric("skep_served_models 1");
@@ -193,15 +199,7 @@ fn a_model_that_is_slow_to_go_is_waited_for_as_long_as_the_server_would_be() {
         config.management = true;
         config.drain_limit = "1ms".parse().unwrap();
     });
-    let body = row(1.0).to_string();
-    let streams: Vec<_> = (0..6)
-        .map(|_| {
-            let mut stream = live.connect();
-            stream.write_all(&request("POST", "/v2/models/slow/infer", &[], body.as_bytes())).unwrap();
-            stream
-        })
-        .collect();
-    live.wait_for_metric("skep_submitted_total{pool=\"slow_forward\"} 6");
+    let streams = six_for_slow(&live);
     change(&live, "slow", "unload");
     let codes: Vec<u16> = streams.into_iter().map(|mut stream| answer(&mut stream).status).collect();
     assert!(codes.iter().all(|code| [200, 503].contains(code)) && codes.contains(&503), "{codes:?}");
