@@ -99,6 +99,9 @@ impl Ledger {
                 by_row.entry(row).or_default().push(at);
             }
         }
+        let listed = |ran: &[usize]| -> Vec<_> {
+            ran.iter().map(|&at| (at + 1, runs[at].device, runs[at].failed)).collect()
+        };
         let mut verdict = Verdict::default();
         for (row, ran) in &by_row {
             let counted = |lost| {
@@ -109,7 +112,7 @@ impl Ledger {
             if counted.iter().any(|&ran| ran > 1) {
                 verdict.doubled += 1;
                 // Only this tells what became of it.
-                let ran: Vec<_> = ran.iter().map(|&at| (at + 1, runs[at].device, runs[at].failed)).collect();
+                let ran = listed(ran);
                 eprintln!("doubled: {row:?} ran again: (run, device, failed) are {ran:?}");
             }
         }
@@ -125,8 +128,7 @@ impl Ledger {
                         let again = ran.iter().any(|&at| at + 1 > run as usize);
                         if good && again {
                             verdict.doubled += 1;
-                            let ran: Vec<_> =
-                                ran.iter().map(|&at| (at + 1, runs[at].device, runs[at].failed)).collect();
+                            let ran = listed(ran);
                             eprintln!(
                                 "doubled: {row:?} was answered by run {run}: (run, device, failed) are {ran:?}"
                             );
