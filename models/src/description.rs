@@ -311,11 +311,19 @@ pub struct Description {
     pub steps: Vec<Step>,
     /// Numbers that come out for each text, or token.
     pub output: usize,
+    /// Set if an embedding model gives the vectors of its tokens too, as they are before they become one:
+    /// [`Model::with_token_vectors`](crate::Model::with_token_vectors).
+    pub token_vectors: bool,
 }
 
 impl Description {
     /// Returns the name of the block's output.
     pub fn output_name(&self) -> &'static str {
         if self.kind == Kind::Embedding { "embedding" } else { "logits" }
+    }
+
+    /// Returns the name of the second output, the vectors of tokens, if the block gives them.
+    pub fn token_output_name(&self) -> Option<&'static str> {
+        self.token_vectors.then_some("token_embeddings")
     }
 }

@@ -1,6 +1,7 @@
 //! A model as its folder describes it.
 
 use crate::description::{Activation, Description, Kind};
+use crate::text::error::{TextError, gives};
 use crate::text::tokens::Tokens;
 use crate::weights::Weights;
 use skep_runtime_core::{DType, Dim, PadTo, Padding, TensorSpec};
@@ -165,15 +166,39 @@ impl Model {
         Padding::new(to).with_value("input_ids", padding)
     }
 
+    /// Has the block of an embedding model give the vectors of the tokens too, `token_embeddings`, f32
+    /// `[batch, tokens, hidden]`: those that come out of the last layer, before they become one.
+    /// [`TextModel::embed_tokens`](crate::TextModel::embed_tokens) asks for them.
+    ///
+    /// Each text's answer is as many times as large as it has tokens then, and that much more is copied from the device.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`TextError::OtherKind`] if the model is no embedding model.
+    pub fn with_token_vectors(mut self) -> Result<Self, TextError> {
+        match self.description.kind {
+            Kind::Embedding => {
+                self.description.token_vectors = true;
+                Ok(self)
+            }
+            other => Err(TextError::OtherKind { asked: "give the vectors of tokens", got: gives(other) }),
+        }
+    }
+
     /// Returns what the block gives, f32.
     pub fn outputs(&self) -> Vec<TensorSpec> {
         let name = self.description.output_name();
         let size = Dim::Fixed(self.description.output);
         let tokens = Dim::free("tokens", self.description.encoder.max_tokens);
-        vec![match self.description.kind {
-            Kind::Token => TensorSpec::new(name, DType::F32, [Dim::Batch, tokens, size]),
+        let mut specs = vec![match self.description.kind {
+            Kind::Token => TensorSpec::new(name, DType::F32, [Dim::Batch, tokens.clone(), size]),
             _ => TensorSpec::new(name, DType::F32, [Dim::Batch, size]),
-        }]
+        }];
+        if let Some(name) = self.description.token_output_name() {
+            let hidden = Dim::Fixed(self.description.encoder.hidden);
+            specs.push(TensorSpec::new(name, DType::F32, [Dim::Batch, tokens, hidden]));
+        }
+        specs
     }
 
     /// Returns what a reader should know and no error says: assumptions, and parts of the folder that are left out.

@@ -8,11 +8,11 @@ use crate::load::{Load, Report};
 use crate::model::Model;
 use crate::net::flows::Flows;
 use crate::net::keys::Keys;
+use crate::net::tls::Certificates;
 use crate::problem::{Problem, ProblemKind};
 use crate::settings::Config;
 use skep_runtime_core::Health;
 use std::sync::Arc;
-use tokio_rustls::TlsAcceptor;
 
 /// What all doors of a server share.
 pub(crate) struct App {
@@ -27,7 +27,7 @@ pub(crate) struct App {
     pub(crate) keys: Keys,
     pub(crate) flows: Flows,
     /// `None` if connections are plain.
-    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) tls: Option<Certificates>,
 }
 
 impl App {

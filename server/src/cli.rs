@@ -154,7 +154,16 @@ async fn serve(config: Config) -> Result<ExitCode, Error> {
         tracing::warn!(name, reason, "model is not served");
     }
     tracing::info!(http = %server.http(), grpc = %server.grpc(), backend = NAME, ?models, "ready");
-    let signal = next().await;
+    let mut renew = signal(SignalKind::hangup())?;
+    let signal = loop {
+        tokio::select! {
+            signal = next() => break signal,
+            _ = renew.recv() => match server.renew_certificates().await {
+                Ok(renewed) => tracing::info!(renewed, "certificates were looked at"),
+                Err(error) => tracing::warn!(error = %Chain(&error), "certificates cannot be used: those before stay"),
+            },
+        }
+    };
     tracing::info!(signal, "draining: a second signal ends at once");
     let clean = tokio::select! {
         clean = server.drain() => Some(clean),

@@ -11,7 +11,7 @@ use crate::load::Load;
 use crate::net;
 use crate::net::flows::Flows;
 use crate::net::keys::{Keys, KeysError};
-use crate::net::tls::{self, TlsError};
+use crate::net::tls::{Certificates, TlsError};
 use crate::settings::{Config, SettingsError};
 use skep_runtime_core::{Chain, Shutdown};
 use std::fmt;
@@ -21,7 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
+
+/// How often the files of certificates are looked at.
+const RENEWAL: Duration = Duration::from_secs(30);
 
 /// The reason why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +98,7 @@ impl Server {
             Some(file) => Keys::read(file)?,
             None => Keys::default(),
         };
-        let tls = tls::acceptor(&config)?;
+        let tls = Certificates::read(&config)?;
         // The address first: it is wrong more often than models are, and loading takes long.
         let (http_door, http) = listen(config.http).await?;
         let (grpc_door, grpc) = listen(config.grpc).await?;
@@ -106,8 +108,21 @@ impl Server {
         let doors = [http_door, grpc_door].into_iter();
         let doors =
             doors.map(|door| tokio::spawn(net::serve(Arc::clone(&app), services.clone(), door))).collect();
+        if app.tls.is_some() {
+            tokio::spawn(renew(Arc::clone(&app)));
+        }
         app.life.advance(Phase::Ready);
         Ok(Self { app, http, grpc, doors })
+    }
+
+    /// Reads the files of certificates again if they are others than before, for the connections that come from now on;
+    /// returns true if they were. The server does so by itself as well, each half minute.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`TlsError`] if they cannot be used; the server goes on with those that it has.
+    pub async fn renew_certificates(&self) -> Result<bool, TlsError> {
+        refresh(&self.app).await
     }
 
     /// Returns the address of the HTTP door.
@@ -192,6 +207,29 @@ impl Drop for Server {
     }
 }
 
+/// Looks at the files of certificates now and then, as long as the server lives.
+async fn renew(app: Arc<App>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(RENEWAL) => {}
+            () = app.life.reached(Phase::Ended) => return,
+        }
+        match refresh(&app).await {
+            Ok(false) => {}
+            Ok(true) => tracing::info!("certificates were read again"),
+            Err(error) => {
+                tracing::warn!(error = %Chain(&error), "certificates cannot be used: those before stay");
+            }
+        }
+    }
+}
+
+async fn refresh(app: &Arc<App>) -> Result<bool, TlsError> {
+    let app = Arc::clone(app);
+    let read = tokio::task::spawn_blocking(move || app.tls.as_ref().map_or(Ok(false), Certificates::refresh));
+    read.await.unwrap_or(Ok(false))
+}
+
 /// Listens at an address; returns the one that it came to, if the system chose the port.
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
     let failed = |source| ServeError::Address { address, source };
@@ -200,7 +238,7 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeE
     Ok((listener, own))
 }
 
-fn load(config: Config, keys: Keys, tls: Option<TlsAcceptor>) -> Result<App, ServeError> {
+fn load(config: Config, keys: Keys, tls: Option<Certificates>) -> Result<App, ServeError> {
     let found = folder::read(&config.folder).map_err(ServeError::Folder)?;
     let mut plans = Vec::with_capacity(found.len());
     for found in found {

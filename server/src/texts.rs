@@ -1,7 +1,7 @@
 //! Questions about texts, over the models of any backend.
 
 use async_trait::async_trait;
-use skep_models::{Ask, Classes, Embedding, LabelledText, Model, Ranked, TextError, TextModel};
+use skep_models::{Ask, Classes, Embedding, LabelledText, Model, Ranked, TextError, TextModel, TokenVectors};
 use skep_runtime_core::TensorOps;
 
 /// What a text model answers, whatever its tensors are. Dropping a future cancels what has not run.
@@ -10,6 +10,8 @@ pub(crate) trait Texts: Send + Sync {
     fn model(&self) -> &Model;
 
     async fn embed(&self, texts: &[String], ask: &Ask) -> Result<Vec<Embedding>, TextError>;
+
+    async fn embed_tokens(&self, texts: &[String], ask: &Ask) -> Result<Vec<TokenVectors>, TextError>;
 
     async fn classify(&self, texts: &[String], ask: &Ask) -> Result<Vec<Classes>, TextError>;
 
@@ -28,6 +30,10 @@ impl<O: TensorOps> Texts for TextModel<O> {
 
     async fn embed(&self, texts: &[String], ask: &Ask) -> Result<Vec<Embedding>, TextError> {
         self.embed_all_async(texts, ask).await
+    }
+
+    async fn embed_tokens(&self, texts: &[String], ask: &Ask) -> Result<Vec<TokenVectors>, TextError> {
+        self.embed_tokens_all_async(texts, ask).await
     }
 
     async fn classify(&self, texts: &[String], ask: &Ask) -> Result<Vec<Classes>, TextError> {

@@ -6,7 +6,8 @@
 )]
 
 use serde_json::{Value, json};
-use skep_models::{Ask, Model, Prompt, TextModel, TokenCount};
+use skep_models::description::{Pool, Step};
+use skep_models::{Ask, Kind, Model, Prompt, TextModel, TokenCount};
 use skep_pool::{PoolOptions, Serve, ServeOptions};
 use skep_runtime_core::{Backend, BlockState, DType, Device, HostTensor, PadTo, RuntimeBuilder, TensorOps};
 use skep_tests::Learner;
@@ -211,6 +212,76 @@ fn agrees<L: Learner>() {
     );
 }
 
+/// The vectors of tokens are those that become the text's.
+fn tokens_become_the_text<L: Learner>() {
+    let mut checked = 0;
+    for fixture in fixtures() {
+        let model = Model::read(&fixture.folder).unwrap();
+        let description = model.description();
+        let (pooling, unit) = match (&*description.pooling, &*description.steps) {
+            ([pool @ (Pool::Mean | Pool::First | Pool::Last)], steps) if !description.pooling_mask => match steps {
+                [] => (*pool, false),
+                [Step::UnitLength] => (*pool, true),
+                _ => continue,
+            },
+            _ => continue,
+        };
+        if description.kind != Kind::Embedding {
+            continue;
+        }
+        let model = Arc::new(model.with_token_vectors().unwrap());
+        let config = Config::new().with("directory", fixture.folder.display()).with("token_vectors", true);
+        let mut builder = RuntimeBuilder::new(L::device());
+        let block = L::block("text_model", &fixture.name, &config, None);
+        let options = PoolOptions::default().padding(model.padding(PadTo::Longest));
+        let served = builder.serve(block, ServeOptions::forward(options)).unwrap();
+        let device = Arc::clone(builder.device());
+        let model = TextModel::new(model, device, Arc::new(served.forward)).unwrap();
+        let runtime = builder.start().unwrap();
+        let asks = fixture.expected["asks"].as_array().unwrap();
+        let plain: Vec<_> = asks.iter().filter(|ask| ask["prompt"].is_null()).collect();
+        let texts: Vec<_> = plain.iter().map(|ask| text(ask, "text")).collect();
+        for (answer, ask) in model.embed_tokens_all(&texts, &Ask::new()).unwrap().iter().zip(plain) {
+            check_count(&fixture, ask, answer.tokens);
+            let vectors: Vec<_> = answer.vectors().collect();
+            assert_eq!(vectors.len(), answer.tokens.given, "{}", fixture.name);
+            let mut pooled = match pooling {
+                Pool::First => vectors[0].to_vec(),
+                Pool::Last => vectors[vectors.len() - 1].to_vec(),
+                _ => {
+                    let sum = |i| vectors.iter().map(|vector| vector[i]).sum::<f32>() / vectors.len() as f32;
+                    (0..answer.size).map(sum).collect()
+                }
+            };
+            if unit {
+                let length = pooled.iter().map(|v| v * v).sum::<f32>().sqrt();
+                pooled.iter_mut().for_each(|v| *v /= length);
+            }
+            let difference = distance(&pooled, &numbers(&ask["vector"]));
+            assert!(difference <= TOLERANCE, "{}: differs by {difference:.1e}", fixture.name);
+            checked += 1;
+        }
+        // The text's own vector is there as well.
+        let one = model.embed(text(&asks[0], "text"), &prompted(&asks[0])).unwrap();
+        assert!(distance(&one.vector, &numbers(&asks[0]["vector"])) <= TOLERANCE, "{}", fixture.name);
+        drain(runtime);
+    }
+    assert!(checked >= 30, "{checked}");
+}
+
+#[test]
+fn only_embedding_models_give_vectors_of_tokens() {
+    let read = |name: &str| Model::read(data().join("fixtures").join(name)).unwrap();
+    let told = read("bert_token").with_token_vectors().unwrap_err().to_string();
+    assert_eq!(
+        told,
+        "the model gives numbers for the labels of each token, and was asked to give the vectors of tokens"
+    );
+    let names = |model: &Model| model.outputs().iter().map(|spec| spec.name().to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(&read("bert_mean")), ["embedding"]);
+    assert_eq!(names(&read("bert_mean").with_token_vectors().unwrap()), ["embedding", "token_embeddings"]);
+}
+
 /// What a step of training makes of a model: how far it went down, and the parameters after it.
 fn trained<L: Learner>(name: &str) -> (f64, BlockState) {
     let device = L::device();
@@ -269,6 +340,18 @@ fn learns<L: Learner>() {
         let (down, _) = trained::<L>(name);
         assert!(down > 0.0, "{name}: a step went up by {}", -down);
     }
+}
+
+#[cfg(feature = "candle")]
+#[test]
+fn candle_gives_the_vectors_of_tokens() {
+    tokens_become_the_text::<skep_tests::backends::Candle>();
+}
+
+#[cfg(feature = "tch")]
+#[test]
+fn tch_gives_the_vectors_of_tokens() {
+    tokens_become_the_text::<skep_tests::backends::Tch>();
 }
 
 #[cfg(feature = "candle")]
@@ -465,4 +548,10 @@ fn tch_gives_the_vectors_of_the_cases() {
 #[test]
 fn tch_gives_the_answers_of_pytorch() {
     agrees::<skep_tests::backends::Tch>();
+}
+
+#[cfg(feature = "ort")]
+#[test]
+fn ort_gives_the_vectors_of_tokens() {
+    tokens_become_the_text::<skep_tests::backends::Ort>();
 }

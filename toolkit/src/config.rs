@@ -102,6 +102,9 @@ impl Setting for u64 {
 impl Setting for f64 {
     const EXPECTED: &'static str = "a number";
 }
+impl Setting for bool {
+    const EXPECTED: &'static str = "true or false";
+}
 impl Setting for String {
     const EXPECTED: &'static str = "a text";
 }

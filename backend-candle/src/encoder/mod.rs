@@ -25,8 +25,9 @@ use std::sync::Arc;
 ///
 /// Takes `input_ids` and `attention_mask` (1 for tokens, 0 for padding), both u32 `[batch, tokens]`; where the model
 /// has them also `token_type_ids`, and `pooling_mask` (as the attention mask, without the prompt). Gives `embedding`
-/// f32 `[batch, size]`, or `logits`, f32 `[batch, labels]` for a classifier of texts and `[batch, tokens, labels]` for
-/// one of tokens. Computed in f32 it can be trained.
+/// f32 `[batch, size]` (and `token_embeddings` f32 `[batch, tokens, hidden]` where the model was read
+/// [with token vectors](Model::with_token_vectors)), or `logits`, f32 `[batch, labels]` for a classifier of texts and
+/// `[batch, tokens, labels]` for one of tokens. Computed in f32 it can be trained.
 ///
 /// ```
 /// use skep_backend_candle::blocks;
@@ -58,21 +59,26 @@ pub struct TextModel {
 }
 
 impl TextModel {
-    /// Reads `directory`, and `precision`: `f32` (unless given), `f16`, `bf16` or `stored`.
+    /// Reads `directory`, `precision`: `f32` (unless given), `f16`, `bf16` or `stored`; and `token_vectors`: `true` to have
+    /// an embedding model give those too.
     ///
     /// # Errors
     ///
-    /// When the directory is missing or refused, or another setting is there.
+    /// When the directory is missing or refused, the model gives no such vectors, or another setting is there.
     pub fn from_config(config: &Config) -> std::result::Result<Self, ConfigError> {
-        config.only(&["directory", "precision"])?;
+        config.only(&["directory", "precision", "token_vectors"])?;
         let directory: String = config.required("directory")?;
         let precision = config.or("precision", "f32".to_owned())?;
         let precision = precision.parse().map_err(|error| {
             ConfigError::caused("precision", &precision, "`f32`, `f16`, `bf16` or `stored`", error)
         })?;
-        let model = Model::read(&directory).map_err(|error| {
+        let mut model = Model::read(&directory).map_err(|error| {
             ConfigError::caused("directory", &directory, "a model that Skep serves", error)
         })?;
+        if config.or("token_vectors", false)? {
+            let told = |error| ConfigError::caused("token_vectors", true, "false: it is for embedding models", error);
+            model = model.with_token_vectors().map_err(told)?;
+        }
         Ok(Self { model: Arc::new(model), precision })
     }
 
@@ -118,6 +124,8 @@ struct Built {
     steps: Vec<BuiltStep>,
     /// Whether `token_type_ids` are given.
     takes_types: bool,
+    /// Whether the vectors of tokens are given out too.
+    gives_tokens: bool,
 }
 
 enum BuiltStep {
@@ -167,6 +175,7 @@ impl Built {
                 .then(|| Pooling { pools: description.pooling.clone(), masked: description.pooling_mask }),
             steps: description.steps.iter().map(step).collect::<Result<_>>()?,
             takes_types: description.token_types,
+            gives_tokens: description.token_vectors,
         })
     }
 
@@ -236,13 +245,14 @@ impl Layers for Built {
         if matches!(x.dtype(), CandleDType::F16 | CandleDType::BF16) {
             x = x.to_dtype(CandleDType::F32)?;
         }
+        let tokens = self.gives_tokens.then(|| x.to_dtype(CandleDType::F32)).transpose()?;
         if let Some(pooling) = &self.pooling {
             x = pooling.forward(&x, ids, mask, pooling_mask)?;
         }
         for step in &self.steps {
             x = step.forward(&x)?;
         }
-        Ok(vec![x.to_dtype(CandleDType::F32)?])
+        Ok(std::iter::once(x.to_dtype(CandleDType::F32)?).chain(tokens).collect())
     }
 }
 

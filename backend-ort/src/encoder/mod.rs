@@ -19,8 +19,9 @@ use std::sync::Arc;
 ///
 /// Takes `input_ids` and `attention_mask` (1 for tokens, 0 for padding), both u32 `[batch, tokens]`; where the model
 /// has them also `token_type_ids`, and `pooling_mask` (as the attention mask, without the prompt). Gives `embedding`
-/// f32 `[batch, size]`, or `logits`, f32 `[batch, labels]` for a classifier of texts and `[batch, tokens, labels]` for
-/// one of tokens. The folder's `model.safetensors` is computed in f32; a folder's own ONNX files are served by
+/// f32 `[batch, size]` (and `token_embeddings` f32 `[batch, tokens, hidden]` where the model was read
+/// [with token vectors](Model::with_token_vectors)), or `logits`, f32 `[batch, labels]` for a classifier of texts and
+/// `[batch, tokens, labels]` for one of tokens. The folder's `model.safetensors` is computed in f32; a folder's own ONNX files are served by
 /// [`Onnx`](crate::blocks::Onnx).
 ///
 /// ```
@@ -57,21 +58,27 @@ pub struct TextModel {
 const PRECISION: &str = "`f32`: backend ort computes other precisions of ONNX files only";
 
 impl TextModel {
-    /// Reads `directory`, and `precision`: `f32` (unless given) or `stored`, if that is f32.
+    /// Reads `directory`, `precision`: `f32` (unless given) or `stored`, if that is f32; and `token_vectors`: `true` to have an
+    /// embedding model give those too.
     ///
     /// # Errors
     ///
-    /// Returns a [`ConfigError`] if the directory is missing or refused, or another setting is there.
+    /// Returns a [`ConfigError`] if the directory is missing or refused, the model gives no such vectors, or
+    /// another setting is there.
     pub fn from_config(config: &Config) -> Result<Self, ConfigError> {
-        config.only(&["directory", "precision"])?;
+        config.only(&["directory", "precision", "token_vectors"])?;
         let directory: String = config.required("directory")?;
         let precision = config.or("precision", "f32".to_owned())?;
         let precision: Precision = precision
             .parse()
             .map_err(|error| ConfigError::caused("precision", &precision, PRECISION, error))?;
-        let model = Model::read(&directory).map_err(|error| {
+        let mut model = Model::read(&directory).map_err(|error| {
             ConfigError::caused("directory", &directory, "a model that Skep serves", error)
         })?;
+        if config.or("token_vectors", false)? {
+            let told = |error| ConfigError::caused("token_vectors", true, "false: it is for embedding models", error);
+            model = model.with_token_vectors().map_err(told)?;
+        }
         Ok(Self { model: Arc::new(model), precision })
     }
 

@@ -29,6 +29,7 @@ impl Builder<'_> {
             x = self.layer(layer, &x, &shared)?;
         }
         x = self.optional_norm(encoder.last_norm.as_ref(), &x)?;
+        let vectors = x.clone();
         if description.kind != Kind::Token {
             let pooled = if description.pooling_mask { pooling_mask } else { mask };
             x = pooling::pool(&mut self.graph, &description.pooling, &x, &ids, mask, pooled)?;
@@ -42,6 +43,10 @@ impl Builder<'_> {
             _ => vec![tokens[0], size],
         };
         self.graph.output(description.output_name(), DType::F32, &dims, &x);
+        if let Some(name) = description.token_output_name() {
+            let dims = [tokens[0], tokens[1], GraphDim::Fixed(encoder.hidden)];
+            self.graph.output(name, DType::F32, &dims, &vectors);
+        }
         Ok(self.graph.into_bytes())
     }
 

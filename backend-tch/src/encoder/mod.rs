@@ -23,8 +23,9 @@ use tch::{Kind, TchError, Tensor};
 ///
 /// Takes `input_ids` and `attention_mask` (1 for tokens, 0 for padding), both u32 `[batch, tokens]`; where the model
 /// has them also `token_type_ids`, and `pooling_mask` (as the attention mask, without the prompt). Gives `embedding`
-/// f32 `[batch, size]`, or `logits`, f32 `[batch, labels]` for a classifier of texts and `[batch, tokens, labels]` for
-/// one of tokens. Computed in f32 it can be trained.
+/// f32 `[batch, size]` (and `token_embeddings` f32 `[batch, tokens, hidden]` where the model was read
+/// [with token vectors](Model::with_token_vectors)), or `logits`, f32 `[batch, labels]` for a classifier of texts and
+/// `[batch, tokens, labels]` for one of tokens. Computed in f32 it can be trained.
 ///
 /// ```
 /// use skep_backend_tch::blocks;
@@ -56,21 +57,26 @@ pub struct TextModel {
 }
 
 impl TextModel {
-    /// Reads `directory`, and `precision`: `f32` (unless given), `f16`, `bf16` or `stored`.
+    /// Reads `directory`, `precision`: `f32` (unless given), `f16`, `bf16` or `stored`; and `token_vectors`: `true` to have
+    /// an embedding model give those too.
     ///
     /// # Errors
     ///
-    /// When the directory is missing or refused, or another setting is there.
+    /// When the directory is missing or refused, the model gives no such vectors, or another setting is there.
     pub fn from_config(config: &Config) -> Result<Self, ConfigError> {
-        config.only(&["directory", "precision"])?;
+        config.only(&["directory", "precision", "token_vectors"])?;
         let directory: String = config.required("directory")?;
         let precision = config.or("precision", "f32".to_owned())?;
         let precision = precision.parse().map_err(|error| {
             ConfigError::caused("precision", &precision, "`f32`, `f16`, `bf16` or `stored`", error)
         })?;
-        let model = Model::read(&directory).map_err(|error| {
+        let mut model = Model::read(&directory).map_err(|error| {
             ConfigError::caused("directory", &directory, "a model that Skep serves", error)
         })?;
+        if config.or("token_vectors", false)? {
+            let told = |error| ConfigError::caused("token_vectors", true, "false: it is for embedding models", error);
+            model = model.with_token_vectors().map_err(told)?;
+        }
         Ok(Self { model: Arc::new(model), precision })
     }
 
@@ -148,6 +154,8 @@ struct Built {
     steps: Vec<BuiltStep>,
     /// Whether `token_type_ids` are given.
     takes_types: bool,
+    /// Whether the vectors of tokens are given out too.
+    gives_tokens: bool,
 }
 
 enum BuiltStep {
@@ -194,6 +202,7 @@ impl Built {
                 .then(|| Pooling { pools: description.pooling.clone(), masked: description.pooling_mask }),
             steps: description.steps.iter().map(step).collect::<Result<_, BoxError>>()?,
             takes_types: description.token_types,
+            gives_tokens: description.token_vectors,
         })
     }
 
@@ -253,13 +262,14 @@ impl Layers for Built {
         if x.kind() != Kind::Double {
             x = x.f_to_kind(Kind::Float)?;
         }
+        let tokens = self.gives_tokens.then(|| x.f_to_kind(Kind::Float)).transpose()?;
         if let Some(pooling) = &self.pooling {
             x = pooling.forward(&x, ids, mask, pooling_mask)?;
         }
         for step in &self.steps {
             x = step.forward(&x)?;
         }
-        Ok(vec![x.f_to_kind(Kind::Float)?])
+        Ok(std::iter::once(x.f_to_kind(Kind::Float)?).chain(tokens).collect())
     }
 
     fn prepare(&self, steady: bool) -> Result<(), TchError> {

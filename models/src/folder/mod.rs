@@ -119,6 +119,7 @@ fn read(path: &Path, options: &ReadOptions) -> Result<Model> {
         token_types: family.token_types && encoder.types.as_ref().is_some_and(|types| types.rows > 1),
         steps: parts.steps,
         output: parts.output,
+        token_vectors: false,
         encoder,
     };
     sentence.truncate(&mut description)?;

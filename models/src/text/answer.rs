@@ -22,6 +22,24 @@ pub struct Embedding {
     pub tokens: TokenCount,
 }
 
+/// The vectors of a text's tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenVectors {
+    /// One behind the other.
+    pub numbers: Vec<f32>,
+    /// Numbers of each.
+    pub size: usize,
+    /// Of the text, with its prompt.
+    pub tokens: TokenCount,
+}
+
+impl TokenVectors {
+    /// Returns the vectors, of the tokens around the text and of its prompt too, in order.
+    pub fn vectors(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        self.numbers.chunks_exact(self.size.max(1))
+    }
+}
+
 /// The answer about a part of a long text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window<T> {

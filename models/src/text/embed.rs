@@ -1,7 +1,7 @@
 //! Vectors of texts.
 
 use crate::description::Kind;
-use crate::text::answer::{Embedding, Window, counted};
+use crate::text::answer::{Embedding, TokenVectors, Window, counted};
 use crate::text::ask::Ask;
 use crate::text::error::{Result, TextError};
 use crate::text::model::TextModel;
@@ -59,6 +59,65 @@ impl<O: TensorOps> TextModel<O> {
         for handed in handed {
             let (vector, encoded) = self.numbers(handed).await?;
             embedded.push(Embedding { vector, tokens: counted(&encoded) });
+        }
+        Ok(embedded)
+    }
+
+    /// Returns the vectors of a text's tokens, as they come out of the last layer: those around the text and of its prompt
+    /// are among them.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`embed`](Self::embed), and [`TextError::NoTokenVectors`] unless the model is one
+    /// [with token vectors](crate::Model::with_token_vectors).
+    pub fn embed_tokens(&self, text: &str, ask: &Ask) -> Result<TokenVectors> {
+        wait(self.embed_tokens_async(text, ask))
+    }
+
+    /// Returns the vectors of the tokens of texts, in the texts' order: [`embed_tokens`](Self::embed_tokens).
+    ///
+    /// # Errors
+    ///
+    /// Returns the first error that `embed_tokens` has for any of them.
+    pub fn embed_tokens_all<S: AsRef<str> + Sync>(&self, texts: &[S], ask: &Ask) -> Result<Vec<TokenVectors>> {
+        wait(self.embed_tokens_all_async(texts, ask))
+    }
+
+    /// Returns the vectors of a text's tokens when awaited: [`embed_tokens`](Self::embed_tokens).
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of `embed_tokens`.
+    pub async fn embed_tokens_async(&self, text: &str, ask: &Ask) -> Result<TokenVectors> {
+        let mut embedded = self.embed_tokens_all_async(&[text], ask).await?;
+        embedded.pop().ok_or(TextError::NoTokens)
+    }
+
+    /// Returns the vectors of the tokens of texts when awaited: [`embed_tokens_all`](Self::embed_tokens_all).
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of `embed_tokens_all`.
+    pub async fn embed_tokens_all_async<S: AsRef<str> + Sync>(
+        &self,
+        texts: &[S],
+        ask: &Ask,
+    ) -> Result<Vec<TokenVectors>> {
+        self.expect(Kind::Embedding, "embed")?;
+        let description = self.model().description();
+        if !description.token_vectors {
+            return Err(TextError::NoTokenVectors);
+        }
+        let mut handed = Vec::with_capacity(texts.len());
+        for text in texts {
+            let (encoded, unpooled) = self.encoded(text.as_ref(), ask)?;
+            handed.push(self.hand_in(encoded, unpooled, ask).await?);
+        }
+        let mut embedded = Vec::with_capacity(handed.len());
+        for handed in handed {
+            let (numbers, encoded) = self.token_vectors(handed).await?;
+            let size = description.encoder.hidden;
+            embedded.push(TokenVectors { numbers, size, tokens: counted(&encoded) });
         }
         Ok(embedded)
     }

@@ -53,15 +53,31 @@ impl<O: TensorOps> TextModel<O> {
 
     /// Waits for what came of a text: all numbers of its tokens, or those of its one vector.
     pub(super) async fn numbers(&self, handed: Handed<O::Tensor>) -> Result<(Vec<f32>, Encoded)> {
+        let description = self.model().description();
+        let expected = match description.kind {
+            Kind::Token => vec![1, handed.encoded.ids.len(), description.output],
+            _ => vec![1, description.output],
+        };
+        self.output(handed, 0, &expected).await
+    }
+
+    /// Waits for the vectors of a text's tokens.
+    pub(super) async fn token_vectors(&self, handed: Handed<O::Tensor>) -> Result<(Vec<f32>, Encoded)> {
+        let expected = [1, handed.encoded.ids.len(), self.model().description().encoder.hidden];
+        self.output(handed, 1, &expected).await
+    }
+
+    /// One of the outputs.
+    async fn output(
+        &self,
+        handed: Handed<O::Tensor>,
+        place: usize,
+        expected: &[usize],
+    ) -> Result<(Vec<f32>, Encoded)> {
         let Handed { ticket, encoded } = handed;
         let outputs = ticket.await.map_err(TextError::Failed)?;
-        let description = self.model().description();
-        let expected: &[usize] = match description.kind {
-            Kind::Token => &[1, encoded.ids.len(), description.output],
-            _ => &[1, description.output],
-        };
         let wrong = |got: String| TextError::Output { got, expected: format!("f32 of dims {expected:?}") };
-        let output = outputs.first().ok_or_else(|| wrong("not there".to_owned()))?;
+        let output = outputs.get(place).ok_or_else(|| wrong("not there".to_owned()))?;
         let host = self.ops.to_host(output).map_err(TextError::Device)?;
         let numbers = host.to_f32().filter(|_| host.dims() == expected);
         let numbers = numbers.ok_or_else(|| wrong(format!("{} of dims {:?}", host.dtype(), host.dims())))?;

@@ -19,6 +19,7 @@ use std::sync::Arc;
 /// | question | of | one | many | a long text in overlapping parts |
 /// |---|---|---|---|---|
 /// | vectors | embedding models | [`embed`](Self::embed) | [`embed_all`](Self::embed_all) | [`embed_windows`](Self::embed_windows) |
+/// | vectors of tokens | embedding models [with token vectors](Model::with_token_vectors) | [`embed_tokens`](Self::embed_tokens) | [`embed_tokens_all`](Self::embed_tokens_all) | |
 /// | classes of a text | classifiers | [`classify`](Self::classify) | [`classify_all`](Self::classify_all) | [`classify_windows`](Self::classify_windows) |
 /// | classes of a pair | classifiers of pairs | [`compare`](Self::compare) | [`compare_all`](Self::compare_all) | |
 /// | documents by a query | cross-encoders | | [`rerank`](Self::rerank) | [`rerank_windows`](Self::rerank_windows) |

@@ -18,6 +18,7 @@ pub(crate) struct Manifest {
     pub(crate) kind: Option<String>,
     pub(crate) version: Option<String>,
     pub(crate) precision: Option<String>,
+    pub(crate) token_vectors: Option<bool>,
     pub(crate) weights: Option<String>,
     pub(crate) settings: BTreeMap<String, toml::Value>,
     pub(crate) pool: Pool,

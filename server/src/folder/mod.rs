@@ -150,7 +150,7 @@ mod tests {
     fn what_is_wrong_is_told() {
         assert_eq!(
             told("kind = \"ffn\"\nweigths = 1"),
-            "/model/skep.toml: TOML parse error at line 2, column 1\n  |\n2 | weigths = 1\n  | ^^^^^^^\nunknown field `weigths`, expected one of `name`, `kind`, `version`, `precision`, `weights`, `settings`, `pool`, `when-full`, `wait-limit`, `warm-up`, `optional`"
+            "/model/skep.toml: TOML parse error at line 2, column 1\n  |\n2 | weigths = 1\n  | ^^^^^^^\nunknown field `weigths`, expected one of `name`, `kind`, `version`, `precision`, `token-vectors`, `weights`, `settings`, `pool`, `when-full`, `wait-limit`, `warm-up`, `optional`"
         );
         assert_eq!(
             told(""),

@@ -6,7 +6,7 @@ use crate::folder::fingerprint;
 use crate::folder::manifest::Manifest;
 use crate::settings::WhenFull;
 use crate::units::Time;
-use skep_models::{Model, Precision};
+use skep_models::{Model, Precision, TextError};
 use skep_pool::PoolOptions;
 use skep_runtime_core::PadTo;
 use skep_toolkit::Config;
@@ -187,10 +187,12 @@ fn text(
             name.parse().map_err(|_| wrong("precision", name, "`f32`, `f16`, `bf16` or `stored`"))?
         }
     };
-    Ok(What::Text {
-        model: Arc::new(Model::read(folder).map_err(|error| PlanError::Model(Box::new(error)))?),
-        precision,
-    })
+    let mut model = Model::read(folder).map_err(|error| PlanError::Model(Box::new(error)))?;
+    if manifest.token_vectors == Some(true) {
+        let told = |error: TextError| wrong("token-vectors", "true", &format!("none: {error}"));
+        model = model.with_token_vectors().map_err(told)?;
+    }
+    Ok(What::Text { model: Arc::new(model), precision })
 }
 
 fn block(
@@ -200,6 +202,9 @@ fn block(
 ) -> Result<Config, PlanError> {
     if let Some(precision) = &manifest.precision {
         return Err(wrong("precision", precision, "none: it is for published folders"));
+    }
+    if let Some(gives) = manifest.token_vectors {
+        return Err(wrong("token-vectors", &gives.to_string(), "none: it is for published folders"));
     }
     let mut config = Config::new();
     for (key, value) in &manifest.settings {

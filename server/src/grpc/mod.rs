@@ -18,14 +18,14 @@ pub use generated::*;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::load::{Format, REPORT_BIN};
-use crate::net::identity;
+use crate::net::{Asked, identity};
 use crate::settings::LoadReports;
 use crate::telemetry;
 use grpc_inference_service_server::GrpcInferenceServiceServer;
 use health::HealthService;
 use http_body_util::BodyExt;
-use hyper::body::{Frame, Incoming};
-use hyper::{HeaderMap, Request, Response};
+use hyper::body::Frame;
+use hyper::{HeaderMap, Response};
 use service::Inference;
 use skep_runtime_core::Flow;
 use std::convert::Infallible;
@@ -43,7 +43,7 @@ use tracing::{Instrument, Span};
 const DESCRIPTORS: &[u8] = include_bytes!("generated/descriptors.bin");
 
 type Answering = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
-type Answer = Arc<dyn Fn(Request<Incoming>) -> Answering + Send + Sync>;
+type Answer = Arc<dyn Fn(Asked) -> Answering + Send + Sync>;
 
 /// All services of a server, by the first part of their paths.
 #[derive(Clone)]
@@ -78,7 +78,7 @@ impl Services {
     pub(crate) async fn answer(
         &self,
         app: &Arc<App>,
-        request: Request<Incoming>,
+        request: Asked,
         connection: Flow,
     ) -> Response<Body> {
         match Format::asked(request.headers()) {
@@ -94,7 +94,7 @@ impl Services {
     async fn answer_alone(
         &self,
         app: &App,
-        mut request: Request<Incoming>,
+        mut request: Asked,
         connection: Flow,
     ) -> Response<Body> {
         let path = request.uri().path().to_owned();
@@ -119,7 +119,9 @@ impl Services {
             return Status::unimplemented(format!("there is no service at `{path}`")).into_http();
         };
         let answer = Arc::clone(answer);
+        let guest = request.body().guest();
         request.extensions_mut().insert(caller);
+        request.extensions_mut().insert(guest);
         let span = if health { Span::none() } else { telemetry::span(request.headers(), "POST", &path) };
         let response = answer(request).instrument(span.clone()).await;
         telemetry::ended(&span, response.status().as_u16());
@@ -153,14 +155,14 @@ fn reported(app: &Arc<App>, mut response: Response<Body>) -> Response<Body> {
 
 fn erased<S>(service: S) -> Answer
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
+    S: Service<Asked, Response = Response<Body>, Error = Infallible>
         + Clone
         + Send
         + Sync
         + 'static,
     S::Future: Send + 'static,
 {
-    Arc::new(move |request: Request<Incoming>| -> Answering {
+    Arc::new(move |request: Asked| -> Answering {
         let mut service = service.clone();
         Box::pin(async move {
             match service.call(request).await {

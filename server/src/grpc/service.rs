@@ -13,6 +13,7 @@ use crate::http::models::{self, EXTENSIONS};
 use crate::http::routes::{NO_LOGGING, NO_SHARED_MEMORY, NO_TRACING};
 use crate::infer::{self, PRIORITIES};
 use crate::model::Model;
+use crate::net::guests::Guest;
 use crate::problem::{Problem, ProblemKind};
 use crate::repository::{self, Indexed};
 use crate::tally::{Sum, Times};
@@ -251,10 +252,12 @@ impl GrpcInferenceService for Inference {
         request: Request<Streaming<ModelInferRequest>>,
     ) -> Answered<Self::ModelStreamInferStream> {
         let (app, caller) = (Arc::clone(&self.app), caller(&request)?);
+        let guest = request.extensions().get::<Arc<Guest>>().cloned();
         let answers = request.into_inner().map(move |message| {
             let (app, caller) = (Arc::clone(&app), caller.clone());
+            let at_work = guest.as_ref().map(Guest::begin);
             async move {
-                let message = message?;
+                let (message, _at_work) = (message?, at_work);
                 let id = message.id.clone();
                 let asked = async {
                     // Each message is a request of its own.

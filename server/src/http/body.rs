@@ -6,8 +6,9 @@ use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use flate2::write::{GzEncoder, ZlibEncoder};
 use http_body_util::BodyExt;
 use hyper::HeaderMap;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
+use std::fmt::Display;
 use std::io::{Read, Write};
 use std::time::Duration;
 
@@ -43,7 +44,10 @@ impl Packing {
 }
 
 /// Reads a body and unpacks it.
-pub(crate) async fn read(headers: &HeaderMap, body: Incoming, bounds: Bounds) -> Result<Bytes, Problem> {
+pub(crate) async fn read<B>(headers: &HeaderMap, body: B, bounds: Bounds) -> Result<Bytes, Problem>
+where
+    B: Body<Data = Bytes, Error: Display> + Unpin,
+{
     let packing = packing(headers)?;
     let body = collect(body, bounds).await?;
     let Some(packing) = packing else { return Ok(body) };
@@ -73,7 +77,10 @@ fn packing(headers: &HeaderMap) -> Result<Option<Packing>, Problem> {
     Ok(packing)
 }
 
-async fn collect(mut body: Incoming, bounds: Bounds) -> Result<Bytes, Problem> {
+async fn collect<B>(mut body: B, bounds: Bounds) -> Result<Bytes, Problem>
+where
+    B: Body<Data = Bytes, Error: Display> + Unpin,
+{
     let too_large = || {
         Problem::new(
             ProblemKind::TooLarge,

@@ -12,9 +12,10 @@ mod texts;
 
 use crate::app::App;
 use crate::caller::Caller;
-use crate::lifecycle::Phase;
+use crate::lifecycle::{AtWork, Phase};
 use crate::load::{Format, REPORT};
-use crate::net::identity;
+use crate::net::guests::Reading;
+use crate::net::{Asked, identity};
 use crate::problem::{Problem, ProblemKind};
 use crate::settings::LoadReports;
 use crate::telemetry;
@@ -26,7 +27,7 @@ use hyper::body::Incoming;
 use hyper::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper::{HeaderMap, Response, StatusCode};
 use reply::Reply;
 use routes::{Door, Endpoint, Match};
 use serde_json::json;
@@ -47,7 +48,7 @@ const JSON_LENGTH: HeaderName = HeaderName::from_static(infer::JSON_LENGTH);
 /// Answers a request.
 pub(crate) async fn answer(
     app: Arc<App>,
-    request: Request<Incoming>,
+    request: Asked,
     connection: Flow,
 ) -> Response<Full<Bytes>> {
     let found = routes::find(request.method().as_str(), request.uri().path());
@@ -69,7 +70,7 @@ fn is_probe(endpoint: Endpoint) -> bool {
 
 async fn answer_found(
     app: Arc<App>,
-    request: Request<Incoming>,
+    request: Asked,
     found: Result<Match, (Door, Problem)>,
     connection: Flow,
 ) -> Response<Full<Bytes>> {
@@ -83,7 +84,7 @@ async fn answer_found(
     // A client that leaves drops this function where it stands.
     let mut counted = Counted { app: Arc::clone(&app), endpoint, start, code: 499 };
     let (headers, query) = (&head.headers, head.uri.query());
-    let mut guarded = Call { app: &app, connection, headers, query, body: Some(body) };
+    let mut guarded = Call { app: &app, connection, headers, query, body: Some(body), at_work: None };
     let format = Format::asked(headers);
     let answer = match (&format, found) {
         (Err(problem), _) => Err(problem.clone()),
@@ -174,7 +175,9 @@ struct Call<'a> {
     connection: Flow,
     headers: &'a HeaderMap,
     query: Option<&'a str>,
-    body: Option<Incoming>,
+    body: Option<Reading<Incoming>>,
+    /// From when all of it is there: whoever sends a body slowly keeps nobody else from being served.
+    at_work: Option<AtWork>,
 }
 
 impl Call<'_> {
@@ -201,7 +204,9 @@ impl Call<'_> {
             Endpoint::Unsupported(why) => return Err(Problem::unsupported(why)),
             _ => {}
         }
-        let _at_work = app.begin()?;
+        if found.route.method == "GET" {
+            self.at_work = Some(app.begin()?);
+        }
         self.work(found, &caller).await
     }
 
@@ -249,6 +254,7 @@ impl Call<'_> {
             Endpoint::OpenAiModels => openai::models(app),
             Endpoint::OpenAiModel => openai::one_model(app, name),
             Endpoint::Embed => tei::embed(app, caller, self.body().await?).await,
+            Endpoint::EmbedAll => tei::embed_all(app, caller, self.body().await?).await,
             Endpoint::Rerank => tei::rerank(app, caller, self.body().await?).await,
             Endpoint::Predict => tei::predict(app, caller, self.body().await?).await,
             Endpoint::Similarity => tei::similarity(app, caller, self.body().await?).await,
@@ -268,7 +274,9 @@ impl Call<'_> {
         let Some(body) = self.body.take() else { return Ok(Bytes::new()) };
         let config = &self.app.config;
         let bounds = Bounds { bytes: config.max_body.0, pause: config.body_limit.0 };
-        body::read(self.headers, body, bounds).await
+        let body = body::read(self.headers, body, bounds).await?;
+        self.at_work = Some(self.app.begin()?);
+        Ok(body)
     }
 }
 

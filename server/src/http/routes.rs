@@ -23,6 +23,7 @@ pub(crate) enum Endpoint {
     OpenAiModels,
     OpenAiModel,
     Embed,
+    EmbedAll,
     Rerank,
     Predict,
     Similarity,
@@ -77,8 +78,6 @@ const TRACING: Endpoint = Endpoint::Unsupported(NO_TRACING);
 const LOGGING: Endpoint = Endpoint::Unsupported(NO_LOGGING);
 const GENERATING: Endpoint =
     Endpoint::Unsupported("text is not generated: models give embeddings, scores and labels");
-const TOKEN_VECTORS: Endpoint =
-    Endpoint::Unsupported("vectors of single tokens are not offered: models give a vector for each text");
 const SPARSE: Endpoint = Endpoint::Unsupported("sparse vectors are not offered: models give dense ones");
 const DECODING: Endpoint = Endpoint::Unsupported("token ids are not turned into texts");
 
@@ -93,7 +92,7 @@ pub(crate) const ROUTES: &[Route] = &[
     tei("POST", "/predict", Endpoint::Predict),
     tei("POST", "/similarity", Endpoint::Similarity),
     tei("POST", "/tokenize", Endpoint::Tokenize),
-    tei("POST", "/embed_all", TOKEN_VECTORS),
+    tei("POST", "/embed_all", Endpoint::EmbedAll),
     tei("POST", "/embed_sparse", SPARSE),
     tei("POST", "/decode", DECODING),
     tei("GET", "/info", Endpoint::Info),

@@ -5,7 +5,7 @@
 use crate::app::App;
 use crate::caller::Caller;
 use crate::http::reply::Reply;
-use crate::http::texts::{Inputs, Vectors, admit, ask, bytes, embed as embedded, model_of, parsed};
+use crate::http::texts::{Inputs, Vectors, admit, ask, bytes, embed as embedded, embed_tokens, model_of, parsed};
 use crate::model::Model;
 use crate::problem::{Problem, ProblemKind};
 use ::bytes::Bytes;
@@ -71,6 +71,39 @@ pub(crate) async fn embed(app: &App, caller: &Caller, body: Bytes) -> Result<Rep
     let answers = embedded(app, caller, &model, request.inputs, cut.ask().prompt(prompt), vectors).await?;
     Reply::json(&answers.into_iter().map(|embedding| embedding.vector).collect::<Vec<_>>())
 }
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EmbedAll {
+    inputs: Inputs,
+    #[serde(default)]
+    truncate: Option<bool>,
+    #[serde(default)]
+    truncation_direction: Option<Direction>,
+    #[serde(default)]
+    prompt_name: Option<String>,
+    #[serde(default)]
+    model: Option<String>,
+}
+
+/// The vectors of tokens, as they come out of the last layer: not pooled, and brought to no length.
+pub(crate) async fn embed_all(app: &App, caller: &Caller, body: Bytes) -> Result<Reply, Problem> {
+    let request: EmbedAll = parsed(&body)?;
+    let model = app.only(request.model.as_deref(), GIVES_TOKENS, |model| {
+        model.texts.as_ref().is_some_and(|texts| texts.model().description().token_vectors)
+    })?;
+    let cut = Cut { truncate: request.truncate, direction: request.truncation_direction };
+    let prompt = request.prompt_name.map_or(Prompt::Default, Prompt::Named);
+    let answers = embed_tokens(app, caller, &model, request.inputs, cut.ask().prompt(prompt)).await?;
+    if answers.iter().flat_map(|answer| &answer.numbers).any(|number| !number.is_finite()) {
+        return Err(Problem::new(ProblemKind::Failed, "a vector has numbers that are infinite or none"));
+    }
+    Reply::json(&answers.iter().map(|answer| answer.vectors().collect::<Vec<_>>()).collect::<Vec<_>>())
+}
+
+/// What an embedding model is that was told so.
+const GIVES_TOKENS: &str =
+    "embedding model that gives the vectors of tokens: `token-vectors = true` in its skep.toml makes it one";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use skep_models::description::Step;
-use skep_models::{Ask, Embedding, Kind, TextError, Tokens};
+use skep_models::{Ask, Embedding, Kind, TextError, TokenCount, TokenVectors, Tokens};
 use skep_runtime_core::{DType, HostTensor};
 use std::future::Future;
 use std::sync::Arc;
@@ -144,10 +144,11 @@ pub(crate) async fn embed(
     }
     let (count, bytes) = inputs.size();
     admit(app, caller, model, count)?;
+    let vector = (0, |vector, tokens| Embedding { vector, tokens });
     let question = ask.deadline(model.wait(None)).flow(caller.flow());
     let mut embedded = match inputs {
-        Inputs::Ids(ids) => of_ids(model, caller, vec![ids]).await?,
-        Inputs::IdLists(lists) => of_ids(model, caller, lists).await?,
+        Inputs::Ids(ids) => of_ids(model, caller, vec![ids], vector).await?,
+        Inputs::IdLists(lists) => of_ids(model, caller, lists, vector).await?,
         Inputs::Text(text) => {
             self::ask(model, bytes, async move { texts.embed(&[text], &question).await }).await?
         }
@@ -176,8 +177,42 @@ pub(crate) async fn embed(
     Ok(embedded)
 }
 
-/// Embeds tokens as they are given: nothing is put around them.
-async fn of_ids(model: &Model, caller: &Caller, lists: Vec<Vec<u32>>) -> Result<Vec<Embedding>, Problem> {
+/// Embeds the tokens of texts, or tokens, each by itself.
+pub(crate) async fn embed_tokens(
+    app: &App,
+    caller: &Caller,
+    model: &Model,
+    inputs: Inputs,
+    ask: Ask,
+) -> Result<Vec<TokenVectors>, Problem> {
+    let texts = Arc::clone(model.texts()?);
+    let (count, bytes) = inputs.size();
+    admit(app, caller, model, count)?;
+    let size = texts.model().description().encoder.hidden;
+    let vectors = |numbers, tokens| TokenVectors { numbers, size, tokens };
+    let question = ask.deadline(model.wait(None)).flow(caller.flow());
+    let texts = match inputs {
+        Inputs::Ids(ids) => return of_ids(model, caller, vec![ids], (1, vectors)).await,
+        Inputs::IdLists(lists) => return of_ids(model, caller, lists, (1, vectors)).await,
+        Inputs::Text(text) => {
+            self::ask(model, bytes, async move { texts.embed_tokens(&[text], &question).await }).await?
+        }
+        Inputs::Texts(all) => {
+            self::ask(model, bytes, async move { texts.embed_tokens(&all, &question).await }).await?
+        }
+    };
+    Ok(texts)
+}
+
+/// Embeds tokens as they are given: nothing is put around them. Answers are made of the output at a place.
+async fn of_ids<T>(
+    model: &Model,
+    caller: &Caller,
+    lists: Vec<Vec<u32>>,
+    (place, answer): (usize, impl Fn(Vec<f32>, TokenCount) -> T),
+) -> Result<Vec<T>, Problem> {
+    let wanted = model.front.outputs().tensors().get(place).map(|spec| spec.name().to_owned());
+    let wanted = Vec::from_iter(wanted);
     let texts = model.texts()?;
     let description = texts.model().description();
     let tokens = texts.model().tokens();
@@ -187,6 +222,7 @@ async fn of_ids(model: &Model, caller: &Caller, lists: Vec<Vec<u32>>) -> Result<
             return Err(Problem::invalid(format!("there are {} tokens, expected 1 to {limit}", ids.len())));
         }
     }
+    let (wanted, answer) = (&*wanted, &answer);
     let asked = lists.iter().map(|ids| {
         let count = ids.len();
         let inputs = model.front.inputs().tensors().iter().map(|spec| {
@@ -207,10 +243,9 @@ async fn of_ids(model: &Model, caller: &Caller, lists: Vec<Vec<u32>>) -> Result<
         async move {
             // The texts that they stand for were charged together.
             let wishes = crate::infer::Wishes::default();
-            let outputs = crate::infer::run_charged(model, caller, inputs?, &[], wishes).await?;
-            let vector = outputs.first().and_then(|(_, tensor)| tensor.to_f32()).unwrap_or_default();
-            let tokens = skep_models::TokenCount { given: count, left_out: 0 };
-            Ok(Embedding { vector, tokens })
+            let outputs = crate::infer::run_charged(model, caller, inputs?, wanted, wishes).await?;
+            let numbers = outputs.first().and_then(|(_, tensor)| tensor.to_f32()).unwrap_or_default();
+            Ok(answer(numbers, TokenCount { given: count, left_out: 0 }))
         }
     });
     futures_util::future::try_join_all(asked).await

@@ -2,6 +2,7 @@
 
 mod first_bytes;
 pub(crate) mod flows;
+pub(crate) mod guests;
 pub(crate) mod identity;
 pub(crate) mod keys;
 pub(crate) mod tls;
@@ -11,6 +12,7 @@ use crate::grpc::Services;
 use crate::lifecycle::Phase;
 use bytes::Bytes;
 use first_bytes::FirstBytes;
+use guests::{Guest, Guests, Reading};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -18,7 +20,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use skep_runtime_core::Flow;
 use std::convert::Infallible;
 use std::io;
@@ -26,18 +28,21 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 /// How often an HTTP/2 connection is asked if it is still there.
 const PING: Duration = Duration::from_secs(20);
-/// The pause after the system has no more descriptors.
+/// The pause after the system has no more descriptors, and until it is looked again who may leave.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// A request as both doors get it.
+pub(crate) type Asked = Request<Reading<Incoming>>;
 
 /// Accepts connections until the server closes, and then waits for their requests.
 pub(crate) async fn serve(app: Arc<App>, services: Services, listener: TcpListener) {
-    let places = Arc::new(Semaphore::new(app.config.max_connections));
+    let (places, guests) = (Arc::new(Semaphore::new(app.config.max_connections)), Guests::new());
     let builder = Arc::new(builder(&app));
     let graceful = GracefulShutdown::new();
     let closing = app.life.reached(Phase::Closing);
@@ -45,10 +50,10 @@ pub(crate) async fn serve(app: Arc<App>, services: Services, listener: TcpListen
     loop {
         // One connection more than may be waits in the system's queue, where it costs nothing.
         let place = tokio::select! {
-            place = Arc::clone(&places).acquire_owned() => place,
+            place = place(&places, &guests) => place,
             () = &mut closing => break,
         };
-        let Ok(place) = place else { break };
+        let Some(place) = place else { break };
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
@@ -65,16 +70,17 @@ pub(crate) async fn serve(app: Arc<App>, services: Services, listener: TcpListen
         // Small answers must not wait for the other side's acknowledgement.
         stream.set_nodelay(true).ok();
         let (watcher, numbered) = (graceful.watcher(), app.flows.next());
+        let seated = guests.seat(numbered.flow);
         let (app, builder, services) = (Arc::clone(&app), Arc::clone(&builder), services.clone());
         tokio::spawn(async move {
-            let serve = Serve { app: &app, services: &services, builder: &builder, flow: numbered.flow };
-            match &app.tls {
-                None => serve.connection(stream, watcher).await,
-                Some(tls) => match handshake(&app, tls, stream).await {
-                    Ok(stream) => serve.connection(stream, watcher).await,
-                    Err(error) => tracing::debug!(%error, "no TLS came about"),
-                },
+            let (flow, guest) = (numbered.flow, &seated.guest);
+            let serve = Serve { app: &app, services: &services, builder: &builder, flow, guest };
+            tokio::select! {
+                () = serve.stream(stream, watcher) => {}
+                () = guest.told_to_leave() => tracing::debug!("idle connection made room for another"),
             }
+            // The number is another's once it is free.
+            drop(seated);
             drop((numbered, place));
         });
     }
@@ -82,6 +88,17 @@ pub(crate) async fn serve(app: Arc<App>, services: Services, listener: TcpListen
     tokio::select! {
         () = graceful.shutdown() => {}
         () = app.life.reached(Phase::Ended) => {}
+    }
+}
+
+/// A place for one more connection; those that are idle make room. `None` once there are no places any more.
+async fn place(places: &Arc<Semaphore>, guests: &Guests) -> Option<OwnedSemaphorePermit> {
+    loop {
+        let free = Arc::clone(places).acquire_owned();
+        match tokio::time::timeout(PAUSE, free).await {
+            Ok(place) => return place.ok(),
+            Err(_) => guests.make_room(),
+        };
     }
 }
 
@@ -94,7 +111,7 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 type Builder = auto::Builder<TokioExecutor>;
 type Body = Either<Full<Bytes>, tonic::body::Body>;
 
-fn is_grpc(request: &Request<Incoming>) -> bool {
+fn is_grpc<B>(request: &Request<B>) -> bool {
     let value = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     value.starts_with(b"application/grpc")
 }
@@ -132,18 +149,31 @@ struct Serve<'a> {
     services: &'a Services,
     builder: &'a Builder,
     flow: Flow,
+    guest: &'a Arc<Guest>,
 }
 
 impl Serve<'_> {
-    async fn connection<S>(&self, stream: S, watcher: hyper_util::server::graceful::Watcher)
+    async fn stream(&self, stream: TcpStream, watcher: Watcher) {
+        match &self.app.tls {
+            None => self.connection(stream, watcher).await,
+            Some(tls) => match handshake(self.app, &tls.acceptor(), stream).await {
+                Ok(stream) => self.connection(stream, watcher).await,
+                Err(error) => tracing::debug!(%error, "no TLS came about"),
+            },
+        }
+    }
+
+    async fn connection<S>(&self, stream: S, watcher: Watcher)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { app, services, builder, flow } = *self;
+        let Self { app, services, builder, flow, guest } = *self;
         let service = service_fn(|request: Request<Incoming>| {
-            let (app, services) = (Arc::clone(app), services.clone());
+            let (app, services, at_work) = (Arc::clone(app), services.clone(), guest.begin());
+            let request = request.map(|body| Reading::new(body, Arc::clone(guest)));
             // Both doors speak both protocols: clients and balancers may be given one address.
             async move {
+                let _at_work = at_work;
                 Ok::<Response<Body>, Infallible>(if is_grpc(&request) {
                     services.answer(&app, request, flow).await.map(Either::Right)
                 } else {

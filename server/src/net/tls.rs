@@ -5,6 +5,9 @@ use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
+use skep_runtime_core::sync::Mutex;
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
@@ -45,9 +48,68 @@ pub enum TlsError {
     },
 }
 
-/// What the settings ask for; `None` if connections are to be plain.
-pub(crate) fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, TlsError> {
-    let (Some(chain), Some(key)) = (&config.tls_cert, &config.tls_key) else { return Ok(None) };
+/// The certificates that are shown and asked for now: their files may be written anew while the server runs.
+pub(crate) struct Certificates {
+    files: Files,
+    now: Mutex<Read>,
+}
+
+#[derive(Clone)]
+struct Files {
+    chain: PathBuf,
+    key: PathBuf,
+    clients: Option<PathBuf>,
+}
+
+struct Read {
+    acceptor: TlsAcceptor,
+    /// Of the files as they were read.
+    fingerprint: Option<u64>,
+}
+
+impl Certificates {
+    /// What the settings ask for; `None` if connections are to be plain.
+    pub(crate) fn read(config: &Config) -> Result<Option<Self>, TlsError> {
+        let (Some(chain), Some(key)) = (config.tls_cert.clone(), config.tls_key.clone()) else { return Ok(None) };
+        let files = Files { chain, key, clients: config.tls_clients.clone() };
+        let fingerprint = files.fingerprint();
+        let acceptor = acceptor(&files)?;
+        Ok(Some(Self { files, now: Mutex::new(Read { acceptor, fingerprint }) }))
+    }
+
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        self.now.lock().acceptor.clone()
+    }
+
+    /// Reads the files again if they are others, for the connections that come from now on; true if they were. What cannot be
+    /// used leaves all as it is.
+    pub(crate) fn refresh(&self) -> Result<bool, TlsError> {
+        let fingerprint = self.files.fingerprint();
+        if self.now.lock().fingerprint == fingerprint {
+            return Ok(false);
+        }
+        // Told once for each state of the files, right or wrong.
+        let made = acceptor(&self.files);
+        let mut now = self.now.lock();
+        now.fingerprint = fingerprint;
+        now.acceptor = made?;
+        Ok(true)
+    }
+}
+
+impl Files {
+    /// A number for what is in them; `None` if one cannot be read.
+    fn fingerprint(&self) -> Option<u64> {
+        let mut hasher = DefaultHasher::new();
+        for file in [Some(&self.chain), Some(&self.key), self.clients.as_ref()].into_iter().flatten() {
+            fs::read(file).ok()?.hash(&mut hasher);
+        }
+        Some(hasher.finish())
+    }
+}
+
+fn acceptor(files: &Files) -> Result<TlsAcceptor, TlsError> {
+    let Files { chain, key, clients } = files;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let unfit = |file: &Path| {
         let file = file.to_owned();
@@ -56,7 +118,7 @@ pub(crate) fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, TlsError>
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(unfit(chain))?;
-    let builder = match &config.tls_clients {
+    let builder = match clients {
         None => builder.with_no_client_auth(),
         Some(file) => {
             let mut roots = RootCertStore::empty();
@@ -73,7 +135,7 @@ pub(crate) fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, TlsError>
     let mut server = builder.with_single_cert(certificates(chain)?, secret).map_err(unfit(key))?;
     // Both ports speak both; clients of gRPC ask for the first.
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Some(TlsAcceptor::from(Arc::new(server))))
+    Ok(TlsAcceptor::from(Arc::new(server)))
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

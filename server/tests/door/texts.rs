@@ -81,6 +81,43 @@ fn tokens_are_embedded_as_the_text_that_they_are_of() {
 }
 
 #[test]
+fn vectors_of_tokens_become_the_vector_of_the_text() {
+    let files = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(fixture("bert_mean")).unwrap() {
+        let file = file.unwrap();
+        std::os::unix::fs::symlink(file.path(), files.path().join(file.file_name())).unwrap();
+    }
+    std::fs::write(files.path().join("skep.toml"), "token-vectors = true\n").unwrap();
+    let live = Live::with(&[("bert_cls", "")], |config| {
+        std::os::unix::fs::symlink(files.path(), config.folder.join("tokens")).unwrap();
+    });
+    let asks = plain("bert_mean");
+    let texts: Vec<_> = asks.iter().map(|ask| ask["text"].clone()).collect();
+    let answer = live.post("/embed_all", &json!({ "inputs": texts, "truncate": true })).ok();
+    for (i, ask) in asks.iter().enumerate() {
+        let vectors: Vec<Vec<f64>> = answer[i].as_array().unwrap().iter().map(numbers).collect();
+        assert_eq!(vectors.len() as u64, ask["tokens"].as_u64().unwrap());
+        let sum = |at: usize| vectors.iter().map(|vector| vector[at]).sum::<f64>();
+        let sums: Vec<f64> = (0..vectors[0].len()).map(sum).collect();
+        let length = sums.iter().map(|x| x * x).sum::<f64>().sqrt();
+        near(&sums.iter().map(|x| x / length).collect::<Vec<_>>(), &numbers(&ask["vector"]));
+    }
+    let pieces = live.post("/tokenize", &json!({ "inputs": texts[0], "model": "tokens" })).ok();
+    let ids: Vec<u64> = pieces[0].as_array().unwrap().iter().map(|piece| piece["id"].as_u64().unwrap()).collect();
+    let of_ids = live.post("/embed_all", &json!({ "inputs": [ids], "model": "tokens" })).ok();
+    for (of_id, of_text) in of_ids[0].as_array().unwrap().iter().zip(answer[0].as_array().unwrap()) {
+        near(&numbers(of_id), &numbers(of_text));
+    }
+    // The other doors give the text's own vector, and V2 both.
+    let one = live.post("/embed", &json!({ "inputs": [ids], "model": "tokens" })).ok();
+    near(&numbers(&one[0]), &numbers(&asks[0]["vector"]));
+    let metadata = live.get("/v2/models/tokens").ok();
+    assert_eq!(metadata["outputs"][1], json!({ "name": "token_embeddings", "datatype": "FP32", "shape": [-1, -1, 12] }));
+    let wrong = live.post("/embed_all", &json!({ "inputs": "a", "model": "bert_cls" }));
+    assert_eq!(wrong.status, 422, "{wrong:?}");
+}
+
+#[test]
 fn dimensions_are_cut_and_brought_to_unit_length() {
     let live = live();
     let ask = |dimensions: u64| json!({ "input": "the cat", "dimensions": dimensions });
@@ -190,8 +227,11 @@ fn each_door_tells_errors_in_its_own_form() {
     wrong("/predict", json!({ "inputs": "a" }));
     wrong("/rerank", json!({ "query": "a", "texts": [] }));
     wrong("/similarity", json!({ "inputs": { "source_sentence": "a", "sentences": [] } }));
-    let offered = live.post("/embed_all", &json!({ "inputs": "a" }));
+    let offered = live.post("/embed_sparse", &json!({ "inputs": "a" }));
     assert_eq!((offered.status, offered.json()["error_type"].is_string()), (501, true));
+    let told = live.post("/embed_all", &json!({ "inputs": "a" }));
+    assert_eq!(told.status, 501);
+    assert!(told.json()["error"].as_str().unwrap().contains("`token-vectors = true` in its skep.toml"), "{told:?}");
 }
 
 #[test]

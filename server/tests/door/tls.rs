@@ -144,6 +144,25 @@ fn only_clients_with_a_certificate_are_served_if_it_is_asked_for() {
 }
 
 #[test]
+fn certificates_that_are_written_anew_are_shown() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let (live, files) = server(&old, None, |_| {});
+    let server = live.server.as_ref().unwrap();
+    let renew = || live.executor.block_on(server.renew_certificates());
+    let (trusts_old, trusts_new) = (client(&old, None, &[]), client(&new, None, &[]));
+    assert!(!renew().unwrap());
+    let signed = new.sign("localhost");
+    write(files.path(), "cert.pem", &signed.certificate);
+    let told = skep_runtime_core::Chain(&renew().unwrap_err()).to_string();
+    assert!(told.contains("key.pem: cannot be used: "), "{told}");
+    assert_eq!(get(live.address, &trusts_old, "/v2").unwrap().status, 200, "half of it is written");
+    write(files.path(), "key.pem", &signed.key);
+    assert!(renew().unwrap() && !renew().unwrap());
+    assert_eq!(get(live.address, &trusts_new, "/v2").unwrap().status, 200);
+    assert!(get(live.address, &trusts_old, "/v2").is_none());
+}
+
+#[test]
 fn whoever_does_not_come_to_terms_is_given_up() {
     let (live, _files) =
         server(&Authority::new(), None, |config| config.head_limit = "50ms".parse().unwrap());

