@@ -1,6 +1,7 @@
 //! Inference over HTTP: JSON, JSON followed by binary tensors, and the bytes of one tensor alone.
 
 use crate::caller::Caller;
+use crate::http::object::Object;
 use crate::http::reply::{JSON, Reply};
 use crate::infer::{self, Given, Parameters, Value, Wishes, whole};
 use crate::model::Model;
@@ -24,9 +25,9 @@ struct Request<'a> {
     #[serde(default)]
     parameters: Option<Map<String, Json>>,
     #[serde(borrow)]
-    inputs: Vec<Input<'a>>,
+    inputs: Vec<Object<Input<'a>>>,
     #[serde(default)]
-    outputs: Option<Vec<Output>>,
+    outputs: Option<Vec<Object<Output>>>,
     /// Some clients repeat what the path says.
     #[serde(default)]
     model_name: Option<String>,
@@ -101,7 +102,7 @@ struct Asked {
 }
 
 fn read(model: &Model, body: &Bytes, json_length: usize) -> Result<Asked, Problem> {
-    let request: Request<'_> = serde_json::from_slice(&body[..json_length])
+    let Object(request): Object<Request<'_>> = serde_json::from_slice(&body[..json_length])
         .map_err(|error| Problem::invalid(format!("request is not as it should be: {error}")))?;
     let same =
         |got: &Option<String>, own: &str| got.as_deref().is_none_or(|got| got.is_empty() || got == own);
@@ -117,13 +118,13 @@ fn read(model: &Model, body: &Bytes, json_length: usize) -> Result<Asked, Proble
     let wishes = Wishes::read(&parameters)?;
     let mut rest = json_length;
     let mut inputs = Vec::with_capacity(request.inputs.len());
-    for input in request.inputs {
+    for Object(input) in request.inputs {
         inputs.push(given(input, body, &mut rest)?);
     }
     if rest != body.len() {
         return Err(Problem::invalid(format!("{} bytes follow the last input's", body.len() - rest)));
     }
-    let outputs = request.outputs.unwrap_or_default().into_iter().map(|output| {
+    let outputs = request.outputs.unwrap_or_default().into_iter().map(|Object(output)| {
         let parameters = self::parameters(output.parameters.as_ref());
         infer::refuse_shared_memory(&parameters)?;
         let binary = flag(&parameters, "binary_data")?.unwrap_or(form.binary);

@@ -4,6 +4,7 @@ mod body;
 mod infer;
 pub(crate) mod metrics;
 pub(crate) mod models;
+mod object;
 mod openai;
 pub(crate) mod reply;
 pub(crate) mod routes;
@@ -25,7 +26,7 @@ use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use hyper::{HeaderMap, Response, StatusCode};
 use reply::Reply;
@@ -103,6 +104,11 @@ async fn answer_found(
         && let Some(report) = app.report().header(format)
     {
         response.headers_mut().insert(REPORT, report);
+    }
+    if code == 405
+        && let Ok(methods) = HeaderValue::from_str(&routes::methods(head.uri.path()))
+    {
+        response.headers_mut().insert(ALLOW, methods);
     }
     counted.code = code;
     let traceparent = identity::traceparent(&head.headers);

@@ -1,6 +1,7 @@
 //! What a model is, how it is set up, and how it has been used.
 
 use crate::app::App;
+use crate::http::object::Object;
 use crate::http::reply::Reply;
 use crate::infer::PRIORITIES;
 use crate::model::Model;
@@ -134,8 +135,8 @@ pub(crate) async fn index(app: &Arc<App>, body: &[u8]) -> Result<Reply, Problem>
     let ready = if body.is_empty() {
         false
     } else {
-        let asked: Value = serde_json::from_slice(body)
-            .map_err(|error| Problem::invalid(format!("request is no JSON: {error}")))?;
+        let asked: Map<String, Value> = serde_json::from_slice(body)
+            .map_err(|error| Problem::invalid(format!("request is not as it should be: {error}")))?;
         match asked.get("ready") {
             None | Some(Value::Null) => false,
             Some(Value::Bool(ready)) => *ready,
@@ -156,8 +157,8 @@ struct Change {
 
 /// The parameters of a change.
 fn parameters(body: &[u8]) -> Result<Map<String, Value>, Problem> {
-    let change = if body.is_empty() {
-        Change::default()
+    let Object(change) = if body.is_empty() {
+        Object::<Change>::default()
     } else {
         serde_json::from_slice(body)
             .map_err(|error| Problem::invalid(format!("request is not as it should be: {error}")))?
@@ -170,8 +171,17 @@ pub(crate) async fn load(app: &Arc<App>, name: &str, body: &[u8]) -> Result<Repl
     Reply::json(&indexed(&repository::load(app, name).await?))
 }
 
+const DEPENDENTS: &str = "unload_dependents";
+
 pub(crate) async fn unload(app: &Arc<App>, name: &str, body: &[u8]) -> Result<Reply, Problem> {
     // Nothing depends on a model, so there is nothing to be unloaded with it.
-    repository::brings_nothing(parameters(body)?.keys().filter(|key| *key != "unload_dependents"))?;
+    let parameters = parameters(body)?;
+    match parameters.get(DEPENDENTS) {
+        None | Some(Value::Bool(_)) => {}
+        Some(other) => {
+            return Err(Problem::invalid(format!("{DEPENDENTS} is {other}, expected true or false")));
+        }
+    }
+    repository::brings_nothing(parameters.keys().filter(|key| *key != DEPENDENTS))?;
     Reply::json(&indexed(&repository::unload(app, name).await?))
 }

@@ -182,6 +182,14 @@ pub(crate) fn find(method: &str, path: &str) -> Result<Match, (Door, Problem)> {
     }
 }
 
+/// The methods that there are at a path, as a header lists them.
+pub(crate) fn methods(path: &str) -> String {
+    let there = ROUTES.iter().filter(|route| fit(route.path, path).is_some()).map(|route| route.method);
+    // Whoever may ask for something may ask whether it is there.
+    let there = there.flat_map(|method| if method == "GET" { vec!["GET", "HEAD"] } else { vec![method] });
+    there.collect::<Vec<_>>().join(", ")
+}
+
 /// The segments of `path` that differ if it has the form of `template`.
 fn fit(template: &str, path: &str) -> Option<Vec<String>> {
     let mut segments = Vec::new();
@@ -251,6 +259,7 @@ mod tests {
             assert_eq!(endpoint("GET", path), Err((404, "Not Found".to_owned())), "{path}");
         }
         assert_eq!(endpoint("GET", "/embed"), Err((405, "method is GET, expected POST".to_owned())));
+        assert_eq!((methods("/embed"), methods("/v2/logging")), ("POST".into(), "GET, HEAD, POST".into()));
         assert_eq!(
             endpoint("PUT", "/v2/logging"),
             Err((405, "method is PUT, expected GET or POST".to_owned()))

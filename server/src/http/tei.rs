@@ -4,6 +4,7 @@
 
 use crate::app::App;
 use crate::caller::Caller;
+use crate::http::object::Object;
 use crate::http::reply::Reply;
 use crate::http::texts::{Inputs, Vectors, admit, ask, bytes, embed as embedded, embed_tokens, model_of, parsed};
 use crate::model::Model;
@@ -284,9 +285,9 @@ struct SimilarityParameters {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Compare {
-    inputs: Sentences,
+    inputs: Object<Sentences>,
     #[serde(default)]
-    parameters: Option<SimilarityParameters>,
+    parameters: Option<Object<SimilarityParameters>>,
     #[serde(default)]
     model: Option<String>,
 }
@@ -294,14 +295,15 @@ struct Compare {
 pub(crate) async fn similarity(app: &App, caller: &Caller, body: Bytes) -> Result<Reply, Problem> {
     let request: Compare = parsed(&body)?;
     let model = model_of(app, request.model.as_deref(), Kind::Embedding)?;
-    if request.inputs.sentences.is_empty() {
+    let Object(inputs) = request.inputs;
+    if inputs.sentences.is_empty() {
         return Err(Problem::invalid("there are no sentences, expected at least one"));
     }
-    let parameters = request.parameters.unwrap_or_default();
+    let Object(parameters) = request.parameters.unwrap_or_default();
     let cut = Cut { truncate: parameters.truncate, direction: parameters.truncation_direction };
     let prompt = parameters.prompt_name.map_or(Prompt::Default, Prompt::Named);
-    let mut texts = vec![request.inputs.source_sentence];
-    texts.extend(request.inputs.sentences);
+    let mut texts = vec![inputs.source_sentence];
+    texts.extend(inputs.sentences);
     let all =
         embedded(app, caller, &model, Inputs::Texts(texts), cut.ask().prompt(prompt), Vectors::default())
             .await?;

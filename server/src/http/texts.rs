@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use crate::caller::Caller;
+use crate::http::object::Object;
 use crate::model::Model;
 use crate::problem::{Problem, ProblemKind};
 use bytes::Bytes;
@@ -19,6 +20,7 @@ const HEAVY: usize = 16 << 10;
 /// A body as `T`.
 pub(crate) fn parsed<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
     serde_json::from_slice(body)
+        .map(|Object(request)| request)
         .map_err(|error| Problem::invalid(format!("request is not as it should be: {error}")))
 }
 

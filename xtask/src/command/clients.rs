@@ -21,8 +21,9 @@ const CLIENTS: [(&str, &Environment); 6] = [
     ("texts.py", &TRITON_AND_TEXTS),
     ("kserve_sdk.py", &KSERVE),
     ("mlserver_client.py", &MLSERVER),
-    ("openapi.py", &SCHEMATHESIS),
     (PAGE, &PLAYWRIGHT),
+    // The last: it loads and unloads models too.
+    ("openapi.py", &SCHEMATHESIS),
 ];
 
 /// The one that takes a browser.
