@@ -136,6 +136,9 @@ struct Rates {
     errors: f64,
 }
 
+/// The least utilization that is reported: balancers refuse none at all, and know nothing of an idle server then.
+const LEAST: f64 = 0.001;
+
 /// What reports are made of.
 pub(crate) struct Load {
     tallies: Arc<Tallies>,
@@ -156,7 +159,7 @@ impl Load {
         });
         let rates = self.rates(Instant::now());
         Report {
-            utilization: rates.busy.max(fullest).min(1.0),
+            utilization: rates.busy.max(fullest).clamp(LEAST, 1.0),
             rate: rates.requests,
             errors: rates.errors,
             queue,

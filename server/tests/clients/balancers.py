@@ -125,7 +125,7 @@ def balance():
     for example, own in ((8080, FRONT), (8000, ONE), (8010, TWO)):
         assert str(example) in text
         text = re.sub(rf"\b{example}\b", str(own), text)
-    file = WORK / f"{KIND}.conf"
+    file = WORK / {"haproxy": "haproxy.cfg", "envoy": "envoy.yaml"}[KIND]
     file.write_text(text)
     if KIND == "haproxy":
         return subprocess.Popen([shutil.which("haproxy"), "-db", "-f", file])
@@ -142,7 +142,7 @@ def phase(name, allowed):
     for client in clients:
         client.failures = []
     answered = sum(client.answered for client in clients)
-    print(f"{KIND}: {name}: {answered} answered so far, {len(failures)} lost", flush=True)
+    print(f"{KIND}: {name}: {answered} answered so far, {len(failures)} lost {sorted(set(failures))}", flush=True)
     assert len(failures) <= allowed, failures[:10]
 
 
