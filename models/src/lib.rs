@@ -91,7 +91,9 @@ pub use description::{Description, Kind};
 pub use error::ModelError;
 pub use model::{Labels, Model, Precision, Prompts, ReadOptions, Scores, Similarity, UnknownPrecision};
 pub use text::TextModel;
-pub use text::answer::{Classes, Embedding, LabelledText, Ranked, TokenCount, TokenLabel, TokenVectors, Window};
+pub use text::answer::{
+    Classes, Embedding, LabelledText, Ranked, TokenCount, TokenLabel, TokenVectors, Window,
+};
 pub use text::ask::{Ask, Prompt};
 pub use text::error::TextError;
 pub use text::pieces::Piece;

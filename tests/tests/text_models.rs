@@ -219,11 +219,13 @@ fn tokens_become_the_text<L: Learner>() {
         let model = Model::read(&fixture.folder).unwrap();
         let description = model.description();
         let (pooling, unit) = match (&*description.pooling, &*description.steps) {
-            ([pool @ (Pool::Mean | Pool::First | Pool::Last)], steps) if !description.pooling_mask => match steps {
-                [] => (*pool, false),
-                [Step::UnitLength] => (*pool, true),
-                _ => continue,
-            },
+            ([pool @ (Pool::Mean | Pool::First | Pool::Last)], steps) if !description.pooling_mask => {
+                match steps {
+                    [] => (*pool, false),
+                    [Step::UnitLength] => (*pool, true),
+                    _ => continue,
+                }
+            }
             _ => continue,
         };
         if description.kind != Kind::Embedding {

@@ -74,7 +74,9 @@ impl TextModel {
             ConfigError::caused("directory", &directory, "a model that Skep serves", error)
         })?;
         if config.or("token_vectors", false)? {
-            let told = |error| ConfigError::caused("token_vectors", true, "false: it is for embedding models", error);
+            let told = |error| {
+                ConfigError::caused("token_vectors", true, "false: it is for embedding models", error)
+            };
             model = model.with_token_vectors().map_err(told)?;
         }
         Ok(Self { model: Arc::new(model), precision })

@@ -79,7 +79,11 @@ impl<O: TensorOps> TextModel<O> {
     /// # Errors
     ///
     /// Returns the first error that `embed_tokens` has for any of them.
-    pub fn embed_tokens_all<S: AsRef<str> + Sync>(&self, texts: &[S], ask: &Ask) -> Result<Vec<TokenVectors>> {
+    pub fn embed_tokens_all<S: AsRef<str> + Sync>(
+        &self,
+        texts: &[S],
+        ask: &Ask,
+    ) -> Result<Vec<TokenVectors>> {
         wait(self.embed_tokens_all_async(texts, ask))
     }
 

@@ -23,7 +23,9 @@ pub enum TextError {
         got: &'static str,
     },
     /// The model was not told to give the vectors of tokens.
-    #[error("the model gives a vector for each text alone, and was asked for those of its tokens: `Model::with_token_vectors` has it give them")]
+    #[error(
+        "the model gives a vector for each text alone, and was asked for those of its tokens: `Model::with_token_vectors` has it give them"
+    )]
     NoTokenVectors,
     /// The pool takes other tensors than the model does: another model's block is behind it.
     #[error("`{name}` takes the inputs {got:?}, expected {expected:?}")]

@@ -2,7 +2,14 @@
 //! what came of it: `cargo xtask bench door` runs it beside each server.
 //!
 //! It reads no more of an answer than where it ends and how long it is, so that a server is measured and not its client.
-#![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "figures for people")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::print_stdout,
+    reason = "figures for people"
+)]
 
 mod cpu;
 mod http;
@@ -122,7 +129,9 @@ impl Load {
             times.append(&mut done??);
         }
         times.sort_unstable();
-        let at = |part: f64| times.get((times.len() as f64 * part) as usize).map_or(0.0, |it| f64::from(*it) / 10.0);
+        let at = |part: f64| {
+            times.get((times.len() as f64 * part) as usize).map_or(0.0, |it| f64::from(*it) / 10.0)
+        };
         let count = times.len().max(1) as f64;
         println!(
             "{{\"connections\": {}, \"requests\": {}, \"per_second\": {:.0}, \"p50_us\": {:.1}, \"p99_us\": {:.1}, \"cpu_us\": {:.2}}}",

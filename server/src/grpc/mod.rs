@@ -75,12 +75,7 @@ impl Services {
     }
 
     /// Answers a call.
-    pub(crate) async fn answer(
-        &self,
-        app: &Arc<App>,
-        request: Asked,
-        connection: Flow,
-    ) -> Response<Body> {
+    pub(crate) async fn answer(&self, app: &Arc<App>, request: Asked, connection: Flow) -> Response<Body> {
         match Format::asked(request.headers()) {
             Err(problem) => status::of(&problem).into_http(),
             Ok(None) if app.config.load_reports == LoadReports::OnRequest => {
@@ -91,12 +86,7 @@ impl Services {
         }
     }
 
-    async fn answer_alone(
-        &self,
-        app: &App,
-        mut request: Asked,
-        connection: Flow,
-    ) -> Response<Body> {
+    async fn answer_alone(&self, app: &App, mut request: Asked, connection: Flow) -> Response<Body> {
         let path = request.uri().path().to_owned();
         let id = identity::request_id(request.headers().get("x-request-id"));
         tracing::debug!(id, traceparent = identity::traceparent(request.headers()), path, "call");
@@ -155,11 +145,7 @@ fn reported(app: &Arc<App>, mut response: Response<Body>) -> Response<Body> {
 
 fn erased<S>(service: S) -> Answer
 where
-    S: Service<Asked, Response = Response<Body>, Error = Infallible>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
+    S: Service<Asked, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send + 'static,
 {
     Arc::new(move |request: Asked| -> Answering {

@@ -47,11 +47,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const JSON_LENGTH: HeaderName = HeaderName::from_static(infer::JSON_LENGTH);
 
 /// Answers a request.
-pub(crate) async fn answer(
-    app: Arc<App>,
-    request: Asked,
-    connection: Flow,
-) -> Response<Full<Bytes>> {
+pub(crate) async fn answer(app: Arc<App>, request: Asked, connection: Flow) -> Response<Full<Bytes>> {
     let found = routes::find(request.method().as_str(), request.uri().path());
     let span = match &found {
         // Probes would be most of what there is to see.

@@ -6,7 +6,9 @@ use crate::app::App;
 use crate::caller::Caller;
 use crate::http::object::Object;
 use crate::http::reply::Reply;
-use crate::http::texts::{Inputs, Vectors, admit, ask, bytes, embed as embedded, embed_tokens, model_of, parsed};
+use crate::http::texts::{
+    Inputs, Vectors, admit, ask, bytes, embed as embedded, embed_tokens, model_of, parsed,
+};
 use crate::model::Model;
 use crate::problem::{Problem, ProblemKind};
 use ::bytes::Bytes;

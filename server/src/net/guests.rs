@@ -76,7 +76,8 @@ impl Guests {
 
     /// Asks connections to leave that have been idle for some time, the longest idle ones; returns how many.
     pub(crate) fn make_room(&self) -> usize {
-        let lately = millis(self.0.start).saturating_sub(u64::try_from(LATELY.as_millis()).unwrap_or(u64::MAX));
+        let lately =
+            millis(self.0.start).saturating_sub(u64::try_from(LATELY.as_millis()).unwrap_or(u64::MAX));
         let open = self.0.open.lock();
         let idle = |guest: &&Arc<Guest>| guest.at_work.load(Ordering::SeqCst) <= 0;
         let since = |guest: &Arc<Guest>| (guest.since.load(Ordering::SeqCst), Arc::clone(guest));
@@ -226,9 +227,12 @@ mod tests {
         let guests = Guests::new();
         let seated = guests.seat(Flow(1));
         let request = seated.guest.begin();
-        let (never, body) = (http_body_util::StreamBody::new(futures_util::stream::pending::<
-            Result<Frame<Bytes>, std::convert::Infallible>,
-        >()), Full::new(Bytes::from_static(b"all")));
+        let (never, body) = (
+            http_body_util::StreamBody::new(futures_util::stream::pending::<
+                Result<Frame<Bytes>, std::convert::Infallible>,
+            >()),
+            Full::new(Bytes::from_static(b"all")),
+        );
         later().await;
         let mut whole = Reading::new(body, Arc::clone(&seated.guest));
         assert!(whole.frame().await.is_some());

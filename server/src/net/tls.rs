@@ -70,7 +70,9 @@ struct Read {
 impl Certificates {
     /// What the settings ask for; `None` if connections are to be plain.
     pub(crate) fn read(config: &Config) -> Result<Option<Self>, TlsError> {
-        let (Some(chain), Some(key)) = (config.tls_cert.clone(), config.tls_key.clone()) else { return Ok(None) };
+        let (Some(chain), Some(key)) = (config.tls_cert.clone(), config.tls_key.clone()) else {
+            return Ok(None);
+        };
         let files = Files { chain, key, clients: config.tls_clients.clone() };
         let fingerprint = files.fingerprint();
         let acceptor = acceptor(&files)?;

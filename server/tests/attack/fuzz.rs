@@ -49,7 +49,9 @@ fn binary(dims: &str, size: &str) -> (String, Vec<u8>) {
 fn right() -> Vec<Vec<u8>> {
     let json = br#"{"id": "a", "parameters": {"priority": 1, "timeout": 1000000}, "inputs": [{"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [[1, 2.5], [3, -4e0]]}], "outputs": [{"name": "y", "parameters": {"classification": 1}}]}"#;
     let (length, body) = binary("[2, 2]", "16");
-    let post = |path: &str, body: &str| request("POST", path, &[("content-type", "application/json")], body.as_bytes());
+    let post = |path: &str, body: &str| {
+        request("POST", path, &[("content-type", "application/json")], body.as_bytes())
+    };
     vec![
         request("POST", INFER, &[("content-type", "application/json")], json),
         request("POST", INFER, &[("Inference-Header-Content-Length", &length)], &body),
@@ -119,11 +121,16 @@ fn requests_with_faults_are_the_senders_fault() {
     let target = Target::start(&IMPATIENT);
     for bytes in right() {
         let told = target.send(&bytes);
-        assert!(matches!(told.status(), Some(200 | 403 | 501)), "{told:?}\n{}", String::from_utf8_lossy(&bytes));
+        assert!(
+            matches!(told.status(), Some(200 | 403 | 501)),
+            "{told:?}\n{}",
+            String::from_utf8_lossy(&bytes)
+        );
     }
     target.endures(|target, round| {
         let mut dice = Dice::new(round);
-        let sent = right().iter().cycle().take(480).map(|bytes| announced(faulty(bytes, &mut dice))).collect();
+        let sent =
+            right().iter().cycle().take(480).map(|bytes| announced(faulty(bytes, &mut dice))).collect();
         send_all(target, sent);
     });
     target.ends_well();

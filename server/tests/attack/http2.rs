@@ -107,7 +107,8 @@ fn floods_of_small_frames_are_borne() {
             of(SETTINGS, &[0, 1, 0, 0, 0, 0]),
             of(99, b"unknown"),
             // Heads without an end.
-            [vec![frame(HEADERS, 0, 1, &head)], vec![frame(CONTINUATION, 0, 1, &header("a", "b")); 20_000]].concat(),
+            [vec![frame(HEADERS, 0, 1, &head)], vec![frame(CONTINUATION, 0, 1, &header("a", "b")); 20_000]]
+                .concat(),
             // Data of nothing, and windows as wide as there are none.
             [vec![frame(HEADERS, END_HEADERS, 1, &head)], vec![frame(DATA, 0, 1, &[]); 20_000]].concat(),
             vec![frame(WINDOW, 0, 0, &0x7fff_ffff_u32.to_be_bytes()); 3],

@@ -42,7 +42,12 @@ fn shapes_are_multiplied_before_memory_is_taken() {
                 let length = json.len().to_string();
                 let body = [json.as_bytes(), &[0; 8]].concat();
                 for headers in [&[][..], &[("inference-header-content-length", length.as_str())]] {
-                    let sent = request("POST", INFER, headers, if headers.is_empty() { json.as_bytes() } else { &body });
+                    let sent = request(
+                        "POST",
+                        INFER,
+                        headers,
+                        if headers.is_empty() { json.as_bytes() } else { &body },
+                    );
                     let told = target.send(&sent);
                     told.is_no_failure(&sent);
                     assert_eq!(told.status(), Some(400), "{dims} {rest}");

@@ -103,7 +103,8 @@ fn vectors_of_tokens_become_the_vector_of_the_text() {
         near(&sums.iter().map(|x| x / length).collect::<Vec<_>>(), &numbers(&ask["vector"]));
     }
     let pieces = live.post("/tokenize", &json!({ "inputs": texts[0], "model": "tokens" })).ok();
-    let ids: Vec<u64> = pieces[0].as_array().unwrap().iter().map(|piece| piece["id"].as_u64().unwrap()).collect();
+    let ids: Vec<u64> =
+        pieces[0].as_array().unwrap().iter().map(|piece| piece["id"].as_u64().unwrap()).collect();
     let of_ids = live.post("/embed_all", &json!({ "inputs": [ids], "model": "tokens" })).ok();
     for (of_id, of_text) in of_ids[0].as_array().unwrap().iter().zip(answer[0].as_array().unwrap()) {
         near(&numbers(of_id), &numbers(of_text));
@@ -112,7 +113,10 @@ fn vectors_of_tokens_become_the_vector_of_the_text() {
     let one = live.post("/embed", &json!({ "inputs": [ids], "model": "tokens" })).ok();
     near(&numbers(&one[0]), &numbers(&asks[0]["vector"]));
     let metadata = live.get("/v2/models/tokens").ok();
-    assert_eq!(metadata["outputs"][1], json!({ "name": "token_embeddings", "datatype": "FP32", "shape": [-1, -1, 12] }));
+    assert_eq!(
+        metadata["outputs"][1],
+        json!({ "name": "token_embeddings", "datatype": "FP32", "shape": [-1, -1, 12] })
+    );
     let wrong = live.post("/embed_all", &json!({ "inputs": "a", "model": "bert_cls" }));
     assert_eq!(wrong.status, 422, "{wrong:?}");
 }
@@ -231,7 +235,10 @@ fn each_door_tells_errors_in_its_own_form() {
     assert_eq!((offered.status, offered.json()["error_type"].is_string()), (501, true));
     let told = live.post("/embed_all", &json!({ "inputs": "a" }));
     assert_eq!(told.status, 501);
-    assert!(told.json()["error"].as_str().unwrap().contains("`token-vectors = true` in its skep.toml"), "{told:?}");
+    assert!(
+        told.json()["error"].as_str().unwrap().contains("`token-vectors = true` in its skep.toml"),
+        "{told:?}"
+    );
 }
 
 #[test]

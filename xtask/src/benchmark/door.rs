@@ -2,7 +2,6 @@
 
 use crate::combination::choice::name;
 use crate::combination::table::Backend;
-use crate::command::server;
 use crate::error::Error;
 use crate::fetch::cache;
 use crate::fetch::environment::{self, Environment, LITSERVE, MOSEC, TRITON};
@@ -23,7 +22,7 @@ const ELEMENTS: usize = 256;
 /// A tensor of 16 MiB.
 const LARGE: usize = 4 << 20;
 /// The longest time that a server may need until it listens.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// What the load program tells.
 #[derive(Clone, Copy, Debug)]
@@ -55,12 +54,11 @@ impl Drop for Contestant {
     }
 }
 
-/// Measures and prints. `alone` leaves the other servers out; `rounds` of so many seconds each.
-pub(crate) fn measure(alone: bool, rounds: usize, seconds: f64) -> Result<(), Error> {
+/// Measures the server's program and prints. `alone` leaves the other servers out; `rounds` of so many seconds each.
+pub(crate) fn measure(program: &Path, alone: bool, rounds: usize, seconds: f64) -> Result<(), Error> {
     let folder = target()?.join("door");
-    let program = server::build(Backend::Candle)?;
     let load = build_load()?;
-    let mut all = vec![skep(&program, &folder)?];
+    let mut all = vec![skep(program, &folder)?];
     if !alone {
         for start in [triton, mosec, litserve] {
             match start(&folder) {
@@ -69,7 +67,9 @@ pub(crate) fn measure(alone: bool, rounds: usize, seconds: f64) -> Result<(), Er
             }
         }
     }
-    let mut lines = vec![["server", "door", "connections", "requests/s", "p50 µs", "p99 µs", "CPU µs"].map(str::to_owned)];
+    let mut lines = vec![
+        ["server", "door", "connections", "requests/s", "p50 µs", "p99 µs", "CPU µs"].map(str::to_owned),
+    ];
     for connections in CONNECTIONS {
         // By turns, so that whatever else the machine does is everybody's.
         let mut told: Vec<Vec<Told>> = Vec::new();
@@ -78,7 +78,7 @@ pub(crate) fn measure(alone: bool, rounds: usize, seconds: f64) -> Result<(), Er
             for (i, (one, (protocol, port, more))) in doors.enumerate() {
                 let elements = ELEMENTS.to_string();
                 let mut command = Command::new(&load);
-                command.args([protocol, "--address", &format!("127.0.0.1:{port}"), "--elements", &elements]);
+                command.args([*protocol, "--address", &format!("127.0.0.1:{port}"), "--elements", &elements]);
                 command.args(["--connections", &connections.to_string(), "--seconds", &seconds.to_string()]);
                 command.args(["--pid", &one.child.id().to_string()]).args(more);
                 let ran = ask(&mut command)?;
@@ -212,14 +212,18 @@ fn triton(folder: &Path) -> Result<Contestant, String> {
     let start = || -> Result<Contestant, Error> {
         let program = output(Command::new(python).args(["-c", find]))?;
         let program = String::from_utf8_lossy(&program).trim().to_owned();
-        let (models, backends) = (folder.join("triton").join("models"), folder.join("triton").join("backends"));
+        let (models, backends) =
+            (folder.join("triton").join("models"), folder.join("triton").join("backends"));
         for made in [models.join("nop").join("1"), backends.join("nop")] {
             fs::create_dir_all(&made).map_err(Error::file("create", &made))?;
         }
         let config = models.join("nop").join("config.pbtxt");
         fs::copy(beside.join("config.pbtxt"), &config).map_err(Error::file("write", &config))?;
         let library = backends.join("nop").join("libtriton_nop.so");
-        run(Command::new("cc").args(["-O2", "-shared", "-fPIC", "-o"]).arg(library).arg(beside.join("nop.c")))?;
+        run(Command::new("cc")
+            .args(["-O2", "-shared", "-fPIC", "-o"])
+            .arg(library)
+            .arg(beside.join("nop.c")))?;
         let mut command = Command::new(program);
         command.arg("--model-repository").arg(models).arg("--backend-directory").arg(backends);
         command.args(["--http-address", "127.0.0.1", "--grpc-address", "127.0.0.1", "--allow-metrics=false"]);
@@ -242,5 +246,6 @@ fn litserve(_: &Path) -> Result<Contestant, String> {
     command.arg("-B").arg(file).arg("18230");
     // As many characters as base64 has for the same row.
     let body = format!("{{\"x\": \"{}\"}}", "P".repeat(ELEMENTS * 4 * 4 / 3));
-    start("litserve", &mut command, vec![("post", 18230, vec!["--body".to_owned(), body])]).map_err(|error| error.told())
+    start("litserve", &mut command, vec![("post", 18230, vec!["--body".to_owned(), body])])
+        .map_err(|error| error.told())
 }

@@ -2,7 +2,9 @@
 
 use crate::benchmark::results::Results;
 use crate::benchmark::{door, growth, history, instructions, measure};
+use crate::combination::table::Backend;
 use crate::command::selection::{Quick, Selection};
+use crate::command::server;
 use crate::error::Error;
 use crate::machine::process::target;
 use crate::report::summary::{Summary, WORKSPACE};
@@ -28,6 +30,13 @@ pub(crate) struct Bench {
     /// Only benchmarks whose name matches this regular expression; `growth` prints how the cost of one operation grows
     /// with what waits, `door` runs the server's null model beside Triton, mosec and `LitServe`
     filter: Option<String>,
+    #[command(flatten)]
+    door: Door,
+}
+
+/// How `door` is measured.
+#[derive(Args, Debug)]
+struct Door {
     /// With `door`, leave the other servers out
     #[arg(long, requires = "filter")]
     alone: bool,
@@ -47,7 +56,10 @@ impl Bench {
         } else if self.filter.as_deref() == Some("growth") {
             summary.run(WORKSPACE, "growth", growth::measure);
         } else if self.filter.as_deref() == Some("door") {
-            summary.run(WORKSPACE, "door", || door::measure(self.alone, self.rounds, self.seconds));
+            summary.run(WORKSPACE, "door", || {
+                let Door { alone, rounds, seconds } = self.door;
+                door::measure(&server::build(Backend::Candle)?, alone, rounds, seconds)
+            });
         } else if !self.history {
             self.measure(&mut summary)?;
         }

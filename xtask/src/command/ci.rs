@@ -2,6 +2,7 @@
 
 use crate::benchmark::instructions;
 use crate::combination::table::Combination;
+use crate::command::balancers::balancers;
 use crate::command::clients::clients;
 use crate::command::doc::doc;
 use crate::command::explore::some_interleavings;
@@ -17,12 +18,13 @@ use std::process::ExitCode;
 type Step = fn(&[&Combination], &mut Summary);
 
 /// Each step as one would ask for it alone. `.ci/run` asks for the same in the same order.
-const STEPS: [(&str, Step); 6] = [
+const STEPS: [(&str, Step); 7] = [
     ("lint", lint),
     ("doc", doc),
     ("explore --schedules 20000", |_, summary| some_interleavings(summary)),
     ("bench --check", |_, summary| instructions::check(false, summary)),
     ("test clients", |_, summary| clients(summary)),
+    ("test balancers", |_, summary| balancers(summary)),
     // The last, as its result is what one looks for at the end of a log.
     ("test", |combinations, summary| test(combinations, NonZeroU32::MIN, summary)),
 ];

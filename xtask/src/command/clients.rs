@@ -45,7 +45,8 @@ pub(super) fn clients(summary: &mut Summary) {
     });
     let Some(mut live) = live else { return };
     for (program, wanted) in CLIENTS {
-        let browser = if program == PAGE { debian::program("chromium", "chromium").map(Some) } else { Ok(None) };
+        let browser =
+            if program == PAGE { debian::program("chromium", "chromium").map(Some) } else { Ok(None) };
         let python = |browser| {
             let python = environment::environment(wanted, &target().map_err(|error| error.told())?)?;
             Ok((python, browser))

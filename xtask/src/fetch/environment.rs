@@ -73,12 +73,8 @@ pub(crate) const TRITON: Environment = Environment {
 };
 
 /// Other servers that the door is measured beside.
-pub(crate) const MOSEC: Environment = Environment {
-    folder: "mosec-0.9.8",
-    packages: &["mosec==0.9.8"],
-    download: "10 MB",
-    imports: "mosec",
-};
+pub(crate) const MOSEC: Environment =
+    Environment { folder: "mosec-0.9.8", packages: &["mosec==0.9.8"], download: "10 MB", imports: "mosec" };
 
 /// And one more.
 pub(crate) const LITSERVE: Environment = Environment {
