@@ -104,7 +104,7 @@ impl App {
         let mut all: Vec<_> = self.catalogue.served();
         all.retain(|model| fits(model));
         match all.len() {
-            0 => Err(Problem::new(ProblemKind::Unsupported, format!("no model here is a {what}"))),
+            0 => Err(Problem::new(ProblemKind::Unsupported, format!("there is no {what} here"))),
             1 => Ok(all.remove(0)),
             _ => {
                 let names: Vec<_> = all.iter().map(|model| &model.name).collect();

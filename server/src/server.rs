@@ -22,6 +22,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+/// How often times that were recorded are put into their buckets.
+const UPKEEP: Duration = Duration::from_secs(5);
 /// How often the files of certificates are looked at.
 const RENEWAL: Duration = Duration::from_secs(30);
 
@@ -108,8 +110,9 @@ impl Server {
         let doors = [http_door, grpc_door].into_iter();
         let doors =
             doors.map(|door| tokio::spawn(net::serve(Arc::clone(&app), services.clone(), door))).collect();
+        tokio::spawn(every(Arc::clone(&app), UPKEEP, upkeep));
         if app.tls.is_some() {
-            tokio::spawn(renew(Arc::clone(&app)));
+            tokio::spawn(every(Arc::clone(&app), RENEWAL, renew));
         }
         app.life.advance(Phase::Ready);
         Ok(Self { app, http, grpc, doors })
@@ -207,19 +210,27 @@ impl Drop for Server {
     }
 }
 
-/// Looks at the files of certificates now and then, as long as the server lives.
-async fn renew(app: Arc<App>) {
+/// Does something now and then, as long as the server lives.
+async fn every<F: Future<Output = ()>>(app: Arc<App>, pause: Duration, action: impl Fn(Arc<App>) -> F) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(RENEWAL) => {}
+            () = tokio::time::sleep(pause) => action(Arc::clone(&app)).await,
             () = app.life.reached(Phase::Ended) => return,
         }
-        match refresh(&app).await {
-            Ok(false) => {}
-            Ok(true) => tracing::info!("certificates were read again"),
-            Err(error) => {
-                tracing::warn!(error = %Chain(&error), "certificates cannot be used: those before stay");
-            }
+    }
+}
+
+async fn upkeep(app: Arc<App>) {
+    app.pages.upkeep();
+}
+
+/// Looks at the files of certificates.
+async fn renew(app: Arc<App>) {
+    match refresh(&app).await {
+        Ok(false) => {}
+        Ok(true) => tracing::info!("certificates were read again"),
+        Err(error) => {
+            tracing::warn!(error = %Chain(&error), "certificates cannot be used: those before stay");
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use crate::model::Model;
 use crate::tally::{Failure, Sum};
-use metrics::{counter, gauge, histogram, with_local_recorder};
+use metrics::{Counter, Histogram, counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use skep_runtime_core::sync::Mutex;
 use skep_stats::{Metrics, Stats};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +21,13 @@ pub(crate) struct Pages {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     pools: Metrics,
+    /// Those that have been counted in, by what tells them apart. To find one by its labels takes longer than a small request.
+    known: Mutex<BTreeMap<Told, Series>>,
 }
+
+/// Whether it is HTTP, the place of the name of an endpoint or method, and the code.
+type Told = (bool, usize, i32);
+type Series = (Counter, Histogram);
 
 impl Pages {
     /// The page, with series for each flow if those have names.
@@ -52,24 +60,40 @@ impl Pages {
             metrics::describe_gauge!("skep_served_models", "models that are served");
             Metrics::new(stats).flows(flows)
         });
-        Ok(Self { recorder, handle, pools })
+        Ok(Self { recorder, handle, pools, known: Mutex::default() })
     }
 
     /// Counts a request that is over.
     pub(crate) fn request(&self, endpoint: &'static str, code: u16, took: Duration) {
-        with_local_recorder(&self.recorder, || {
-            counter!("skep_http_requests_total", "endpoint" => endpoint, "code" => code.to_string())
-                .increment(1);
-            histogram!("skep_http_request_seconds", "endpoint" => endpoint).record(took.as_secs_f64());
+        self.count((true, endpoint.as_ptr() as usize, code.into()), took, || {
+            let counted =
+                counter!("skep_http_requests_total", "endpoint" => endpoint, "code" => code.to_string());
+            (counted, histogram!("skep_http_request_seconds", "endpoint" => endpoint))
         });
     }
 
     /// Counts a call over gRPC that is over.
     pub(crate) fn call(&self, method: &'static str, code: i32, took: Duration) {
-        with_local_recorder(&self.recorder, || {
-            counter!("skep_grpc_requests_total", "method" => method, "code" => code.to_string()).increment(1);
-            histogram!("skep_grpc_request_seconds", "method" => method).record(took.as_secs_f64());
+        self.count((false, method.as_ptr() as usize, code), took, || {
+            let counted = counter!("skep_grpc_requests_total", "method" => method, "code" => code.to_string());
+            (counted, histogram!("skep_grpc_request_seconds", "method" => method))
         });
+    }
+
+    fn count(&self, told: Told, took: Duration, make: impl FnOnce() -> Series) {
+        let known = self.known.lock().get(&told).cloned();
+        let (counted, times) = known.unwrap_or_else(|| {
+            let made = with_local_recorder(&self.recorder, make);
+            self.known.lock().insert(told, made.clone());
+            made
+        });
+        counted.increment(1);
+        times.record(took.as_secs_f64());
+    }
+
+    /// Puts the times that were recorded into their buckets. They pile up until then, whether anybody reads the page or not.
+    pub(crate) fn upkeep(&self) {
+        self.handle.run_upkeep();
     }
 
     /// Brings the metrics that have Triton's names up to date.

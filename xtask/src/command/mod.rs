@@ -84,7 +84,8 @@ enum Command {
     Explore(explore::Explore),
     /// Starts, loads, harms and stops runtimes for some minutes, and checks that nothing is lost
     ///
-    /// Every argument, and the exit code, is the soak's own: see `cargo xtask soak --help`.
+    /// Every argument, and the exit code, is the soak's own: see `cargo xtask soak --help`. `--server` (and `--minutes N`) does so
+    /// with the server, its clients, loads, unloads and restarts.
     #[command(
         disable_help_flag = true,
         override_usage = "cargo xtask soak [--minutes N] [--seed N] [ARGUMENTS]..."
