@@ -16,7 +16,7 @@ use tracing::field::Empty;
 use tracing::{Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::registry::LookupSpan;
 
 /// The spans of requests, which are not for the log.
@@ -46,7 +46,7 @@ where
     let provider = SdkTracerProvider::builder().with_batch_exporter(exporter);
     let provider = provider.with_resource(resource.build()).build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("skep"));
-    Ok((Some(layer.with_filter(filter_fn(|it| it.target() == TARGET))), Some(Export(provider))))
+    Ok((Some(layer.with_filter(Targets::new().with_target(TARGET, LevelFilter::INFO))), Some(Export(provider))))
 }
 
 impl Drop for Export {

@@ -109,12 +109,13 @@ where
             None if whole.is_empty() => first = Some(data),
             before => {
                 if let Some(before) = before {
-                    whole.reserve(
-                        usize::try_from(announced.min(FIRST_ROOM))
-                            .unwrap_or(0)
-                            .max(before.len() + data.len()),
-                    );
+                    let first = usize::try_from(announced.min(FIRST_ROOM)).unwrap_or(0);
+                    whole.reserve(first.max(before.len() + data.len()));
                     whole.extend_from_slice(&before);
+                } else if whole.len() + data.len() > whole.capacity() {
+                    // Whoever has sent that much is believed to send the rest.
+                    let left = usize::try_from(announced).unwrap_or(0).saturating_sub(whole.len());
+                    whole.reserve(left.max(data.len()));
                 }
                 whole.extend_from_slice(&data);
             }

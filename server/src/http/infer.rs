@@ -2,6 +2,7 @@
 
 use crate::caller::Caller;
 use crate::http::object::Object;
+use crate::http::pieces::Pieces;
 use crate::http::reply::{JSON, Reply};
 use crate::infer::{self, Given, Parameters, Value, Wishes, whole};
 use crate::model::Model;
@@ -79,16 +80,18 @@ pub(crate) async fn infer(
                     body.len()
                 ))
             })?;
-            if length == 0 { raw(model, body)? } else { read(model, &body, length)? }
+            if length == 0 { raw(model, body.clone())? } else { read(model, &body, length)? }
         }
     };
+    // Then a tensor's bytes are nobody else's, and need not be copied.
+    drop(body);
     let wanted: Vec<String> = asked.outputs.iter().map(|(name, _)| name.clone()).collect();
     let outputs = infer::run(model, caller, asked.inputs, &wanted, asked.wishes).await?;
     let forms = outputs.iter().map(|(name, _)| {
         asked.outputs.iter().find(|(own, _)| own == name).map_or(asked.form, |(_, form)| *form)
     });
     let forms: Vec<Form> = forms.collect();
-    write(model, asked.id.as_deref(), &outputs, &forms)
+    write(model, asked.id.as_deref(), outputs, &forms)
 }
 
 struct Asked {
@@ -263,7 +266,7 @@ fn flag(parameters: &Parameters, name: &str) -> Result<Option<bool>, Problem> {
 fn write(
     model: &Model,
     id: Option<&str>,
-    outputs: &[(String, HostTensor)],
+    outputs: Vec<(String, HostTensor)>,
     forms: &[Form],
 ) -> Result<Reply, Problem> {
     let text = |text: &str| Json::from(text).to_string();
@@ -277,24 +280,24 @@ fn write(
         head.extend_from_slice(text(id).as_bytes());
     }
     head.extend_from_slice(b",\"outputs\":[");
-    let mut tail: Vec<u8> = Vec::new();
+    // They are not copied into one.
+    let mut tails: Vec<Vec<u8>> = Vec::new();
     let any_binary = forms.iter().any(|form| form.binary);
-    for (i, ((name, tensor), form)) in outputs.iter().zip(forms).enumerate() {
+    for (i, ((name, tensor), form)) in outputs.into_iter().zip(forms).enumerate() {
         if i > 0 {
             head.push(b',');
         }
         let mut start = |datatype: &str, dims: &[usize]| {
             let dims = Json::from(dims.to_vec());
-            let start = format!("{{\"name\":{},\"datatype\":\"{datatype}\",\"shape\":{dims}", text(name));
+            let start = format!("{{\"name\":{},\"datatype\":\"{datatype}\",\"shape\":{dims}", text(&name));
             head.extend_from_slice(start.as_bytes());
         };
-        let before = tail.len();
         if let Some(k) = form.classes {
-            let (classes, k) = classify::best(tensor, k, model.labels());
+            let (classes, k) = classify::best(&tensor, k, model.labels());
             let rows = classes.len().checked_div(k).unwrap_or(0);
             start("BYTES", &[rows, k]);
             if form.binary {
-                tail.append(&mut classify::bytes(&classes));
+                tails.push(classify::bytes(&classes));
             } else {
                 head.extend_from_slice(b",\"data\":");
                 head.extend_from_slice(Json::from(classes).to_string().as_bytes());
@@ -302,15 +305,15 @@ fn write(
         } else {
             start(Datatype::from(tensor.dtype()).name(), tensor.dims());
             if form.binary {
-                tail.extend_from_slice(tensor.bytes());
+                tails.push(tensor.into_bytes());
             } else {
                 head.extend_from_slice(b",\"data\":");
-                json::write(tensor, &mut head)
+                json::write(&tensor, &mut head)
                     .map_err(|reason| Problem::invalid(format!("output `{name}` {reason}")))?;
             }
         }
         if form.binary {
-            let size = tail.len() - before;
+            let size = tails.last().map_or(0, Vec::len);
             head.extend_from_slice(format!(",\"parameters\":{{\"binary_data_size\":{size}}}").as_bytes());
         }
         head.push(b'}');
@@ -320,8 +323,7 @@ fn write(
         return Ok(Reply::new(JSON, head));
     }
     let json_length = head.len();
-    head.append(&mut tail);
-    let mut reply = Reply::new("application/octet-stream", head);
+    let mut reply = Reply::new("application/octet-stream", Pieces::of(head, tails));
     reply.json_length = Some(json_length);
     Ok(reply)
 }

@@ -6,6 +6,7 @@ pub(crate) mod metrics;
 pub(crate) mod models;
 mod object;
 mod openai;
+pub(crate) mod pieces;
 pub(crate) mod reply;
 pub(crate) mod routes;
 mod tei;
@@ -23,12 +24,12 @@ use crate::telemetry;
 use body::Bounds;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
     ALLOW, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use hyper::{HeaderMap, Response, StatusCode};
+use pieces::Pieces;
 use reply::Reply;
 use routes::{Door, Endpoint, Match};
 use serde_json::json;
@@ -47,7 +48,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const JSON_LENGTH: HeaderName = HeaderName::from_static(infer::JSON_LENGTH);
 
 /// Answers a request.
-pub(crate) async fn answer(app: Arc<App>, request: Asked, connection: Flow) -> Response<Full<Bytes>> {
+pub(crate) async fn answer(app: Arc<App>, request: Asked, connection: Flow) -> Response<Pieces> {
     let found = routes::find(request.method().as_str(), request.uri().path());
     let span = match &found {
         // Probes would be most of what there is to see.
@@ -70,7 +71,7 @@ async fn answer_found(
     request: Asked,
     found: Result<Match, (Door, Problem)>,
     connection: Flow,
-) -> Response<Full<Bytes>> {
+) -> Response<Pieces> {
     let start = Instant::now();
     let (head, body) = request.into_parts();
     let id = identity::request_id(head.headers.get(REQUEST_ID));
@@ -132,20 +133,20 @@ impl Drop for Counted {
     }
 }
 
-async fn response(app: &App, asked: &HeaderMap, mut reply: Reply, id: &str) -> Response<Full<Bytes>> {
+async fn response(app: &App, asked: &HeaderMap, mut reply: Reply, id: &str) -> Response<Pieces> {
     let packing = body::accepted(asked, reply.body.len());
     let packing = match packing {
         None => None,
-        Some(packing) => match body::pack(packing, reply.body.clone()).await {
+        Some(packing) => match body::pack(packing, reply.body.whole()).await {
             Ok(packed) => {
-                reply.body = packed;
+                reply.body = packed.into();
                 Some(packing)
             }
             // It goes out as it is.
             Err(_) => None,
         },
     };
-    let mut response = Response::new(Full::new(reply.body));
+    let mut response = Response::new(reply.body);
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(reply.content_type));

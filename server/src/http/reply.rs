@@ -1,8 +1,8 @@
 //! Answers, before they are bytes on a connection.
 
+use crate::http::pieces::Pieces;
 use crate::http::routes::Door;
 use crate::problem::{Problem, ProblemKind};
-use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) content_type: &'static str,
-    pub(crate) body: Bytes,
+    pub(crate) body: Pieces,
     /// Bytes of the JSON before binary tensors.
     pub(crate) json_length: Option<usize>,
     pub(crate) retry_after: Option<u64>,
@@ -20,7 +20,7 @@ pub(crate) struct Reply {
 pub(crate) const JSON: &str = "application/json";
 
 impl Reply {
-    pub(crate) fn new(content_type: &'static str, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn new(content_type: &'static str, body: impl Into<Pieces>) -> Self {
         Self { status: 200, content_type, body: body.into(), json_length: None, retry_after: None }
     }
 
@@ -86,7 +86,7 @@ mod tests {
         let told = |door| {
             let reply = Reply::of(&problem, door);
             assert_eq!(reply.retry_after, Some(3));
-            (reply.status, String::from_utf8(reply.body.to_vec()).unwrap())
+            (reply.status, String::from_utf8(reply.body.whole().to_vec()).unwrap())
         };
         assert_eq!(told(Door::V2), (503, r#"{"error":"full"}"#.to_owned()));
         assert_eq!(told(Door::Tei), (429, r#"{"error":"full","error_type":"Overloaded"}"#.to_owned()));

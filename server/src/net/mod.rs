@@ -9,11 +9,11 @@ pub(crate) mod tls;
 
 use crate::app::App;
 use crate::grpc::Services;
+use crate::http::pieces::Pieces;
 use crate::lifecycle::Phase;
-use bytes::Bytes;
 use first_bytes::FirstBytes;
 use guests::{Guest, Guests, Reading};
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
@@ -109,7 +109,7 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 }
 
 type Builder = auto::Builder<TokioExecutor>;
-type Body = Either<Full<Bytes>, tonic::body::Body>;
+type Body = Either<Pieces, tonic::body::Body>;
 
 fn is_grpc<B>(request: &Request<B>) -> bool {
     let value = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);

@@ -186,14 +186,20 @@ impl Combination {
     /// suite, in which the backends are then compared. Where libtorch is missing, it can be checked and documented,
     /// and no more.
     pub(crate) fn packages(&self) -> &'static [&'static str] {
-        const TCH: [&str; 3] =
-            ["--package=skep-backend-tch", "--package=skep-tests", "--features=skep-backend-tch/doc-only"];
+        const TCH: [&str; 5] = [
+            "--package=skep-backend-tch",
+            "--package=skep-tests",
+            // The door is that of all backends; with both, models run on libtorch.
+            "--package=skep-server",
+            "--features=skep-server/tch",
+            "--features=skep-backend-tch/doc-only",
+        ];
         const ORT: [&str; 2] = ["--package=skep-backend-ort", "--package=skep-tests"];
         match self.backend {
             Backend::Candle => &[],
             // The others have been built and tested with candle.
             Backend::Ort => &ORT,
-            Backend::Tch if libtorch::is_there() => &TCH[..2],
+            Backend::Tch if libtorch::is_there() => &TCH[..4],
             Backend::Tch => &TCH,
         }
     }
