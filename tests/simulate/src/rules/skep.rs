@@ -294,7 +294,8 @@ impl Rule for Skep {
                     return at.map_or(Act::Wait, |at| Act::At(self.nanos(at)));
                 }
             };
-            let (batch, look) = self.queues[choice.pool.index()].cut_if(choice.rank, &choice.terms);
+            let mut look = Look::Idle;
+            let batch = self.queues[choice.pool.index()].cut_if(choice.rank, &choice.terms, &mut look);
             let Some(batch) = batch else {
                 self.selector.note(choice.pool, look);
                 continue;
