@@ -4,7 +4,7 @@ use crate::task::{Nanos, Task};
 use crate::workload::Workload;
 use crate::world::{Act, Batch, Rule};
 use skep_pool::{PoolOptions, TaskPool};
-use skep_runtime_core::pool::{self, Doorbell, Policy, Pool, Ran, Ring, Settled};
+use skep_runtime_core::pool::{self, Doorbell, Look, Policy, Pool, Ran, Ring, Settled};
 use skep_runtime_core::selector::{Next, Selector, Timing};
 use skep_runtime_core::testing::ManualClock;
 use skep_runtime_core::{
