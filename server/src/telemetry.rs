@@ -46,7 +46,10 @@ where
     let provider = SdkTracerProvider::builder().with_batch_exporter(exporter);
     let provider = provider.with_resource(resource.build()).build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("skep"));
-    Ok((Some(layer.with_filter(Targets::new().with_target(TARGET, LevelFilter::INFO))), Some(Export(provider))))
+    Ok((
+        Some(layer.with_filter(Targets::new().with_target(TARGET, LevelFilter::INFO))),
+        Some(Export(provider)),
+    ))
 }
 
 impl Drop for Export {

@@ -75,7 +75,8 @@ impl Pages {
     /// Counts a call over gRPC that is over.
     pub(crate) fn call(&self, method: &'static str, code: i32, took: Duration) {
         self.count((false, method.as_ptr() as usize, code), took, || {
-            let counted = counter!("skep_grpc_requests_total", "method" => method, "code" => code.to_string());
+            let counted =
+                counter!("skep_grpc_requests_total", "method" => method, "code" => code.to_string());
             (counted, histogram!("skep_grpc_request_seconds", "method" => method))
         });
     }
@@ -83,9 +84,9 @@ impl Pages {
     fn count(&self, told: Told, took: Duration, make: impl FnOnce() -> Series) {
         let known = self.known.lock().get(&told).cloned();
         let (counted, times) = known.unwrap_or_else(|| {
-            let made = with_local_recorder(&self.recorder, make);
-            self.known.lock().insert(told, made.clone());
-            made
+            let series = with_local_recorder(&self.recorder, make);
+            self.known.lock().insert(told, series.clone());
+            series
         });
         counted.increment(1);
         times.record(took.as_secs_f64());

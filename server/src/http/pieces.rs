@@ -25,7 +25,9 @@ impl Pieces {
     pub(crate) fn of(mut first: Vec<u8>, rest: Vec<Vec<u8>>) -> Self {
         if first.len() + rest.iter().map(Vec::len).sum::<usize>() <= SMALL {
             first.reserve_exact(rest.iter().map(Vec::len).sum());
-            rest.iter().for_each(|piece| first.extend_from_slice(piece));
+            for piece in &rest {
+                first.extend_from_slice(piece);
+            }
             return first.into();
         }
         let all = std::iter::once(first).chain(rest).map(Bytes::from);

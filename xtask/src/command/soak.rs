@@ -25,7 +25,9 @@ impl Soak {
     pub(crate) fn run(self) -> Result<ExitCode, Error> {
         match &*self.arguments {
             [first] if first == "--server" => soak_server(MINUTES.into()),
-            [first, name, minutes] if first == "--server" && name == "--minutes" => soak_server(minutes.clone()),
+            [first, name, minutes] if first == "--server" && name == "--minutes" => {
+                soak_server(minutes.clone())
+            }
             [first, ..] if first == "--server" => {
                 Err(Error::Usage("the server's soak takes `--minutes N` and nothing more".to_owned()))
             }
