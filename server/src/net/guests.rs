@@ -5,7 +5,8 @@
 //! body has not come is not.
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::Request;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use skep_runtime_core::Flow;
 use skep_runtime_core::sync::Mutex;
 use std::collections::BTreeMap;
@@ -120,6 +121,9 @@ impl Drop for Seated {
         self.guests.0.open.lock().remove(&self.number);
     }
 }
+
+/// A request as both doors get it.
+pub(crate) type Asked = Request<Reading<Incoming>>;
 
 /// The body of a request, which is not at work while nothing comes.
 pub(crate) struct Reading<B> {

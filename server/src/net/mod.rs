@@ -37,9 +37,6 @@ const PING: Duration = Duration::from_secs(20);
 /// The pause after the system has no more descriptors, and until it is looked again who may leave.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A request as both doors get it.
-pub(crate) type Asked = Request<Reading<Incoming>>;
-
 /// Accepts connections until the server closes, and then waits for their requests.
 pub(crate) async fn serve(app: Arc<App>, services: Services, listener: TcpListener) {
     let (places, guests) = (Arc::new(Semaphore::new(app.config.max_connections)), Guests::new());
