@@ -44,8 +44,7 @@ impl Back {
 
     /// The time after which it is not expected any more. `None` while too little is known.
     pub(crate) fn limit(&self) -> Option<Duration> {
-        (self.seen >= ENOUGH)
-            .then(|| Duration::try_from_secs_f64(self.expected()).unwrap_or(Duration::MAX))
+        (self.seen >= ENOUGH).then(|| Duration::try_from_secs_f64(self.expected()).unwrap_or(Duration::MAX))
     }
 
     fn expected(&self) -> f64 {
