@@ -1,6 +1,8 @@
 //! A snapshot for people: one aligned table.
 
-use crate::snapshot::{PartSnapshot, PoolSnapshot, Snapshot, TrainingSnapshot, VerificationSnapshot};
+use crate::snapshot::{
+    PartSnapshot, PoolSnapshot, ReloadSnapshot, Snapshot, TrainingSnapshot, VerificationSnapshot,
+};
 use std::fmt;
 use std::time::Duration;
 
@@ -69,6 +71,10 @@ impl fmt::Display for Snapshot {
                     "{name}: {batches} batches verified, {differing} differ, by at most {largest_difference:.1e} (limit {tolerance:.0e})"
                 )?;
             }
+        }
+        if let Some(ReloadSnapshot { failed, times }) = self.reloads {
+            let (p50, p99) = (readable(times.p50), readable(times.p99));
+            writeln!(f, "reloads: {}, of which {failed} failed, p50 {p50}, p99 {p99}", times.count)?;
         }
         let (elapsed, busy) = (readable(self.elapsed), self.device_busy * 100.0);
         write!(f, "device {}: busy {busy:.1} % of {elapsed}", self.device)
