@@ -9,9 +9,12 @@
 
 mod args;
 mod backend;
+mod budget;
+mod come_and_go;
 mod contest;
 mod devices;
 mod drive;
+mod loss;
 mod machine;
 mod null;
 mod order;

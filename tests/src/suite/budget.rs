@@ -112,7 +112,7 @@ pub fn blocks_beyond_the_budget_come_and_go<S: Subject>() {
         assert_eq!(makers.alive.0.load(Ordering::SeqCst), 2);
         makers.alive.1.store(0, Ordering::SeqCst);
         for round in 0..4_u8 {
-            for (by, served) in (1..).zip(&served) {
+            for (by, served) in (1_u8..).zip(&served) {
                 let value = f32::from(round);
                 let expected = f32::from(by) * value;
                 assert_eq!(values_of(&*device, submit(&*device, &served.forward, value)), [expected]);
@@ -212,10 +212,19 @@ pub fn a_block_leaves_between_two_batches<S: Subject>() {
     assert_eq!(makers.made(), ["comes"]);
     let held = submit(&*device, &stays, 1.0);
     assert_eq!(gate.entered(), [1.0]);
+    // This one is gathered ahead, so it runs before the block leaves.
+    let ahead = submit(&*device, &stays, 2.0);
+    while stays.counts().waiting > 0 {
+        thread::yield_now();
+    }
     let wanted = submit(&*device, &comes.forward, 1.0);
-    // On the device thread, after all that could be done meanwhile.
+    assert_eq!((budget(handle), makers.made()), ((10, 1, 1), Vec::new()));
     gate.open();
     assert_eq!(values_of(&*device, held), [2.0]);
+    assert_eq!(gate.entered(), [2.0]);
+    assert_eq!((budget(handle), makers.made()), ((10, 1, 1), Vec::new()));
+    gate.open();
+    assert_eq!(values_of(&*device, ahead), [4.0]);
     assert_eq!(values_of(&*device, wanted), [3.0]);
     assert_eq!(makers.made(), ["comes"]);
     assert!(gate.is_gone());
@@ -364,8 +373,7 @@ pub fn a_reload_that_fails_is_told<S: Subject>() {
     let makers = Makers::new(&device);
     let fate = Arc::new(AtomicUsize::new(0));
     let fates = Arc::clone(&fate);
-    let (on, good) = (Arc::clone(&device), makers.plain("ill", 2.0));
-    let _ = good;
+    let on = Arc::clone(&device);
     let ill = Reload::new(move || match fates.load(Ordering::SeqCst) {
         1 => Err("the disk is gone".into()),
         2 => panic!("on purpose: make"),
@@ -394,7 +402,7 @@ pub fn a_reload_that_fails_is_told<S: Subject>() {
     let snapshot = stats.snapshot_at(clock.now());
     assert_reconciled(&snapshot.total);
     assert_eq!((snapshot.total.succeeded, snapshot.total.failed), (10, 9));
-    assert!(snapshot.reloads.unwrap().failed >= 6);
+    assert!((3..=12).contains(&snapshot.reloads.unwrap().failed));
 }
 
 /// Blocks that are off the device are removed and replaced as others are, and drained with them.
@@ -440,7 +448,7 @@ pub fn blocks_that_are_off_are_removed_and_replaced<S: Subject>() {
     gate.open();
     assert_eq!(values_of(&*device, waits), [7.0]);
     receive(&removing).unwrap();
-    assert_eq!(budget(handle).2, 1, "{:?}", handle.budget());
+    assert_eq!(budget(handle), (0, 0, 2));
 
     // The last of a drain is off.
     let last =
@@ -469,8 +477,9 @@ pub fn an_end_answers_those_who_wait_for_a_block<S: Subject>() {
     let off = builder.serve_reloadable(makers.block("off", 2.0, wait), ServeOptions::default()).unwrap();
     let runtime = builder.start().unwrap();
     assert_eq!(values_of(&*device, submit(&*device, &on, 1.0)), [2.0]);
-    let waiting = [submit(&*device, &off.forward, 1.0), submit(&*device, &on, 1.0)];
+    let first = submit(&*device, &off.forward, 1.0);
     assert!(gate.reached(1, LIMIT));
+    let waiting = [first, submit(&*device, &on, 1.0)];
     let handle = runtime.handle().clone();
     let (asked, asking) = (handle.clone(), handle.clone());
     let asking = spawn(move || asking.state("off"));
