@@ -109,17 +109,11 @@ fn copy<D: Device>(
     copies: &[(Handle<D>, String)],
     revisions: &mut [Option<u64>],
 ) -> Result<Copied, ControlError> {
-    let known: Vec<_> = revisions.to_vec();
-    let read = home.with_block(block, move |block| {
-        let revision = block.revision();
-        if revision.is_some() && known.iter().all(|known| *known == revision) {
-            return Ok(None);
-        }
-        Ok(Some((block.state()?, revision)))
-    })?;
-    let read = read.map_err(|source| ControlError::Block { block: block.to_owned(), source })?;
     let mut copied = Copied { updated: 0, failed: Vec::new() };
-    let Some((mut state, revision)) = read else { return Ok(copied) };
+    // What all have; else it is read for those that have another.
+    let first = revisions.first().copied().flatten();
+    let known = first.filter(|_| revisions.iter().all(|known| *known == first));
+    let Some((mut state, revision)) = home.state_since(block, known)? else { return Ok(copied) };
     // What is left is the parameters: a copy has no optimizer, or one that never steps.
     state.optimizer.clear();
     state.scalars.clear();

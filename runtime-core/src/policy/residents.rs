@@ -73,10 +73,6 @@ impl Residents {
         }
     }
 
-    pub(crate) fn budget(&self) -> u64 {
-        self.budget
-    }
-
     pub(crate) fn usage(&self) -> Usage {
         let on = self.by_use.len() + self.leaving.len();
         let all = self.blocks.values().filter(|block| !block.is_gone).count();
@@ -304,6 +300,12 @@ impl Residents {
         block.place = Place::Off;
         self.coming = None;
         self.file(slot);
+    }
+
+    /// Returns true if a block is neither on the device nor on its way out.
+    pub(crate) fn is_off(&self, slot: Slot) -> bool {
+        let place = self.blocks.get(&slot).filter(|block| !block.is_gone).map(|block| block.place);
+        matches!(place, Some(Place::Off | Place::Coming | Place::Loading))
     }
 
     /// Asks for a block to work with. Returns false if it is there; else it is wanted until as much [work](Self::worked) is done.

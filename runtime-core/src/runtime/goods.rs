@@ -31,6 +31,8 @@ pub(crate) struct Goods<D: Device> {
     pub(crate) saved: Option<Arc<BlockState>>,
     /// Its revision when it came.
     pub(crate) revision: Option<u64>,
+    /// The revision by which others know the state that it had then: it stays the same when a block comes back.
+    pub(crate) known_as: Option<u64>,
     /// Rows of the batches that it is to run before it takes tasks.
     pub(crate) warm_up: Vec<usize>,
 }

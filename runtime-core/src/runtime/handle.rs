@@ -250,8 +250,8 @@ impl<D: Device> Handle<D> {
     ///
     /// Returns those of [`with_block`](Self::with_block), and [`ControlError::Block`] with the block's own.
     pub fn state(&self, block: &str) -> Result<BlockState, ControlError> {
-        self.with_block(block, |block| block.state())?
-            .map_err(|source| ControlError::Block { block: block.to_owned(), source })
+        let state = self.state_since(block, None)?;
+        Ok(state.map(|(state, _)| state).unwrap_or_default())
     }
 
     /// Replaces a block's state between two batches.

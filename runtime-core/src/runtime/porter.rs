@@ -53,15 +53,19 @@ impl<D: Device> Shared<D> {
             let has_come_with = desk.with(slot, |goods| goods.revision);
             has_come_with.is_none_or(|was| was.is_some() && was == revision)
         };
-        let learned = guarded(|| if is_known(body.revision()) { Ok(None) } else { body.state().map(Some) })
-            .unwrap_or_else(|message| Err(message.into()));
+        let learned = guarded(|| -> Result<_, BoxError> {
+            let revision = body.revision();
+            if is_known(revision) { Ok(None) } else { Ok(Some((body.state()?, revision))) }
+        })
+        .unwrap_or_else(|message| Err(message.into()));
         match learned {
             Ok(learned) => {
-                if let Some(state) = learned {
+                if let Some((state, revision)) = learned {
                     // Another block may have taken its place meanwhile.
                     let keep = |goods: &mut Goods<D>| {
                         if goods.version == version {
                             goods.saved = Some(Arc::new(state));
+                            (goods.known_as, goods.revision) = (revision, revision);
                         }
                     };
                     desk.with(slot, keep);

@@ -10,7 +10,7 @@ use super::work::Job;
 use crate::contract::backend::{Backend, BlockInfo, BlockState, Fit, Unmatched};
 use crate::contract::device::Device;
 use crate::contract::error::cause::BoxError;
-use crate::contract::error::control::StartError;
+use crate::contract::error::control::{ControlError, StartError};
 use crate::contract::id::BlockId;
 use crate::contract::reload::Reload;
 use crate::policy::residents::{Residents, Usage};
@@ -67,7 +67,7 @@ impl<D: Device> RuntimeBuilder<D> {
             self.blocks.insert(id.slot, loaded.body);
             return Ok(id);
         };
-        let bytes = size(&reload, &loaded, self.residents.budget())?;
+        let bytes = size(&reload, &loaded, self.residents.usage().budget)?;
         let id = self.directory.add_block(loaded.info)?;
         desk.insert(id.slot, goods(reload, &*loaded.body, 0));
         if self.residents.enter(id.slot, bytes, self.clock_handle().now()) {
@@ -109,9 +109,9 @@ impl<D: Device> RuntimeBuilder<D> {
             body.restore(&saved, Fit::Exact)?;
         }
         let unmatched = body.restore(state, fit)?;
-        let state = Arc::new(body.state()?);
+        let (state, revision) = (Arc::new(body.state()?), body.revision());
         if let Some(desk) = &self.desk {
-            desk.with(block.slot, |goods| goods.saved = Some(state));
+            desk.with(block.slot, |goods| (goods.saved, goods.known_as) = (Some(state), revision));
         }
         Ok(unmatched)
     }
@@ -133,7 +133,7 @@ impl<D: Device> Handle<D> {
         if shared.desk.is_none() {
             return Ok(loaded);
         }
-        let bytes = size(&reload, &loaded, shared.stage.lock().residents.budget())?;
+        let bytes = size(&reload, &loaded, shared.stage.lock().residents.usage().budget)?;
         Ok(LoadedBlock { reload: Some((reload, bytes)), ..loaded })
     }
 
@@ -158,7 +158,7 @@ impl<D: Device> Handle<D> {
         if let Some(what) = loaded.info.difference(&old) {
             return Err(StartError::OtherSchema { block: loaded.info.name, served: block.to_owned(), what });
         }
-        let budget = shared.stage.lock().residents.budget();
+        let budget = shared.stage.lock().residents.usage().budget;
         let bytes = if shared.desk.is_some() { size(&reload, &loaded, budget)? } else { 0 };
         let (reply, swapped) = flume::bounded(1);
         let goods = goods(reload, &*loaded.body, 0);
@@ -175,6 +175,55 @@ impl<D: Device> Handle<D> {
         }
         shared.outlive(id);
         Ok(())
+    }
+
+    /// Returns a copy of a block's state as it is between two batches, beside its [revision](Backend::revision), or `None` if
+    /// that is the one that is `known`. A block that has left the device does not come back for that if its state is in the host's memory, and its revision
+    /// is not another one when it has come back.
+    ///
+    /// # Errors
+    ///
+    /// Returns those of [`state`](Self::state).
+    pub fn state_since(
+        &self,
+        block: &str,
+        known: Option<u64>,
+    ) -> Result<Option<(BlockState, Option<u64>)>, ControlError> {
+        let shared = self.shared();
+        // The revision that the block has if nothing is new.
+        let mut same = known;
+        let off = {
+            let stage = shared.stage.lock();
+            let id = stage.directory.block_of(block);
+            id.map(|id| (id, stage.residents.is_off(id.slot)))
+        };
+        if let (Some(desk), Some((id, is_off))) = (&shared.desk, off) {
+            let kept = desk.with(id.slot, |goods| (goods.known_as, goods.revision, goods.saved.clone()));
+            if let Some((known_as, revision, saved)) = kept {
+                let is_known = known.is_some() && known == known_as;
+                match saved {
+                    _ if is_off && is_known => return Ok(None),
+                    Some(saved) if is_off => return Ok(Some((BlockState::clone(&saved), known_as))),
+                    _ if is_known => same = revision,
+                    _ => {}
+                }
+            }
+        }
+        let read = move |block: &mut dyn Backend<D>| {
+            let revision = block.revision();
+            if revision.is_some() && revision == same {
+                return Ok(None);
+            }
+            Ok(Some((block.state()?, revision)))
+        };
+        let read = self.with_block(block, read)?;
+        let read = read.map_err(|source| ControlError::Block { block: block.to_owned(), source })?;
+        let Some((state, revision)) = read else { return Ok(None) };
+        let known_as = |(desk, (id, _)): (&Desk<D>, (BlockId, bool))| {
+            desk.with(id.slot, |goods| (goods.revision == revision).then_some(goods.known_as)).flatten()
+        };
+        let known_as = shared.desk.as_ref().zip(off).and_then(known_as);
+        Ok(Some((state, known_as.unwrap_or(revision))))
     }
 
     /// Returns how the runtime's [budget](RuntimeBuilder::budget) is used at the moment, or `None` if it has none.
@@ -222,7 +271,7 @@ fn made<D: Device>(reload: &Reload<D>) -> Result<(Box<dyn Backend<D>>, BlockInfo
 /// What the porter is to know of a block.
 fn goods<D: Device>(reload: Reload<D>, body: &dyn Backend<D>, version: u64) -> Goods<D> {
     let revision = guarded(|| body.revision()).unwrap_or(None);
-    Goods { reload, version, saved: None, revision, warm_up: Vec::new() }
+    Goods { reload, version, saved: None, revision, known_as: revision, warm_up: Vec::new() }
 }
 
 /// The bytes that a block takes on the device.

@@ -313,8 +313,9 @@ fn learn<D: Device>(device: &D, served: &Served<D>) {
 
 /// A block that was trained comes back as it left, again and again; work with it brings it back as a task does.
 pub fn what_a_block_has_learned_comes_back<S: Subject>() {
-    let (builder, _) = new_builder(S::device(), 1);
-    let mut builder = builder.budget(10);
+    let stats = Stats::new();
+    let (builder, clock) = new_builder(S::device(), 1);
+    let mut builder = builder.observer(stats.observer()).budget(10);
     let device = Arc::clone(builder.device());
     let [one, other] = ["one", "other"].map(|name| {
         builder.serve_reloadable(Learning::reload(&device, name, true), ServeOptions::default()).unwrap()
@@ -334,10 +335,22 @@ pub fn what_a_block_has_learned_comes_back<S: Subject>() {
         // Unchanged since it came.
         assert_eq!((of(&one), of(&other)), (vec![3.0 * round + 3.0], vec![6.0 + round]));
     }
-    // The other one is there; this one is off.
-    assert_eq!(handle.state("one").unwrap().scalars["learned"], "9");
+    // The other one is there; this one is off, and its state is in the host's memory.
+    let reloads = || stats.snapshot_at(clock.now()).reloads.unwrap().times.count;
+    let before = reloads();
+    let (saved, known) = handle.state_since("one", None).unwrap().unwrap();
+    assert_eq!((saved.scalars["learned"].as_str(), known), ("9", Some(9)));
+    assert_eq!(handle.state("one").unwrap(), saved);
+    assert!(handle.state_since("one", known).unwrap().is_none());
+    assert_eq!(reloads(), before);
     handle.restore("other", state).unwrap();
     assert_eq!((of(&one), of(&other)), (vec![9.0], vec![5.0]));
+    let other = handle.state_since("other", None).unwrap().unwrap();
+    assert_eq!(of(&one), [9.0]);
+    assert!(handle.state_since("one", known).unwrap().is_none(), "it came back as it was");
+    assert_eq!(handle.state_since("other", None).unwrap(), Some(other));
+    learn(&*device, &one);
+    assert_eq!(handle.state_since("one", known).unwrap().unwrap().1, Some(10));
     drain(runtime);
 }
 
@@ -393,7 +406,8 @@ pub fn a_reload_that_fails_is_told<S: Subject>() {
         fate.store(now, Ordering::SeqCst);
         let tickets = [1.0, 2.0, 3.0].map(|value| submit(&*device, &ill, value));
         tickets.into_iter().for_each(|ticket| is_reload_error(ticket, cause));
-        assert!(matches!(runtime.handle().state("ill"), Err(ControlError::Away { .. })));
+        let away = runtime.handle().with_block("ill", |_| ());
+        assert!(matches!(away, Err(ControlError::Away { .. })), "{away:?}");
         assert_eq!(of(&well), [3.0]);
         fate.store(0, Ordering::SeqCst);
     }
