@@ -41,7 +41,7 @@ impl<D: Device> Reload<D> {
     }
 
     /// Sets the memory that the block takes on the device. Default: that of its [state](Backend::state), which leaves out what
-    /// it computes with.
+    /// it computes with: weights that are laid out anew for inference, as candle's are on the processor, are there twice.
     pub fn bytes(mut self, bytes: u64) -> Self {
         self.bytes = Some(bytes);
         self

@@ -61,7 +61,7 @@ impl<D: Device> Desk<D> {
 
     /// The orders that nobody will carry out.
     pub(crate) fn left_over(&self) -> Vec<Order<D>> {
-        self.ordered.try_iter().collect()
+        std::iter::from_fn(|| self.ordered.try_recv().ok()).collect()
     }
 
     pub(crate) fn insert(&self, slot: Slot, goods: Goods<D>) {

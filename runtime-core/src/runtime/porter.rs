@@ -90,7 +90,7 @@ impl<D: Device> Shared<D> {
                 } else {
                     stage.residents.left(slot);
                 }
-                self.keep_house(&mut stage, &Now::new(|| self.now()));
+                self.is_back(&mut stage, block);
                 drop(stage);
                 self.work.unpark(block);
                 self.ring_for(block);
@@ -133,7 +133,7 @@ impl<D: Device> Shared<D> {
         }
         let mut stage = self.stage.lock();
         stage.residents.arrived(block.slot, self.now(), took);
-        self.keep_house(&mut stage, &Now::new(|| self.now()));
+        self.is_back(&mut stage, block);
         drop(stage);
         self.work.unpark(block);
         self.ring_for(block);

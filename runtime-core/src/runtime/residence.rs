@@ -64,6 +64,16 @@ impl<D: Device> Shared<D> {
         }
     }
 
+    /// Has the selector know of the pools of a block that is on the device again: under the lock under which it has come, or a
+    /// drain would take their tasks for nobody's.
+    pub(crate) fn is_back(&self, stage: &mut Stage<D::Tensor>, block: BlockId) {
+        let now = Now::new(|| self.now());
+        for pool in stage.residents.ready(block.slot) {
+            self.look_at(stage, pool, &now);
+        }
+        self.keep_house(stage, &now);
+    }
+
     /// Returns true if tasks wait for blocks that are to come.
     pub(crate) fn owes(&self, stage: &mut Stage<D::Tensor>, now: &Now<impl FnOnce() -> Instant>) -> bool {
         for pool in stage.residents.waiting() {

@@ -49,8 +49,9 @@ fn contest<E: Engine>(args: &Args, results: &mut Results) -> Result<()> {
     let beside = beside::<E>(handle, blocking(system, &work, load), each, Rc::clone(&told));
     contest.enter("beside blocks of 10 MB that come and go", beside);
     contest.run(args, args.long(), results)?;
-    let (cycles, before, took) = told.get();
-    let grown = resident() as f64 - before.unwrap_or(0) as f64;
+    let (cycles, memory, took) = told.get();
+    let (before, after) = memory.unwrap_or_default();
+    let grown = after as f64 - before as f64;
     results.note(format!(
         "{workload}: {cycles} cycles of adding, using and removing a block of 10 MB, {:.1?} each; no task lost, every answer \
          right; memory {:+.1} MB after the first {} of them.",
@@ -61,8 +62,8 @@ fn contest<E: Engine>(args: &Args, results: &mut Results) -> Result<()> {
     Ok(())
 }
 
-/// How many cycles there were, the memory after the first round of them, and how long they took.
-type Told = Rc<Cell<(u32, Option<u64>, Duration)>>;
+/// How many cycles there were, the memory after the first round of them and after the last, and how long they took.
+type Told = Rc<Cell<(u32, Option<(u64, u64)>, Duration)>>;
 
 /// Rounds of callers beside a guest, as long as so many cycles take.
 fn beside<'a, E: Engine>(
@@ -90,8 +91,10 @@ fn beside<'a, E: Engine>(
                 });
             }
             let took = guest.join().map_err(|_| "the guest panicked")??;
-            let (so_far, before, so_long) = told.get();
-            told.set((so_far + cycles, Some(before.unwrap_or_else(resident)), so_long + took));
+            let (so_far, memory, so_long) = told.get();
+            let now = resident();
+            let before = memory.map_or(now, |(before, _)| before);
+            told.set((so_far + cycles, Some((before, now)), so_long + took));
             all.ok_or_else(|| "the cycles were over before the round began".into())
         })
     })

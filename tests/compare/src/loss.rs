@@ -16,13 +16,15 @@ use skep_runtime_core::{
 };
 use skep_stats::Stats;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 const CALLERS: u64 = 64;
-/// Tasks of each caller while a device is lost, half of them before that.
+/// Tasks of each caller at least while a device is lost, half of them before that.
 const CALLS: u64 = 40;
+/// Rows of a batch: few enough for all devices to have some at any time.
+const ROWS: usize = 16;
 /// Far above what a batch takes.
 const MOST: Duration = Duration::from_secs(2);
 
@@ -40,10 +42,10 @@ pub(crate) fn run(args: &Args, results: &mut Results) -> Result<()> {
 fn contest<E: Engine>(args: &Args, results: &mut Results) -> Result<()> {
     let shape = Shape::ffn(64, 1024);
     let load = Load { outstanding: 64, pools: 1 };
-    let workload = format!("ffn 1024-4096-1024, one thread a device, {}", E::NAME);
+    let workload = format!("ffn 1024-4096-1024, batches of {ROWS}, one thread a device, {}", E::NAME);
     let work = work::<E>(&shape, 1)?;
     let mut contest = Contest::new(&workload, load.outstanding);
-    contest.enter("one device alone", blocking(Skep::on(&work, vec![E::device(1)?], 64)?, &work, load));
+    contest.enter("one device alone", blocking(Skep::on(&work, vec![E::device(1)?], ROWS)?, &work, load));
     let mut fates = Vec::new();
     for (system, dies_too) in
         [("the other, after one has hung", false), ("the other, after one has hung and one has died", true)]
@@ -148,7 +150,7 @@ impl<E: Engine> Group<E> {
         match &self.served {
             Some(served) => builder.join(block, served)?,
             None => {
-                let options = ServeOptions::forward(PoolOptions::default().max_rows(64));
+                let options = ServeOptions::forward(PoolOptions::default().max_rows(ROWS));
                 self.served = Some(builder.serve(block, options)?);
             }
         }
@@ -160,16 +162,19 @@ impl<E: Engine> Group<E> {
     /// Has a device lost under the load of all callers. Returns what is to be said of it.
     fn loses(&mut self, work: &Work<E::Device>, at: usize, fate: u8) -> Result<String> {
         let (pool, device, expected) = (self.pool()?.clone(), work.device(), self.expected.clone());
-        let answered = AtomicU64::new(0);
+        let (answered, is_lost) = (AtomicU64::new(0), AtomicBool::new(false));
         let callers: Vec<_> = (0..CALLERS).map(|_| work.tasks()).collect();
         let begun = Instant::now();
         let lost = thread::scope(|scope| {
-            let (pool, device, expected, answered) = (&pool, &device, &expected, &answered);
+            let (pool, device, expected) = (&pool, &device, &expected);
+            let (answered, is_lost) = (&answered, &is_lost);
             let callers: Vec<_> = callers
                 .into_iter()
                 .map(|mut tasks| {
                     scope.spawn(move || {
-                        for _ in 0..CALLS {
+                        let mut calls = 0;
+                        while calls < CALLS || !is_lost.load(Ordering::SeqCst) {
+                            calls += 1;
                             let got = ask(pool, &mut *tasks, device).map_err(|error| error.to_string())?;
                             let is_right = got.len() == expected.len()
                                 && got
@@ -198,6 +203,7 @@ impl<E: Engine> Group<E> {
                 thread::sleep(Duration::from_millis(1));
             }
             let lost = told.elapsed();
+            is_lost.store(true, Ordering::SeqCst);
             for caller in callers {
                 caller.join().map_err(|_| "a caller panicked".to_owned())??;
             }
@@ -206,14 +212,14 @@ impl<E: Engine> Group<E> {
         if !matches!(self.running[at].0.handle().health(), Health::Lost(_)) {
             return Err("the device should have been lost".into());
         }
-        self.submitted += CALLERS * CALLS;
+        let answered = answered.load(Ordering::SeqCst);
+        self.submitted += answered;
         let succeeded: u64 = self.running.iter().map(|(_, stats)| stats.snapshot().total.succeeded).sum();
         if succeeded != self.submitted {
             return Err(format!("{} tasks were handed in, and {succeeded} counted", self.submitted).into());
         }
         Ok(format!(
-            "{} tasks of {CALLERS} callers in {:.1?}, none lost or doubled, every answer right; it was given up after {lost:.1?}.",
-            CALLERS * CALLS,
+            "{answered} tasks of {CALLERS} callers in {:.1?}, none lost or doubled, every answer right; it was given up after {lost:.1?}.",
             begun.elapsed()
         ))
     }

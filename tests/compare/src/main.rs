@@ -49,6 +49,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
+    if let Some(part) = &args.part {
+        return budget::part(part);
+    }
     let mut results = report::Results::default();
     for scenario in scenarios::all() {
         if !args.wants(scenario.name) {
