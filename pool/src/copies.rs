@@ -109,11 +109,11 @@ fn copy<D: Device>(
     copies: &[(Handle<D>, String)],
     revisions: &mut [Option<u64>],
 ) -> Result<Copied, ControlError> {
-    let mut copied = Copied { updated: 0, failed: Vec::new() };
+    let mut done = Copied { updated: 0, failed: Vec::new() };
     // What all have; else it is read for those that have another.
     let first = revisions.first().copied().flatten();
     let known = first.filter(|_| revisions.iter().all(|known| *known == first));
-    let Some((mut state, revision)) = home.state_since(block, known)? else { return Ok(copied) };
+    let Some((mut state, revision)) = home.state_since(block, known)? else { return Ok(done) };
     // What is left is the parameters: a copy has no optimizer, or one that never steps.
     state.optimizer.clear();
     state.scalars.clear();
@@ -130,13 +130,13 @@ fn copy<D: Device>(
         match restored {
             Ok(_) => {
                 *known = revision;
-                copied.updated += 1;
+                done.updated += 1;
             }
             Err(error) => {
                 *known = None;
-                copied.failed.push((at, error));
+                done.failed.push((at, error));
             }
         }
     }
-    Ok(copied)
+    Ok(done)
 }

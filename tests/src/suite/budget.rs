@@ -53,7 +53,7 @@ impl<D: Device> Makers<D> {
         let (device, alive, made) =
             (Arc::clone(&self.device), Arc::clone(&self.alive), Arc::clone(&self.made));
         let name = name.to_owned();
-        let make = move || {
+        let create = move || {
             before()?;
             made.lock().push(name.clone());
             let now = alive.0.fetch_add(1, Ordering::SeqCst) + 1;
@@ -64,7 +64,7 @@ impl<D: Device> Makers<D> {
                 Ok(rows.iter().map(|v| by * v).collect())
             }))
         };
-        Reload::new(make).bytes(10)
+        Reload::new(create).bytes(10)
     }
 
     fn plain(&self, name: &str, by: f32) -> Reload<D> {
@@ -185,8 +185,8 @@ pub fn a_reload_holds_up_nobody_else<S: Subject>() {
         assert_eq!(values_of(&*device, submit(&*device, &fixed, value)), [3.0 * value]);
     }
     clock.advance(minute);
-    let expired = answer(expires).map(drop);
-    assert!(matches!(expired, Err(TaskError::Expired { .. })), "{expired:?}");
+    let late = answer(expires).map(drop);
+    assert!(matches!(late, Err(TaskError::Expired { .. })), "{late:?}");
     gate.open();
     assert_eq!(values_of(&*device, waits), [4.0]);
     assert_eq!(values_of(&*device, pressing), [8.0]);
@@ -313,9 +313,9 @@ fn learn<D: Device>(device: &D, served: &Served<D>) {
 
 /// A block that was trained comes back as it left, again and again; work with it brings it back as a task does.
 pub fn what_a_block_has_learned_comes_back<S: Subject>() {
-    let stats = Stats::new();
+    let heard = Stats::new();
     let (builder, clock) = new_builder(S::device(), 1);
-    let mut builder = builder.observer(stats.observer()).budget(10);
+    let mut builder = builder.observer(heard.observer()).budget(10);
     let device = Arc::clone(builder.device());
     let [one, other] = ["one", "other"].map(|name| {
         builder.serve_reloadable(Learning::reload(&device, name, true), ServeOptions::default()).unwrap()
@@ -336,7 +336,7 @@ pub fn what_a_block_has_learned_comes_back<S: Subject>() {
         assert_eq!((of(&one), of(&other)), (vec![3.0 * round + 3.0], vec![6.0 + round]));
     }
     // The other one is there; this one is off, and its state is in the host's memory.
-    let reloads = || stats.snapshot_at(clock.now()).reloads.unwrap().times.count;
+    let reloads = || heard.snapshot_at(clock.now()).reloads.unwrap().times.count;
     let before = reloads();
     let (saved, known) = handle.state_since("one", None).unwrap().unwrap();
     assert_eq!((saved.scalars["learned"].as_str(), known), ("9", Some(9)));
@@ -405,7 +405,9 @@ pub fn a_reload_that_fails_is_told<S: Subject>() {
         assert_eq!((of(&ill), of(&well)), (vec![2.0], vec![3.0]));
         fate.store(now, Ordering::SeqCst);
         let tickets = [1.0, 2.0, 3.0].map(|value| submit(&*device, &ill, value));
-        tickets.into_iter().for_each(|ticket| is_reload_error(ticket, cause));
+        for ticket in tickets {
+            is_reload_error(ticket, cause);
+        }
         let away = runtime.handle().with_block("ill", |_| ());
         assert!(matches!(away, Err(ControlError::Away { .. })), "{away:?}");
         assert_eq!(of(&well), [3.0]);

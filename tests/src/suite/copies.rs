@@ -44,9 +44,9 @@ pub fn copies_follow_the_block_that_is_trained<L: Learner>() {
     for _ in 0..2 {
         train();
         assert!(!is_copied());
-        let copied = now();
-        assert_eq!(copied.updated, 1);
-        let [(0, ControlError::UnknownBlock { name })] = &copied.failed[..] else { panic!("{copied:?}") };
+        let done = now();
+        assert_eq!(done.updated, 1);
+        let [(0, ControlError::UnknownBlock { name })] = &done.failed[..] else { panic!("{done:?}") };
         assert_eq!(name, "none");
         assert!(is_copied());
     }

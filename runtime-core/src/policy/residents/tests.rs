@@ -209,7 +209,8 @@ fn a_block_that_leaves_the_runtime_leaves_no_trace() {
             assert!(residents.arrived(slot(1), world.now, MS));
             with_porter.clear();
         }
-        [0, 1].into_iter().for_each(|index| residents.forget(slot(index)));
+        residents.forget(slot(0));
+        residents.forget(slot(1));
         if !with_porter.is_empty() {
             assert_eq!(residents.used, 10, "the porter has it");
         }
@@ -257,7 +258,8 @@ proptest! {
             }
             prop_assert!(world.residents.used <= 10);
             // The most urgent of those that are there runs.
-            let on = |world: &World, at: usize| world.residents.blocks[&slot(at as u32)].is_on();
+            let at = |at: usize| slot(u32::try_from(at).unwrap());
+            let on = |world: &World, index: usize| world.residents.blocks[&at(index)].is_on();
             let next = (0..waiting.len()).filter(|at| on(world, *at)).filter_map(|at| Some((waiting[at]?, at))).min();
             if let Some((_, at)) = next {
                 waiting[at] = None;
