@@ -20,24 +20,65 @@ use std::time::{Duration, Instant};
 pub(crate) struct Candidate<T> {
     pub(crate) header: TaskHeader,
     pub(crate) ticket: Ticket<T>,
-    pub(crate) inputs: Vec<T>,
     free: Dims,
     /// `None` once the task is in the queue, or in the line.
     reply: Option<Reply<T>>,
-    asked: Asked,
+    asked: Asked<T>,
 }
 
-/// The caller's own words, to give a request back as it was.
-struct Asked {
-    /// In the caller's order; empty if it gave no names.
+/// What the caller asked for.
+struct Asked<T> {
+    /// With tensors in the schema's order, and without those once the task is in the queue, or in the line.
+    request: Request<T>,
+    /// Their names in the caller's order, if it gave any.
     names: Vec<String>,
-    /// All but the tensors.
-    request: Request<()>,
 }
 
-impl Asked {
-    fn request<T>(self, schema: &Schema, inputs: Vec<T>) -> Request<T> {
-        self.request.replace_inputs(restored(schema, self.names, inputs)).1
+impl<T> Asked<T> {
+    /// Brings tensors that come by name into the schema's order.
+    #[inline]
+    fn new(request: Request<T>, schema: &Schema) -> Result<Self, Refused<T>> {
+        match request.inputs {
+            Inputs::Positional(_) => Ok(Self { request, names: Vec::new() }),
+            Inputs::Named(_) => Self::by_name(request, schema),
+        }
+    }
+
+    #[cold]
+    fn by_name(mut request: Request<T>, schema: &Schema) -> Result<Self, Refused<T>> {
+        let mut names = Vec::new();
+        if let Inputs::Named(named) = &mut request.inputs {
+            if let Some(error) = naming_error(schema, named) {
+                return Err(Refused::new(error, request));
+            }
+            let (tensors, given) = in_order(schema, std::mem::take(named));
+            (request.inputs, names) = (Inputs::Positional(tensors), given);
+        }
+        Ok(Self { request, names })
+    }
+
+    #[inline]
+    fn tensors(&self) -> &[T] {
+        match &self.request.inputs {
+            Inputs::Positional(tensors) => tensors,
+            Inputs::Named(_) => &[],
+        }
+    }
+
+    #[inline]
+    fn take_tensors(&mut self) -> Vec<T> {
+        match &mut self.request.inputs {
+            Inputs::Positional(tensors) => std::mem::take(tensors),
+            Inputs::Named(_) => Vec::new(),
+        }
+    }
+
+    /// The request as it was.
+    fn given_back(mut self, schema: &Schema) -> Request<T> {
+        if !self.names.is_empty() {
+            self.request.inputs = restored(schema, std::mem::take(&mut self.names), self.take_tensors());
+        }
+        self.request
     }
 }
 
@@ -45,8 +86,13 @@ impl<T> Candidate<T> {
     /// Takes out what waits in the line.
     pub(crate) fn entrant(&mut self, news: Reply<Entry<T>>) -> Option<Entrant<T>> {
         let (header, reply) = (self.header, self.reply.take()?);
-        let (free, inputs) = (std::mem::take(&mut self.free), std::mem::take(&mut self.inputs));
+        let (free, inputs) = (std::mem::take(&mut self.free), self.asked.take_tensors());
         Some(Entrant { header, free, inputs, reply, news })
+    }
+
+    /// Takes tensors back that were in the line.
+    pub(crate) fn take_back(&mut self, tensors: Vec<T>) {
+        self.asked.request.inputs = Inputs::Positional(tensors);
     }
 }
 
@@ -61,24 +107,14 @@ impl<O: TensorOps> Inner<O> {
         self: &Arc<Self>,
         request: Request<O::Tensor>,
     ) -> Result<Candidate<O::Tensor>, Refused<O::Tensor>> {
-        let (inputs, request) = request.replace_inputs(Inputs::Positional(Vec::new()));
-        let (inputs, names) = match inputs {
-            Inputs::Positional(tensors) => (tensors, Vec::new()),
-            Inputs::Named(named) => match naming_error(&self.schema, &named) {
-                None => in_order(&self.schema, named),
-                Some(error) => {
-                    let (_, request) = request.replace_inputs(Inputs::Named(named));
-                    return Err(self.count_refused(error, request));
-                }
-            },
-        };
-        let asked = Asked { names, request };
+        let asked =
+            Asked::new(request, &self.schema).inspect_err(|refused| self.count_refused(&refused.error))?;
         let priority = asked.request.priority.unwrap_or(self.options.priority);
         let most_rows = self.most_rows(priority);
         let mut shape = Shape { rows: 0, free: Dims::new() };
         // What comes out of a call that may panic is copied, so only what is wrong does, and that boxed.
         let checked = guarded(|| {
-            shape = check(&*self.ops, &self.schema, &inputs, most_rows)?;
+            shape = check(&*self.ops, &self.schema, asked.tensors(), most_rows)?;
             Ok(())
         });
         let error: Option<Box<SubmitError>> = match checked {
@@ -90,19 +126,19 @@ impl<O: TensorOps> Inner<O> {
             }
         };
         if let Some(error) = error {
-            return Err(self.count_refused(*error, asked.request(&self.schema, inputs)));
+            return Err(self.give_back(*error, asked));
         }
         let Shape { rows, free } = shape;
         let free = self.class(free);
         if let Err(error) = self.options.check_elements(rows, &free, self.splits()) {
-            return Err(self.count_refused(error, asked.request(&self.schema, inputs)));
+            return Err(self.give_back(error, asked));
         }
         let submitted = self.now();
         let deadline = self.options.deadline_of(asked.request.deadline, submitted);
         let flow = asked.request.flow.unwrap_or_default();
         let header = TaskHeader::new(rows, submitted).priority(priority).flow(flow).deadline(deadline);
         let (ticket, reply) = Reply::pair_in(Arc::downgrade(self) as Weak<dyn Cancel>);
-        Ok(Candidate { header, ticket, inputs, free, reply: Some(reply), asked })
+        Ok(Candidate { header, ticket, free, reply: Some(reply), asked })
     }
 
     /// The sizes by which tasks share batches, of a task of these.
@@ -131,17 +167,22 @@ impl<O: TensorOps> Inner<O> {
         options.room(priority).rows.min(u32::MAX as usize).max(options.max_rows)
     }
 
-    fn count_refused(&self, error: SubmitError, request: Request<O::Tensor>) -> Refused<O::Tensor> {
+    fn count_refused(&self, error: &SubmitError) {
         let counts = &mut self.state.lock().counts;
         counts.submitted += 1;
         counts.refused += 1;
-        counts.refusals.note(&error);
-        Refused::new(error, request)
+        counts.refusals.note(error);
+    }
+
+    /// Counts a task that is refused, and gives it back.
+    fn give_back(&self, error: SubmitError, asked: Asked<O::Tensor>) -> Refused<O::Tensor> {
+        self.count_refused(&error);
+        Refused::new(error, asked.given_back(&self.schema))
     }
 
     /// Gives a task back. Nobody has its ticket, so the reply's answer reaches nobody.
     pub(crate) fn refuse(&self, error: SubmitError, candidate: Candidate<O::Tensor>) -> Refused<O::Tensor> {
-        self.count_refused(error, candidate.asked.request(&self.schema, candidate.inputs))
+        self.give_back(error, candidate.asked)
     }
 
     /// Gets into the queue, and takes the tensors out of the candidate then.
@@ -162,7 +203,7 @@ impl<O: TensorOps> Inner<O> {
             evicted = Some(self.evict(&mut state, &header, now)?);
         }
         let Some(reply) = candidate.reply.take() else { return Ok(()) };
-        let inputs = std::mem::take(&mut candidate.inputs);
+        let inputs = candidate.asked.take_tensors();
         let bell = self.put(&mut state, header, &candidate.free, inputs, reply);
         drop(state);
         ring(bell);
@@ -190,16 +231,14 @@ impl<O: TensorOps> Inner<O> {
         let number = state.queue.next_seq();
         let key = TaskKey { rank, seq: number, shape: u32::try_from(shape).unwrap_or(u32::MAX) };
         reply.queued(key, spin.unwrap_or_default());
-        let place = Place::first(rank);
-        let task = if header.rows <= self.options.most_rows(free) {
-            Task { header, inputs, reply, split: None }
+        let mut news = if header.rows <= self.options.most_rows(free) {
+            let task = Task { header, inputs, reply, split: None };
+            state.with_queue(&self.options, header.submitted, |queue, moment| {
+                queue.push(shape, Place::first(rank), task, moment)
+            })
         } else {
-            let split = Some(Box::new(Split::new(self.slice(inputs), number, header.submitted)));
-            Task { header, inputs: Vec::new(), reply: reply.in_parts(self.join()), split }
+            self.put_large(state, key, Task { header, inputs, reply, split: None })
         };
-        let mut news = state.with_queue(&self.options, header.submitted, |queue, moment| {
-            queue.push(shape, place, task, moment)
-        });
         // What waits for company need not wait any more if there is no room for any, or if it has come.
         news |= state.is_full_below(&self.options) || state.seats.have_company(state.queue.rows());
         state.counts.submitted += 1;
@@ -207,6 +246,17 @@ impl<O: TensorOps> Inner<O> {
             state.arm(deadline);
         }
         if news { state.ring() } else { None }
+    }
+
+    /// Puts a task that is too large for one batch into the queue. Returns true if an earlier look may be out of date.
+    #[cold]
+    fn put_large(&self, state: &mut State<O::Tensor>, key: TaskKey, task: Task<O::Tensor>) -> bool {
+        let Task { header, inputs, reply, .. } = task;
+        let split = Some(Box::new(Split::new(self.slice(inputs), key.seq, header.submitted)));
+        let task = Task { header, inputs: Vec::new(), reply: reply.in_parts(self.join()), split };
+        state.with_queue(&self.options, header.submitted, |queue, moment| {
+            queue.push(key.shape as usize, Place::first(key.rank), task, moment)
+        })
     }
 
     /// Puts a task into the queue again, among those of its age.

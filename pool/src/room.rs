@@ -41,7 +41,7 @@ fn entered<T>(news: Option<TaskResult<Entry<T>>>, candidate: &mut Candidate<T>) 
     match news.and_then(Result::ok).and_then(|mut news| news.pop()) {
         Some(Entry::In) => Ok(()),
         Some(Entry::Refused(error, inputs)) => {
-            candidate.inputs = inputs;
+            candidate.take_back(inputs);
             Err(error)
         }
         // Nobody is left who would let it in.

@@ -3,6 +3,7 @@
 use crate::admission::check;
 use crate::answers::{Leftovers, give_up, settle_expired};
 use crate::queue::item::{Key, Place};
+use crate::queue::segment::Items;
 use crate::queue::{Queue, Taken};
 use crate::room::tell;
 use crate::seats::{Bells, ring};
@@ -92,16 +93,22 @@ impl<O: TensorOps> Inner<O> {
 
     pub(crate) fn cut(&self, view: u32, terms: &Terms) -> Option<Batch<O::Tensor>> {
         let taken = self.take(&mut self.state.lock(), view, None, terms);
-        self.batch(taken)
+        taken.map(|taken| self.batch(taken))
     }
 
-    pub(crate) fn cut_if(&self, view: u32, rank: Rank, terms: &Terms) -> (Option<Batch<O::Tensor>>, Look) {
+    pub(crate) fn cut_if(
+        &self,
+        view: u32,
+        rank: Rank,
+        terms: &Terms,
+        look: &mut Look,
+    ) -> Option<Batch<O::Tensor>> {
         let mut state = self.state.lock();
-        if state.seats.looks(view).is_none() {
-            return (None, Look::Idle);
-        }
-        if let Some(look) = self.leave_to_another(&mut state, view, terms) {
-            return (None, look);
+        *look = Look::Idle;
+        state.seats.looks(view)?;
+        if let Some(waits) = self.leave_to_another(&mut state, view, terms) {
+            *look = waits;
+            return None;
         }
         let waited = state.queue.rows();
         let taken = self.take(&mut state, view, Some(rank), terms);
@@ -110,9 +117,9 @@ impl<O: TensorOps> Inner<O> {
             state.seats.has_cut(view, terms, rows);
         }
         // Fewer rows because of a deadline say nothing about the room.
-        let look = self.look_at(&mut state, terms.now);
+        *look = self.look_at(&mut state, terms.now);
         drop(state);
-        (self.batch(taken), look)
+        taken.map(|taken| self.batch(taken))
     }
 
     pub(crate) fn after_cut(&self) {
@@ -372,12 +379,13 @@ impl<O: TensorOps> Inner<O> {
         Some((removed, self.let_in(state).or(bell)))
     }
 
-    fn batch(&self, taken: Option<Taken<Task<O::Tensor>>>) -> Option<Batch<O::Tensor>> {
-        let (mut batch, buffer) = into_batch(taken?);
+    fn batch(&self, taken: Taken<Task<O::Tensor>>) -> Batch<O::Tensor> {
+        let mut buffer = Items::<Task<_>>::new();
+        let mut batch = into_batch(taken, &mut buffer);
         batch.shared = self.is_shared.load(Ordering::Relaxed);
         if buffer.capacity() > 0 {
             *self.spare.lock() = buffer;
         }
-        Some(batch)
+        batch
     }
 }

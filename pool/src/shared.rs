@@ -102,6 +102,7 @@ impl<O: TensorOps> Inner<O> {
         }
     }
 
+    #[inline]
     pub(crate) fn now(&self) -> Instant {
         self.clock.now()
     }

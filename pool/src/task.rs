@@ -87,15 +87,15 @@ impl<T> Item for Task<T> {
     }
 }
 
-/// Sorts tasks into a batch, and returns the buffer that they were in beside it, if that can be used again.
-pub(crate) fn into_batch<T: 'static>(taken: Taken<Task<T>>) -> (Batch<T>, Items<Task<T>>) {
+/// Sorts tasks into a batch. Leaves the buffer that they were in, if that can be used again.
+pub(crate) fn into_batch<T: 'static>(taken: Taken<Task<T>>, buffer: &mut Items<Task<T>>) -> Batch<T> {
     match taken {
-        Taken::One(task) => (batch_of_one(task), Items::<Task<T>>::new()),
-        Taken::Segment(mut items, count) => {
-            let tasks = items.drain(..).map(|(_, task)| task);
-            (batch_of(count, tasks), items)
+        Taken::One(task) => batch_of_one(task),
+        Taken::Segment(items, count) => {
+            *buffer = items;
+            batch_of(count, buffer.drain(..).map(|(_, task)| task))
         }
-        Taken::Some(tasks) => (batch_of(tasks.len(), tasks.into_iter().map(Some)), Items::<Task<T>>::new()),
+        Taken::Some(tasks) => batch_of(tasks.len(), tasks.into_iter().map(Some)),
     }
 }
 
@@ -142,7 +142,7 @@ mod tests {
             reply: Reply::pair().1,
             split: None,
         };
-        let (batch, _) = into_batch(Taken::Some(vec![task(0), task(1)]));
+        let batch = into_batch(Taken::Some(vec![task(0), task(1)]), &mut Items::<Task<_>>::new());
         assert_eq!(batch.columns, [[0, 1]]);
         assert_eq!(batch.vectors, [[0; 0], [0; 0]]);
         assert!(batch.vectors.iter().all(|vector| vector.capacity() == 1));
@@ -175,7 +175,7 @@ mod tests {
             split: None,
         };
         let [a, b, c] = parts;
-        let (batch, _) = into_batch(Taken::Some(vec![a, whole, b, c]));
+        let batch = into_batch(Taken::Some(vec![a, whole, b, c]), &mut Items::<Task<_>>::new());
         assert_eq!(batch.columns, [[100]]);
         let cut = batch.pieces.into_iter().map(|piece| (piece.place, (piece.slice)(piece.rows).unwrap()));
         let expected = [(0, (0..4).collect::<Vec<_>>()), (2, (4..7).collect()), (3, (7..10).collect())];

@@ -107,8 +107,8 @@ impl<O: TensorOps> Pool<O::Tensor> for View<O> {
         self.pool.cut(self.number, terms)
     }
 
-    fn cut_if(&self, rank: Rank, terms: &Terms) -> (Option<Batch<O::Tensor>>, Look) {
-        self.pool.cut_if(self.number, rank, terms)
+    fn cut_if(&self, rank: Rank, terms: &Terms, look: &mut Look) -> Option<Batch<O::Tensor>> {
+        self.pool.cut_if(self.number, rank, terms, look)
     }
 
     fn wake_at(&self, rows: usize) {

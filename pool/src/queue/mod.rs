@@ -2,6 +2,7 @@
 //!
 //! Pure data over any kind of item: no clock, no lock, no thread, no reply.
 
+mod batches;
 mod group;
 mod in_time;
 mod index;
@@ -20,12 +21,11 @@ use self::index::Shapes;
 use self::item::{Item, Key, Place};
 use self::lanes::Lanes;
 use self::moment::Moment;
-use self::riders::Riders;
-use self::segment::{Items, Segment};
+use self::segment::Items;
 use self::times::Times;
 use crate::options::PoolOptions;
 use skep_runtime_core::Dims;
-use skep_runtime_core::pool::{Look, Rank, Terms};
+use skep_runtime_core::pool::Look;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
@@ -160,15 +160,21 @@ impl<I: Item<Rank = Place>> Queue<I> {
 
     /// Reports if a batch can be cut, or when to look again.
     pub(crate) fn look(&mut self, moment: &Moment<'_>) -> Look {
-        self.next(moment).1
+        let mut look = Look::Idle;
+        self.next(moment, &mut look);
+        look
     }
 
-    /// The group that is first to be cut from, and its look. What expired before its turn came lends no urgency to
-    /// others: it leaves here.
-    fn next(&mut self, moment: &Moment<'_>) -> (usize, Look) {
+    /// The group that is first to be cut from, and its look: written where it is read, because copying it costs more than
+    /// the rest. What expired before its turn came lends no urgency to others: it leaves here.
+    fn next(&mut self, moment: &Moment<'_>, look: &mut Look) -> usize {
+        *look = Look::Idle;
+        if self.tasks == 0 {
+            return 0;
+        }
         loop {
-            let (at, mut look) = self.best(moment);
-            let Look::Ready(outlook) = &mut look else { return (at, look) };
+            let at = self.best(moment, look);
+            let Look::Ready(outlook) = look else { return at };
             match self.groups[at].items.first() {
                 Some((key, first)) if first.needs_look() && first.is_moot(moment.now) => {
                     self.set_aside(at, key, moment);
@@ -180,18 +186,21 @@ impl<I: Item<Rank = Place>> Queue<I> {
                 }
                 _ => {
                     outlook.deadline = if self.deadlines.is_empty() { None } else { self.first_deadline() };
-                    return (at, look);
+                    return at;
                 }
             }
         }
     }
 
-    fn best(&mut self, moment: &Moment<'_>) -> (usize, Look) {
+    #[inline]
+    fn best(&mut self, moment: &Moment<'_>, look: &mut Look) -> usize {
         let (now, pace) = (moment.now, moment.pace());
         if let [group] = &mut *self.groups {
-            return (0, group.look(now, pace));
+            *look = group.look(now, pace);
+            return 0;
         }
-        let Some(shapes) = &mut self.shapes else { return (0, Look::Idle) };
+        *look = Look::Idle;
+        let Some(shapes) = &mut self.shapes else { return 0 };
         let index = &mut shapes.index;
         if index.min_rows != pace.min_rows {
             // The device has room for less, or more, than it had: seldom news.
@@ -201,135 +210,13 @@ impl<I: Item<Rank = Place>> Queue<I> {
             }
         }
         index.ripen(now);
-        match index.first(pace).and_then(|at| Some((at, self.groups.get(at)?.outlook(pace)?))) {
-            Some((at, outlook)) => (at, Look::Ready(outlook)),
-            None => (0, index.next_due().map_or(Look::Idle, Look::At)),
-        }
-    }
-
-    /// Takes the tasks of the next batch: in order, of one group, as many as the terms and `max_rows` allow, but one at
-    /// least; only if the first one has the rank that is `wanted`. `spare` makes a buffer for tasks to come, if one is
-    /// wanted.
-    pub(crate) fn cut(
-        &mut self,
-        wanted: Option<Rank>,
-        terms: &Terms,
-        moment: &Moment<'_>,
-        spare: impl Fn() -> Items<I>,
-    ) -> Option<Taken<I>> {
-        let (at, Look::Ready(outlook)) = self.next(moment) else { return None };
-        if wanted.is_some_and(|wanted| wanted != outlook.rank) {
-            return None;
-        }
-        let mut room = self.groups[at].most.min(terms.most_rows).max(1);
-        if moment.options.answer_in_time {
-            room = self.in_time(at, room, terms, moment);
-        }
-        if moment.rising.is_some() {
-            return self.take_by_turns(at, room, terms, moment);
-        }
-        match self.groups[at].items.take_alone(room) {
-            Some((key, item)) => {
-                self.count_out(at, key, &item, moment);
-                let is_whole = item.rows() <= room || !item.is_divisible();
-                let part = if is_whole { item } else { self.part_of(at, key, item, room, moment) };
-                self.file(at, moment);
-                Some(Taken::One(part))
-            }
-            None => {
-                self.take_segment(at, room, moment, spare).or_else(|| self.take_some(at, room, terms, moment))
-            }
-        }
-    }
-
-    /// Takes a batch that is one segment of a group, if it happens to be.
-    fn take_segment(
-        &mut self,
-        at: usize,
-        room: usize,
-        moment: &Moment<'_>,
-        spare: impl Fn() -> Items<I>,
-    ) -> Option<Taken<I>> {
-        let group = &mut self.groups[at];
-        // Those of another class do not just ride along.
-        let class = |entry: Option<&(Key<Place>, Option<I>)>| entry.map(|(key, _)| key.rank.class());
-        let alike = |segment: &Segment<I>| class(segment.items.front()) == class(segment.items.back());
-        let (items, tasks, rows) = group.items.take_segment(room, alike, spare)?;
-        if moment.options.min_rows > 1 {
-            group.left(items.iter().filter_map(|(_, item)| item.as_ref()), moment.options);
-        } else {
-            // Nothing else is to be known of them.
-            group.rows -= rows;
-        }
-        self.rows -= rows;
-        self.tasks -= tasks;
-        self.file(at, moment);
-        Some(Taken::Segment(items, tasks))
-    }
-
-    fn take_some(
-        &mut self,
-        at: usize,
-        mut room: usize,
-        terms: &Terms,
-        moment: &Moment<'_>,
-    ) -> Option<Taken<I>> {
-        let now = moment.now;
-        let mut taken = Vec::with_capacity(self.groups[at].items.len().min(room));
-        let (mut is_first, mut all_run, mut is_over, mut in_part) = (true, true, false, false);
-        let mut riders = Riders::new(terms);
-        let fits = |key: Key<Place>, item: &I| {
-            if is_over {
-                return false;
-            }
-            if item.needs_look() && item.is_moot(now) {
-                all_run = false;
-                return true;
-            }
-            if !riders.admit(key.rank, item) {
-                is_over = true;
-                return false;
-            }
-            if item.rows() > room {
-                // A part of it may fit.
-                in_part = item.is_divisible() && room > 0;
-                is_over = true;
-                return in_part || is_first;
-            }
-            is_first = false;
-            room -= item.rows();
-            true
+        let first = index.first(pace).and_then(|at| Some((at, self.groups.get(at)?.outlook(pace)?)));
+        let at = first.map_or(0, |(at, _)| at);
+        *look = match first {
+            Some((_, outlook)) => Look::Ready(outlook),
+            None => index.next_due().map_or(Look::Idle, Look::At),
         };
-        self.groups[at].items.take_while(fits, &mut taken);
-        let mut run = Vec::with_capacity(taken.len());
-        let last = taken.last().map(|(key, _)| *key);
-        for (key, item) in taken {
-            self.count_out(at, key, &item, moment);
-            if !all_run && item.needs_look() && item.is_moot(now) {
-                self.overdue.push(item);
-            } else {
-                run.push(item);
-            }
-        }
-        if in_part && let (Some(key), Some(item)) = (last, run.pop()) {
-            run.push(self.part_of(at, key, item, room, moment));
-        }
-        self.file(at, moment);
-        (!run.is_empty()).then_some(Taken::Some(run))
-    }
-
-    /// Of an item that has left, the part that fits; the rest gets into line again, behind those of its rank.
-    fn part_of(&mut self, at: usize, key: Key<Place>, mut item: I, room: usize, moment: &Moment<'_>) -> I {
-        if item.rows() <= room || !item.is_divisible() {
-            return item;
-        }
-        let (number, rank) = (item.number_at(key), key.rank.later(item.since(), moment.now));
-        let part = item.take_part(room, moment.now);
-        self.tasks += 1;
-        self.started += 1;
-        let (key, _) = self.put(at, rank, item, moment);
-        self.moved.insert(number, key);
-        part
+        at
     }
 
     /// Takes an item out that is not to be run, to be answered at the next [`expire`](Self::expire).

@@ -2,7 +2,7 @@ use super::leaving::MOST_EVICTED;
 use super::*;
 use crate::options::PoolOptions;
 use proptest::prelude::*;
-use skep_runtime_core::pool::Outlook;
+use skep_runtime_core::pool::{Outlook, Rank, Terms};
 use skep_runtime_core::{Priority, TaskHeader};
 use std::cell::Cell;
 use std::rc::Rc;

@@ -265,20 +265,21 @@ pub trait Pool<T>: Meter {
     /// there is none after all.
     fn cut(&self, terms: &Terms) -> Option<Batch<T>>;
 
-    /// Cuts a batch if the pool is ready and its most urgent task has this rank, and reports how it looks now. A pool
+    /// Cuts a batch if the pool is ready and its most urgent task has this rank, and writes how it looks now. A pool
     /// of which that is true and that gives nothing must not look ready. For pools that can do all this at less cost
     /// than [`look`](Self::look), [`cut`](Self::cut), `look`, which is the default.
-    fn cut_if(&self, rank: Rank, terms: &Terms) -> (Option<Batch<T>>, Look) {
-        match self.look(terms.now, terms.most_rows) {
-            Look::Ready(outlook) if outlook.rank == rank => {}
-            look => return (None, look),
+    fn cut_if(&self, rank: Rank, terms: &Terms, look: &mut Look) -> Option<Batch<T>> {
+        *look = self.look(terms.now, terms.most_rows);
+        if !matches!(look, Look::Ready(outlook) if outlook.rank == rank) {
+            return None;
         }
         let batch = self.cut(terms);
-        match self.look(terms.now, terms.most_rows) {
+        *look = self.look(terms.now, terms.most_rows);
+        if batch.is_none() && matches!(look, Look::Ready(_)) {
             // It is left alone until it rings.
-            Look::Ready(_) if batch.is_none() => (None, Look::Idle),
-            look => (batch, look),
+            *look = Look::Idle;
         }
+        batch
     }
 
     /// Hears that the runtime waits for company: the pool rings once so many rows wait, besides when it would anyway.

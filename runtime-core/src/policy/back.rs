@@ -8,15 +8,32 @@ pub(crate) struct Back {
     usual: f64,
     spread: f64,
     seen: u32,
+    /// The last ones, one after the other, that came long after they were expected.
+    away: u32,
 }
 
 /// The times that are seen before anything is made of them.
 const ENOUGH: u32 = 3;
 
+/// No pause is shorter, in seconds.
+const SHORTEST: f64 = 1e-3;
+
+/// Whoever comes after so many times the limit was away: a pause says nothing of how fast answers bring the next task.
+const AWAY: f64 = 4.0;
+
 impl Back {
     /// Notes a time; `None` if the task had been there before the answer.
     pub(crate) fn note(&mut self, time: Option<Duration>) {
         let time = time.unwrap_or_default().as_secs_f64();
+        if self.seen >= ENOUGH && time > (AWAY * self.expected()).max(SHORTEST) {
+            self.away += 1;
+            if self.away < ENOUGH {
+                return;
+            }
+            // It is not a pause if it is always so.
+            *self = Self::default();
+        }
+        self.away = 0;
         if self.seen == 0 {
             self.usual = time;
         }
@@ -28,7 +45,11 @@ impl Back {
     /// The time after which it is not expected any more. `None` while too little is known.
     pub(crate) fn limit(&self) -> Option<Duration> {
         (self.seen >= ENOUGH)
-            .then(|| Duration::try_from_secs_f64(self.usual + 4.0 * self.spread).unwrap_or(Duration::MAX))
+            .then(|| Duration::try_from_secs_f64(self.expected()).unwrap_or(Duration::MAX))
+    }
+
+    fn expected(&self) -> f64 {
+        self.usual + 4.0 * self.spread
     }
 }
 
@@ -45,6 +66,17 @@ mod tests {
         assert_eq!(back.limit(), None);
         back.note(None);
         assert!(back.limit().is_some());
+    }
+
+    #[test]
+    fn a_pause_is_no_return() {
+        let (mut back, ms) = (Back::default(), Duration::from_millis);
+        (0..20).for_each(|_| back.note(Some(ms(1))));
+        back.note(Some(ms(2000)));
+        assert!(back.limit().unwrap() < ms(3), "{back:?}");
+        // But who has become slow is known as slow.
+        (0..12).for_each(|_| back.note(Some(ms(50))));
+        assert!(back.limit().unwrap() >= ms(50) && back.limit().unwrap() < ms(60), "{back:?}");
     }
 
     proptest! {

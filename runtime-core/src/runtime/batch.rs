@@ -85,28 +85,32 @@ impl<T> CutBatch<T> {
             ahead += task.header.rows;
         }
         let flight = Flight::new(station.id, batch.tasks, batch.shared);
-        Box::new(Self {
-            station,
-            flight,
-            rank,
-            columns: batch.columns,
-            headers,
-            vectors: batch.vectors,
-            is_cut: batch.pieces.is_empty(),
-            pieces: batch.pieces,
-            spent: Spent::new(),
-            left_queue: now,
-            chosen: now,
-            gather: Duration::ZERO,
-            device: None,
-            training: None,
-            forecast: Forecast::default(),
-            alone: None,
-            sizes: None,
-            trial: None,
-            is_again: false,
-            ahead,
-        })
+        // Written in place: `Box::new` copies it.
+        Box::write(
+            Box::new_uninit(),
+            Self {
+                station,
+                flight,
+                rank,
+                columns: batch.columns,
+                headers,
+                vectors: batch.vectors,
+                is_cut: batch.pieces.is_empty(),
+                pieces: batch.pieces,
+                spent: Spent::new(),
+                left_queue: now,
+                chosen: now,
+                gather: Duration::ZERO,
+                device: None,
+                training: None,
+                forecast: Forecast::default(),
+                alone: None,
+                sizes: None,
+                trial: None,
+                is_again: false,
+                ahead,
+            },
+        )
     }
 
     pub(crate) fn rows(&self) -> usize {

@@ -103,20 +103,21 @@ impl<D: Device> Shared<D> {
                 return Cut::Nothing;
             }
             let (selector, ceilings) = (&mut stage.selector, &stage.ceilings);
-            let choice = match selector.next(**now, |pool| ceilings.most_rows(pool)) {
-                Next::Cut(choice) => choice,
+            match &selector.next(**now, |pool| ceilings.most_rows(pool)) {
+                Next::Cut(choice) => {
+                    if let Some(batch) = self.cut_from(stage, choice) {
+                        return Cut::Batch(batch);
+                    }
+                }
                 Next::Wait(until) => {
                     self.await_company(stage);
-                    return Cut::Later(until);
+                    return Cut::Later(*until);
                 }
                 Next::UntilFree => {
                     self.await_company(stage);
                     return Cut::UntilFree;
                 }
                 Next::Nothing => return Cut::Nothing,
-            };
-            if let Some(batch) = self.cut_from(stage, &choice) {
-                return Cut::Batch(batch);
             }
         }
     }
@@ -140,19 +141,24 @@ impl<D: Device> Shared<D> {
             stage.selector.note(pool, Look::Idle);
             return None;
         };
-        let cut = guarded(|| station.pool.cut_if(choice.rank, &choice.terms));
-        let (batch, look) = cut.unwrap_or_else(|message| {
-            self.broke(station, "cut", message);
-            (None, Look::Idle)
-        });
-        let station = Arc::clone(station);
-        let look = stage.admit(station.block, pool, look);
-        let Some(batch) = batch.filter(|batch| !batch.tasks.is_empty()) else {
-            stage.selector.note(pool, look);
-            return None;
+        let (mut look, block) = (Look::Idle, station.block);
+        let cut = guarded(|| station.pool.cut_if(choice.rank, &choice.terms, &mut look));
+        let mut batch = match cut {
+            Ok(Some(batch)) if !batch.tasks.is_empty() => {
+                CutBatch::new(Arc::clone(station), choice.rank, batch, now)
+            }
+            Ok(_) => {
+                stage.note(block, pool, look);
+                return None;
+            }
+            Err(message) => {
+                self.broke(station, "cut", message);
+                stage.note(block, pool, Look::Idle);
+                return None;
+            }
         };
-        stage.residents.cut(station.block.slot);
-        let mut batch = CutBatch::new(station, choice.rank, batch, now);
+        stage.residents.cut(block.slot);
+        let look = stage.admit(block, pool, look);
         let draining = stage.stop.is_some();
         batch.forecast = stage.selector.was_cut(choice, &batch.headers, look, draining);
         stage.flights.push(Arc::clone(&batch.flight));

@@ -243,13 +243,14 @@ fn scatter<D: Device>(
     }
     let mut tasks: SmallVec<[Vec<D::Tensor>; 1]> = SmallVec::from_vec(vectors);
     tasks.iter_mut().for_each(Vec::clear);
-    if tasks.len() != rows.len() {
+    let is_one = rows.len() == 1 && outputs.len() == 1;
+    if tasks.len() != rows.len() && !is_one {
         tasks.resize_with(rows.len(), || Vec::with_capacity(outputs.len()));
     }
     for (at, output) in outputs.into_iter().enumerate() {
         let pieces = shared.outside.on_device("scatter", |device| device.scatter(output, &rows))?;
-        if pieces.len() != tasks.len() {
-            let wrong = format!("device gave {} tensors, expected {}", pieces.len(), tasks.len());
+        if pieces.len() != rows.len() {
+            let wrong = format!("device gave {} tensors, expected {}", pieces.len(), rows.len());
             return Err(BatchError::Device { operation: "scatter", source: DeviceError::operation(wrong) });
         }
         let pieces = shared.cut_back(batch, at, pieces)?;
@@ -259,6 +260,10 @@ fn scatter<D: Device>(
                     return Err(BatchError::NotFinite { output: name_of(batch.station.gives(), at) });
                 }
             }
+        }
+        if is_one {
+            // The piece of the only task is all of its outputs.
+            return Ok(SmallVec::from_buf([pieces]));
         }
         for (task, piece) in tasks.iter_mut().zip(pieces) {
             task.push(piece);

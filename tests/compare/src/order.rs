@@ -132,6 +132,8 @@ fn rounds(
 const SHORT: usize = 16;
 const LONG: usize = 320;
 const SHORT_CALLERS: usize = 16;
+/// So long is a round at least: a batch of long texts takes a second or two, and each must have its share.
+const ROUND: Duration = Duration::from_secs(20);
 
 /// What short texts keep of their throughput when long ones come: `rows/s ×` of the table.
 pub(crate) fn short_beside_long(args: &Args, results: &mut Results) -> Result<()> {
@@ -159,9 +161,14 @@ pub(crate) fn short_beside_long(args: &Args, results: &mut Results) -> Result<()
         let callers = Callers::new((&short, SHORT_CALLERS), (&long, others));
         contest.enter(name, rounds(&runtime, serve(builder, &short, 32)?, callers, share));
     }
-    contest.run(args, args.long(), results)?;
+    contest.run(args, args.long().max(ROUND), results)?;
     for (name, others, share) in shares.into_iter().filter(|(_, others, _)| *others > 0) {
-        let mut share = share.lock().map(|share| share.clone()).unwrap_or_default();
+        // The first round does not count.
+        let share = share.lock().map(|share| share.iter().skip(1).copied().collect());
+        let mut share: Vec<f64> = share.unwrap_or_default();
+        if share.is_empty() {
+            continue;
+        }
         share.sort_unstable_by(f64::total_cmp);
         let (all, middle) = (SHORT_CALLERS + others, share.get(share.len() / 2).copied().unwrap_or(f64::NAN));
         let of_theirs = middle * all as f64 / others as f64;

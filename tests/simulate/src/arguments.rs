@@ -55,6 +55,8 @@ pub(crate) enum Contest {
     Aging,
     /// An urgent task before a full queue of others
     Riders,
+    /// Short texts beside long ones, of callers who wait for their answers: what do the short ones keep?
+    Beside,
     /// Several devices, to which tasks go in turn
     Devices,
 }

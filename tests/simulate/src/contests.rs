@@ -41,6 +41,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Vec<Row>, Box<dyn Error>> {
             Contest::Aging => aging(arguments, one, &mut rows),
             Contest::Riders => riders(arguments, one, &mut rows),
             Contest::Devices => devices(arguments, one, &mut rows),
+            Contest::Beside => beside(arguments, one, &mut rows),
         }
     }
     if rows.is_empty() {
@@ -157,6 +158,21 @@ fn riders(
     }
 }
 
+/// Short texts beside long ones, whose callers wait for their answers.
+fn beside(
+    arguments: &Arguments,
+    one: impl Fn(&Workload, &str, f64, Rule) -> Option<Row>,
+    rows: &mut Vec<Row>,
+) {
+    for longs in [0, 2, 16] {
+        let workload = Workload::beside(16, longs, arguments.seconds * SECOND, arguments.seed);
+        let name = format!("16-short-beside-{longs}-long");
+        for rule in [Options::DEFAULT, Options::FAIR] {
+            rows.extend(one(&workload, &name, f64::from(16 + longs), Rule::Skep(rule)));
+        }
+    }
+}
+
 /// The same load for each of several devices, to which tasks go in turn.
 fn devices(
     arguments: &Arguments,
@@ -236,6 +252,7 @@ pub(crate) fn table(rows: &[Row]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::result::Class;
     use crate::task::Task;
 
     fn outcome(rule: Rule, load: f64, kind: Kind) -> Row {
@@ -292,6 +309,28 @@ mod tests {
         let class = row.classes.iter().find(|class| class.of == 100).unwrap();
         // Two hundred levels of a millisecond, and the tasks that came before: four batches of 20 ms, and its own.
         assert!(class.answered > 20 && class.longest_ms < 200.0 + 6.0 * 20.0, "{class:?}");
+    }
+
+    #[test]
+    fn short_texts_keep_their_share_beside_long_ones() {
+        let run = |longs| {
+            let workload = Workload::beside(16, longs, 60 * SECOND, 3);
+            let row = run_world(&workload, &mut Rule::Skep(Options::FAIR).build(&workload)).row("", 1.0, "");
+            let sum = |are: bool, what: fn(&Class) -> f64| {
+                row.flows.iter().filter(|flow| (flow.of <= 16) == are).map(what).sum::<f64>()
+            };
+            let (answered, device) =
+                (sum(true, |flow| flow.answered as f64), |are| sum(are, |flow| flow.served_s));
+            (answered, device(false) / (device(true) + device(false)))
+        };
+        let (alone, _) = run(0);
+        for (longs, keep) in [(2, 0.8), (16, 0.45)] {
+            let (answered, share) = run(longs);
+            let due = f64::from(longs) / f64::from(16 + longs);
+            println!("{longs}: {} of alone, the long ones {share} of {due}", answered / alone);
+            assert!(answered >= keep * alone, "{answered} of {alone} beside {longs}");
+            assert!(share >= 0.9 * due, "{share} of {due}");
+        }
     }
 
     #[test]

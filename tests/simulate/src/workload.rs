@@ -216,6 +216,16 @@ impl Workload {
         }
     }
 
+    /// Callers of short texts, and callers of texts twenty times as long, of one model. Each is a flow of its own.
+    pub(crate) fn beside(shorts: u32, longs: u32, time: Nanos, seed: u64) -> Self {
+        let mut workload = Self::closed(Cost::MINILM_CANDLE, shorts + longs, 32, time, seed);
+        for (flow, caller) in (1..).zip(&mut workload.callers) {
+            caller.flow = flow;
+            caller.elements = if flow <= shorts { SHORT } else { LONG };
+        }
+        workload
+    }
+
     /// Flows that always wait: each has so many callers, spread over the models.
     pub(crate) fn flows(cost: Cost, flows: u32, models: u32, each: u32, time: Nanos) -> Self {
         let callers = (0..flows * each)

@@ -128,7 +128,9 @@ impl<T> Cell<T> {
     pub(super) fn queued(&self, task: TaskKey, spin: Duration) {
         if let Some(origin) = &self.origin {
             origin.queued(task);
-            self.spin.store(u32::try_from(spin.as_micros()).unwrap_or(u32::MAX), Relaxed);
+            if !spin.is_zero() {
+                self.spin.store(u32::try_from(spin.as_micros()).unwrap_or(u32::MAX), Relaxed);
+            }
         }
     }
 

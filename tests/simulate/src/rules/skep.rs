@@ -4,7 +4,7 @@ use crate::task::{Nanos, Task};
 use crate::workload::Workload;
 use crate::world::{Act, Batch, Rule};
 use skep_pool::{PoolOptions, TaskPool};
-use skep_runtime_core::pool::{self, Doorbell, Policy, Pool, Ran, Ring, Settled};
+use skep_runtime_core::pool::{self, Doorbell, Look, Policy, Pool, Ran, Ring, Settled};
 use skep_runtime_core::selector::{Next, Selector, Timing};
 use skep_runtime_core::testing::ManualClock;
 use skep_runtime_core::{
@@ -294,7 +294,8 @@ impl Rule for Skep {
                     return at.map_or(Act::Wait, |at| Act::At(self.nanos(at)));
                 }
             };
-            let (batch, look) = self.queues[choice.pool.index()].cut_if(choice.rank, &choice.terms);
+            let mut look = Look::Idle;
+            let batch = self.queues[choice.pool.index()].cut_if(choice.rank, &choice.terms, &mut look);
             let Some(batch) = batch else {
                 self.selector.note(choice.pool, look);
                 continue;
