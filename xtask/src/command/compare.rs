@@ -43,7 +43,7 @@ impl Compare {
         if self.backend == Backend::Ort && self.about_all().is_none() {
             let usage = format!(
                 "backend ort is compared in the scenarios {}",
-                OF_ALL.map(|name| format!("`{name}`")).join(" and ")
+                OF_ALL.map(|name| format!("`{name}`")).join(", ")
             );
             return Err(Error::Usage(usage));
         }
