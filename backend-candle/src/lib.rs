@@ -60,12 +60,12 @@ pub mod prelude {
         AdamW, CandleBlock, CandleDevice, Config, CpuOptions, Layers, Optimizer, Registry, Schedule, Sgd,
     };
     pub use candle_core::Tensor;
-    pub use skep_pool::{PoolOptions, Serve, ServeMore, ServeOptions, Served};
+    pub use skep_pool::{Copies, PoolOptions, Serve, ServeMore, ServeOptions, Served};
     // Its methods only: a tensor library has a `Device` of its own.
     pub use skep_runtime_core::Device as _;
     pub use skep_runtime_core::{
-        Backend, BlockState, Dim, HostTensor, PadTo, Padding, Priority, Request, RuntimeBuilder, Schema,
-        Shutdown, TensorOps, TensorSpec, Ticket,
+        Backend, BlockState, Dim, HostTensor, PadTo, Padding, Priority, Reload, Request, RuntimeBuilder,
+        Schema, Shutdown, TensorOps, TensorSpec, Ticket,
     };
 }
 

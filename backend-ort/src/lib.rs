@@ -65,8 +65,8 @@ pub mod prelude {
     // Its methods only, as the other backends have it.
     pub use skep_runtime_core::Device as _;
     pub use skep_runtime_core::{
-        Backend, BlockState, Dim, HostTensor, PadTo, Padding, Priority, Request, RuntimeBuilder, Schema,
-        Shutdown, TensorOps, TensorSpec, Ticket,
+        Backend, BlockState, Dim, HostTensor, PadTo, Padding, Priority, Reload, Request, RuntimeBuilder,
+        Schema, Shutdown, TensorOps, TensorSpec, Ticket,
     };
 }
 

@@ -27,6 +27,7 @@
 
 mod admission;
 mod answers;
+mod copies;
 mod enter;
 mod line;
 mod options;
@@ -36,15 +37,18 @@ mod runtime_side;
 mod seats;
 mod serve;
 mod serve_more;
+mod served;
 mod shared;
 mod sooner;
 mod task;
 mod task_pool;
 mod view;
 
+pub use copies::{Copied, Copies};
 pub use options::PoolOptions;
-pub use serve::{Serve, ServeOptions, Served};
+pub use serve::{Serve, ServeOptions};
 pub use serve_more::ServeMore;
+pub use served::Served;
 pub use task_pool::TaskPool;
 
 /// The README's example, compiled with the tests.

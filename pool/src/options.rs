@@ -48,7 +48,8 @@ pub struct PoolOptions {
     /// must start to run. What cannot be answered in time takes no device time: as soon as it is known how long batches
     /// take, such a task is refused when it is handed in, or answered with
     /// [`TaskError::Expired`](skep_runtime_core::TaskError::Expired) when its turn comes, and batches are no larger than
-    /// the most urgent of their tasks allows.
+    /// the most urgent of their tasks allows, nor take more than a third of the shortest time that tasks lately had until their
+    /// deadlines, where fewer rows cost little more each: who comes while one runs is to be answered in time too.
     pub answer_in_time: bool,
     /// The priority of tasks that name none. Default [`Priority::NORMAL`].
     pub priority: Priority,

@@ -1,13 +1,12 @@
 //! One call that registers a block together with its pools.
 
 use crate::options::PoolOptions;
+use crate::served::{Pools, Served};
 use crate::task_pool::TaskPool;
 use skep_runtime_core::sync::guarded;
 use skep_runtime_core::{
-    Backend, BlockId, BlockInfo, Clock, Device, Front, Pass, RuntimeBuilder, StartError,
+    Backend, BlockId, BlockInfo, Clock, Device, Pass, Reload, RuntimeBuilder, StartError,
 };
-use std::fmt;
-use std::iter;
 use std::sync::Arc;
 
 /// The options of a served block.
@@ -48,77 +47,6 @@ impl ServeOptions {
     }
 }
 
-/// A served block: its schemas, and the pools to submit tasks to.
-#[non_exhaustive]
-pub struct Served<D: Device> {
-    /// The block's name and schemas.
-    pub info: BlockInfo,
-    /// Takes the block's inputs, gives its outputs. Named `{block}_forward`.
-    pub forward: TaskPool<D>,
-    /// Takes the block's inputs and then the gradients of its outputs, gives the gradients of its inputs
-    /// and trains the block. Named `{block}_backward`. `None` if the block cannot be called backward.
-    ///
-    /// By name, the gradient of the output `y` is the input `grad.y`, of that output's element type and dims. An output of
-    /// integers has one as well, through which nothing flows: hand in zeros.
-    ///
-    /// Tasks that meet in a batch make one step of the optimizer, with the sum of their gradients. A caller who wants
-    /// steps of a size of its own hands in one task of that size, and sets [`PoolOptions::max_rows`] to it.
-    pub backward: Option<TaskPool<D>>,
-    /// Those of [`Serve::add_pool`].
-    more: Vec<(Pass, TaskPool<D>)>,
-    id: BlockId,
-}
-
-impl<D: Device> fmt::Debug for Served<D> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Served")
-            .field("info", &self.info)
-            .field("forward", &self.forward)
-            .field("backward", &self.backward)
-            .field("more", &self.more)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<D: Device> Served<D> {
-    /// Returns the door to the forward pass for front ends: plain host tensors, by name. `None` if the block's outputs
-    /// are not known.
-    pub fn front(&self) -> Option<Arc<dyn Front>> {
-        self.info.outputs.clone().map(|outputs| self.forward.front(outputs))
-    }
-}
-
-impl<D: Device> Served<D> {
-    pub(crate) fn new(info: BlockInfo, (forward, backward): Pools<D>, id: BlockId) -> Self {
-        Self { info, forward, backward, more: Vec::new(), id }
-    }
-
-    /// Returns all pools that feed the block, with their passes: [`forward`](Self#structfield.forward),
-    /// [`backward`](Self#structfield.backward), and those of [`Serve::add_pool`] in their order.
-    pub fn pools(&self) -> impl Iterator<Item = (Pass, &TaskPool<D>)> {
-        iter::once((Pass::Forward, &self.forward))
-            .chain(self.backward.iter().map(|pool| (Pass::Backward, pool)))
-            .chain(self.more.iter().map(|(pass, pool)| (*pass, pool)))
-    }
-
-    /// Returns the pool of this name.
-    pub fn pool(&self, name: &str) -> Option<&TaskPool<D>> {
-        self.pools().map(|(_, pool)| pool).find(|pool| pool.name() == name)
-    }
-}
-
-impl<D: Device> Clone for Served<D> {
-    fn clone(&self) -> Self {
-        Self {
-            info: self.info.clone(),
-            forward: self.forward.clone(),
-            backward: self.backward.clone(),
-            more: self.more.clone(),
-            id: self.id,
-        }
-    }
-}
-
 /// Serves blocks with [`TaskPool`]s.
 pub trait Serve<D: Device> {
     /// Loads a block onto the device and gives it a pool for each pass.
@@ -128,6 +56,39 @@ pub trait Serve<D: Device> {
     /// Returns [`StartError::Setting`] if an option is out of range, [`StartError::NameTwice`] if a name is taken, and
     /// [`StartError::Load`] or [`StartError::Schema`] if the block cannot be loaded. Nothing is left behind then.
     fn serve(&mut self, block: impl Backend<D>, options: ServeOptions) -> Result<Served<D>, StartError>;
+
+    /// Serves a block that may leave the device for others, and comes back when tasks of it wait, if the runtime has a
+    /// [budget](RuntimeBuilder::budget). Without one it stays.
+    ///
+    /// ```
+    /// use skep_pool::{Serve, ServeOptions};
+    /// use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
+    /// use skep_runtime_core::{Reload, RuntimeBuilder};
+    ///
+    /// let expert = |name: String| {
+    ///     let block = move || Ok(FnBlock::rows(&name, 1, |x: &[FakeTensor]| Ok(x.to_vec())));
+    ///     Reload::new(block).bytes(10)
+    /// };
+    /// let mut builder = RuntimeBuilder::new(FakeDevice::new()).budget(20);
+    /// let mut experts = Vec::new();
+    /// for at in 0..5 {
+    ///     experts.push(builder.serve_reloadable(expert(format!("expert.{at}")), ServeOptions::default())?);
+    /// }
+    /// let runtime = builder.start()?;
+    /// for expert in &experts {
+    ///     let ticket = expert.forward.submit(vec![FakeTensor::rows(&[[1.0]])])?;
+    ///     assert_eq!(ticket.wait()?, [FakeTensor::rows(&[[1.0]])]);
+    /// }
+    /// assert!(runtime.handle().budget().unwrap().used <= 20);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns those of [`serve`](Self::serve), [`StartError::OverBudget`] if the block alone is larger than the budget, and
+    /// [`StartError::Setting`] if its size is not known. Nothing is left behind then.
+    fn serve_reloadable(&mut self, reload: Reload<D>, options: ServeOptions)
+    -> Result<Served<D>, StartError>;
 
     /// Gives a pass of a served block one more pool, for a class of tasks that is to be kept apart: with a queue, limits and
     /// a priority of its own, so that a flood of one class fills no other's queue. It is named `{block}_{pass}_{class}`, and
@@ -206,8 +167,8 @@ pub trait Serve<D: Device> {
     /// are told of the loss. Another device can join at any time.
     ///
     /// The copy is a block of its own: load the same weights into it. Backward passes have one home, the first device,
-    /// because copies that are trained apart drift apart; to bring the copies up to date, [restore](skep_runtime_core::Handle::restore_partial)
-    /// them from the [state](skep_runtime_core::Handle::state) of the first. Once the home is lost, the next one that joins with a
+    /// because copies that are trained apart drift apart; [`Copies`](crate::Copies) brings the copies up to date, every so
+    /// often or when asked to. Once the home is lost, the next one that joins with a
     /// backward pass becomes the home.
     ///
     /// The runtimes need one clock and one [policy](RuntimeBuilder::policy): the default one, or the same object. A policy that
@@ -245,16 +206,16 @@ impl<D: Device> Serve<D> for RuntimeBuilder<D> {
     fn serve(&mut self, block: impl Backend<D>, options: ServeOptions) -> Result<Served<D>, StartError> {
         options.check(&block)?;
         let id = self.block_for(block, options.forward.max_rows)?;
-        let serve = |builder: &mut Self| {
-            builder.warm_up(id, &options.warm_up)?;
-            let info = info_of(builder, id)?.clone();
-            let pools = pools_of(&info, options, builder.device(), &builder.clock_handle())?;
-            let served = Served::new(info, pools, id);
-            feed(builder, id, &served)?;
-            Ok(served)
-        };
-        // Nothing of a block that cannot be served is left behind.
-        serve(self).inspect_err(|_| self.remove_block(id))
+        serve_as(self, id, options)
+    }
+
+    fn serve_reloadable(
+        &mut self,
+        reload: Reload<D>,
+        options: ServeOptions,
+    ) -> Result<Served<D>, StartError> {
+        let id = self.reloadable_block(reload, options.forward.max_rows)?;
+        serve_as(self, id, options)
     }
 
     fn add_pool(
@@ -301,9 +262,6 @@ impl ServeOptions {
     }
 }
 
-/// The pools of a block: for the forward pass, and the backward pass if it has one.
-pub(crate) type Pools<D> = (TaskPool<D>, Option<TaskPool<D>>);
-
 /// Makes a pool for each pass of a block.
 pub(crate) fn pools_of<D: Device>(
     info: &BlockInfo,
@@ -336,6 +294,24 @@ fn new_pool<D: Device>(
         }
     };
     TaskPool::new(name, pass, Arc::clone(device), schema, options, Arc::clone(clock))
+}
+
+/// Gives a block that was loaded a pool for each pass.
+fn serve_as<D: Device>(
+    builder: &mut RuntimeBuilder<D>,
+    id: BlockId,
+    options: ServeOptions,
+) -> Result<Served<D>, StartError> {
+    let serve = |builder: &mut RuntimeBuilder<D>| {
+        builder.warm_up(id, &options.warm_up)?;
+        let info = info_of(builder, id)?.clone();
+        let pools = pools_of(&info, options, builder.device(), &builder.clock_handle())?;
+        let served = Served::new(info, pools, id);
+        feed(builder, id, &served)?;
+        Ok(served)
+    };
+    // Nothing of a block that cannot be served is left behind.
+    serve(builder).inspect_err(|_| builder.remove_block(id))
 }
 
 /// Feeds a loaded block from pools.

@@ -1,8 +1,11 @@
 //! Further blocks, and copies of blocks, for a runtime that runs.
 
-use crate::serve::{ServeOptions, Served, pools_of};
+use crate::serve::{ServeOptions, pools_of};
+use crate::served::Served;
 use skep_runtime_core::pool::Pool;
-use skep_runtime_core::{Backend, BlockInfo, Device, Handle, Pass, StartError, TensorOps};
+use skep_runtime_core::{
+    Backend, BlockInfo, Device, Handle, LoadedBlock, Pass, Reload, StartError, TensorOps,
+};
 use std::iter;
 use std::sync::Arc;
 
@@ -38,6 +41,15 @@ pub trait ServeMore<D: Device> {
     /// behind then.
     fn serve(&self, block: impl Backend<D>, options: ServeOptions) -> Result<Served<D>, StartError>;
 
+    /// Serves a block that may leave the device for others, as [`Serve::serve_reloadable`](crate::Serve::serve_reloadable)
+    /// does, on a runtime that runs. If there is no room for it, it comes when it is wanted.
+    /// [`Handle::replace_reloadable`] puts another one in its place.
+    ///
+    /// # Errors
+    ///
+    /// Returns those of [`Serve::serve_reloadable`](crate::Serve::serve_reloadable), and those of [`Handle::add`] if the runtime takes no blocks.
+    fn serve_reloadable(&self, reload: Reload<D>, options: ServeOptions) -> Result<Served<D>, StartError>;
+
     /// Loads a copy of a block that another runtime serves, and feeds it from the forward pool of that one:
     /// [`Serve::join`](crate::Serve::join), on a runtime that runs. [`Handle::remove`] lets the copy leave, and the others go on.
     ///
@@ -50,13 +62,11 @@ pub trait ServeMore<D: Device> {
 impl<D: Device> ServeMore<D> for Handle<D> {
     fn serve(&self, block: impl Backend<D>, options: ServeOptions) -> Result<Served<D>, StartError> {
         options.check(&block)?;
-        let loaded = self.load(block)?.warm_up(options.warm_up.clone());
-        let info = loaded.info().clone();
-        let (forward, backward) = pools_of(&info, options, self.device(), &self.clock_handle())?;
-        let pools = iter::once((Pass::Forward, forward.as_pool()))
-            .chain(backward.iter().map(|pool| (Pass::Backward, pool.as_pool())));
-        let id = self.add(loaded, pools.collect())?;
-        Ok(Served::new(info, (forward, backward), id))
+        serve(self, self.load(block)?, options)
+    }
+
+    fn serve_reloadable(&self, reload: Reload<D>, options: ServeOptions) -> Result<Served<D>, StartError> {
+        serve(self, self.load_reloadable(reload)?, options)
     }
 
     fn join(&self, block: impl Backend<D>, served: &Served<D>) -> Result<(), StartError> {
@@ -64,6 +74,21 @@ impl<D: Device> ServeMore<D> for Handle<D> {
         let pools = served.pools_to_join(loaded.info())?;
         self.add(loaded, pools).map(drop)
     }
+}
+
+/// Gives a loaded block a pool for each pass.
+fn serve<D: Device>(
+    handle: &Handle<D>,
+    loaded: LoadedBlock<D>,
+    options: ServeOptions,
+) -> Result<Served<D>, StartError> {
+    let loaded = loaded.warm_up(options.warm_up.clone());
+    let info = loaded.info().clone();
+    let (forward, backward) = pools_of(&info, options, handle.device(), &handle.clock_handle())?;
+    let pools = iter::once((Pass::Forward, forward.as_pool()))
+        .chain(backward.iter().map(|pool| (Pass::Backward, pool.as_pool())));
+    let id = handle.add(loaded, pools.collect())?;
+    Ok(Served::new(info, (forward, backward), id))
 }
 
 impl<D: Device> Served<D> {

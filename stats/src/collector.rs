@@ -1,9 +1,9 @@
 //! Counting while the runtime works: one short lock of one pool per batch.
 
 use crate::snapshot::Snapshot;
-use crate::tally::{Departed, Gone, Reading, Tally};
+use crate::tally::{Departed, Gone, Reading, Reloads, Tally};
 use skep_runtime_core::sync::Mutex;
-use skep_runtime_core::{BatchEvent, Meter, Observer, PoolId, Unrun};
+use skep_runtime_core::{BatchEvent, Meter, Observer, PoolId, Reloaded, Unrun};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -50,7 +50,8 @@ impl Stats {
             (pools.slots.clone(), pools.gone.clone())
         };
         let elapsed = until.saturating_duration_since(run.started);
-        Snapshot::new(&run.device, elapsed, &readings(slots), gone)
+        let snapshot = Snapshot::new(&run.device, elapsed, &readings(slots), gone);
+        snapshot.with_reloads(&self.0.reloads.lock())
     }
 }
 
@@ -59,6 +60,11 @@ impl Stats {
     /// Reads the numbers of each pool.
     pub(crate) fn pools(&self) -> Vec<(u32, Reading)> {
         readings(self.0.pools.lock().slots.clone())
+    }
+
+    /// Reads the numbers of blocks that came back.
+    pub(crate) fn reloads(&self) -> Reloads {
+        self.0.reloads.lock().clone()
     }
 
     /// From now on keeps the last numbers of pools that leave, for [`departed`](Self::departed).
@@ -77,6 +83,8 @@ struct Collector {
     run: OnceLock<Run>,
     stopped: OnceLock<Instant>,
     pools: Mutex<Pools>,
+    /// Blocks that came back.
+    reloads: Mutex<Reloads>,
 }
 
 #[derive(Default)]
@@ -184,6 +192,10 @@ impl Observer for Collector {
 
     fn batch(&self, event: &BatchEvent<'_>) {
         self.with_tally(event.pool, |tally| tally.batch(event));
+    }
+
+    fn reloaded(&self, event: &Reloaded<'_>) {
+        self.reloads.lock().note(event);
     }
 
     /// Counted by the meter.

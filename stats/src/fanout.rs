@@ -1,7 +1,7 @@
 //! Several observers of one runtime.
 
 use skep_runtime_core::sync::{guarded, log};
-use skep_runtime_core::{BatchEvent, DeviceLoss, Meter, Observer, PoolId, Unrun};
+use skep_runtime_core::{BatchEvent, DeviceLoss, Meter, Observer, PoolId, Reloaded, Unrun};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,6 +45,10 @@ impl Observer for Fanout {
 
     fn unrun(&self, pool: PoolId, why: Unrun, tasks: usize) {
         self.each(|observer| observer.unrun(pool, why, tasks));
+    }
+
+    fn reloaded(&self, event: &Reloaded<'_>) {
+        self.each(|observer| observer.reloaded(event));
     }
 
     fn lost(&self, loss: &DeviceLoss) {

@@ -57,7 +57,9 @@ pub use fanout::Fanout;
 pub use metrics::{Metrics, Publishing};
 pub use report::{PoolReport, Report};
 pub use reporter::Reporter;
-pub use snapshot::{PartSnapshot, PoolSnapshot, Snapshot, TrainingSnapshot, VerificationSnapshot};
+pub use snapshot::{
+    PartSnapshot, PoolSnapshot, ReloadSnapshot, Snapshot, TrainingSnapshot, VerificationSnapshot,
+};
 pub use summary::Summary;
 
 /// The README's example, compiled with the tests.

@@ -34,6 +34,8 @@
 //! | `skep_verified_batches_total` | counter | batches of which a task was run alone, too; this and the next are there for pools with such batches |
 //! | `skep_differing_batches_total` | counter | those of them in which the task got something else alone |
 //! | `skep_verified_difference` | gauge | the largest difference so far |
+//! | `skep_reload_seconds` | histogram | bringing a block back onto the device; this and the next are there for runtimes with a budget |
+//! | `skep_failed_reloads_total` | counter | those of them that failed |
 //!
 //! Counters are exact; the values in histograms are within 1 %. Unlike in a [`Snapshot`](crate::Snapshot),
 //! outcomes do not overlap: `failed` leaves out `shut_down`, so that a sum over outcomes counts every task once.
@@ -43,7 +45,7 @@ use crate::collector::Stats;
 use crate::parts::{By, Part};
 use crate::snapshot::ratio;
 use crate::summary::Distribution;
-use crate::tally::{Departed, Tally};
+use crate::tally::{Departed, Reloads, Tally};
 use ::metrics::{Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram};
 use ::metrics::{Unit, gauge, histogram};
 use skep_runtime_core::sync::Mutex;
@@ -66,6 +68,7 @@ pub struct Metrics {
     /// The numbers that were published, by the numbers of the pools. Another runtime may have pools of these names, and
     /// so may this one later, so counters are never set, but raised by the difference.
     pools: Mutex<HashMap<u32, Published>>,
+    reloads: Mutex<Reloads>,
 }
 
 impl fmt::Debug for Metrics {
@@ -130,7 +133,7 @@ impl Metrics {
     pub fn new(stats: Stats) -> Self {
         describe();
         stats.keep_departed();
-        Self { stats, flows: true, pools: Mutex::new(HashMap::new()) }
+        Self { stats, flows: true, pools: Mutex::new(HashMap::new()), reloads: Mutex::default() }
     }
 
     /// Sets if there are series for each flow. Default true. Without, what has many flows of which nobody knows the
@@ -155,6 +158,16 @@ impl Metrics {
         for (number, pool) in self.stats.pools() {
             let (tally, counts) = pool.read(|tally| Some(tally?.clone()));
             self.publish_one(&mut published, number, pool.meter.name(), tally, counts);
+        }
+        self.publish_reloads();
+    }
+
+    fn publish_reloads(&self) {
+        let (now, mut before) = (self.stats.reloads(), self.reloads.lock());
+        if now.times.count() > before.times.count() {
+            record(&histogram!("skep_reload_seconds"), &now.times, &before.times, NANOSECOND);
+            counter!("skep_failed_reloads_total").increment(now.failed - before.failed);
+            *before = now;
         }
     }
 
@@ -365,6 +378,7 @@ fn describe() {
     describe_gauge!("skep_forecast_error", "by how much of their device time forecasts were off");
     describe_gauge!("skep_flow_device_seconds", "device time, by flow");
     describe_counter!("skep_rows_total", "rows that ran");
+    describe_counter!("skep_failed_reloads_total", "blocks that could not be brought back onto the device");
     describe_histogram!("skep_batch_rows", "rows of each batch");
     describe_counter!("skep_verified_batches_total", "batches of which a task was run alone, too");
     describe_counter!("skep_differing_batches_total", "verified batches whose task got something else alone");
@@ -380,6 +394,7 @@ fn describe() {
     }
     for (name, what) in [
         ("skep_queue_wait_seconds", "from submit until the batch was cut, for each task"),
+        ("skep_reload_seconds", "bringing a block back onto the device, for each try"),
         ("skep_gather_seconds", "joining the inputs and placing them on the device, for each batch"),
         ("skep_device_seconds", "the block on the device thread, for each batch"),
         ("skep_scatter_seconds", "bringing the outputs back and splitting them, for each batch"),

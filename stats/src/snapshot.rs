@@ -2,7 +2,7 @@
 
 use crate::parts::{By, Part};
 use crate::summary::{Summary, micros};
-use crate::tally::{Gone, Reading, Tally, Verification};
+use crate::tally::{Gone, Reading, Reloads, Tally, Verification};
 use serde::{Deserialize, Serialize};
 use skep_runtime_core::{Counts, CutReason, Flow, Priority, Training};
 use std::collections::BTreeMap;
@@ -27,6 +27,20 @@ pub struct Snapshot {
     pub total: PoolSnapshot,
     /// Each pool that is there, in the order of their places: a place that came free is let again.
     pub pools: Vec<PoolSnapshot>,
+    /// Blocks that were brought back onto the device; `None` if there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reloads: Option<ReloadSnapshot>,
+}
+
+/// Blocks that had left the device for others, and were to be brought back
+/// ([`RuntimeBuilder::budget`](skep_runtime_core::RuntimeBuilder::budget)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ReloadSnapshot {
+    /// Those that failed.
+    pub failed: u64,
+    /// The time that each took, those that failed included; its count is how often that was.
+    pub times: Summary,
 }
 
 /// The numbers of one pool, or of all pools together, since the runtime started.
@@ -208,7 +222,13 @@ impl Snapshot {
             .collect();
         let total = PoolSnapshot::of("total", Some(&all)).with(all_counts);
         let device_busy = ratio(total.device.total.as_secs_f64(), elapsed.as_secs_f64()).min(1.0);
-        Self { device: device.to_owned(), elapsed, device_busy, total, pools }
+        Self { device: device.to_owned(), elapsed, device_busy, total, pools, reloads: None }
+    }
+
+    pub(crate) fn with_reloads(mut self, reloads: &Reloads) -> Self {
+        let times = reloads.times.summary();
+        self.reloads = (times.count > 0).then_some(ReloadSnapshot { failed: reloads.failed, times });
+        self
     }
 }
 

@@ -60,6 +60,11 @@ impl Distribution {
         self.total
     }
 
+    #[cfg(feature = "metrics")]
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
     /// Returns the numbers that were recorded since `before`, an earlier state of this one, within 1 %, and the
     /// number of times that each came.
     #[cfg(feature = "metrics")]

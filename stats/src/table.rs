@@ -1,6 +1,8 @@
 //! A snapshot for people: one aligned table.
 
-use crate::snapshot::{PartSnapshot, PoolSnapshot, Snapshot, TrainingSnapshot, VerificationSnapshot};
+use crate::snapshot::{
+    PartSnapshot, PoolSnapshot, ReloadSnapshot, Snapshot, TrainingSnapshot, VerificationSnapshot,
+};
 use std::fmt;
 use std::time::Duration;
 
@@ -69,6 +71,10 @@ impl fmt::Display for Snapshot {
                     "{name}: {batches} batches verified, {differing} differ, by at most {largest_difference:.1e} (limit {tolerance:.0e})"
                 )?;
             }
+        }
+        if let Some(ReloadSnapshot { failed, times }) = self.reloads {
+            let (p50, p99) = (readable(times.p50), readable(times.p99));
+            writeln!(f, "reloads: {}, of which {failed} failed, p50 {p50}, p99 {p99}", times.count)?;
         }
         let (elapsed, busy) = (readable(self.elapsed), self.device_busy * 100.0);
         write!(f, "device {}: busy {busy:.1} % of {elapsed}", self.device)
@@ -178,6 +184,7 @@ mod tests {
             device_busy: 0.8125,
             total,
             pools: vec![forward, pool("idle", 0), backward],
+            reloads: Some(ReloadSnapshot { failed: 1, times: Summary { count: 7, ..time(3000, 9000) } }),
         };
         let expected = "\
 pool         tasks  succeeded  waiting  rows  batches  rows/batch  wait p50  wait p99  device p50  device p99  end to end p50  end to end p99
@@ -186,6 +193,7 @@ ffn_forward   1200       1200        0  1200      100        12.0    250 µs   1
 total         1203       1200        3  1200      100        12.0    250 µs   1.50 ms     80.0 µs     95.0 µs          400 µs         2.10 ms
 without tasks and left out: 1 of 3 pools
 ffn_forward: 3.1 % of the elements are padding
+reloads: 7, of which 1 failed, p50 3.00 ms, p99 9.00 ms
 device cpu: busy 81.2 % of 12.3 s";
         assert_eq!(snapshot.to_string(), expected);
     }

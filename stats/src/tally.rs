@@ -3,7 +3,7 @@
 use crate::parts::{Part, Parts};
 use crate::summary::Distribution;
 use skep_runtime_core::sync::Mutex;
-use skep_runtime_core::{BatchEvent, Counts, CutReason, Meter, Training, Verified};
+use skep_runtime_core::{BatchEvent, Counts, CutReason, Meter, Reloaded, Training, Verified};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +36,21 @@ pub(crate) struct Tally {
     /// By class and by flow.
     pub(crate) parts: Parts,
     pub(crate) verification: Option<Verification>,
+}
+
+/// Blocks that were to be brought back onto the device.
+#[derive(Clone, Default)]
+pub(crate) struct Reloads {
+    pub(crate) failed: u64,
+    /// The times of all, those that failed included.
+    pub(crate) times: Distribution,
+}
+
+impl Reloads {
+    pub(crate) fn note(&mut self, event: &Reloaded<'_>) {
+        self.failed += u64::from(event.failed);
+        self.times.record(event.took);
+    }
 }
 
 /// What came of verified batches.

@@ -28,6 +28,7 @@ use skep_runtime_core::Dims;
 use skep_runtime_core::pool::Look;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// All waiting tasks of a pool.
 pub(crate) struct Queue<I: Item> {
@@ -40,6 +41,8 @@ pub(crate) struct Queue<I: Item> {
     moved: BTreeMap<u64, Key<I::Rank>>,
     /// Tasks of which parts have left.
     started: usize,
+    /// The shortest time that tasks lately had until their deadlines.
+    shortest: Option<Duration>,
     /// Who is first of its lane, where ranks rise.
     lanes: Lanes,
     tasks: usize,
@@ -66,6 +69,7 @@ impl<I: Item<Rank = Place>> Queue<I> {
             deadlines: Times::new(),
             moved: BTreeMap::new(),
             started: 0,
+            shortest: None,
             lanes: Lanes::default(),
             tasks: 0,
             rows: 0,
@@ -149,6 +153,9 @@ impl<I: Item<Rank = Place>> Queue<I> {
         self.rows += item.rows();
         if let Some(deadline) = item.header().deadline {
             self.deadlines.push(deadline, (at, key));
+            if moment.options.answer_in_time {
+                self.note_time_left(deadline.saturating_duration_since(item.header().submitted));
+            }
         }
         let group = &mut self.groups[at];
         let (before, min_rows) = (group.rows, moment.pace().min_rows.min(group.most));

@@ -171,7 +171,8 @@ impl Training {
 
 /// One block on a device.
 ///
-/// Called from the device thread only, so an implementation needs no lock of its own. A panic or an error
+/// Called from the device thread only, so an implementation needs no lock of its own. (One that may leave the device, by
+/// [`Reload`](crate::Reload), is made, restored, asked for its state and dropped by a thread that has it to itself.) A panic or an error
 /// fails the batch that it happened in, and the block is called again with the next. After a failed forward
 /// pass that is, unless the pool's [`FailureRules`](crate::FailureRules) say otherwise, half of the same
 /// batch: a forward pass must leave the block, and its inputs, as they were.
@@ -179,7 +180,7 @@ pub trait Backend<D: Device>: Send + 'static {
     /// Returns the name and the schemas.
     fn info(&self) -> BlockInfo;
 
-    /// Moves the block onto the device. Called once, before the first batch.
+    /// Moves the block onto the device. Called once, before the first batch, on any thread.
     ///
     /// # Errors
     ///
@@ -235,7 +236,8 @@ pub trait Backend<D: Device>: Send + 'static {
     }
 
     /// Returns a number that changes whenever the state does, or `None` if the block does not tell. Who saves states
-    /// need not copy one that it has saved already.
+    /// need not copy one that it has saved already. No other state has the same number, that of a block included that takes
+    /// the place of this one.
     fn revision(&self) -> Option<u64> {
         None
     }

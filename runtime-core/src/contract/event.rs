@@ -165,6 +165,25 @@ impl<'a> BatchEvent<'a> {
     }
 }
 
+/// One try to bring a block back that had left the device for others.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Reloaded<'a> {
+    /// The block's name.
+    pub block: &'a str,
+    /// The time that it took to make the block again and to load it, on the porter's thread.
+    pub took: Duration,
+    /// True if it failed.
+    pub failed: bool,
+}
+
+impl<'a> Reloaded<'a> {
+    /// Creates the event of a block that is back at once. For tests of observers.
+    pub fn new(block: &'a str) -> Self {
+        Self { block, took: Duration::ZERO, failed: false }
+    }
+}
+
 /// The reason why tasks that had been cut were answered without being run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -207,6 +226,13 @@ pub trait Observer: Send + Sync + 'static {
     /// Hears that `tasks` tasks of `pool` that had been cut were answered without being run.
     fn unrun(&self, pool: PoolId, why: Unrun, tasks: usize) {
         let _ = (pool, why, tasks);
+    }
+
+    /// Hears that a block was brought back onto the device, or could not be
+    /// ([`RuntimeBuilder::budget`](crate::RuntimeBuilder::budget)). Comes before the first batch of the block, and before
+    /// tasks are answered that waited for it in vain.
+    fn reloaded(&self, event: &Reloaded<'_>) {
+        let _ = event;
     }
 
     /// Hears that the device is lost: every task has its answer, and the pools are not the runtime's any more. Their

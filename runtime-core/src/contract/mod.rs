@@ -19,6 +19,7 @@ pub(crate) mod pool;
 pub(crate) mod price;
 pub(crate) mod priority;
 pub(crate) mod rank;
+pub(crate) mod reload;
 pub(crate) mod request;
 pub(crate) mod schema;
 pub(crate) mod submit;

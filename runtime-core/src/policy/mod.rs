@@ -12,6 +12,7 @@ pub(crate) mod likeness;
 pub(crate) mod oldest_first;
 pub(crate) mod overlap;
 pub(crate) mod prices;
+pub(crate) mod residents;
 pub(crate) mod selector;
 pub(crate) mod tags;
 pub(crate) mod timing;

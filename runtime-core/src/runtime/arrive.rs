@@ -40,7 +40,7 @@ impl<D: Device> Handle<D> {
         self.shared().takes_blocks()?;
         let info = info_of(&block)?;
         self.shared().stage.lock().directory.check_block(&info.name)?;
-        LoadedBlock::load(&**self.device(), block, info, usize::MAX)
+        LoadedBlock::load(&**self.device(), Box::new(block), info, usize::MAX)
     }
 
     /// Takes a loaded block into the running runtime, with the pools that feed it, and waits until the device thread has
@@ -56,16 +56,23 @@ impl<D: Device> Handle<D> {
     pub fn add(&self, block: LoadedBlock<D>, pools: Vec<Feeding<D::Tensor>>) -> Result<BlockId, StartError> {
         let shared = self.shared();
         shared.takes_blocks()?;
-        let LoadedBlock { info, body, warm_up } = block;
+        let LoadedBlock { info, body, mut warm_up, reload } = block;
         check(&info, &warm_up)?;
         let (id, stations) = shared.enter(info, pools)?;
+        let mut body = Some(body);
+        if let Some(reload) = reload {
+            shared.settle_in(id, reload, &mut body, &mut warm_up);
+        }
+        let stays = body.is_some();
         for station in &stations {
             let meter = || Arc::clone(station) as Arc<dyn Meter>;
             shared.outside.observe(|observer| observer.pool_added(station.id, meter()));
         }
         let (reply, taken_in) = flume::bounded(1);
         shared.work.push(Job::With(Box::new(move |blocks| {
-            blocks.insert(id.slot, body);
+            if let Some(body) = body {
+                blocks.insert(id.slot, body);
+            }
             reply.send(()).ok();
         })));
         shared.bells.wake_device();
@@ -78,6 +85,9 @@ impl<D: Device> Handle<D> {
                 shared.let_go(id, Shutdown::Abort);
                 return Err(error);
             }
+        }
+        if stays {
+            shared.stage.lock().residents.worked(id.slot);
         }
         for station in stations {
             let doorbell = shared.bells.doorbell(station.id, &shared.outside.clock);
@@ -93,10 +103,7 @@ impl<D: Device> Handle<D> {
     /// Runs a batch of zeros between two of others.
     fn warm(&self, block: BlockId, rows: usize, first: bool) -> Result<(), StartError> {
         let (reply, warmed) = flume::bounded(1);
-        let shared = Arc::clone(self.shared_arc());
-        self.shared().work.push(Job::With(Box::new(move |blocks| {
-            reply.send(shared.warm_up(blocks, block, rows, first)).ok();
-        })));
+        self.shared().work.push(Job::WarmUp { block, rows, first, reply });
         self.shared().bells.wake_device();
         warmed.recv().unwrap_or_else(|_| Err(self.shared().ended()))
     }
@@ -109,7 +116,7 @@ impl<D: Device> Handle<D> {
     /// # Errors
     ///
     /// Returns [`StartError::UnknownBlock`] if there is no block of this name, [`StartError::OtherSchema`] if the new one
-    /// takes or gives other tensors, [`StartError::Load`] if it cannot be loaded, and those of [`add`](Self::add) if the
+    /// takes or gives other tensors, [`StartError::Reloadable`] if it may leave the device, [`StartError::Load`] if it cannot be loaded, and those of [`add`](Self::add) if the
     /// runtime takes no blocks. The old one goes on then.
     pub fn replace(&self, block: &str, by: impl Backend<D>) -> Result<(), StartError> {
         let shared = self.shared();
@@ -120,8 +127,12 @@ impl<D: Device> Handle<D> {
             let id = stage.directory.block_of(block).ok_or_else(unknown)?;
             (id, stage.directory.info(id).map(Arc::clone).ok_or_else(unknown)?)
         };
+        if shared.desk.as_ref().is_some_and(|desk| desk.with(id.slot, |_| ()).is_some()) {
+            return Err(StartError::Reloadable { block: block.to_owned() });
+        }
         let info = info_of(&by)?;
-        let LoadedBlock { info, body, .. } = LoadedBlock::load(&**self.device(), by, info, usize::MAX)?;
+        let LoadedBlock { info, body, .. } =
+            LoadedBlock::load(&**self.device(), Box::new(by), info, usize::MAX)?;
         if let Some(what) = info.difference(&old) {
             return Err(StartError::OtherSchema { block: info.name, served: block.to_owned(), what });
         }
@@ -150,7 +161,7 @@ impl<D: Device> Handle<D> {
 
 impl<D: Device> Shared<D> {
     /// Refuses where no block can come.
-    fn takes_blocks(&self) -> Result<(), StartError> {
+    pub(crate) fn takes_blocks(&self) -> Result<(), StartError> {
         if on_thread_of(|| Some(self.bells.runtime)) {
             return Err(StartError::WouldDeadlock);
         }
@@ -162,7 +173,7 @@ impl<D: Device> Shared<D> {
     }
 
     /// The reason why the device thread does nothing more for a block.
-    fn ended(&self) -> StartError {
+    pub(crate) fn ended(&self) -> StartError {
         match self.status.loss() {
             Some(loss) => StartError::DeviceLost(loss.clone()),
             None => StartError::ShutDown,
@@ -207,7 +218,7 @@ impl<D: Device> Shared<D> {
     }
 
     /// Waits until every batch is answered that a block's predecessor may have run.
-    fn outlive(&self, block: BlockId) {
+    pub(crate) fn outlive(&self, block: BlockId) {
         let flights: Vec<_> = {
             let mut stage = self.stage.lock();
             let stations = stage.directory.stations_of(block);
@@ -229,7 +240,7 @@ impl<D: Device> Shared<D> {
     }
 }
 
-fn info_of<D: Device>(block: &impl Backend<D>) -> Result<BlockInfo, StartError> {
+pub(crate) fn info_of<D: Device>(block: &(impl Backend<D> + ?Sized)) -> Result<BlockInfo, StartError> {
     guarded(|| block.info())
         .map_err(|message| StartError::Load { block: "without a name".to_owned(), source: message.into() })
 }

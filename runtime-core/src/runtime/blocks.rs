@@ -32,6 +32,11 @@ impl<D: Device> Blocks<D> {
         if place.generation == slot.generation { Some(&mut place.body) } else { None }
     }
 
+    pub(crate) fn contains(&self, slot: Slot) -> bool {
+        let place = self.0.get(slot.index as usize).and_then(Option::as_ref);
+        place.is_some_and(|place| place.generation == slot.generation)
+    }
+
     pub(crate) fn remove(&mut self, slot: Slot) -> Option<Box<dyn Backend<D>>> {
         let place = self.0.get_mut(slot.index as usize)?;
         Some(place.take_if(|place| place.generation == slot.generation)?.body)

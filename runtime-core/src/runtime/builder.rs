@@ -4,6 +4,7 @@ use super::bells::{Bells, TimerEvent};
 use super::blocks::Blocks;
 use super::close::close_pool;
 use super::directory::Directory;
+use super::goods::Desk;
 use super::loaded::LoadedBlock;
 use super::outside::Outside;
 use super::running::{Freight, RunningRuntime, Runtime};
@@ -24,6 +25,7 @@ use crate::contract::id::{BlockId, PoolId};
 use crate::contract::policy::Policy;
 use crate::contract::pool::{Pool, Shutdown};
 use crate::policy::oldest_first::OldestFirst;
+use crate::policy::residents::Residents;
 use crate::policy::selector::{Selector, Timing};
 use crate::sync::atomic::AtomicBool;
 use crate::sync::{Mutex, flume, guarded};
@@ -43,9 +45,14 @@ pub struct RuntimeBuilder<D: Device> {
     is_clock_late: bool,
     observer: Option<Arc<dyn Observer>>,
     policy: Arc<dyn Policy>,
-    blocks: Blocks<D>,
-    directory: Directory<D::Tensor>,
+    pub(super) blocks: Blocks<D>,
+    pub(super) directory: Directory<D::Tensor>,
     warm_ups: Vec<WarmUp>,
+    pub(super) residents: Residents,
+    /// Of a runtime with a budget.
+    pub(super) desk: Option<Desk<D>>,
+    /// Blocks were served before the budget was set.
+    pub(super) is_budget_late: bool,
 }
 
 impl<D: Device> fmt::Debug for RuntimeBuilder<D> {
@@ -67,6 +74,9 @@ impl<D: Device> RuntimeBuilder<D> {
             blocks: Blocks::new(),
             directory: Directory::new(),
             warm_ups: Vec::new(),
+            residents: Residents::new(u64::MAX),
+            desk: None,
+            is_budget_late: false,
         }
     }
 
@@ -212,7 +222,8 @@ impl<D: Device> RuntimeBuilder<D> {
     pub fn block_for(&mut self, block: impl Backend<D>, most_rows: usize) -> Result<BlockId, StartError> {
         let info = block.info();
         self.directory.check_block(&info.name)?;
-        let LoadedBlock { info, body, .. } = LoadedBlock::load(&*self.device, block, info, most_rows)?;
+        let LoadedBlock { info, body, .. } =
+            LoadedBlock::load(&*self.device, Box::new(block), info, most_rows)?;
         let id = self.directory.add_block(info)?;
         self.blocks.insert(id.slot, body);
         Ok(id)
@@ -228,7 +239,9 @@ impl<D: Device> RuntimeBuilder<D> {
     /// has no rows. If a batch fails, the start does: [`StartError::WarmUp`].
     pub fn warm_up(&mut self, block: BlockId, rows: &[usize]) -> Result<(), StartError> {
         check(self.directory.info(block).ok_or(StartError::ForeignBlock)?, rows)?;
-        self.warm_ups.push(WarmUp { block, rows: rows.to_vec() });
+        if !self.warm_up_later(block, rows) {
+            self.warm_ups.push(WarmUp { block, rows: rows.to_vec() });
+        }
         Ok(())
     }
 
@@ -242,6 +255,7 @@ impl<D: Device> RuntimeBuilder<D> {
             close_pool(&*station.pool, self.directory.runtime(), Shutdown::Abort);
         }
         drop(self.blocks.remove(block.slot));
+        self.forget_reloadable(block);
         self.warm_ups.retain(|warm_up| warm_up.block != block);
     }
 
@@ -268,8 +282,11 @@ impl<D: Device> RuntimeBuilder<D> {
     fn restore_as(&mut self, block: &str, state: &BlockState, fit: Fit) -> Result<Unmatched, ControlError> {
         let unknown = || ControlError::UnknownBlock { name: block.to_owned() };
         let id = self.directory.block_of(block).ok_or_else(unknown)?;
-        let body = self.blocks.get_mut(id.slot).ok_or_else(unknown)?;
-        match guarded(|| body.restore(state, fit)) {
+        let restored = match self.blocks.get_mut(id.slot) {
+            Some(body) => guarded(|| body.restore(state, fit)),
+            None => guarded(|| self.restore_away(id, state, fit)),
+        };
+        match restored {
             Ok(restored) => {
                 restored.map_err(|source| ControlError::Block { block: block.to_owned(), source })
             }
@@ -315,12 +332,21 @@ impl<D: Device> RuntimeBuilder<D> {
                 expected: "set before blocks are served",
             });
         }
+        if self.is_budget_late {
+            return Err(StartError::Setting {
+                of: "runtime".to_owned(),
+                setting: "budget",
+                got: "set after a block was served".to_owned(),
+                expected: "set before blocks are served",
+            });
+        }
         self.directory.rank_by(self.directory.stations().iter(), &self.policy)?;
         let (ring, rings) = flume::unbounded();
         let (timer, timer_events) = flume::unbounded::<TimerEvent>();
         // What is left behind for `drop` has no pools.
         let directory = std::mem::replace(&mut self.directory, Directory::new());
         let timing = Timing { least: self.settings.hand_over, ..self.settings.timing };
+        let residents = std::mem::replace(&mut self.residents, Residents::new(u64::MAX));
         let selector = Selector::new(Arc::clone(&self.policy), timing);
         let shared = Shared {
             settings: self.settings,
@@ -337,9 +363,10 @@ impl<D: Device> RuntimeBuilder<D> {
                 self.settings.spin,
                 Arc::clone(&self.policy),
             )),
-            stage: Mutex::new(Stage::new(directory, rings, selector)),
+            stage: Mutex::new(Stage::new(directory, rings, selector, residents)),
             listens: self.policy.listens(),
             work: Work::new(),
+            desk: self.desk.take(),
             watch: Watch::default(),
             status: Arc::new(Status::new()),
             in_question: AtomicBool::new(false),

@@ -2,18 +2,15 @@
 
 use super::batch::CutBatch;
 use super::directory::Station;
-use super::shared::Shared;
+use super::shared::{Now, Shared};
 use super::stage::Stage;
 use crate::contract::device::Device;
+use crate::contract::id::PoolId;
 use crate::contract::pool::Look;
 use crate::policy::selector::{Choice, Next};
 use crate::sync::guarded;
-use std::cell::LazyCell;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// The time of a choice, read from the clock only if the choice depends on it.
-pub(crate) type Now<F> = LazyCell<Instant, F>;
 
 /// The outcome of a choice.
 pub(crate) enum Cut<T> {
@@ -42,8 +39,8 @@ impl<D: Device> Shared<D> {
         {
             stage.heard = stage.heard.wrapping_add(1);
             if let Some(station) = stage.directory.station(pool) {
-                let look = self.look(station, **now, stage.most_rows(pool));
-                stage.selector.note(pool, look);
+                let (look, block) = (self.look(station, **now, stage.most_rows(pool)), station.block);
+                stage.note(block, pool, look);
             }
         }
         while let Some(pool) = stage.selector.next_fallen() {
@@ -54,16 +51,35 @@ impl<D: Device> Shared<D> {
                     self.broke(station, "look", message);
                     Look::Idle
                 });
-                stage.selector.note(pool, look);
+                let block = station.block;
+                stage.note(block, pool, look);
             }
         }
         while let Some((_, pool)) = stage.selector.next_look().filter(|(time, _)| *time <= **now) {
             let most_rows = stage.most_rows(pool);
             let station = stage.directory.station(pool);
             let look = station.map_or(Look::Idle, |station| self.look(station, **now, most_rows));
+            let look = match station.map(|station| station.block) {
+                Some(block) => stage.admit(block, pool, look),
+                None => look,
+            };
             // Looking again at the same time would not end.
             stage.selector.note_looked_at(pool, look, **now);
         }
+    }
+
+    /// Looks at a pool once more.
+    pub(crate) fn look_at(
+        &self,
+        stage: &mut Stage<D::Tensor>,
+        pool: PoolId,
+        now: &Now<impl FnOnce() -> Instant>,
+    ) {
+        let Some(station) = stage.directory.station(pool) else {
+            return stage.selector.note(pool, Look::Idle);
+        };
+        let (look, block) = (self.look(station, **now, stage.most_rows(pool)), station.block);
+        stage.note(block, pool, look);
     }
 
     /// Cuts a batch of the pool of the lowest rank, if any pool can run and it is time. Half of a batch that failed comes
@@ -74,6 +90,7 @@ impl<D: Device> Shared<D> {
         now: &Now<impl FnOnce() -> Instant>,
     ) -> Cut<D::Tensor> {
         self.refresh(stage, now);
+        self.keep_house(stage, now);
         loop {
             let first = stage.selector.first();
             if let Some(mut half) = stage.take_half(first) {
@@ -81,6 +98,8 @@ impl<D: Device> Shared<D> {
                 return Cut::Batch(half);
             }
             if first.is_none() {
+                // A pool may have turned out to have nothing, and its block makes room.
+                self.keep_house(stage, now);
                 return Cut::Nothing;
             }
             let (selector, ceilings) = (&mut stage.selector, &stage.ceilings);
@@ -122,22 +141,24 @@ impl<D: Device> Shared<D> {
             stage.selector.note(pool, Look::Idle);
             return None;
         };
-        let mut look = Look::Idle;
+        let (mut look, block) = (Look::Idle, station.block);
         let cut = guarded(|| station.pool.cut_if(choice.rank, &choice.terms, &mut look));
         let mut batch = match cut {
             Ok(Some(batch)) if !batch.tasks.is_empty() => {
                 CutBatch::new(Arc::clone(station), choice.rank, batch, now)
             }
             Ok(_) => {
-                stage.selector.note(pool, look);
+                stage.note(block, pool, look);
                 return None;
             }
             Err(message) => {
                 self.broke(station, "cut", message);
-                stage.selector.note(pool, Look::Idle);
+                stage.note(block, pool, Look::Idle);
                 return None;
             }
         };
+        stage.residents.cut(block.slot);
+        let look = stage.admit(block, pool, look);
         let draining = stage.stop.is_some();
         batch.forecast = stage.selector.was_cut(choice, &batch.headers, look, draining);
         stage.flights.push(Arc::clone(&batch.flight));

@@ -4,7 +4,9 @@ use super::batch::DoneBatch;
 use super::bells::TimerEvent;
 use super::blocks::Blocks;
 use super::device_thread::device_loop;
+use super::goods::Order;
 use super::loader::loader_loop;
+use super::porter::porter_loop;
 use super::sender::sender_loop;
 use super::shared::Shared;
 use super::status::Phase;
@@ -58,6 +60,9 @@ impl<D: Device> Crew<D> {
         if shared.settings.prefetch > 0 {
             let loader = crew.start("skep-loader".to_owned(), move |shared| loader_loop(shared, &send))?;
             shared.bells.set_loader(loader);
+        }
+        if shared.desk.is_some() {
+            crew.start("skep-porter".to_owned(), |shared| porter_loop(shared))?;
         }
         let teller = crew.start("skep-teller".to_owned(), |shared| teller_loop(&shared.teller))?;
         shared.teller.set_thread(teller);
@@ -148,6 +153,9 @@ impl<D: Device> Drop for Crew<D> {
         shared.close(Shutdown::Abort);
         shared.bells.tell_timer(TimerEvent::Stop);
         self.outputs = None;
+        if let Some(desk) = &shared.desk {
+            desk.order(Order::Stop);
+        }
         for thread in self.threads.drain(..) {
             thread.join().ok();
         }

@@ -7,12 +7,12 @@
 
 use super::batch::{CutBatch, DoneBatch, GatheredBatch};
 use super::blocks::Blocks;
-use super::choose::{Cut, Now};
+use super::choose::Cut;
 use super::directory::Station;
 use super::gather::Outcome;
 use super::park::Nap;
 use super::sender::{answer, hand_off};
-use super::shared::Shared;
+use super::shared::{Now, Shared};
 use super::work::Job;
 use crate::contract::backend::{Backend, Pass};
 use crate::contract::device::Device;
@@ -59,7 +59,18 @@ pub(crate) fn device_loop<D: Device>(
         if let Some(job) = shared.work.pop() {
             shared.at_work_with_blocks(|| match job {
                 Job::With(work) => drop(guarded(|| work(blocks))),
+                Job::On(block, work) => shared.work_on(blocks, block, work),
+                Job::WarmUp { block, rows, first, reply } => {
+                    reply.send(shared.warm_up(blocks, block, rows, first)).ok();
+                }
                 Job::TakeOut(block) => shared.take_out(blocks, block),
+                Job::PutOut(block) => shared.put_out(blocks, block),
+                Job::Swap { block, body, goods, bytes, reply } => {
+                    reply.send(shared.swap(blocks, block, body, (goods, bytes))).ok();
+                }
+                Job::PutIn { block, body, version, reply } => {
+                    reply.send(shared.take_in(blocks, block, body, version)).ok();
+                }
             });
         }
         let (next, more) = next(shared);
@@ -176,7 +187,7 @@ fn decide<D: Device>(
         Cut::UntilFree | Cut::Nothing => None,
     };
     // A batch that is with the senders may fail there, and come back in halves.
-    if stage.closed && stage.flights.is_empty() {
+    if stage.closed && stage.flights.is_empty() && !shared.owes(&mut stage, &now) {
         return (Next::Stop, false);
     }
     if shared.work.are_waiting() {

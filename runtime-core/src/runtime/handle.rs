@@ -2,7 +2,7 @@
 
 use super::shared::Shared;
 use super::status::{Health, Phase, Ready, Status};
-use super::work::Job;
+use super::work::{Found, Job};
 use crate::contract::backend::{Backend, BlockInfo, BlockState, Fit, Unmatched};
 use crate::contract::clock::Clock;
 use crate::contract::device::Device;
@@ -40,10 +40,6 @@ impl<D: Device> Handle<D> {
     }
 
     pub(crate) fn shared(&self) -> &Shared<D> {
-        &self.shared
-    }
-
-    pub(crate) fn shared_arc(&self) -> &Arc<Shared<D>> {
         &self.shared
     }
 
@@ -207,7 +203,7 @@ impl<D: Device> Handle<D> {
     /// # Errors
     ///
     /// Returns [`ControlError::UnknownBlock`] if there is no such block, [`ControlError::NotStarted`] before the start
-    /// (a builder [restores](crate::RuntimeBuilder::restore) by itself), [`ControlError::Panic`] if the work panics, and
+    /// (a builder [restores](crate::RuntimeBuilder::restore) by itself), [`ControlError::Away`] if it cannot be brought back onto the device, [`ControlError::Panic`] if the work panics, and
     /// [`ControlError::ShutDown`] or [`ControlError::DeviceLost`] if the runtime stops or loses its device first. The
     /// work counts for [`RuntimeBuilder::batch_limit`](crate::RuntimeBuilder::batch_limit), and at most one piece of work
     /// is done between two batches.
@@ -225,16 +221,22 @@ impl<D: Device> Handle<D> {
             return Err(ControlError::NotStarted);
         }
         let (reply, result) = flume::bounded(1);
-        self.shared.work.push(Job::With(Box::new(move |blocks| {
-            let done = blocks.get_mut(block.slot).map(|block| guarded(|| work(block.as_mut())));
+        let job = move |found: Found<'_, D>| {
+            let done = match found {
+                Found::Here(block) => Ok(Some(guarded(|| work(block.as_mut())))),
+                Found::Gone => Ok(None),
+                Found::Away(source) => Err(source),
+            };
             reply.send(done).ok();
-        })));
+        };
+        self.shared.work.push(Job::On(block, Box::new(job)));
         self.shared.bells.wake_device();
         match result.recv() {
-            Ok(Some(Ok(value))) => Ok(value),
-            Ok(Some(Err(message))) => Err(ControlError::Panic { block: name.to_owned(), message }),
+            Ok(Ok(Some(Ok(value)))) => Ok(value),
+            Ok(Err(source)) => Err(ControlError::Away { block: name.to_owned(), source }),
+            Ok(Ok(Some(Err(message)))) => Err(ControlError::Panic { block: name.to_owned(), message }),
             // It has left since.
-            Ok(None) => Err(unknown()),
+            Ok(Ok(None)) => Err(unknown()),
             Err(flume::RecvError::Disconnected) => Err(match self.shared.status.loss() {
                 Some(loss) => ControlError::DeviceLost(loss.clone()),
                 None => ControlError::ShutDown,
@@ -248,8 +250,8 @@ impl<D: Device> Handle<D> {
     ///
     /// Returns those of [`with_block`](Self::with_block), and [`ControlError::Block`] with the block's own.
     pub fn state(&self, block: &str) -> Result<BlockState, ControlError> {
-        self.with_block(block, |block| block.state())?
-            .map_err(|source| ControlError::Block { block: block.to_owned(), source })
+        let state = self.state_since(block, None)?;
+        Ok(state.map(|(state, _)| state).unwrap_or_default())
     }
 
     /// Replaces a block's state between two batches.

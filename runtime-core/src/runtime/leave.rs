@@ -6,7 +6,7 @@
 use super::blocks::Blocks;
 use super::directory::Station;
 use super::handle::Handle;
-use super::shared::Shared;
+use super::shared::{Now, Shared};
 use super::stage::Stage;
 use super::status::Phase;
 use super::work::Job;
@@ -181,8 +181,16 @@ impl<D: Device> Shared<D> {
             for station in &stations {
                 stage.forget_pool(station.id);
             }
-            stage.directory.remove_block(block)
+            stage.residents.forget(block.slot);
+            let removed = stage.directory.remove_block(block);
+            // There may be room now for one that waits.
+            self.keep_house(&mut stage, &Now::new(|| self.now()));
+            removed
         };
+        if let Some(desk) = &self.desk {
+            discard(desk.remove(block.slot));
+            self.work.unpark(block);
+        }
         self.status.watch(false);
         let (status, observer) = (Arc::clone(&self.status), self.outside.observer.clone());
         self.teller.tell(move || {

@@ -4,6 +4,7 @@ use super::probe::probe_outputs;
 use crate::contract::backend::{Backend, BlockInfo};
 use crate::contract::device::Device;
 use crate::contract::error::control::StartError;
+use crate::contract::reload::Reload;
 use crate::sync::guarded;
 use std::fmt;
 
@@ -13,6 +14,8 @@ pub struct LoadedBlock<D: Device> {
     pub(crate) body: Box<dyn Backend<D>>,
     /// Rows of the batches that it is to run first.
     pub(crate) warm_up: Vec<usize>,
+    /// How it is made again if it may leave the device, and its size.
+    pub(crate) reload: Option<(Reload<D>, u64)>,
 }
 
 impl<D: Device> fmt::Debug for LoadedBlock<D> {
@@ -30,11 +33,10 @@ impl<D: Device> LoadedBlock<D> {
     /// Returns [`StartError::Load`] if the block cannot be loaded or the dummy run fails.
     pub(crate) fn load(
         device: &D,
-        block: impl Backend<D>,
+        mut body: Box<dyn Backend<D>>,
         mut info: BlockInfo,
         most_rows: usize,
     ) -> Result<Self, StartError> {
-        let mut body: Box<dyn Backend<D>> = Box::new(block);
         guarded(|| {
             body.load(device)?;
             if info.outputs.is_none() {
@@ -44,7 +46,7 @@ impl<D: Device> LoadedBlock<D> {
         })
         .unwrap_or_else(|message| Err(message.into()))
         .map_err(|source| StartError::Load { block: info.name.clone(), source })?;
-        Ok(Self { info, body, warm_up: Vec::new() })
+        Ok(Self { info, body, warm_up: Vec::new(), reload: None })
     }
 
     /// Has batches of zeros, of these numbers of rows, run between batches of others before the block takes tasks. Their

@@ -1,11 +1,11 @@
 //! The loader: while a batch runs, chooses and gathers the next.
 
 use super::batch::DoneBatch;
-use super::choose::{Cut, Now};
+use super::choose::Cut;
 use super::gather::Outcome;
 use super::park::Nap;
 use super::sender::hand_off;
-use super::shared::Shared;
+use super::shared::{Now, Shared};
 use crate::contract::device::Device;
 use crate::contract::pool::Shutdown;
 use crate::sync::{discard_all, flume, thread};

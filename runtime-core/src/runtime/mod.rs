@@ -9,6 +9,7 @@ mod trial;
 // Tables and places.
 mod blocks;
 mod directory;
+mod goods;
 mod slots;
 mod stage;
 
@@ -35,6 +36,7 @@ mod device_thread;
 mod loader;
 mod outside;
 mod park;
+mod porter;
 mod sender;
 mod shared;
 mod teller;
@@ -53,6 +55,8 @@ mod loss;
 mod padded;
 pub(crate) mod plan;
 mod probe;
+pub(crate) mod reloadable;
+mod residence;
 pub(crate) mod running;
 mod settings;
 #[cfg(any(test, feature = "testing"))]

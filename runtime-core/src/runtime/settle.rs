@@ -49,7 +49,7 @@ impl<D: Device> Handle<D> {
 }
 
 impl<D: Device> Shared<D> {
-    /// Returns true if no batch is on its way, and none can be cut.
+    /// Returns true if no batch is on its way, none can be cut, and no block is to come.
     fn is_quiet(&self) -> bool {
         if self.status.phase() != Phase::Running || self.status.loss().is_some() {
             return self.status.phase() != Phase::Built;
@@ -61,6 +61,7 @@ impl<D: Device> Shared<D> {
             && !stage.expiring
             && !is_due
             && !stage.has_work()
+            && !stage.residents.is_busy()
             && stage.heard == self.bells.rung()
             && !self.work.are_waiting()
     }

@@ -2,6 +2,7 @@
 
 use super::bells::Bells;
 use super::flight::Flight;
+use super::goods::Desk;
 use super::outside::Outside;
 use super::settings::Settings;
 use super::stage::Stage;
@@ -12,8 +13,12 @@ use super::work::Work;
 use crate::contract::device::Device;
 use crate::sync::Mutex;
 use crate::sync::atomic::AtomicBool;
+use std::cell::LazyCell;
 use std::sync::Arc;
 use std::time::Instant;
+
+/// The time of a choice, read from the clock only if the choice depends on it.
+pub(crate) type Now<F> = LazyCell<Instant, F>;
 
 pub(crate) struct Shared<D: Device> {
     pub(crate) settings: Settings,
@@ -23,6 +28,8 @@ pub(crate) struct Shared<D: Device> {
     /// The policy hears of each batch.
     pub(crate) listens: bool,
     pub(crate) work: Work<D>,
+    /// Where the porter takes orders; `None` if no block may leave the device.
+    pub(crate) desk: Option<Desk<D>>,
     pub(crate) watch: Watch,
     pub(crate) status: Arc<Status>,
     /// Something is to be learned of batches that succeed, because others have failed. Written under the stage's lock,
@@ -43,6 +50,7 @@ impl<D: Device> Shared<D> {
         if self.listens && stage.flights.is_empty() {
             stage.selector.idle();
         }
+        self.keep_house(&mut stage, &Now::new(|| self.now()));
         let last = stage.closed && stage.flights.is_empty();
         drop(stage);
         if last {

@@ -7,10 +7,11 @@ use super::directory::Directory;
 use super::flight::Flight;
 use super::trial::Trial;
 use crate::contract::event::CutReason;
-use crate::contract::id::PoolId;
-use crate::contract::pool::Shutdown;
+use crate::contract::id::{BlockId, PoolId};
+use crate::contract::pool::{Look, Shutdown};
 use crate::contract::rank::Rank;
 use crate::policy::ceiling::Ceilings;
+use crate::policy::residents::Residents;
 use crate::policy::selector::Selector;
 use crate::sync::flume;
 use std::collections::{HashSet, VecDeque};
@@ -20,6 +21,8 @@ use std::time::Duration;
 pub(crate) struct Stage<T> {
     pub(crate) directory: Directory<T>,
     pub(crate) selector: Selector,
+    /// Which blocks are on the device, of those that may leave it.
+    pub(crate) residents: Residents,
     pub(crate) rings: flume::Receiver<PoolId>,
     /// The number of rings that have been answered by a look at their pool.
     pub(crate) heard: usize,
@@ -47,10 +50,16 @@ pub(crate) struct Stage<T> {
 }
 
 impl<T> Stage<T> {
-    pub(crate) fn new(directory: Directory<T>, rings: flume::Receiver<PoolId>, selector: Selector) -> Self {
+    pub(crate) fn new(
+        directory: Directory<T>,
+        rings: flume::Receiver<PoolId>,
+        selector: Selector,
+        residents: Residents,
+    ) -> Self {
         Self {
             directory,
             selector,
+            residents,
             rings,
             heard: 0,
             gathered: VecDeque::new(),
@@ -64,6 +73,19 @@ impl<T> Stage<T> {
             ceilings: Ceilings::default(),
             in_doubt: HashSet::new(),
         }
+    }
+
+    /// Files a pool by how it looks.
+    #[inline]
+    pub(crate) fn note(&mut self, block: BlockId, pool: PoolId, look: Look) {
+        let look = self.admit(block, pool, look);
+        self.selector.note(pool, look);
+    }
+
+    /// Returns how a pool looks to the selector: it cannot run without its block.
+    #[inline]
+    pub(crate) fn admit(&mut self, block: BlockId, pool: PoolId, look: Look) -> Look {
+        if self.residents.note(block.slot, pool, &look) { look } else { Look::Idle }
     }
 
     /// Returns true if there is a batch to cut.

@@ -36,6 +36,9 @@ pub(crate) struct Args {
     /// Only contests with as many tasks outstanding as one of these
     #[arg(long, value_delimiter = ',')]
     pub(crate) outstanding: Vec<usize>,
+    /// One measurement of the scenario `budget`, which runs each in a process of its own
+    #[arg(long, hide = true)]
+    pub(crate) part: Option<String>,
     /// Only scenarios whose name contains one of these words
     pub(crate) only: Vec<String>,
 }

@@ -9,9 +9,12 @@
 
 mod args;
 mod backend;
+mod budget;
+mod come_and_go;
 mod contest;
 mod devices;
 mod drive;
+mod loss;
 mod machine;
 mod null;
 mod order;
@@ -46,6 +49,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
+    if let Some(part) = &args.part {
+        return budget::part(part);
+    }
     let mut results = report::Results::default();
     for scenario in scenarios::all() {
         if !args.wants(scenario.name) {

@@ -49,6 +49,23 @@ pub(crate) struct Row {
 }
 
 impl Sample {
+    /// Both, one after the other.
+    pub(crate) fn and(mut self, then: Self) -> Self {
+        self.latencies_us.extend(then.latencies_us);
+        let seconds = self.seconds + then.seconds;
+        let busy = |sample: Option<f64>, of: f64| sample.map(|busy| busy * of);
+        let device_busy = busy(self.device_busy, self.seconds).zip(busy(then.device_busy, then.seconds));
+        Self {
+            tasks: self.tasks + then.tasks,
+            rows: self.rows + then.rows,
+            batches: self.batches + then.batches,
+            seconds,
+            cpu_seconds: self.cpu_seconds + then.cpu_seconds,
+            latencies_us: self.latencies_us,
+            device_busy: device_busy.map(|(first, then)| (first + then) / seconds),
+        }
+    }
+
     fn rows_per_s(&self) -> f64 {
         self.rows as f64 / self.seconds
     }

@@ -3,9 +3,12 @@
 use crate::Result;
 use crate::args::Args;
 use crate::backend;
+use crate::budget;
+use crate::come_and_go;
 use crate::contest::Contest;
 use crate::devices;
 use crate::drive::{CALLERS, Load, awaited, bare, blocking};
+use crate::loss;
 use crate::null;
 use crate::order;
 use crate::peer;
@@ -28,9 +31,9 @@ pub(crate) struct Scenario {
 }
 
 /// Run only where they are asked for by name: they take all backends, which the others do not.
-pub(crate) const BY_NAME: [&str; 2] = ["processor", "devices"];
+pub(crate) const BY_NAME: [&str; 5] = ["processor", "devices", "budget", "come-and-go", "loss"];
 
-pub(crate) fn all() -> [Scenario; 13] {
+pub(crate) fn all() -> [Scenario; 16] {
     let scenario = |name, what, run| Scenario { name, what, run };
     [
         scenario("null", "a block that does nothing: what the systems cost", null),
@@ -42,6 +45,9 @@ pub(crate) fn all() -> [Scenario; 13] {
         scenario("minilm", "all-MiniLM-L6-v2", minilm),
         scenario(BY_NAME[0], "every backend on the processor, beside Python's libraries", processor::run),
         scenario(BY_NAME[1], "a processor as one device of two threads, or two of one", devices::run),
+        scenario(BY_NAME[2], "200 blocks of which 50 have room, by a Zipf law", budget::run),
+        scenario(BY_NAME[3], "a loaded pool beside blocks that come and go", come_and_go::run),
+        scenario(BY_NAME[4], "one of two devices hangs, and one dies", loss::run),
         scenario(
             "short-beside-long",
             "short texts, and then long ones beside them",

@@ -44,7 +44,7 @@ impl<D: Device + Clone> Work<D> {
 
     /// The block of this name, which counts its batches.
     pub(crate) fn block(&self, name: &str) -> Result<Counted<D>> {
-        Ok(Counted { block: (self.block)(name)?, device: self.device() })
+        Ok(Counted { block: (self.block)(name)?, device: Some(self.device()) })
     }
 
     /// The block on its device, without any runtime.
@@ -62,7 +62,15 @@ impl<D: Device + Clone> Work<D> {
 /// A block that counts how often it is called forward, and with how many rows.
 pub(crate) struct Counted<D: Device> {
     block: Block<D>,
-    device: D,
+    /// `None` of a block that does not count.
+    device: Option<D>,
+}
+
+impl<D: Device> Counted<D> {
+    /// A block beside those that are measured.
+    pub(crate) fn uncounted(block: Block<D>) -> Self {
+        Self { block, device: None }
+    }
 }
 
 impl<D: Device> Backend<D> for Counted<D> {
@@ -75,7 +83,8 @@ impl<D: Device> Backend<D> for Counted<D> {
     }
 
     fn forward(&mut self, inputs: &[D::Tensor]) -> std::result::Result<Vec<D::Tensor>, BoxError> {
-        let rows = inputs.first().map(|input| self.device.describe(input)).transpose()?;
+        let Some(device) = &self.device else { return self.block.forward(inputs) };
+        let rows = inputs.first().map(|input| device.describe(input)).transpose()?;
         let outputs = self.block.forward(inputs);
         // Afterwards: with the first answer, when the measurement begins, the next batch may have begun.
         BATCHES.fetch_add(1, Ordering::Relaxed);
@@ -97,6 +106,10 @@ impl<D: Device> Backend<D> for Counted<D> {
 
     fn restore(&mut self, state: &BlockState, fit: Fit) -> std::result::Result<Unmatched, BoxError> {
         self.block.restore(state, fit)
+    }
+
+    fn revision(&self) -> Option<u64> {
+        self.block.revision()
     }
 }
 

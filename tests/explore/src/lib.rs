@@ -15,6 +15,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "what is not as expected fails the test")]
 
 mod blocks;
+mod budget;
 mod devices;
 mod pool;
 mod rig;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 /// All shares, of which each program has some.
-const SHARES: usize = 249;
+const SHARES: usize = 269;
 
 /// Runs a program under its share of as many schedules as `SKEP_SCHEDULES` says.
 fn explore(name: &str, shares: usize, program: fn()) {

@@ -9,8 +9,8 @@ use skep_runtime_core::sync::Mutex;
 use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock, ManualClock};
 use skep_runtime_core::{
     Aging, BatchEvent, Classes, DeviceError, DeviceLoss, EarliestDeadline, Fair, Meter, Observer,
-    OldestFirst, PoolId, Priority, Request, RunningRuntime, Runtime, RuntimeBuilder, SubmitError, TaskError,
-    Ticket, Unrun,
+    OldestFirst, PoolId, Priority, Reload, Request, RunningRuntime, Runtime, RuntimeBuilder, SubmitError,
+    TaskError, Ticket, Unrun,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,6 +88,16 @@ pub(crate) fn block(name: &str, ran: &Arc<Mutex<Vec<f32>>>) -> FnBlock<FakeDevic
     })
 }
 
+/// Makes such a block of 10 bytes, which takes its time, too.
+fn reload(name: &'static str, ran: &Arc<Mutex<Vec<f32>>>) -> Reload<FakeDevice> {
+    let ran = Arc::clone(ran);
+    let make = move || {
+        shuttle::thread::yield_now();
+        Ok(block(name, &ran))
+    };
+    Reload::new(make).bytes(10)
+}
+
 /// Draws an order of work.
 fn any_order() -> Arc<dyn Policy> {
     match thread_rng().gen_range(0..6) {
@@ -111,7 +121,13 @@ pub(crate) fn build(
     prefetch: usize,
     limit: Option<Duration>,
 ) -> (Rig, Runtime<FakeDevice>) {
-    build_by(device, prefetch, limit, any_order())
+    build_by(device, prefetch, limit, any_order(), None)
+}
+
+/// With blocks of which one is on the device at a time.
+pub(crate) fn start_turns(device: FakeDevice, prefetch: usize) -> (Rig, RunningRuntime<FakeDevice>) {
+    let (rig, runtime) = build_by(device, prefetch, None, any_order(), Some(10));
+    (rig, runtime.start().unwrap())
 }
 
 /// With pools that other runtimes can join.
@@ -120,7 +136,7 @@ pub(crate) fn build_shared(
     prefetch: usize,
     limit: Option<Duration>,
 ) -> (Rig, Runtime<FakeDevice>) {
-    build_by(device, prefetch, limit, shared_order())
+    build_by(device, prefetch, limit, shared_order(), None)
 }
 
 fn build_by(
@@ -128,6 +144,7 @@ fn build_by(
     prefetch: usize,
     limit: Option<Duration>,
     order: Arc<dyn Policy>,
+    budget: Option<u64>,
 ) -> (Rig, Runtime<FakeDevice>) {
     let (clock, answered) = (ManualClock::new(), Arc::new(Answered::default()));
     let ran = Arc::new(Mutex::new(Vec::new()));
@@ -140,13 +157,20 @@ fn build_by(
     if let Some(limit) = limit {
         builder = builder.batch_limit(limit);
     }
+    if let Some(budget) = budget {
+        builder = builder.budget(budget);
+    }
     let served = [("one", 2), ("two", 1)].map(|(name, capacity)| {
         let options = PoolOptions::default()
             .max_rows(2)
             .capacity(capacity)
             .capacity_rows(Some(8))
             .split_large_tasks(true);
-        builder.serve(block(name, &ran), ServeOptions::forward(options)).unwrap()
+        let options = ServeOptions::forward(options);
+        match budget {
+            Some(_) => builder.serve_reloadable(reload(name, &ran), options).unwrap(),
+            None => builder.serve(block(name, &ran), options).unwrap(),
+        }
     });
     let pools = served.each_ref().map(|served| served.forward.clone());
     let runtime = builder.build().unwrap();

@@ -253,7 +253,7 @@ pub(crate) fn table(rows: &[Row]) -> Table {
 mod tests {
     use super::*;
     use crate::result::Class;
-    use crate::task::Task;
+    use crate::task::{Nanos, Task};
 
     fn outcome(rule: Rule, load: f64, kind: Kind) -> Row {
         let workload = kind.tasks(load, SECOND, 7);
@@ -330,6 +330,43 @@ mod tests {
             println!("{longs}: {} of alone, the long ones {share} of {due}", answered / alone);
             assert!(answered >= keep * alone, "{answered} of {alone} beside {longs}");
             assert!(share >= 0.9 * due, "{share} of {due}");
+        }
+    }
+
+    /// Where there is too much for all, and twice as many as first come, first served. All cells: `cargo xtask simulate goodput`.
+    #[test]
+    fn nobody_answers_more_in_time() {
+        let cells = Kind::ALL.map(|kind| (kind, 1.3)).into_iter().chain([(Kind::ShortAndLong, 1.0)]);
+        for (kind, load) in cells {
+            let workload = kind.tasks(load, 20 * SECOND, 1);
+            let goodput =
+                |rule: Rule| run_world(&workload, &mut rule.build(&workload)).row("", load, "").goodput;
+            let own = goodput(Rule::Skep(Options::OBJECTIVES));
+            for other in Rule::OTHERS {
+                let (theirs, name) = (goodput(other), kind.name());
+                assert!(own >= theirs * 0.99, "{name} at {load}: {own}, {} has {theirs}", other.name());
+                let is_first_come = matches!(other, Rule::Hivemind);
+                assert!(!is_first_come || own >= 2.0 * theirs, "{name} at {load}: {own} of {theirs}");
+            }
+        }
+    }
+
+    /// Of three flows that always wait, each has its share of ten seconds by its weight, within 2 %.
+    #[test]
+    fn weights_share_ten_seconds() {
+        let weights = &[1.0, 2.0, 5.0];
+        let rule = Rule::Skep(Options { weights, ..Options::FAIR });
+        // What a flow has had in the first second: nothing is known of the batches then.
+        let served = |seconds: Nanos| -> Vec<f64> {
+            let workload = Workload::flows(Cost::MIXED, 3, 1, 64, seconds * SECOND);
+            let row = run_world(&workload, &mut rule.build(&workload)).row("", 1.0, "");
+            row.flows.iter().map(|flow| flow.served_s).collect()
+        };
+        let served: Vec<f64> = served(11).iter().zip(served(1)).map(|(end, begin)| end - begin).collect();
+        let all: f64 = served.iter().sum();
+        for (served, weight) in served.iter().zip(weights) {
+            let due = all * weight / 8.0;
+            assert!((served - due).abs() <= 0.02 * due, "{served}: {due} is due");
         }
     }
 

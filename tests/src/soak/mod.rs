@@ -51,7 +51,8 @@ use rand::{Rng, SeedableRng};
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
 use skep_runtime_core::pool::Policy;
 use skep_runtime_core::{
-    Aging, Classes, Device, EarliestDeadline, FailureRules, Fair, Flow, OldestFirst, Pass, RuntimeBuilder,
+    Aging, Classes, Device, EarliestDeadline, FailureRules, Fair, Flow, OldestFirst, Pass, Reload,
+    RuntimeBuilder,
 };
 use skep_stats::{Fanout, PoolSnapshot, Stats};
 use std::sync::Arc;
@@ -148,8 +149,12 @@ impl Soak {
             .observer(Arc::new(Fanout(vec![hostile, stats.observer()])));
         let order = order(rng, others.is_some());
         builder = ordered(ending.prepare(builder), &order, rng);
+        let have_turns = rng.random_bool(0.3);
+        if have_turns {
+            builder = builder.budget(BUDGET);
+        }
         let device = Arc::clone(builder.device());
-        let (blocks, pools) = serve(&mut builder, rng);
+        let (blocks, pools) = serve(&mut builder, have_turns, rng);
         let clock = builder.clock_handle();
         let mut others = others.map(|devices| Others::start(devices, &blocks, (&clock, &order), rng));
         let goes_on = ending.goes_on(others.as_ref().is_some_and(Others::are_there));
@@ -241,18 +246,29 @@ fn ordered<D: Device>(
     timed.policy(Arc::clone(order))
 }
 
-/// Serves blocks with pools of all kinds, dozens in all.
+/// The bytes of a block that may leave the device, and of those that have room there together.
+const BYTES: u64 = 10;
+const BUDGET: u64 = 8 * BYTES;
+
+/// Serves blocks with pools of all kinds, dozens in all. If they `have_turns`, not all of them have room at a time.
 fn serve<D: Device>(
     builder: &mut RuntimeBuilder<Faulty<D>>,
+    have_turns: bool,
     rng: &mut StdRng,
 ) -> (Blocks<D>, Arc<[Served<D>]>) {
     let device = Arc::clone(builder.device());
     let (mut blocks, mut pools) = (Vec::new(), Vec::new());
     for block in 0..rng.random_range(12..24) {
         let options = ServeOptions::forward(options(rng)).backward(options(rng));
-        let block = faulty_block(&device, &format!("block.{block}"), pools.len(), rng.random_bool(0.5));
-        let first = pools.len();
-        let block = builder.serve(block, options).expect("names and options are right");
+        let (name, first, trains) = (format!("block.{block}"), pools.len(), rng.random_bool(0.5));
+        let on = Arc::clone(&device);
+        let block = move || faulty_block(&on, &name, first, trains);
+        let block = if have_turns {
+            builder.serve_reloadable(Reload::new(move || Ok(block())).bytes(BYTES), options)
+        } else {
+            builder.serve(block(), options)
+        };
+        let block = block.expect("names and options are right");
         blocks.push((block.clone(), first));
         let mut add = |pool: TaskPool<_>, pass| {
             let number = u32::try_from(pools.len()).unwrap();

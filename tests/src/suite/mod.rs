@@ -6,9 +6,11 @@ pub mod apart;
 pub mod back_pressure;
 pub mod batching;
 pub mod block_state;
+pub mod budget;
 pub mod cancel;
 pub mod checkpoint;
 pub mod come_and_go;
+pub mod copies;
 pub mod deadline;
 pub mod differences;
 pub mod failing;
@@ -266,6 +268,19 @@ macro_rules! conformance {
             a_warm_up_that_fails_is_told,
             a_warm_up_teaches_what_batches_take,
         }
+        $crate::cases! { $subject, budget:
+            blocks_beyond_the_budget_come_and_go,
+            a_reload_holds_up_nobody_else,
+            a_block_leaves_between_two_batches,
+            what_a_block_has_learned_comes_back,
+            a_block_that_cannot_be_saved_stays,
+            a_reload_that_fails_is_told,
+            blocks_that_are_off_are_removed_and_replaced,
+            an_end_answers_those_who_wait_for_a_block,
+            a_block_larger_than_the_budget_is_refused,
+            a_block_that_is_off_warms_up_when_it_comes,
+            nothing_is_lost_among_blocks_that_come_and_go,
+        }
         $crate::cases! { $subject, many_devices:
             whoever_comes_free_first_cuts,
             tasks_of_a_stuck_device_go_on,
@@ -322,7 +337,11 @@ macro_rules! training {
             a_batch_is_one_step,
             only_an_optimizer_changes_parameters,
             training_continues_from_a_state,
+            a_trained_block_comes_back_as_it_left,
             states_that_do_not_fit_are_told,
+        }
+        $crate::cases! { $subject, copies:
+            copies_follow_the_block_that_is_trained,
         }
         $crate::cases! { $subject, checkpoint:
             a_restart_goes_on_from_the_newest_whole_file,
@@ -427,6 +446,7 @@ macro_rules! inference {
             a_batch_is_one_step,
             only_an_optimizer_changes_parameters,
             training_continues_from_a_state,
+            a_trained_block_comes_back_as_it_left,
             states_that_do_not_fit_are_told,
         }
         $crate::skipped! { $reason, checkpoint:

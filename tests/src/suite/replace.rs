@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// Callers of a block that is replaced see no gap, and nothing of the old one once it is replaced.
 pub fn a_replacement_leaves_no_gap<S: Subject>() {
-    const CALLERS: usize = 4;
+    const CALLERS: usize = 16;
     let (mut builder, _) = new_builder(S::device(), 1);
     let device = Arc::clone(builder.device());
     let options = PoolOptions::default().max_rows(2);

@@ -6,7 +6,7 @@ use crate::subject::{Learner, Learning};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use skep_pool::{PoolOptions, Serve, ServeOptions, Served, TaskPool};
-use skep_runtime_core::{Backend, BlockState, Device, RunningRuntime};
+use skep_runtime_core::{Backend, BlockState, Device, Reload, RunningRuntime};
 use std::sync::Arc;
 
 pub(super) const INPUTS: usize = 4;
@@ -72,6 +72,30 @@ impl<D: Device> Trained<D> {
         self.backward(x, &gradient);
         y.iter().zip(target).map(|(y, t)| (y - t) * (y - t)).sum()
     }
+}
+
+/// A block that leaves the device for another one, between two steps, goes on as if it had stayed.
+pub fn a_trained_block_comes_back_as_it_left<L: Learner>() {
+    let stays = Trained::new::<L>(1, Learning::AdamW);
+    let (builder, _) = new_builder(L::device(), 1);
+    let mut builder = builder.budget(150);
+    let device = Arc::clone(builder.device());
+    let [block, other] = ["ffn", "other"].map(|name| {
+        let ffn = Reload::new(move || Ok(L::ffn(name, 1, Learning::AdamW))).bytes(100);
+        builder.serve_reloadable(ffn, ServeOptions::default()).unwrap()
+    });
+    let goes = Trained { device, block, runtime: builder.start().unwrap() };
+    let (x, target) = (random(2, 8 * INPUTS), random(3, 8 * OUTPUTS));
+    for step in 0..4 {
+        let [expected, got] = [&stays, &goes].map(|trained| trained.step_towards(&x, &target));
+        assert!((expected - got).abs() <= 1e-6 * expected, "step {step}: {expected} and {got}");
+        let task = vec![goes.tensor(INPUTS, &x)];
+        answer(other.forward.submit(task).unwrap()).unwrap();
+    }
+    assert_eq!(goes.runtime.handle().budget().unwrap().on_device, 1);
+    assert!(distance(&parameters(&goes.state()), &parameters(&stays.state())) < 1e-6);
+    drain(stays.runtime);
+    drain(goes.runtime);
 }
 
 /// All parameters one after the other.

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One block on a device of a tensor library.
 ///
@@ -47,9 +47,15 @@ pub struct Block<L: Library> {
     /// Until they have been compared with differences once.
     unchecked: bool,
     notes: BTreeMap<String, String>,
-    /// Counts the changes of the state.
+    /// Another number after each change of the state.
     revision: u64,
     loaded: Option<Loaded<L>>,
+}
+
+/// A number that no other state has: a block that takes the place of another one must not be taken for it.
+fn next_revision() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl<L: Library> fmt::Debug for Block<L> {
@@ -93,7 +99,7 @@ impl<L: Library> Block<L> {
             allow_unused: false,
             unchecked: false,
             notes: BTreeMap::new(),
-            revision: 0,
+            revision: next_revision(),
             loaded: None,
         }
     }
@@ -360,7 +366,7 @@ impl<L: Library> Backend<L::Device> for Block<L> {
         let seed = self.seed;
         self.loaded =
             Some(Loaded { device: device.clone(), library, stepper, seed, passes: 0, is_stale: false });
-        self.revision += 1;
+        self.revision = next_revision();
         Ok(())
     }
 
@@ -388,7 +394,7 @@ impl<L: Library> Backend<L::Device> for Block<L> {
         let back = back.and_then(|()| loaded.backward(inputs, gradients));
         // A step that was not taken may have used up the graph of what layers derived of their parameters.
         loaded.is_stale = loaded.stepper.is_some();
-        self.revision += 1;
+        self.revision = next_revision();
         let Gradients { outputs, mut of_inputs, .. } =
             back.map_err(|error| L::sorted(&loaded.device, error))?;
         if self.info.backward_gives_outputs {
@@ -406,7 +412,7 @@ impl<L: Library> Backend<L::Device> for Block<L> {
         let restored = loaded.restore(state, fit).map_err(|error| L::sorted(&loaded.device, error))?;
         let (notes, unmatched) = restored;
         self.notes = notes;
-        self.revision += 1;
+        self.revision = next_revision();
         Ok(unmatched)
     }
 
@@ -427,7 +433,7 @@ impl<L: Library> Backend<L::Device> for Block<L> {
             Some(value) => self.notes.insert(name.to_owned(), value),
             None => self.notes.remove(name),
         };
-        self.revision += 1;
+        self.revision = next_revision();
         Ok(())
     }
 }

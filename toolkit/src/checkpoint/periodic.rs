@@ -4,7 +4,7 @@ use super::dir::{CheckpointDir, Saved, folders};
 use super::error::{CheckpointError, failed};
 use super::write;
 use skep_runtime_core::sync::every::Every;
-use skep_runtime_core::{Backend, BlockState, BoxError, Chain, ControlError, Device, Handle, Unmatched};
+use skep_runtime_core::{BlockState, Chain, Device, Handle, Unmatched};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -66,16 +66,7 @@ fn save_block<D: Device>(
 ) -> Result<Option<Saved>, CheckpointError> {
     let dir = CheckpointDir::new(root, name, keep)?;
     let before = revisions.get(name).copied();
-    let copy = move |block: &mut dyn Backend<D>| -> Result<Option<(BlockState, Option<u64>)>, BoxError> {
-        let revision = block.revision();
-        if revision.is_some() && revision == before {
-            return Ok(None);
-        }
-        Ok(Some((block.state()?, revision)))
-    };
-    let state = handle.with_block(name, copy)?;
-    let state = state.map_err(|source| ControlError::Block { block: name.to_owned(), source })?;
-    let Some((state, revision)) = state else { return Ok(None) };
+    let Some((state, revision)) = handle.state_since(name, before)? else { return Ok(None) };
     let saved = dir.save(&state)?;
     if let Some(revision) = revision {
         revisions.insert(name.to_owned(), revision);

@@ -43,7 +43,7 @@ impl Compare {
         if self.backend == Backend::Ort && self.about_all().is_none() {
             let usage = format!(
                 "backend ort is compared in the scenarios {}",
-                OF_ALL.map(|name| format!("`{name}`")).join(" and ")
+                OF_ALL.map(|name| format!("`{name}`")).join(", ")
             );
             return Err(Error::Usage(usage));
         }
@@ -64,7 +64,7 @@ impl Compare {
             if self.about_all().is_some() { &environment::LIBRARIES } else { &environment::HIVEMIND };
         let python = if self.no_python {
             Err("--no-python".to_owned())
-        } else if self.about_all() == Some("devices") {
+        } else if self.about_all().is_some_and(|name| name != "processor") {
             Err("nothing of it takes part".to_owned())
         } else {
             environment::environment(wanted, &target)
@@ -121,7 +121,7 @@ impl Compare {
 }
 
 /// The scenarios that take all backends: their names in `tests/compare`.
-const OF_ALL: [&str; 2] = ["processor", "devices"];
+const OF_ALL: [&str; 5] = ["processor", "devices", "budget", "come-and-go", "loss"];
 
 /// cargo's arguments.
 fn features(backends: &[Backend]) -> Vec<String> {

@@ -64,13 +64,15 @@ fn a_batch_that_begins_later_ends_later() {
 fn a_batch_is_made_smaller_for_its_first_task_only_where_rows_cost_no_more_then() {
     let cut = |fixed, per_row| {
         let mut bench = Bench::new(PoolOptions { answer_in_time: true, ..rows(16, 1, 0) });
-        for task in 0..16 {
-            bench.push(1, 0, 1, 0, Some(if task == 0 { 10 } else { 40 }));
+        // It has waited for long.
+        bench.push(1, 0, 1, 0, Some(40));
+        for _ in 1..16 {
+            bench.push(31, 0, 1, 0, Some(71));
         }
-        let Look::Ready(outlook) = bench.look_whole(2) else { panic!("tasks wait") };
-        let mut terms = Terms::new(bench.at(2), usize::MAX);
+        let Look::Ready(outlook) = bench.look_whole(32) else { panic!("tasks wait") };
+        let mut terms = Terms::new(bench.at(32), usize::MAX);
         terms.price = Some(Price::new(fixed, per_row, true));
-        let batch = bench.cut_on(outlook.rank, &terms, 2).unwrap();
+        let batch = bench.cut_on(outlook.rank, &terms, 32).unwrap();
         (batch.len(), batch[0].number)
     };
     assert_eq!(cut(0.0, 1.0), (8, 0), "eight are in time");
@@ -222,4 +224,22 @@ proptest! {
             prop_assert_eq!(shared.queue.rows(), waiting.len());
         }
     }
+}
+
+#[test]
+fn a_batch_is_not_too_long_for_those_who_come_while_it_runs() {
+    let rows_of = |fixed, per_row| {
+        let mut bench = Bench::new(PoolOptions { answer_in_time: true, ..rows(64, 1, 0) });
+        for _ in 0..16 {
+            bench.push(1, 0, 1, 0, Some(601));
+        }
+        // Somebody has thirty seconds, and comes last.
+        bench.push(1, 1, 1, 0, Some(31));
+        let Look::Ready(outlook) = bench.look_whole(1) else { panic!("tasks wait") };
+        let mut terms = Terms::new(bench.at(1), usize::MAX);
+        terms.price = Some(Price::new(fixed, per_row, true));
+        bench.cut_on(outlook.rank, &terms, 1).unwrap().len()
+    };
+    assert_eq!(rows_of(0.0, 1.0), 10, "a third of thirty seconds");
+    assert_eq!(rows_of(8.0, 1.0), 17, "most of the time is fixed: fewer rows would cost too much each");
 }

@@ -26,6 +26,14 @@ pub enum BatchError {
         /// Its error.
         source: BoxError,
     },
+    /// The block had left the device for others, and could not be brought back. The next task has it tried again.
+    #[error("block `{block}` cannot be brought back onto the device")]
+    Reload {
+        /// The block's name.
+        block: String,
+        /// What went wrong.
+        source: BoxError,
+    },
     /// Something panicked; the runtime went on.
     #[error("panic in {during}: {message}")]
     Panic {

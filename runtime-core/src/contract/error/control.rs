@@ -1,11 +1,13 @@
 //! Errors for the application that builds, controls or stops a runtime.
 
 use crate::contract::backend::Pass;
+use crate::contract::error::batch::BatchError;
 use crate::contract::error::cause::BoxError;
 use crate::contract::error::device::DeviceError;
 use crate::contract::error::device_loss::DeviceLoss;
 use crate::contract::error::kind::ErrorKind;
 use crate::contract::error::submit::SchemaError;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The reason why a runtime cannot be built or started.
@@ -62,6 +64,23 @@ pub enum StartError {
         rows: usize,
         /// Its error.
         source: BoxError,
+    },
+    /// A block takes more memory than all blocks may that can leave the device
+    /// ([`RuntimeBuilder::budget`](crate::RuntimeBuilder::budget)), or than is left of it beside others that have to stay.
+    #[error("block `{block}` takes {bytes} bytes, and the budget of its runtime is {budget}")]
+    OverBudget {
+        /// The block's name.
+        block: String,
+        /// Its size.
+        bytes: u64,
+        /// The runtime's budget.
+        budget: u64,
+    },
+    /// A block that can leave the device is to be replaced by one of which nobody knows how it is made again.
+    #[error("block `{block}` may leave the device, so only `replace_reloadable` can replace it")]
+    Reloadable {
+        /// The name of the block that is served.
+        block: String,
     },
     /// The schema of a block or of its outputs does not hold.
     #[error("schema of block `{block}` does not hold")]
@@ -192,6 +211,14 @@ pub enum ControlError {
     /// A thread of the runtime would wait for itself without end.
     #[error("a thread of the runtime may not wait for a block")]
     WouldDeadlock,
+    /// The block has left the device for others, and cannot be brought back.
+    #[error("block `{block}` is not on the device")]
+    Away {
+        /// The block's name.
+        block: String,
+        /// Why it does not come back.
+        source: Arc<BatchError>,
+    },
     /// The work panicked.
     #[error("panic while working with block `{block}`: {message}")]
     Panic {
@@ -218,7 +245,7 @@ impl ControlError {
             Self::NotStarted | Self::ShutDown | Self::DeviceLost(_) => ErrorKind::Unavailable,
             Self::LimitPassed { .. } => ErrorKind::DeadlineExceeded,
             Self::WouldDeadlock => ErrorKind::Misuse,
-            Self::Panic { .. } | Self::Block { .. } => ErrorKind::Failed,
+            Self::Away { .. } | Self::Panic { .. } | Self::Block { .. } => ErrorKind::Failed,
         }
     }
 }

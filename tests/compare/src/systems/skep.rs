@@ -6,7 +6,7 @@ use crate::Result;
 use crate::drive::{Awaited, Blocking};
 use crate::work::Work;
 use skep_pool::{PoolOptions, Serve, ServeOptions, Served, TaskPool};
-use skep_runtime_core::{Device, RunningRuntime, RuntimeBuilder, Ticket};
+use skep_runtime_core::{Device, Handle, RunningRuntime, RuntimeBuilder, Ticket};
 use skep_stats::{Metrics, Publishing, Stats};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub(crate) struct Skep<D: Device> {
     pools: Arc<[TaskPool<D>]>,
     /// Of each device.
     stats: Vec<Stats>,
-    _running: Arc<Running<D>>,
+    running: Arc<Running<D>>,
 }
 
 /// What stops when the last handle goes.
@@ -23,8 +23,8 @@ type Running<D> = (Vec<RunningRuntime<D>>, Option<Publishing>);
 
 impl<D: Device> Clone for Skep<D> {
     fn clone(&self) -> Self {
-        let Self { pools, stats, _running: running } = self;
-        Self { pools: Arc::clone(pools), stats: stats.clone(), _running: Arc::clone(running) }
+        let Self { pools, stats, running } = self;
+        Self { pools: Arc::clone(pools), stats: stats.clone(), running: Arc::clone(running) }
     }
 }
 
@@ -74,7 +74,18 @@ impl<D: Device + Clone> Skep<D> {
                 Ok(builder.serve(block, ServeOptions::forward(options.clone()))?.forward)
             })
             .collect::<Result<_>>()?;
-        Ok(Self { pools, stats: vec![stats], _running: Arc::new((vec![builder.start()?], publishing)) })
+        Ok(Self { pools, stats: vec![stats], running: Arc::new((vec![builder.start()?], publishing)) })
+    }
+
+    /// One pool that others have set up, with the runtimes that feed from it.
+    pub(crate) fn of(pool: TaskPool<D>, running: Vec<(RunningRuntime<D>, Stats)>) -> Self {
+        let (running, stats) = running.into_iter().unzip();
+        Self { pools: Arc::new([pool]), stats, running: Arc::new((running, None)) }
+    }
+
+    /// The handle of the first runtime.
+    pub(crate) fn handle(&self) -> Option<Handle<D>> {
+        self.running.0.first().map(|running| running.handle().clone())
     }
 
     /// One pool of batches of at most `max_rows` rows, which feeds all of these devices.
@@ -93,7 +104,7 @@ impl<D: Device + Clone> Skep<D> {
             stats.push(own);
         }
         let pools = served.into_iter().map(|served| served.forward).collect();
-        Ok(Self { pools, stats, _running: Arc::new((running, None)) })
+        Ok(Self { pools, stats, running: Arc::new((running, None)) })
     }
 }
 
