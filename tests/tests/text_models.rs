@@ -257,7 +257,9 @@ fn tokens_become_the_text<L: Learner>() {
             };
             if unit {
                 let length = pooled.iter().map(|v| v * v).sum::<f32>().sqrt();
-                pooled.iter_mut().for_each(|v| *v /= length);
+                for value in &mut pooled {
+                    *value /= length;
+                }
             }
             let difference = distance(&pooled, &numbers(&ask["vector"]));
             assert!(difference <= TOLERANCE, "{}: differs by {difference:.1e}", fixture.name);

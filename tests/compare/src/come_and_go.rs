@@ -66,12 +66,7 @@ fn contest<E: Engine>(args: &Args, results: &mut Results) -> Result<()> {
 type Told = Rc<Cell<(u32, Option<(u64, u64)>, Duration)>>;
 
 /// Rounds of callers beside a guest, as long as so many cycles take.
-fn beside<'a, E: Engine>(
-    handle: Handle<E::Device>,
-    mut round: Round<'a>,
-    cycles: u32,
-    told: Told,
-) -> Round<'a> {
+fn beside<E: Engine>(handle: Handle<E::Device>, mut round: Round<'_>, cycles: u32, told: Told) -> Round<'_> {
     Box::new(move |time| {
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -114,7 +109,7 @@ fn cycle<E: Engine>(handle: &Handle<E::Device>) -> std::result::Result<(), Strin
         tickets.push(served.forward.submit(task).map_err(|refused| refused.error.to_string())?);
     }
     handle
-        .remove("guest", Shutdown::Drain, Duration::from_secs(60))
+        .remove("guest", Shutdown::Drain, Duration::from_mins(1))
         .map_err(|error| Chain(&error).to_string())?;
     let mut first = None::<Vec<f32>>;
     for ticket in tickets {

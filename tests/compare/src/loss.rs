@@ -63,7 +63,9 @@ fn contest<E: Engine>(args: &Args, results: &mut Results) -> Result<()> {
     }
     contest.run(args, args.long(), results)?;
     // Threads that hang are let go.
-    fates.iter().for_each(|fate| fate.store(LETS_GO, Ordering::SeqCst));
+    for fate in fates {
+        fate.store(LETS_GO, Ordering::SeqCst);
+    }
     Ok(())
 }
 
@@ -147,12 +149,11 @@ impl<E: Engine> Group<E> {
         let mut builder = builder.observer(stats.observer());
         let (device, at) = (builder.device().name(), self.running.len());
         let block = Fated { inner: work.block(&format!("copy.{at}"))?, device, fate: Arc::clone(&fate) };
-        match &self.served {
-            Some(served) => builder.join(block, served)?,
-            None => {
-                let options = ServeOptions::forward(PoolOptions::default().max_rows(ROWS));
-                self.served = Some(builder.serve(block, options)?);
-            }
+        if let Some(served) = &self.served {
+            builder.join(block, served)?;
+        } else {
+            let options = ServeOptions::forward(PoolOptions::default().max_rows(ROWS));
+            self.served = Some(builder.serve(block, options)?);
         }
         self.running.push((builder.start()?, stats));
         self.fates.push(fate);
