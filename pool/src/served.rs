@@ -20,7 +20,7 @@ pub struct Served<D: Device> {
     /// integers has one as well, through which nothing flows: hand in zeros.
     ///
     /// Tasks that meet in a batch make one step of the optimizer, with the sum of their gradients. A caller who wants
-    /// steps of a size of its own hands in one task of that size, and sets [`PoolOptions::max_rows`] to it.
+    /// steps of a size of its own hands in one task of that size, and sets [`PoolOptions::max_rows`](crate::PoolOptions::max_rows) to it.
     pub backward: Option<TaskPool<D>>,
     /// Those of [`Serve::add_pool`](crate::Serve::add_pool).
     pub(crate) more: Vec<(Pass, TaskPool<D>)>,

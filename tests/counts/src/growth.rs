@@ -290,7 +290,7 @@ fn snapshot() -> [String; 2] {
         }
     }
     let memory = match (before, resident()) {
-        (Some(before), Some(after)) => format!("{} bytes", (after - before) / POOLS as usize),
+        (Some(before), Some(after)) => format!("{} bytes", after.saturating_sub(before) / POOLS as usize),
         _ => "not told".to_owned(),
     };
     let times = (0..10).map(|_| {
@@ -310,6 +310,8 @@ fn resident() -> Option<usize> {
 
 /// Measures, and prints the table.
 pub(crate) fn measure() {
+    // First, because the memory that others have left would be taken again.
+    let [memory, time] = snapshot();
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
     table.set_header(["what waits", "few", "more", "many", "wanted"]);
@@ -335,7 +337,6 @@ pub(crate) fn measure() {
         "{WAITERS} callers in line with deadlines of their own: {} (wanted: one wake-up each)",
         waiters()
     );
-    let [memory, time] = snapshot();
     println!(
         "stats of {POOLS} pools with ten batches each: {memory} a pool (wanted: at most 8 KB), a snapshot {time} (wanted: at most 20 ms)"
     );
