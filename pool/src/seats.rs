@@ -1,7 +1,7 @@
 //! Seats: the runtimes that feed from a pool. Mostly there is one; one for each device where several have a copy of the
 //! block.
 
-use crate::sooner::Last;
+use crate::sooner::{Last, Trust};
 use skep_runtime_core::pool::{Doorbell, Outlook, Policy, Rank, Terms};
 use skep_runtime_core::{Counts, RuntimeId};
 use smallvec::SmallVec;
@@ -31,6 +31,7 @@ pub(crate) struct Seat {
     last: Option<Last>,
     /// The most urgent task that it leaves to a faster device that is free, by its rank, and until when.
     leaves: Option<(Rank, Instant)>,
+    trust: Trust,
 }
 
 /// All seats. The first one is the home of what belongs to no single device: it counts all but what is cut for the others,
@@ -77,6 +78,7 @@ impl Seats {
             cut: 0,
             last: None,
             leaves: None,
+            trust: Trust::default(),
         });
         true
     }
@@ -114,6 +116,7 @@ impl Seats {
     pub(crate) fn start(&mut self, view: u32, doorbell: Doorbell) -> bool {
         let Some(seat) = self.own(view, doorbell.runtime()) else { return false };
         (seat.doorbell, seat.rung, seat.armed) = (Some(doorbell), false, None);
+        (seat.last, seat.leaves, seat.trust) = (None, None, Trust::default());
         (seat.most_rows, seat.wake_at) = (usize::MAX, usize::MAX);
         self.seat_home();
         true
@@ -221,6 +224,7 @@ impl Seats {
     pub(crate) fn has_cut(&mut self, view: u32, terms: &Terms, rows: usize) {
         if let Some(seat) = self.of(view) {
             (seat.last, seat.leaves) = (Last::of(terms, rows), None);
+            seat.trust.has_cut();
         }
     }
 
@@ -237,6 +241,9 @@ impl Seats {
         // Rather one that is on its way than one that may be busy elsewhere.
         let sooner = sooner.min_by_key(|sooner| (!sooner.is_busy, sooner.until))?;
         let seat = self.of(view)?;
+        if !seat.trust.leaves(outlook.rank) {
+            return None;
+        }
         seat.wake_at = sooner.rows.saturating_add(1);
         if sooner.is_busy {
             seat.leaves = None;

@@ -1,7 +1,7 @@
-//! Devices of different speeds: a slow one leaves to a faster one what that has done sooner.
+//! Devices of different speeds: a slow one leaves to a faster one what that has done sooner, and tries again now and then.
 
 use skep_runtime_core::Price;
-use skep_runtime_core::pool::{Outlook, Terms};
+use skep_runtime_core::pool::{Outlook, Rank, Terms};
 use std::time::{Duration, Instant};
 
 /// The last batch that was cut for a device.
@@ -27,6 +27,40 @@ pub(crate) struct Sooner {
 /// The part of the time that a faster device would save by which it is waited for if it is free: it has been rung, and may be
 /// busy with another pool.
 const PATIENCE: u32 = 10;
+
+/// How far it is to be believed that a device is the slower one: what it takes is learned from its batches, and one that leaves
+/// everything to others has none. So it takes one now and then all the same: often while it has had few, of which the first
+/// found nothing warm.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Trust {
+    /// Batches that it has had since it has a price, as far as they are counted.
+    had: u32,
+    /// What it has left to others since the last one, and the rank of the last that it left.
+    left: u32,
+    last: Option<Rank>,
+}
+
+/// Batches before its price is known.
+const FEW: u32 = 8;
+/// So many are left to others before it takes one itself.
+const OFTEN: u32 = 32;
+const SELDOM: u32 = 256;
+
+impl Trust {
+    /// Notes that it takes a batch itself.
+    pub(crate) fn has_cut(&mut self) {
+        *self = Self { had: (self.had + 1).min(FEW), left: 0, last: None };
+    }
+
+    /// Notes that it would leave the task of this rank to another device. Returns false if it is to try once more.
+    pub(crate) fn leaves(&mut self, rank: Rank) -> bool {
+        if self.last != Some(rank) {
+            self.left += 1;
+            self.last = Some(rank);
+        }
+        self.left <= if self.had < FEW { OFTEN } else { SELDOM }
+    }
+}
 
 impl Last {
     /// A batch of so many rows that is cut now. `None` if it is not known what it costs.
@@ -63,5 +97,29 @@ impl Last {
     fn within(&self, time: Duration, most: usize) -> usize {
         let batches = time.as_nanos() / self.price.of(most).as_nanos().max(1);
         usize::try_from(batches).unwrap_or(usize::MAX).saturating_mul(most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skep_runtime_core::Priority;
+
+    /// The tasks of which it leaves all but the last.
+    fn leaves(trust: &mut Trust, from: i64) -> i64 {
+        (from..i64::MAX).find(|&key| !trust.leaves(Rank::new(Priority::NORMAL, key))).unwrap() - from
+    }
+
+    /// Its first batches may have found nothing warm, and there are no others from which to learn better.
+    #[test]
+    fn who_is_thought_slow_tries_again() {
+        let mut trust = Trust::default();
+        let rank = Rank::new(Priority::NORMAL, 0);
+        assert!((0..1000).all(|_| trust.leaves(rank)), "one task, however often it is asked");
+        assert_eq!(leaves(&mut trust, 1), i64::from(OFTEN) - 1);
+        trust.has_cut();
+        assert_eq!(leaves(&mut trust, 0), i64::from(OFTEN));
+        (0..FEW).for_each(|_| trust.has_cut());
+        assert_eq!(leaves(&mut trust, 0), i64::from(SELDOM), "it is known by now");
     }
 }
