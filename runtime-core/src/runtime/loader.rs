@@ -50,8 +50,9 @@ pub(crate) fn loader_loop<D: Device>(shared: &Shared<D>, outputs: &flume::Sender
         let mut stage = shared.stage.lock();
         stage.gathering -= 1;
         match outcome {
-            // Nobody takes it any more once the device thread has ended.
-            Outcome::Gathered(gathered) if stage.ended => {
+            // Nobody takes it any more once the device thread has ended. An abort has given up what was gathered before; this
+            // need not wait for the block that is running either.
+            Outcome::Gathered(gathered) if stage.ended || stage.stop == Some(Shutdown::Abort) => {
                 drop(stage);
                 shared.give_up(&gathered.batch.flight);
                 discard_all(gathered.inputs);
