@@ -25,6 +25,8 @@ pub(crate) struct Target {
     log: Option<JoinHandle<Vec<String>>>,
     others: Option<(Arc<AtomicBool>, JoinHandle<u64>)>,
     _models: TempDir,
+    /// Bytes of memory that it took by itself.
+    own: u64,
 }
 
 /// What an attacker was told.
@@ -91,7 +93,25 @@ impl Target {
                 served
             }
         });
-        Self { child, http, grpc, log: Some(log), others: Some((ended, others)), _models: models }
+        let mut target = Self {
+            child,
+            http,
+            grpc,
+            log: Some(log),
+            others: Some((ended, others)),
+            own: 0,
+            _models: models,
+        };
+        target.own = target.memory("VmHWM");
+        target
+    }
+
+    /// Fails if an attack made it take much at once, beside what it takes by itself: its libraries are large or small.
+    #[track_caller]
+    pub(crate) fn has_taken_little(&self) {
+        const MOST: u64 = 120 << 20;
+        let (most, own) = (self.memory("VmHWM"), self.own);
+        assert!(most <= own + MOST, "{own} bytes of memory were {most} at one time");
     }
 
     pub(crate) fn send(&self, bytes: &[u8]) -> Told {

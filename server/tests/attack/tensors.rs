@@ -5,9 +5,6 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use std::io::Write;
 
-/// No attack makes it take so much at once. It takes some 30 MB by itself, and bodies of 1 MiB.
-const MOST: u64 = 150 << 20;
-
 fn input(dims: &str, rest: &str) -> String {
     format!(r#"{{"inputs": [{{"name": "x", "shape": {dims}, "datatype": "FP32", {rest}}}]}}"#)
 }
@@ -59,7 +56,7 @@ fn shapes_are_multiplied_before_memory_is_taken() {
             assert_eq!(target.send(&sent).status(), Some(400), "{length}");
         }
     });
-    assert!(target.memory("VmHWM") < MOST, "{}", target.memory("VmHWM"));
+    target.has_taken_little();
     target.ends_well();
 }
 
@@ -97,6 +94,6 @@ fn bombs_do_not_go_off() {
             }
         });
     }
-    assert!(target.memory("VmHWM") < MOST, "{}", target.memory("VmHWM"));
+    target.has_taken_little();
     target.ends_well();
 }

@@ -54,6 +54,8 @@ const UNNAMED: &[(&str, &str)] = &[
     ("backend-candle", "gemm"),
     // For the code that is made of the protocol's file, which is included as it is.
     ("server", "tonic-prost"),
+    // For the program beside the library, whose sources alone are looked through.
+    ("server", "mimalloc"),
 ];
 
 /// Arrows between files. A `/` makes it a file or folder, `::` a path outside of this workspace, and anything else is
