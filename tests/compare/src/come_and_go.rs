@@ -5,7 +5,7 @@ use crate::args::Args;
 use crate::contest::Contest;
 use crate::drive::{Load, Round, blocking};
 use crate::machine::resident;
-use crate::processor::engines::{self, Engine};
+use crate::processor::engines::{Engine, for_each_backend};
 use crate::processor::{Shape, work};
 use crate::report::Results;
 use crate::row::Sample;
@@ -25,13 +25,7 @@ const GUEST: &str = "input=512, hidden=2438, output=512, seed=11";
 const TASKS: usize = 4;
 
 pub(crate) fn run(args: &Args, results: &mut Results) -> Result<()> {
-    macro_rules! each {
-        ($($feature:literal $engine:ident),*) => {
-            $(#[cfg(feature = $feature)]
-            contest::<engines::$engine>(args, results)?;)*
-        };
-    }
-    each!("candle" Candle, "tch" Tch, "ort" Ort);
+    for_each_backend!(contest(args, results));
     Ok(())
 }
 

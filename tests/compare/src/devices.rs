@@ -4,7 +4,7 @@ use crate::Result;
 use crate::args::Args;
 use crate::contest::Contest;
 use crate::drive::{Load, blocking};
-use crate::processor::engines::{self, Engine};
+use crate::processor::engines::{Engine, for_each_backend};
 use crate::processor::{Shape, work};
 use crate::report::Results;
 use crate::systems::skep::Skep;
@@ -19,13 +19,7 @@ pub(crate) fn run(args: &Args, results: &mut Results) -> Result<()> {
         None => results.skip("MiniLM on several devices", "the model is not on this machine"),
     }
     for (name, shape) in shapes {
-        macro_rules! each {
-            ($($feature:literal $engine:ident),*) => {
-                $(#[cfg(feature = $feature)]
-                contest::<engines::$engine>(args, results, name, &shape)?;)*
-            };
-        }
-        each!("candle" Candle, "tch" Tch, "ort" Ort);
+        for_each_backend!(contest(args, results, name, &shape));
     }
     Ok(())
 }

@@ -83,3 +83,16 @@ impl Engine for Ort {
         Ok(block_of(skep_backend_ort::Registry::with_defaults().build(kind, name, &config.parse()?)?))
     }
 }
+
+/// Runs a contest for each backend that this program was built with.
+macro_rules! for_each_backend {
+    ($contest:ident($($argument:expr),*)) => {{
+        #[cfg(feature = "candle")]
+        $contest::<$crate::processor::engines::Candle>($($argument),*)?;
+        #[cfg(feature = "tch")]
+        $contest::<$crate::processor::engines::Tch>($($argument),*)?;
+        #[cfg(feature = "ort")]
+        $contest::<$crate::processor::engines::Ort>($($argument),*)?;
+    }};
+}
+pub(crate) use for_each_backend;
