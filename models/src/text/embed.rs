@@ -50,11 +50,7 @@ impl<O: TensorOps> TextModel<O> {
         ask: &Ask,
     ) -> Result<Vec<Embedding>> {
         self.expect(Kind::Embedding, "embed")?;
-        let mut handed = Vec::with_capacity(texts.len());
-        for text in texts {
-            let (encoded, unpooled) = self.encoded(text.as_ref(), ask)?;
-            handed.push(self.hand_in(encoded, unpooled, ask).await?);
-        }
+        let handed = self.hand_in_all(texts, ask).await?;
         let mut embedded = Vec::with_capacity(handed.len());
         for handed in handed {
             let (vector, encoded) = self.numbers(handed).await?;
@@ -112,11 +108,7 @@ impl<O: TensorOps> TextModel<O> {
         if !description.token_vectors {
             return Err(TextError::NoTokenVectors);
         }
-        let mut handed = Vec::with_capacity(texts.len());
-        for text in texts {
-            let (encoded, unpooled) = self.encoded(text.as_ref(), ask)?;
-            handed.push(self.hand_in(encoded, unpooled, ask).await?);
-        }
+        let handed = self.hand_in_all(texts, ask).await?;
         let mut embedded = Vec::with_capacity(handed.len());
         for handed in handed {
             let (numbers, encoded) = self.token_vectors(handed).await?;

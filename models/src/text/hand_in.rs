@@ -17,6 +17,20 @@ pub(super) struct Handed<T> {
 }
 
 impl<O: TensorOps> TextModel<O> {
+    /// Hands texts in, one after the other, before any is answered.
+    pub(super) async fn hand_in_all<S: AsRef<str>>(
+        &self,
+        texts: &[S],
+        ask: &Ask,
+    ) -> Result<Vec<Handed<O::Tensor>>> {
+        let mut handed = Vec::with_capacity(texts.len());
+        for text in texts {
+            let (encoded, unpooled) = self.encoded(text.as_ref(), ask)?;
+            handed.push(self.hand_in(encoded, unpooled, ask).await?);
+        }
+        Ok(handed)
+    }
+
     /// Hands a text in, of whose tokens the first `unpooled` have no part in its vector.
     pub(super) async fn hand_in(
         &self,
