@@ -100,6 +100,13 @@ impl<D: Device> Handle<D> {
         Ok(id)
     }
 
+    /// The block of a name, and what is known of it.
+    pub(super) fn to_replace(&self, block: &str) -> Option<(BlockId, Arc<BlockInfo>)> {
+        let stage = self.shared().stage.lock();
+        let id = stage.directory.block_of(block)?;
+        Some((id, Arc::clone(stage.directory.info(id)?)))
+    }
+
     /// Runs a batch of zeros between two of others.
     fn warm(&self, block: BlockId, rows: usize, first: bool) -> Result<(), StartError> {
         let (reply, warmed) = flume::bounded(1);
@@ -122,11 +129,7 @@ impl<D: Device> Handle<D> {
         let shared = self.shared();
         let unknown = || StartError::UnknownBlock { name: block.to_owned() };
         shared.takes_blocks()?;
-        let (id, old) = {
-            let stage = shared.stage.lock();
-            let id = stage.directory.block_of(block).ok_or_else(unknown)?;
-            (id, stage.directory.info(id).map(Arc::clone).ok_or_else(unknown)?)
-        };
+        let (id, old) = self.to_replace(block).ok_or_else(unknown)?;
         if shared.desk.as_ref().is_some_and(|desk| desk.with(id.slot, |_| ()).is_some()) {
             return Err(StartError::Reloadable { block: block.to_owned() });
         }

@@ -148,11 +148,7 @@ impl<D: Device> Handle<D> {
         let shared = self.shared();
         let unknown = || StartError::UnknownBlock { name: block.to_owned() };
         shared.takes_blocks()?;
-        let (id, old) = {
-            let stage = shared.stage.lock();
-            let id = stage.directory.block_of(block).ok_or_else(unknown)?;
-            (id, stage.directory.info(id).map(Arc::clone).ok_or_else(unknown)?)
-        };
+        let (id, old) = self.to_replace(block).ok_or_else(unknown)?;
         let (body, info) = made(&reload)?;
         let loaded = LoadedBlock::load(&**self.device(), body, info, usize::MAX)?;
         if let Some(what) = loaded.info.difference(&old) {
