@@ -25,9 +25,9 @@ struct Inference {
     state: RefCell<State>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct State {
-    /// With the count of changes when it was laid out.
+    /// With the count of changes when it was laid out; none once the parameters are trained.
     laid_out: Option<(u64, LaidOut)>,
     parts: Parts,
 }
@@ -44,13 +44,24 @@ pub fn linear(input: usize, output: usize, vb: &VarBuilder<'_>) -> Result<Linear
     let weight = vb.get_with_hints((output, input), "weight", init)?;
     let bias = vb.get_with_hints(output, "bias", init)?;
     let on_host = weight.dtype() == DType::F32 && weight.device().same_device(&Place::Cpu);
+    let layer = candle_nn::Linear::new(weight, Some(bias));
     let inference = match (Changes::in_the_making(), Processor::found()) {
         (Some(changes), Some(processor)) if on_host => {
-            Some(Inference { processor, changes, state: RefCell::default() })
+            // Where the block is loaded, which is not the device's thread: its first batch takes no longer than others.
+            let laid_out =
+                changes.count().map(|count| lay_out(processor, &layer).map(|laid_out| (count, laid_out)));
+            let state = State { laid_out: laid_out.transpose()?, parts: Parts::new() };
+            Some(Inference { processor, changes, state: RefCell::new(state) })
         }
         _ => None,
     };
-    Ok(Linear { layer: candle_nn::Linear::new(weight, Some(bias)), inference })
+    Ok(Linear { layer, inference })
+}
+
+fn lay_out(processor: Processor, layer: &candle_nn::Linear) -> Result<LaidOut> {
+    let weight = layer.weight().flatten_all()?.to_vec1::<f32>()?;
+    let bias = layer.bias().map(Tensor::to_vec1::<f32>).transpose()?;
+    Ok(LaidOut::new(processor, &weight, layer.weight().dim(1)?, bias))
 }
 
 impl Linear {
@@ -77,7 +88,13 @@ impl Linear {
     /// `None` where candle's operations compute it.
     fn infer(&self, function: Function, x: &Tensor) -> Result<Option<Tensor>> {
         let Some(Inference { processor, changes, state }) = &self.inference else { return Ok(None) };
-        let (Some(count), false) = (changes.count(), x.track_op()) else { return Ok(None) };
+        let Some(count) = changes.count() else {
+            state.borrow_mut().laid_out = None;
+            return Ok(None);
+        };
+        if x.track_op() {
+            return Ok(None);
+        }
         let (output, input) = self.layer.weight().dims2()?;
         if x.dims().last() != Some(&input) {
             // candle says what is wrong with it.
@@ -92,9 +109,7 @@ impl Linear {
         };
         let State { laid_out, parts } = &mut *state.borrow_mut();
         if laid_out.as_ref().is_none_or(|(known, _)| *known != count) {
-            let weight = self.layer.weight().flatten_all()?.to_vec1::<f32>()?;
-            let bias = self.layer.bias().map(Tensor::to_vec1::<f32>).transpose()?;
-            *laid_out = Some((count, LaidOut::new(*processor, &weight, input, bias)));
+            *laid_out = Some((count, lay_out(*processor, &self.layer)?));
         }
         let Some((_, laid_out)) = laid_out else { return Ok(None) };
         parts.resize_with(rayon::current_num_threads(), Vec::new);

@@ -13,7 +13,7 @@ use crate::systems::skep::Skep;
 use crate::work::Counted;
 use skep_pool::{PoolOptions, ServeMore, ServeOptions};
 use skep_runtime_core::{Chain, Handle, HostTensor, Shutdown, TensorOps};
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -38,26 +38,33 @@ fn contest<E: Engine>(args: &Args, results: &mut Results) -> Result<()> {
     contest.enter("alone", blocking(Skep::with_rows(&work, shape.rows)?, &work, load));
     let system = Skep::with_rows(&work, shape.rows)?;
     let handle = system.handle().ok_or("the runtime runs")?;
-    let told = Rc::new(Cell::new((0, None, Duration::ZERO)));
+    let told = Told::default();
     let each = CYCLES.div_ceil(args.rounds);
     let beside = beside::<E>(handle, blocking(system, &work, load), each, Rc::clone(&told));
     contest.enter("beside blocks of 10 MB that come and go", beside);
     contest.run(args, args.long(), results)?;
-    let (cycles, memory, took) = told.get();
-    let (before, after) = memory.unwrap_or_default();
-    let grown = after as f64 - before as f64;
+    let so_far = told.borrow();
+    let memory = so_far.memory.iter().map(|bytes| format!("{:.0}", *bytes as f64 / 1e6));
     results.note(format!(
-        "{workload}: {cycles} cycles of adding, using and removing a block of 10 MB, {:.1?} each; no task lost, every answer \
-         right; memory {:+.1} MB after the first {} of them.",
-        took / cycles.max(1),
-        grown / 1e6,
-        each
+        "{workload}: {} cycles of adding, using and removing a block of 10 MB, {:.1?} each; no task lost, every answer \
+         right; MB in memory after each {each} of them: {}.",
+        so_far.cycles,
+        so_far.took / so_far.cycles.max(1),
+        memory.collect::<Vec<_>>().join(", "),
     ));
     Ok(())
 }
 
-/// How many cycles there were, the memory after the first round of them and after the last, and how long they took.
-type Told = Rc<Cell<(u32, Option<(u64, u64)>, Duration)>>;
+/// What was seen so far.
+#[derive(Debug, Default)]
+struct SoFar {
+    cycles: u32,
+    took: Duration,
+    /// The bytes of this process in memory after each round of cycles.
+    memory: Vec<u64>,
+}
+
+type Told = Rc<RefCell<SoFar>>;
 
 /// Rounds of callers beside a guest, as long as so many cycles take.
 fn beside<E: Engine>(handle: Handle<E::Device>, mut round: Round<'_>, cycles: u32, told: Told) -> Round<'_> {
@@ -80,10 +87,10 @@ fn beside<E: Engine>(handle: Handle<E::Device>, mut round: Round<'_>, cycles: u3
                 });
             }
             let took = guest.join().map_err(|_| "the guest panicked")??;
-            let (so_far, memory, so_long) = told.get();
-            let now = resident();
-            let before = memory.map_or(now, |(before, _)| before);
-            told.set((so_far + cycles, Some((before, now)), so_long + took));
+            let mut so_far = told.borrow_mut();
+            so_far.cycles += cycles;
+            so_far.took += took;
+            so_far.memory.push(resident());
             all.ok_or_else(|| "the cycles were over before the round began".into())
         })
     })
