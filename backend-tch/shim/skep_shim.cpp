@@ -282,6 +282,11 @@ int skep_synchronize(int index) {
   });
 }
 
+// Gives memory of all CUDA devices back that is kept for later.
+int skep_empty_cache() {
+  return guarded([] { at::getDeviceAllocator(c10::kCUDA)->emptyCache(); });
+}
+
 // Bytes that are free, and bytes in all.
 int skep_memory(int index, uint64_t *free_bytes, uint64_t *total_bytes) {
   return guarded([&] {

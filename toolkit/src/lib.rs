@@ -20,7 +20,7 @@
 //! # let _ = optimizer;
 //! # Ok::<(), ConfigError>(())
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod block;
 pub mod blocks;

@@ -24,6 +24,19 @@ pub fn of_machine() -> Option<MemoryInfo> {
     parse(&read_to_string("/proc/meminfo").ok()?)
 }
 
+/// Has the system's allocator give memory back that nothing uses any more: glibc, whose threads each keep what they
+/// have freed for later. Nothing where the allocator is another one.
+///
+/// Other threads that allocate may wait meanwhile, for milliseconds.
+pub fn trim() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[expect(unsafe_code, reason = "a call without pointers that may be made at any time, from any thread")]
+    // SAFETY: see the reason.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 fn parse(meminfo: &str) -> Option<MemoryInfo> {
     let bytes = |name: &str| -> Option<u64> {
         let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;

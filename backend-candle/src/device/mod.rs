@@ -296,6 +296,12 @@ impl Device for CandleDevice {
     }
 
     /// The machine's memory where the device is the host, and Linux tells.
+    fn trim_memory(&self) {
+        if self.place.is_cpu() {
+            memory::trim();
+        }
+    }
+
     fn memory(&self) -> Option<MemoryInfo> {
         self.place.is_cpu().then(memory::of_machine).flatten()
     }

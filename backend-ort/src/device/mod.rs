@@ -352,6 +352,12 @@ impl Device for OrtDevice {
     }
 
     /// The machine's memory where Linux tells.
+    fn trim_memory(&self) {
+        if self.cuda.is_none() {
+            memory::trim();
+        }
+    }
+
     fn memory(&self) -> Option<MemoryInfo> {
         if self.cuda.is_none() { memory::of_machine() } else { None }
     }

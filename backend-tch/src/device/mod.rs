@@ -293,6 +293,14 @@ impl Device for TchDevice {
     }
 
     /// The GPU's memory, or the machine's where the device is the host and Linux tells.
+    fn trim_memory(&self) {
+        match self.cuda {
+            None => memory::trim(),
+            // What cannot be given back is kept.
+            Some(_) => drop(shim::empty_cache()),
+        }
+    }
+
     fn memory(&self) -> Option<MemoryInfo> {
         let Some(ordinal) = self.cuda else { return memory::of_machine() };
         let (free, total) = shim::memory(ordinal).ok()?;

@@ -147,6 +147,12 @@ pub(crate) fn synchronize(ordinal: usize) -> Result<(), TchError> {
     checked(unsafe { ffi::skep_synchronize(index) })
 }
 
+/// Gives memory of CUDA devices back that libtorch keeps for later.
+pub(crate) fn empty_cache() -> Result<(), TchError> {
+    // SAFETY: takes no pointer.
+    checked(unsafe { ffi::skep_empty_cache() })
+}
+
 /// Free and total bytes of a CUDA device.
 pub(crate) fn memory(ordinal: usize) -> Result<(u64, u64), TchError> {
     let index = index_of(ordinal)?;

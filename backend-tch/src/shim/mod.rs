@@ -11,8 +11,8 @@ mod package;
 mod script;
 
 pub(crate) use calls::{
-    GradMode, JoinError, Place, are_same, copy, cuda_count, describe, flush_denormals, from_bytes, gradients,
-    join, join_padded, load_cuda, memory, place, synchronize, to_bytes, to_host,
+    GradMode, JoinError, Place, are_same, copy, cuda_count, describe, empty_cache, flush_denormals,
+    from_bytes, gradients, join, join_padded, load_cuda, memory, place, synchronize, to_bytes, to_host,
 };
 #[cfg(feature = "models")]
 pub(crate) use calls::{pack_linear, packed_linear, records_graph};

@@ -171,8 +171,9 @@ impl Training {
 
 /// One block on a device.
 ///
-/// Called from the device thread only, so an implementation needs no lock of its own. (One that may leave the device, by
-/// [`Reload`](crate::Reload), is made, restored, asked for its state and dropped by a thread that has it to itself.) A panic or an error
+/// Called from the device thread only, so an implementation needs no lock of its own. (A block is dropped by
+/// whoever lets it go, and one that may leave the device, by [`Reload`](crate::Reload), is made, restored and asked for
+/// its state elsewhere, too: always by a thread that has it to itself.) A panic or an error
 /// fails the batch that it happened in, and the block is called again with the next. After a failed forward
 /// pass that is, unless the pool's [`FailureRules`](crate::FailureRules) say otherwise, half of the same
 /// batch: a forward pass must leave the block, and its inputs, as they were.

@@ -101,6 +101,11 @@ pub trait Device: TensorOps {
     /// Returns a [`DeviceError`] if the device reports a failure of earlier work.
     fn synchronize(&self) -> Result<(), DeviceError>;
 
+    /// Gives memory back to the system that nothing uses any more, where an allocator keeps it for later.
+    ///
+    /// Called when a block has left the device or was replaced, on a thread that may wait: batches run meanwhile.
+    fn trim_memory(&self) {}
+
     /// Returns the device's memory, or `None` if it cannot be told.
     fn memory(&self) -> Option<MemoryInfo> {
         None

@@ -82,7 +82,7 @@ impl<D: Device> Handle<D> {
         }
         for (at, rows) in warm_up.into_iter().enumerate() {
             if let Err(error) = self.warm(id, rows, at == 0) {
-                shared.let_go(id, Shutdown::Abort);
+                shared.let_go(id, Shutdown::Abort, None);
                 return Err(error);
             }
         }
@@ -141,23 +141,22 @@ impl<D: Device> Handle<D> {
         }
         let (reply, swapped) = flume::bounded(1);
         shared.work.push(Job::With(Box::new(move |blocks| {
-            let there = if let Some(place) = blocks.get_mut(id.slot) {
-                discard(std::mem::replace(place, body));
-                true
-            } else {
-                discard(body);
-                false
-            };
-            reply.send(there).ok();
+            if let Err(flume::SendError(unclaimed)) = reply.send(blocks.replace(id.slot, body)) {
+                discard(unclaimed);
+            }
         })));
         shared.bells.wake_device();
-        match swapped.recv() {
-            Ok(true) => {}
+        let old = match swapped.recv() {
+            Ok(Ok(old)) => old,
             // It has left since.
-            Ok(false) => return Err(unknown()),
+            Ok(Err(new)) => {
+                shared.outside.free(new);
+                return Err(unknown());
+            }
             Err(flume::RecvError::Disconnected) => return Err(shared.ended()),
-        }
+        };
         shared.outlive(id);
+        shared.outside.free(old);
         Ok(())
     }
 }

@@ -4,12 +4,15 @@ use crate::contract::backend::Backend;
 use crate::contract::device::Device;
 use crate::contract::id::Slot;
 
+/// A block as the runtime has it.
+pub(crate) type Body<D> = Box<dyn Backend<D>>;
+
 /// The blocks, at the places that the directory has given them.
 pub(crate) struct Blocks<D: Device>(Vec<Option<Place<D>>>);
 
 struct Place<D> {
     generation: u32,
-    body: Box<dyn Backend<D>>,
+    body: Body<D>,
 }
 
 impl<D: Device> Blocks<D> {
@@ -18,7 +21,7 @@ impl<D: Device> Blocks<D> {
     }
 
     /// Takes a block in, at a place that is free.
-    pub(crate) fn insert(&mut self, slot: Slot, body: Box<dyn Backend<D>>) {
+    pub(crate) fn insert(&mut self, slot: Slot, body: Body<D>) {
         let index = slot.index as usize;
         if self.0.len() <= index {
             self.0.resize_with(index + 1, || None);
@@ -27,7 +30,7 @@ impl<D: Device> Blocks<D> {
     }
 
     #[inline]
-    pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut Box<dyn Backend<D>>> {
+    pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut Body<D>> {
         let place = self.0.get_mut(slot.index as usize)?.as_mut()?;
         if place.generation == slot.generation { Some(&mut place.body) } else { None }
     }
@@ -37,7 +40,15 @@ impl<D: Device> Blocks<D> {
         place.is_some_and(|place| place.generation == slot.generation)
     }
 
-    pub(crate) fn remove(&mut self, slot: Slot) -> Option<Box<dyn Backend<D>>> {
+    /// Puts a block in the place of another one, which is returned; the block itself if there is no such place.
+    pub(crate) fn replace(&mut self, slot: Slot, body: Body<D>) -> Result<Body<D>, Body<D>> {
+        match self.get_mut(slot) {
+            Some(place) => Ok(std::mem::replace(place, body)),
+            None => Err(body),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, slot: Slot) -> Option<Body<D>> {
         let place = self.0.get_mut(slot.index as usize)?;
         Some(place.take_if(|place| place.generation == slot.generation)?.body)
     }

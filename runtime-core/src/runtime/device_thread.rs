@@ -22,7 +22,7 @@ use crate::contract::pool::Shutdown;
 use crate::policy::cost::Costs;
 use crate::policy::overlap::{answer_here, overlap_pays};
 use crate::sync::spin::Spin;
-use crate::sync::{discard_all, flume, guarded, thread};
+use crate::sync::{discard, discard_all, flume, guarded, thread};
 use std::time::Instant;
 
 /// The device thread's next step.
@@ -66,10 +66,16 @@ pub(crate) fn device_loop<D: Device>(
                 Job::TakeOut(block) => shared.take_out(blocks, block),
                 Job::PutOut(block) => shared.put_out(blocks, block),
                 Job::Swap { block, body, goods, bytes, reply } => {
-                    reply.send(shared.swap(blocks, block, body, (goods, bytes))).ok();
+                    let swapped = shared.swap(blocks, block, body, (goods, bytes));
+                    if let Err(flume::SendError(swapped)) = reply.send(swapped) {
+                        discard(swapped.left);
+                    }
                 }
                 Job::PutIn { block, body, version, reply } => {
-                    reply.send(shared.take_in(blocks, block, body, version)).ok();
+                    let refused = shared.take_in(blocks, block, body, version);
+                    if let Err(flume::SendError(refused)) = reply.send(refused) {
+                        discard(refused);
+                    }
                 }
             });
         }

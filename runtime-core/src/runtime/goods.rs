@@ -1,6 +1,7 @@
 //! The porter's goods: by what each block is made again that may leave the device, and what it had learned when it left.
 
-use crate::contract::backend::{Backend, BlockState};
+use super::blocks::Body;
+use crate::contract::backend::BlockState;
 use crate::contract::device::Device;
 use crate::contract::id::{BlockId, Slot};
 use crate::contract::reload::Reload;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 /// An order to the porter.
 pub(crate) enum Order<D: Device> {
     /// Keep what this block has learned, and free the rest of it.
-    Store(BlockId, Box<dyn Backend<D>>, Version),
+    Store(BlockId, Body<D>, Version),
     /// Make this block again.
     Bring(BlockId),
     /// Tell all who wait for this block that there is no room for it.

@@ -3,7 +3,7 @@
 //! A block that leaves takes no more tasks, and its names are free. Once the last task that it had accepted is answered, the device
 //! thread takes it out between two batches: whoever answers that task has it done, so nobody need wait for the end.
 
-use super::blocks::Blocks;
+use super::blocks::{Blocks, Body};
 use super::directory::Station;
 use super::handle::Handle;
 use super::shared::{Now, Shared};
@@ -17,7 +17,7 @@ use crate::contract::error::task::TaskError;
 use crate::contract::id::{BlockId, RuntimeId};
 use crate::contract::pool::{Pool, Shutdown};
 use crate::contract::thread_mark::on_thread_of;
-use crate::sync::{discard, discard_all, guarded, log};
+use crate::sync::{discard, discard_all, flume, guarded, log};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ impl<D: Device> Handle<D> {
     /// Its pools take no more tasks from now on ([`SubmitError::Removed`](crate::SubmitError::Removed)), and its names can be given
     /// again at once. [`Shutdown::Drain`] runs every task that was accepted; [`Shutdown::Abort`] answers those that have not
     /// begun with [`TaskError::Removed`](crate::TaskError::Removed), and lets the batch on the device finish. The device
-    /// thread drops the block between two batches; other blocks do not notice.
+    /// thread takes the block out between two batches, and the calling thread frees it: other blocks do not notice.
     ///
     /// ```
     /// # use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
@@ -57,12 +57,18 @@ impl<D: Device> Handle<D> {
         if shared.status.phase() == Phase::Built {
             return Err(ControlError::NotStarted);
         }
-        let id = shared.leave(block, how).ok_or_else(unknown)?;
+        let (to, left) = flume::bounded(1);
+        let id = shared.leave(block, how, to).ok_or_else(unknown)?;
         let is_gone = || shared.stage.lock().directory.info(id).is_none();
         shared.status.wait(limit, || shared.is_over() || is_gone());
         if is_gone() {
+            if let Ok(body) = left.try_recv() {
+                shared.outside.free(body);
+            }
             return Ok(());
         }
+        // The device thread frees it itself then.
+        discard(left);
         if let Some(loss) = shared.status.loss() {
             return Err(ControlError::DeviceLost(loss.clone()));
         }
@@ -82,19 +88,22 @@ impl<D: Device> Shared<D> {
     }
 
     /// Has a block take no more tasks. `None` if there is none of this name.
-    fn leave(&self, block: &str, how: Shutdown) -> Option<BlockId> {
+    fn leave(&self, block: &str, how: Shutdown, to: flume::Sender<Body<D>>) -> Option<BlockId> {
         let id = self.stage.lock().directory.block_of(block)?;
-        self.let_go(id, how).then_some(id)
+        self.let_go(id, how, Some(to)).then_some(id)
     }
 
-    /// Lets a block leave. Returns false if it leaves already.
-    pub(crate) fn let_go(&self, block: BlockId, how: Shutdown) -> bool {
+    /// Lets a block leave. Returns false if it leaves already. Whoever is to free it gets it then.
+    pub(crate) fn let_go(&self, block: BlockId, how: Shutdown, to: Option<flume::Sender<Body<D>>>) -> bool {
         let stations = {
             let mut stage = self.stage.lock();
             if !stage.directory.leave(block) {
                 return false;
             }
             self.status.watch(true);
+            if let Some(to) = to {
+                self.work.await_block(block, to);
+            }
             stage.directory.stations_of(block)
         };
         for station in &stations {
@@ -168,7 +177,9 @@ impl<D: Device> Shared<D> {
     /// Takes a block out. Called by the device thread between two batches.
     pub(crate) fn take_out(&self, blocks: &mut Blocks<D>, block: BlockId) {
         let stations = self.stage.lock().directory.stations_of(block);
-        discard(blocks.remove(block.slot));
+        if let Some(body) = blocks.remove(block.slot) {
+            discard(self.work.hand_over(block, body));
+        }
         for station in &stations {
             // Nothing waits: it lets go of what it has.
             remove_pool(&*station.pool, self.bells.runtime, Shutdown::Abort);

@@ -1,7 +1,8 @@
 //! Blocks that have been loaded, and are not served yet.
 
+use super::blocks::Body;
 use super::probe::probe_outputs;
-use crate::contract::backend::{Backend, BlockInfo};
+use crate::contract::backend::BlockInfo;
 use crate::contract::device::Device;
 use crate::contract::error::control::StartError;
 use crate::contract::reload::Reload;
@@ -11,7 +12,7 @@ use std::fmt;
 /// A block on a device, with all of its schemas: for [`Handle::add`](crate::Handle::add).
 pub struct LoadedBlock<D: Device> {
     pub(crate) info: BlockInfo,
-    pub(crate) body: Box<dyn Backend<D>>,
+    pub(crate) body: Body<D>,
     /// Rows of the batches that it is to run first.
     pub(crate) warm_up: Vec<usize>,
     /// How it is made again if it may leave the device, and its size.
@@ -33,7 +34,7 @@ impl<D: Device> LoadedBlock<D> {
     /// Returns [`StartError::Load`] if the block cannot be loaded or the dummy run fails.
     pub(crate) fn load(
         device: &D,
-        mut body: Box<dyn Backend<D>>,
+        mut body: Body<D>,
         mut info: BlockInfo,
         most_rows: usize,
     ) -> Result<Self, StartError> {

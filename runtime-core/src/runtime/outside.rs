@@ -1,11 +1,12 @@
 //! The outside of a runtime: its device, its clock, its observer. All are code of others, so calls are guarded.
 
+use super::blocks::Body;
 use crate::contract::clock::Clock;
 use crate::contract::device::Device;
 use crate::contract::error::batch::BatchError;
 use crate::contract::error::device::DeviceError;
 use crate::contract::event::Observer;
-use crate::sync::{guarded, log};
+use crate::sync::{discard, guarded, log};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -44,6 +45,12 @@ impl<D: Device> Outside<D> {
             Ok(Err(source)) => Err(BatchError::Device { operation, source }),
             Err(message) => Err(BatchError::Panic { during: operation.to_owned(), message }),
         }
+    }
+
+    /// Frees a block that has left the device. Not called by the device thread: that may take long.
+    pub(crate) fn free(&self, body: Body<D>) {
+        discard(body);
+        guarded(|| self.device.trim_memory()).ok();
     }
 
     /// Reads a batch's error: its causes are code of others.

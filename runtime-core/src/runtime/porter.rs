@@ -3,12 +3,13 @@
 //! Reading weights takes long, and so may freeing them: the device thread does neither.
 
 use super::batch::{CutBatch, DoneBatch, Joined};
+use super::blocks::Body;
 use super::directory::Station;
 use super::goods::{Desk, Goods, Order, Version};
 use super::sender::answer;
 use super::shared::{Now, Shared};
 use super::work::{Found, Job};
-use crate::contract::backend::{Backend, BlockInfo, Fit};
+use crate::contract::backend::{BlockInfo, Fit};
 use crate::contract::device::Device;
 use crate::contract::error::batch::BatchError;
 use crate::contract::error::cause::{BoxError, Chain};
@@ -40,14 +41,14 @@ pub(crate) fn porter_loop<D: Device>(shared: &Shared<D>) {
 
 /// A block that was made again.
 struct Made<D: Device> {
-    body: Box<dyn Backend<D>>,
+    body: Body<D>,
     version: Version,
     warm_up: Vec<usize>,
 }
 
 impl<D: Device> Shared<D> {
     /// Keeps what a block has learned that has left, and frees the rest of it.
-    fn store(&self, desk: &Desk<D>, block: BlockId, body: Box<dyn Backend<D>>, version: Version) {
+    fn store(&self, desk: &Desk<D>, block: BlockId, body: Body<D>, version: Version) {
         let slot = block.slot;
         let is_known = |revision| {
             let has_come_with = desk.with(slot, |goods| goods.revision);
@@ -70,7 +71,7 @@ impl<D: Device> Shared<D> {
                     };
                     desk.with(slot, keep);
                 }
-                discard(body);
+                self.outside.free(body);
                 let mut stage = self.stage.lock();
                 stage.residents.left(slot);
                 self.keep_house(&mut stage, &Now::new(|| self.now()));
@@ -169,11 +170,18 @@ impl<D: Device> Shared<D> {
     }
 
     /// Has the device thread take a block. Returns false if it does not.
-    fn put_in(&self, block: BlockId, body: Box<dyn Backend<D>>, version: Version) -> bool {
+    fn put_in(&self, block: BlockId, body: Body<D>, version: Version) -> bool {
         let (reply, taken) = flume::bounded(1);
         self.work.push(Job::PutIn { block, body, version, reply });
         self.bells.wake_device();
-        taken.recv().unwrap_or(false)
+        match taken.recv() {
+            Ok(None) => true,
+            Ok(Some(refused)) => {
+                self.outside.free(refused);
+                false
+            }
+            Err(flume::RecvError::Disconnected) => false,
+        }
     }
 
     fn warm(&self, block: BlockId, rows: usize, first: bool) -> Result<(), BoxError> {
@@ -188,11 +196,14 @@ impl<D: Device> Shared<D> {
     fn take_away(&self, block: BlockId) {
         let (reply, gone) = flume::bounded(1);
         self.work.push(Job::With(Box::new(move |blocks| {
-            discard(blocks.remove(block.slot));
-            reply.send(()).ok();
+            if let Err(flume::SendError(body)) = reply.send(blocks.remove(block.slot)) {
+                discard(body);
+            }
         })));
         self.bells.wake_device();
-        gone.recv().ok();
+        if let Ok(Some(body)) = gone.recv() {
+            self.outside.free(body);
+        }
     }
 
     /// Answers all who wait for a block that it cannot be brought back. Who comes later has it tried again.

@@ -1,12 +1,13 @@
 //! Blocks that may leave the device for others, and come back when they are wanted.
 
 use super::arrive::info_of;
+use super::blocks::Body;
 use super::builder::RuntimeBuilder;
 use super::goods::{Desk, Goods};
 use super::handle::Handle;
 use super::loaded::LoadedBlock;
 use super::shared::Shared;
-use super::work::Job;
+use super::work::{Job, Swapped};
 use crate::contract::backend::{Backend, BlockInfo, BlockState, Fit, Unmatched};
 use crate::contract::device::Device;
 use crate::contract::error::cause::BoxError;
@@ -160,17 +161,17 @@ impl<D: Device> Handle<D> {
         let goods = goods(reload, &*loaded.body, 0);
         shared.work.push(Job::Swap { block: id, body: loaded.body, goods, bytes, reply });
         shared.bells.wake_device();
-        match swapped.recv() {
-            Ok(Some(true)) => {}
-            Ok(Some(false)) => {
-                return Err(StartError::OverBudget { block: block.to_owned(), bytes, budget });
-            }
-            // It has left since.
-            Ok(None) => return Err(unknown()),
-            Err(flume::RecvError::Disconnected) => return Err(shared.ended()),
+        let Ok(Swapped { fits, left }) = swapped.recv() else { return Err(shared.ended()) };
+        if fits == Some(true) {
+            shared.outlive(id);
         }
-        shared.outlive(id);
-        Ok(())
+        shared.outside.free(left);
+        match fits {
+            Some(true) => Ok(()),
+            Some(false) => Err(StartError::OverBudget { block: block.to_owned(), bytes, budget }),
+            // It has left since.
+            None => Err(unknown()),
+        }
     }
 
     /// Returns a copy of a block's state as it is between two batches, beside its [revision](Backend::revision), or `None` if
@@ -237,7 +238,7 @@ impl<D: Device> Shared<D> {
         &self,
         block: BlockId,
         (reload, bytes): (Reload<D>, u64),
-        body: &mut Option<Box<dyn Backend<D>>>,
+        body: &mut Option<Body<D>>,
         warm_up: &mut Vec<usize>,
     ) {
         let (Some(desk), Some(loaded)) = (&self.desk, body.as_ref()) else { return };
@@ -257,7 +258,7 @@ impl<D: Device> Shared<D> {
 }
 
 /// A block as `reload` makes it, with its name and schemas.
-fn made<D: Device>(reload: &Reload<D>) -> Result<(Box<dyn Backend<D>>, BlockInfo), StartError> {
+fn made<D: Device>(reload: &Reload<D>) -> Result<(Body<D>, BlockInfo), StartError> {
     let made = guarded(|| reload.make()).unwrap_or_else(|message| Err(message.into()));
     let body = made.map_err(|source| StartError::Load { block: "without a name".to_owned(), source })?;
     let info = info_of(&*body)?;

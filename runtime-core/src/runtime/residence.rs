@@ -3,13 +3,12 @@
 //! The stage's lock holds while it is decided who comes and who leaves. The device thread hands a block out, and takes one in,
 //! between two batches, which is the work of a moment; all else is the porter's.
 
-use super::blocks::Blocks;
+use super::blocks::{Blocks, Body};
 use super::directory::Station;
 use super::goods::{Goods, Order, Version};
 use super::shared::{Now, Shared};
 use super::stage::Stage;
-use super::work::{Job, OnBlock};
-use crate::contract::backend::Backend;
+use super::work::{Job, OnBlock, Swapped};
 use crate::contract::device::Device;
 use crate::contract::id::{BlockId, Slot};
 use crate::contract::pool::{Look, Shutdown};
@@ -115,42 +114,40 @@ impl<D: Device> Shared<D> {
         }
     }
 
-    /// Takes a block from the porter. Called by the device thread between two batches.
+    /// Takes a block from the porter, and returns it if it is not to be taken any more. Called by the device thread
+    /// between two batches.
     pub(crate) fn take_in(
         &self,
         blocks: &mut Blocks<D>,
         block: BlockId,
-        body: Box<dyn Backend<D>>,
+        body: Body<D>,
         version: Version,
-    ) -> bool {
+    ) -> Option<Body<D>> {
         let desk = self.desk.as_ref();
         let is_it = desk.and_then(|desk| desk.with(block.slot, |goods| goods.version)) == Some(version);
-        if is_it {
-            blocks.insert(block.slot, body);
-        } else {
-            discard(body);
+        if !is_it {
+            return Some(body);
         }
-        is_it
+        blocks.insert(block.slot, body);
+        None
     }
 
-    /// Has a block be another one from now on, wherever it is. Called by the device thread between two batches. Returns
-    /// false if there is no room for that, and `None` if the block has left the runtime.
+    /// Has a block be another one from now on, wherever it is. Called by the device thread between two batches.
     pub(crate) fn swap(
         &self,
         blocks: &mut Blocks<D>,
         block: BlockId,
-        body: Box<dyn Backend<D>>,
+        body: Body<D>,
         (mut goods, bytes): (Goods<D>, u64),
-    ) -> Option<bool> {
+    ) -> Swapped<D> {
         let fits = {
             let mut stage = self.stage.lock();
             let is_there = stage.directory.info(block).is_some();
             is_there.then(|| stage.residents.resize(block.slot, bytes))
         };
         if fits != Some(true) {
-            discard(body);
             discard(goods);
-            return fits;
+            return Swapped { fits, left: body };
         }
         if let Some(desk) = &self.desk {
             let change = |known: &mut Goods<D>| {
@@ -160,12 +157,9 @@ impl<D: Device> Shared<D> {
             };
             desk.with(block.slot, change);
         }
-        match blocks.get_mut(block.slot) {
-            Some(place) => discard(std::mem::replace(place, body)),
-            None => discard(body),
-        }
         discard(goods);
-        Some(true)
+        let (Ok(left) | Err(left)) = blocks.replace(block.slot, body);
+        Swapped { fits, left }
     }
 
     /// Has the pools of a block looked at again, because it has come or gone.

@@ -1,8 +1,7 @@
 //! Work with a block between two batches: saving its state, say.
 
-use super::blocks::Blocks;
+use super::blocks::{Blocks, Body};
 use super::goods::{Goods, Version};
-use crate::contract::backend::Backend;
 use crate::contract::device::Device;
 use crate::contract::error::batch::BatchError;
 use crate::contract::error::control::StartError;
@@ -24,17 +23,17 @@ pub(crate) enum Job<D: Device> {
     TakeOut(BlockId),
     /// Hand a block that leaves the device to the porter.
     PutOut(BlockId),
-    /// Have a block that may leave the device be another one from now on. The reply is true, false if that has no room, and
-    /// `None` if the block has left the runtime.
-    Swap {
-        block: BlockId,
-        body: Box<dyn Backend<D>>,
-        goods: Goods<D>,
-        bytes: u64,
-        reply: flume::Sender<Option<bool>>,
-    },
-    /// Take a block from the porter, unless it has another version or has left the runtime: that is the reply.
-    PutIn { block: BlockId, body: Box<dyn Backend<D>>, version: Version, reply: flume::Sender<bool> },
+    /// Have a block that may leave the device be another one from now on.
+    Swap { block: BlockId, body: Body<D>, goods: Goods<D>, bytes: u64, reply: flume::Sender<Swapped<D>> },
+    /// Take a block from the porter. The reply is the block if it has another version now, or has left the runtime.
+    PutIn { block: BlockId, body: Body<D>, version: Version, reply: flume::Sender<Option<Body<D>>> },
+}
+
+/// What became of a block that was to be swapped, and the one that is not on the device, to be freed by who waits.
+pub(crate) struct Swapped<D: Device> {
+    /// False if the new one has no room; `None` if the block has left the runtime.
+    pub(crate) fits: Option<bool>,
+    pub(crate) left: Body<D>,
 }
 
 type WithBlocks<D> = Box<dyn FnOnce(&mut Blocks<D>) + Send>;
@@ -42,7 +41,7 @@ pub(crate) type OnBlock<D> = Box<dyn FnOnce(Found<'_, D>) + Send>;
 
 /// The block that a job is for.
 pub(crate) enum Found<'a, D: Device> {
-    Here(&'a mut Box<dyn Backend<D>>),
+    Here(&'a mut Body<D>),
     /// It has left the runtime.
     Gone,
     /// It is off the device, and could not be brought back.
@@ -62,11 +61,13 @@ struct Jobs<D: Device> {
     queue: VecDeque<Job<D>>,
     /// Jobs that wait for their block.
     parked: Vec<(BlockId, OnBlock<D>)>,
+    /// Who waits to free a block that leaves the runtime.
+    awaited: Vec<(BlockId, flume::Sender<Body<D>>)>,
 }
 
 impl<D: Device> Work<D> {
     pub(crate) fn new() -> Self {
-        let jobs = Jobs { queue: VecDeque::new(), parked: Vec::new() };
+        let jobs = Jobs { queue: VecDeque::new(), parked: Vec::new(), awaited: Vec::new() };
         Self { jobs: Mutex::new(Some(jobs)), waiting: AtomicBool::new(false) }
     }
 
@@ -118,10 +119,33 @@ impl<D: Device> Work<D> {
         jobs.parked.extract_if(.., |(of, _)| *of == block).map(|(_, job)| job).collect()
     }
 
+    /// Has a block sent to whoever frees it, once it has been taken out.
+    pub(crate) fn await_block(&self, block: BlockId, to: flume::Sender<Body<D>>) {
+        if let Some(jobs) = &mut *self.jobs.lock() {
+            jobs.awaited.push((block, to));
+        }
+    }
+
+    /// Hands over a block that was taken out, to be freed elsewhere. Returns it if nobody waits.
+    pub(crate) fn hand_over(&self, block: BlockId, body: Body<D>) -> Option<Body<D>> {
+        let to = {
+            let mut jobs = self.jobs.lock();
+            let awaited = &mut jobs.as_mut()?.awaited;
+            let place = awaited.iter().position(|(of, _)| *of == block);
+            place.map(|place| awaited.swap_remove(place).1)
+        };
+        match to {
+            Some(to) => to.send(body).err().map(|flume::SendError(body)| body),
+            None => Some(body),
+        }
+    }
+
     /// Takes no more jobs. Returns those that wait, to be dropped where code of others may run.
     #[must_use = "what a job holds is code of others"]
     pub(crate) fn close(&self) -> VecDeque<Job<D>> {
-        let Some(Jobs { mut queue, parked }) = self.jobs.lock().take() else { return VecDeque::new() };
+        let Some(Jobs { mut queue, parked, awaited: _ }) = self.jobs.lock().take() else {
+            return VecDeque::new();
+        };
         queue.extend(parked.into_iter().map(|(of, job)| Job::On(of, job)));
         queue
     }

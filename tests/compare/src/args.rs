@@ -39,6 +39,9 @@ pub(crate) struct Args {
     /// One measurement of the scenario `budget`, which runs each in a process of its own
     #[arg(long, hide = true)]
     pub(crate) part: Option<String>,
+    /// One system of the scenario `processor`, which runs each in a process of its own: asked for one round after the other
+    #[arg(long, hide = true)]
+    pub(crate) alone: Option<String>,
     /// Only scenarios whose name contains one of these words
     pub(crate) only: Vec<String>,
 }

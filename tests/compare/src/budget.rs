@@ -20,9 +20,6 @@ const BLOCKS: usize = 200;
 /// The memory of each.
 const BYTES: u64 = 10_000_000;
 const ROOM_FOR: usize = 50;
-/// From such an allocation on, glibc takes memory of its own for it and gives it back: libtorch's tensors are. Left to
-/// itself it raises this threshold, and keeps what it got.
-const MAPPED: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "1048576");
 const REQUESTS: usize = 4_000;
 const CALLERS: usize = 16;
 /// The percent of the budget by which memory may go beyond it.
@@ -56,11 +53,7 @@ const ENGINES: &[&str] = &[
 /// Measures in a process of its own, so that the memory is that of this measurement.
 fn in_a_process(engine: &str, room: usize) -> Result<(Sample, String)> {
     let mut command = Command::new(std::env::current_exe()?);
-    let output = command
-        .arg(format!("--part={engine}/{room}"))
-        .env(MAPPED.0, MAPPED.1)
-        .stderr(Stdio::inherit())
-        .output()?;
+    let output = command.arg(format!("--part={engine}/{room}")).stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
         return Err(format!("the measurement of {engine} ended with {}", output.status).into());
     }

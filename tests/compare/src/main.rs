@@ -52,6 +52,9 @@ fn run(args: &Args) -> Result<()> {
     if let Some(part) = &args.part {
         return budget::part(part);
     }
+    if let Some(alone) = &args.alone {
+        return processor::alone::run(alone);
+    }
     let mut results = report::Results::default();
     for scenario in scenarios::all() {
         if !args.wants(scenario.name) {

@@ -1,5 +1,6 @@
 //! What processors give: every backend, bare and through the runtime, beside `PyTorch` and ONNX Runtime from Python.
 
+pub(crate) mod alone;
 pub(crate) mod engines;
 mod python;
 
@@ -7,26 +8,26 @@ use crate::Result;
 use crate::args::Args;
 use crate::backend::host_tensor;
 use crate::contest::Contest;
-use crate::drive::{Load, awaited, bare, blocking};
+use crate::drive::Load;
 use crate::report::Results;
-use crate::scenarios::tokio;
-use crate::systems::skep::Skep;
 use crate::work::Work;
+use alone::Way;
 use engines::Engine;
 use python::{Python, System};
+use serde::{Deserialize, Serialize};
 use skep_runtime_core::{HostTensor, TensorOps};
 use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
 /// One kind of batch.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Shape {
-    name: &'static str,
-    kind: &'static str,
+    name: String,
+    kind: String,
     config: String,
     /// What the numbers are kept in, where it is not f32.
-    precision: &'static str,
+    precision: String,
     pub(crate) rows: usize,
     /// Tokens of each row, 0 where there are none.
     tokens: usize,
@@ -40,10 +41,10 @@ impl Shape {
         let count = tokens as f64;
         let products = 4.0 * hidden * hidden + 2.0 * hidden * wide;
         Self {
-            name: "MiniLM",
-            kind: "text_model",
+            name: "MiniLM".to_owned(),
+            kind: "text_model".to_owned(),
             config: format!("directory={}", folder.display()),
-            precision: "",
+            precision: String::new(),
             rows,
             tokens,
             flops: 2.0 * layers * count * (products + 2.0 * count * hidden),
@@ -53,10 +54,10 @@ impl Shape {
     pub(crate) fn ffn(rows: usize, size: usize) -> Self {
         let wide = 4 * size;
         Self {
-            name: "ffn",
-            kind: "ffn",
+            name: "ffn".to_owned(),
+            kind: "ffn".to_owned(),
             config: format!("input={size}, hidden={wide}, output={size}, seed=7"),
-            precision: "",
+            precision: String::new(),
             rows,
             tokens: 0,
             flops: 4.0 * (size * wide) as f64,
@@ -65,8 +66,9 @@ impl Shape {
 
     /// The text model of such numbers.
     #[cfg(any(feature = "candle", feature = "tch"))]
-    fn in_precision(&self, precision: &'static str) -> Self {
-        Self { precision, config: format!("{}, precision={precision}", self.config), ..self.clone() }
+    fn in_precision(&self, precision: &str) -> Self {
+        let config = format!("{}, precision={precision}", self.config);
+        Self { precision: precision.to_owned(), config, ..self.clone() }
     }
 
     /// The graph that Python wrote of it with weights in int8.
@@ -77,7 +79,7 @@ impl Shape {
             _ => ("minilm", ", max=tokens=512"),
         };
         let config = format!("file={}{max}", out.join(format!("{name}-int8.onnx")).display());
-        Self { kind: "onnx", precision: "int8", config, ..self.clone() }
+        Self { kind: "onnx".to_owned(), precision: "int8".to_owned(), config, ..self.clone() }
     }
 
     fn system(&self, backend: &str) -> String {
@@ -85,7 +87,7 @@ impl Shape {
     }
 
     fn title(&self, threads: usize) -> String {
-        let (name, rows) = (self.name, self.rows);
+        let (name, rows) = (&self.name, self.rows);
         let rows =
             if self.tokens > 0 { format!("{rows} × {}", self.tokens) } else { format!("{rows} rows") };
         format!("{name}, {rows}, {threads} thread{}", if threads == 1 { "" } else { "s" })
@@ -167,8 +169,8 @@ pub(crate) fn run(args: &Args, results: &mut Results) -> Result<()> {
 /// What the backends that this program was built with have in common.
 pub(crate) fn work<E: Engine>(shape: &Shape, threads: usize) -> Result<Work<E::Device>> {
     let device = E::device(threads)?;
-    let (kind, config) = (shape.kind, shape.config.clone());
-    let block = move |name: &str| E::block(kind, name, &config);
+    let (kind, config) = (shape.kind.clone(), shape.config.clone());
+    let block = move |name: &str| E::block(&kind, name, &config);
     let schema = block("schema")?.info().inputs;
     let hosts =
         schema.tensors().iter().map(|spec| host_tensor(spec, shape.tokens)).collect::<Result<Vec<_>>>()?;
@@ -182,13 +184,10 @@ pub(crate) fn work<E: Engine>(shape: &Shape, threads: usize) -> Result<Work<E::D
 }
 
 fn enter<E: Engine>(contest: &mut Contest<'_>, shape: &Shape, threads: usize) -> Result<()> {
-    let work = work::<E>(shape, threads)?;
     let name = shape.system(E::NAME);
-    contest.enter(&format!("{name}, bare"), bare(&work, shape.rows, 1)?);
-    // A lone task is what a batch of one row is for.
-    let outstanding = if shape.rows == 1 { 1 } else { 4 * shape.rows };
-    let system = Skep::with_rows(&work, shape.rows)?;
-    contest.enter(&format!("{name}, skep"), blocking(system, &work, Load { outstanding, pools: 1 }));
+    for (way, told) in [(Way::Bare, "bare"), (Way::Skep, "skep")] {
+        contest.enter(&format!("{name}, {told}"), alone::start::<E>(way, shape, threads)?);
+    }
     Ok(())
 }
 
@@ -205,7 +204,7 @@ fn contest(
     if let Some(python) = python {
         for system in System::ALL {
             contest
-                .enter(system.name(), python.start(system, shape.name, shape.rows, shape.tokens, threads)?);
+                .enter(system.name(), python.start(system, &shape.name, shape.rows, shape.tokens, threads)?);
         }
     }
     for_each_engine!(shape, python.map(|_| &*args.out), |Engine, shape| {
@@ -235,7 +234,6 @@ fn mixed(
     threads: usize,
     python: Option<&Python>,
 ) -> Result<()> {
-    let runtime = tokio()?;
     let title = format!("MiniLM, 16 callers, 8 to 128 tokens, threads: {threads}");
     let mut contest = Contest::new(&title, MIXED.outstanding);
     if let Some(python) = python {
@@ -243,35 +241,38 @@ fn mixed(
         contest.enter(system.name(), python.start(system, "mixed", MIXED.outstanding, 0, threads)?);
     }
     for_each_engine!(&Shape::minilm(folder, 1, 0), None, |Engine, shape| {
-        let device = Engine::device(threads)?;
-        let config = shape.config.clone();
-        let block = move |name: &str| Engine::block(shape.kind, name, &config);
-        let schema = block("schema")?.info().inputs;
-        let (of_tasks, seeds) = (device.clone(), std::cell::Cell::new(0));
-        let tasks = move || {
-            let (device, schema) = (of_tasks.clone(), schema.clone());
-            seeds.set(seeds.get() + 1);
-            let mut lengths = lengths(seeds.get());
-            Box::new(move || {
-                let tokens = lengths.next().unwrap_or(BUCKET);
-                let padded = tokens.next_multiple_of(BUCKET);
-                let tensors = schema.tensors().iter().map(|spec| {
-                    let mut host = host_tensor(spec, padded).expect("a spec of a text model");
-                    if spec.name().contains("mask") {
-                        let mask: Vec<u32> = (0..padded).map(|at| u32::from(at < tokens)).collect();
-                        host = HostTensor::from_u32(&[1, padded], &mask).expect("as many as there are");
-                    }
-                    device.from_host(&host).expect("a small tensor")
-                });
-                tensors.collect()
-            }) as Box<_>
-        };
-        let work = Work::new(device, block, tasks);
-        let system = Skep::with_rows(&work, MIXED.outstanding)?;
         let name = format!("{}, skep", shape.system(Engine::NAME));
-        contest.enter(&name, awaited(&runtime, system, &work, MIXED));
+        contest.enter(&name, alone::start::<Engine>(Way::Mixed, &shape, threads)?);
     });
     contest.run(args, args.long(), results)
+}
+
+/// Texts of each caller's own lengths.
+fn mixed_work<E: Engine>(shape: &Shape, threads: usize) -> Result<Work<E::Device>> {
+    let device = E::device(threads)?;
+    let (kind, config) = (shape.kind.clone(), shape.config.clone());
+    let block = move |name: &str| E::block(&kind, name, &config);
+    let schema = block("schema")?.info().inputs;
+    let (of_tasks, seeds) = (device.clone(), std::cell::Cell::new(0));
+    let tasks = move || {
+        let (device, schema) = (of_tasks.clone(), schema.clone());
+        seeds.set(seeds.get() + 1);
+        let mut lengths = lengths(seeds.get());
+        Box::new(move || {
+            let tokens = lengths.next().unwrap_or(BUCKET);
+            let padded = tokens.next_multiple_of(BUCKET);
+            let tensors = schema.tensors().iter().map(|spec| {
+                let mut host = host_tensor(spec, padded).expect("a spec of a text model");
+                if spec.name().contains("mask") {
+                    let mask: Vec<u32> = (0..padded).map(|at| u32::from(at < tokens)).collect();
+                    host = HostTensor::from_u32(&[1, padded], &mask).expect("as many as there are");
+                }
+                device.from_host(&host).expect("a small tensor")
+            });
+            tensors.collect()
+        }) as Box<_>
+    };
+    Ok(Work::new(device, block, tasks))
 }
 
 /// Lengths of a caller's texts, 8 to 128 tokens: those that `processor.py` has.
@@ -285,7 +286,7 @@ fn lengths(seed: u64) -> impl Iterator<Item = usize> {
 
 /// Not every processor has instructions for halves; the reason is in the report.
 fn lacks(results: &mut Results, shape: &Shape, backend: &str, error: Box<dyn Error>) -> Result<()> {
-    if !matches!(shape.precision, "bf16" | "f16") {
+    if !matches!(&*shape.precision, "bf16" | "f16") {
         return Err(error);
     }
     results.skip(&shape.system(backend), &error.to_string());

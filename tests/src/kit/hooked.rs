@@ -22,6 +22,8 @@ pub enum Operation {
     Describe,
     /// [`Device::is_host`]; a hook that fails there changes nothing, one that panics does.
     IsHost,
+    /// [`Device::trim_memory`]; a hook that fails there changes nothing.
+    TrimMemory,
 }
 
 type Hook = Box<dyn Fn(Operation) -> Result<(), DeviceError> + Send + Sync>;
@@ -132,6 +134,11 @@ impl<D: Device> Device for Hooked<D> {
     fn synchronize(&self) -> Result<(), DeviceError> {
         (self.hook)(Operation::Synchronize)?;
         self.inner.synchronize()
+    }
+
+    fn trim_memory(&self) {
+        (self.hook)(Operation::TrimMemory).ok();
+        self.inner.trim_memory();
     }
 
     fn memory(&self) -> Option<MemoryInfo> {

@@ -210,6 +210,10 @@ impl<D: Device> Device for Faulty<D> {
         self.inner.synchronize()
     }
 
+    fn trim_memory(&self) {
+        self.inner.trim_memory();
+    }
+
     fn memory(&self) -> Option<MemoryInfo> {
         self.inner.memory()
     }

@@ -252,7 +252,7 @@ macro_rules! conformance {
             an_abort_takes_a_block_out_after_its_batch,
             a_limit_ends_the_wait_for_a_block,
             callers_who_wait_for_room_hear_of_the_removal,
-            a_block_is_dropped_by_the_device_thread,
+            a_block_is_freed_by_who_lets_it_go,
             observers_hear_of_pools_that_come_and_go,
             the_end_of_the_runtime_ends_a_removal,
             the_loss_of_the_device_ends_a_removal,

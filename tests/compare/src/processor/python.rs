@@ -2,10 +2,9 @@
 
 use crate::Result;
 use crate::drive::Round;
-use crate::row::Sample;
-use std::io::{BufRead, BufReader, Write};
+use crate::peer::Peer;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 
 const SCRIPT: &str = include_str!("processor.py");
 
@@ -79,52 +78,14 @@ impl Python {
         threads: usize,
     ) -> Result<Round<'a>> {
         let numbers = [rows, tokens, threads].map(|number| number.to_string());
-        let mut child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        command
             .args(["-c", SCRIPT, system.key()])
             .arg(&self.out)
             .arg(self.model.as_deref().unwrap_or(Path::new("")))
             .arg(workload)
             .args(numbers)
-            .env("OMP_NUM_THREADS", threads.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let (Some(ask), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err("Python's process has no pipes".into());
-        };
-        let mut started = Started { child, ask, answers: BufReader::new(answers) };
-        match &*started.line()? {
-            "ready" => Ok(Box::new(move |time| {
-                writeln!(started.ask, "{}", time.as_secs_f64())?;
-                started.ask.flush()?;
-                Ok(serde_json::from_str::<Sample>(&started.line()?)?)
-            })),
-            line => Err(format!("{} said `{line}`, expected `ready`", system.name()).into()),
-        }
-    }
-}
-
-struct Started {
-    child: Child,
-    ask: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Started {
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        match self.answers.read_line(&mut line)? {
-            0 => Err(format!("Python's process ended with {}", self.child.wait()?).into()),
-            _ => Ok(line.trim().to_owned()),
-        }
-    }
-}
-
-/// Ends the process and waits for it.
-impl Drop for Started {
-    fn drop(&mut self) {
-        writeln!(self.ask, "0").ok();
-        self.ask.flush().ok();
-        self.child.wait().ok();
+            .env("OMP_NUM_THREADS", threads.to_string());
+        Ok(Peer::start(system.name(), command)?.round())
     }
 }
