@@ -11,6 +11,7 @@
 #include "common.hpp"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/DeviceGuard.h>
@@ -280,6 +281,22 @@ int skep_synchronize(int index) {
     c10::impl::VirtualGuardImpl guard(device.type());
     guard.synchronizeStream(guard.getDefaultStream(device));
   });
+}
+
+// Has operations of this thread use so many threads, and returns how many they used; 0, and does nothing, where libtorch
+// has no OpenMP. Unlike at::set_num_threads it says nothing to other threads.
+int skep_swap_threads(int count) {
+#if defined(__linux__)
+  static auto get = reinterpret_cast<int (*)()>(dlsym(RTLD_DEFAULT, "omp_get_max_threads"));
+  static auto set = reinterpret_cast<void (*)(int)>(dlsym(RTLD_DEFAULT, "omp_set_num_threads"));
+  if (get && set) {
+    at::get_num_threads();  // Where a thread asks for the first time, it is given its number.
+    int before = get();
+    set(count);
+    return before;
+  }
+#endif
+  return 0;
 }
 
 // Gives memory of all CUDA devices back that is kept for later.

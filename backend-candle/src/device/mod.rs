@@ -295,13 +295,13 @@ impl Device for CandleDevice {
         self.place.synchronize().map_err(|e| self.failure(e))
     }
 
-    /// The machine's memory where the device is the host, and Linux tells.
     fn trim_memory(&self) {
         if self.place.is_cpu() {
             memory::trim();
         }
     }
 
+    /// The machine's memory where the device is the host, and Linux tells.
     fn memory(&self) -> Option<MemoryInfo> {
         self.place.is_cpu().then(memory::of_machine).flatten()
     }

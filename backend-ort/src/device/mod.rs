@@ -351,13 +351,13 @@ impl Device for OrtDevice {
         Ok(())
     }
 
-    /// The machine's memory where Linux tells.
     fn trim_memory(&self) {
         if self.cuda.is_none() {
             memory::trim();
         }
     }
 
+    /// The machine's memory where Linux tells.
     fn memory(&self) -> Option<MemoryInfo> {
         if self.cuda.is_none() { memory::of_machine() } else { None }
     }

@@ -4,7 +4,7 @@ mod parameters;
 mod pass;
 mod shared;
 
-use crate::device::TchDevice;
+use crate::device::{OneThread, TchDevice};
 use crate::optim;
 use crate::shim::{self, GradMode};
 use parameters::{Found, Parameters};
@@ -70,6 +70,7 @@ impl Library for Tch {
     type Error = BoxError;
 
     fn load(device: &TchDevice, source: Source, _: bool, build: &Build<Self>) -> Result<Self, BoxError> {
+        let _one = OneThread::here();
         let _grad = GradMode::set(true);
         let (source, draws) = (Arc::new(source), Arc::new(Draws::default()));
         let parameters = Parameters::new(device, Arc::clone(&source), Arc::clone(&draws));
@@ -86,6 +87,7 @@ impl Library for Tch {
     }
 
     fn replaced(&mut self) -> Result<(), BoxError> {
+        let _one = OneThread::here();
         Ok(self.layers.prepare(!self.trained)?)
     }
 
@@ -94,6 +96,7 @@ impl Library for Tch {
     }
 
     fn rebuild(&mut self, build: &Build<Self>) -> Result<(), BoxError> {
+        let _one = OneThread::here();
         if !self.layers.read_through() {
             let _grad = GradMode::set(true);
             let (source, draws) = (Arc::clone(&self.source), Arc::clone(&self.draws));
@@ -113,11 +116,13 @@ impl Library for Tch {
     }
 
     fn buffers(&self) -> Result<Vec<(String, Tensor)>, BoxError> {
+        let _one = OneThread::here();
         let copy = |(name, tensor): (&String, &Tensor)| Ok((name.clone(), shim::copy(tensor)?));
         self.tensors.buffers.iter().map(copy).collect()
     }
 
     fn set(&mut self, name: &str, value: Tensor) -> Result<(), BoxError> {
+        let _one = OneThread::here();
         let _no_grad = GradMode::set(false);
         let Found { variables, buffers } = &mut self.tensors;
         if let Some(tensor) = variables.get_mut(name).or_else(|| buffers.get_mut(name)) {

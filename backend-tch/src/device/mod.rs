@@ -11,6 +11,7 @@ use skep_toolkit::memory;
 use tch::{Device as TorchDevice, TchError, Tensor};
 
 pub(crate) use bytes::torch_dims;
+pub(crate) use threads::OneThread;
 
 /// Options of the processor.
 ///
@@ -162,11 +163,17 @@ impl TchDevice {
         if bytes <= limit { Ok(()) } else { Err(failure::too_large(self.name(), bytes, limit)) }
     }
 
+    /// Where the device is the host, its threads are not to be disturbed by those of other threads.
+    fn one_thread(&self) -> Option<OneThread> {
+        self.is_host().then(OneThread::here)
+    }
+
     fn to_cpu(&self, tensor: &Tensor) -> Result<Tensor, DeviceError> {
         shim::to_host(tensor).map_err(|e| self.failure(e))
     }
 
     fn join_on(&self, cuda: Option<usize>, parts: &[Tensor]) -> Result<Tensor, DeviceError> {
+        let _one = self.one_thread();
         shim::join(parts, cuda, self.max_bytes()).map_err(|error| self.unjoined(error))
     }
 
@@ -223,17 +230,20 @@ impl TensorOps for TchDevice {
     }
 
     fn index_outside(&self, tensor: &Tensor, below: u64) -> Result<Option<i64>, DeviceError> {
+        let _one = self.one_thread();
         let tensor = self.to_cpu(tensor)?;
         let info = self.describe(&tensor)?;
         bytes::index_outside(&tensor, info.dtype, &info.dims, below).map_err(|e| self.unbox(e))
     }
 
     fn from_host(&self, tensor: &HostTensor) -> Result<Tensor, DeviceError> {
+        let _one = self.one_thread();
         self.admit(tensor.bytes().len())?;
         bytes::from_host(tensor).map_err(|e| self.unbox(e))
     }
 
     fn to_host(&self, tensor: &Tensor) -> Result<HostTensor, DeviceError> {
+        let _one = self.one_thread();
         // Unlike outputs that are scattered, this one may still be in the making.
         self.synchronize()?;
         let tensor = self.to_cpu(tensor)?;
@@ -266,6 +276,7 @@ impl Device for TchDevice {
     /// Downloads the tensor in one copy, on a stream of its own, where the device is not the host. The parts
     /// are views into it.
     fn scatter(&self, tensor: Tensor, rows: &[usize]) -> Result<Vec<Tensor>, DeviceError> {
+        let _one = self.one_thread();
         let views = self.views(&self.to_cpu(&tensor)?, rows)?;
         if !self.own_outputs || rows.len() == 1 {
             return Ok(views);
@@ -283,6 +294,7 @@ impl Device for TchDevice {
         if !self.is_host() {
             return Ok(());
         }
+        threads::claim();
         shim::flush_denormals();
         self.options.threads.map_or(Ok(()), threads::bind).map_err(DeviceError::operation)
     }
@@ -292,7 +304,6 @@ impl Device for TchDevice {
         self.cuda.map_or(Ok(()), |ordinal| shim::synchronize(ordinal).map_err(|e| self.failure(e)))
     }
 
-    /// The GPU's memory, or the machine's where the device is the host and Linux tells.
     fn trim_memory(&self) {
         match self.cuda {
             None => memory::trim(),
@@ -301,6 +312,7 @@ impl Device for TchDevice {
         }
     }
 
+    /// The GPU's memory, or the machine's where the device is the host and Linux tells.
     fn memory(&self) -> Option<MemoryInfo> {
         let Some(ordinal) = self.cuda else { return memory::of_machine() };
         let (free, total) = shim::memory(ordinal).ok()?;

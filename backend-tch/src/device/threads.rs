@@ -1,6 +1,41 @@
 //! How many threads one operation uses.
 
+use crate::shim;
+use std::cell::Cell;
 use std::ffi::c_int;
+
+thread_local! {
+    /// True on a device's thread.
+    static BOUND: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Makes this thread a device's.
+pub(super) fn claim() {
+    BOUND.set(true);
+}
+
+/// Has operations of this thread use no other threads while it lives, unless this is a device's thread.
+///
+/// OpenMP gives each thread that computes threads of its own, which stay. Once a process has more of them than there are
+/// processors they no longer wait awake for work, and every small operation of a device with several threads takes twice as
+/// long: so loading a block, and joining tensors beside a batch that runs, make none.
+pub(crate) struct OneThread {
+    before: c_int,
+}
+
+impl OneThread {
+    pub(crate) fn here() -> Self {
+        Self { before: if BOUND.get() { 0 } else { shim::swap_threads(1) } }
+    }
+}
+
+impl Drop for OneThread {
+    fn drop(&mut self) {
+        if self.before > 0 {
+            shim::swap_threads(self.before);
+        }
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 #[error("threads is {got}, expected {}", if *got == 0 { "at least 1" } else { "at most 1024" })]
@@ -37,6 +72,21 @@ mod tests {
         on_new_thread(|| {
             bind(3).unwrap();
             assert_eq!(on_new_thread(|| bind(2).map(|()| tch::get_num_threads()).unwrap()), 2);
+            assert_eq!(tch::get_num_threads(), 3);
+        });
+    }
+
+    #[test]
+    fn other_threads_compute_alone_and_get_their_number_back() {
+        on_new_thread(|| {
+            bind(3).unwrap();
+            {
+                let _one = OneThread::here();
+                assert_eq!(tch::get_num_threads(), 1);
+            }
+            assert_eq!(tch::get_num_threads(), 3);
+            claim();
+            let _one = OneThread::here();
             assert_eq!(tch::get_num_threads(), 3);
         });
     }

@@ -147,6 +147,13 @@ pub(crate) fn synchronize(ordinal: usize) -> Result<(), TchError> {
     checked(unsafe { ffi::skep_synchronize(index) })
 }
 
+/// Has operations of this thread use so many threads, and returns how many they used; 0, and does nothing, where libtorch's
+/// threads are not OpenMP's.
+pub(crate) fn swap_threads(count: c_int) -> c_int {
+    // SAFETY: takes no pointer.
+    unsafe { ffi::skep_swap_threads(count) }
+}
+
 /// Gives memory of CUDA devices back that libtorch keeps for later.
 pub(crate) fn empty_cache() -> Result<(), TchError> {
     // SAFETY: takes no pointer.

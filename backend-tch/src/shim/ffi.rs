@@ -69,6 +69,7 @@ unsafe extern "C" {
     ) -> c_int;
     pub(super) fn skep_set_grad_mode(on: bool) -> bool;
     pub(super) fn skep_synchronize(index: c_int) -> c_int;
+    pub(super) fn skep_swap_threads(count: c_int) -> c_int;
     pub(super) fn skep_empty_cache() -> c_int;
     pub(super) fn skep_memory(index: c_int, free: &mut u64, total: &mut u64) -> c_int;
     pub(super) fn skep_place(

@@ -12,7 +12,8 @@ mod script;
 
 pub(crate) use calls::{
     GradMode, JoinError, Place, are_same, copy, cuda_count, describe, empty_cache, flush_denormals,
-    from_bytes, gradients, join, join_padded, load_cuda, memory, place, synchronize, to_bytes, to_host,
+    from_bytes, gradients, join, join_padded, load_cuda, memory, place, swap_threads, synchronize, to_bytes,
+    to_host,
 };
 #[cfg(feature = "models")]
 pub(crate) use calls::{pack_linear, packed_linear, records_graph};
