@@ -56,9 +56,8 @@ impl Returns {
     /// waiting or on the device.
     pub(crate) fn cut(&mut self, rows: usize, sample: impl ExactSizeIterator<Item = Instant>, there: usize) {
         self.answered += std::mem::take(&mut self.unseen);
-        let there = there as f64;
-        self.population =
-            if there > self.population { there } else { self.population * KEPT + there * (1.0 - KEPT) };
+        self.population = self.population * KEPT + there as f64 * (1.0 - KEPT);
+        self.are_there(there);
         let each = rows as f64 / sample.len().max(1) as f64;
         for submitted in sample {
             let before =
@@ -67,6 +66,11 @@ impl Returns {
                 self.after[bucket(time)] += each;
             }
         }
+    }
+
+    /// Notes that so many rows are there at once, waiting or on the device.
+    pub(crate) fn are_there(&mut self, rows: usize) {
+        self.population = self.population.max(rows as f64);
     }
 
     /// The part of the rows that were answered that is back after this time.
@@ -87,13 +91,23 @@ impl Returns {
         (part / self.answered.max(1.0)).min(1.0)
     }
 
-    /// The rows that come back after `now` and until `then`, if those on the device are answered at `answer`.
-    fn back(&self, now: Instant, then: Instant, answer: Option<(Instant, usize)>) -> f64 {
-        let since = |at: Instant, time: Instant| self.back_after(time.saturating_duration_since(at));
-        let answered = self.answers.iter().flatten();
-        let of_answered: f64 = answered.map(|(at, rows)| rows * (since(*at, then) - since(*at, now))).sum();
-        let of_running = answer.map_or(0.0, |(at, rows)| rows as f64 * since(at, then));
-        of_answered + of_running
+    /// The rows of the `away` ones that come back after `now` and until `then`. Whoever would usually be back and is not
+    /// comes all the same: the threads of callers share processors, and all of them are late at once.
+    fn back(&self, now: Instant, then: Instant, away: f64) -> f64 {
+        let (mut answered, mut still, mut coming) = (0.0, 0.0, 0.0);
+        for (at, rows) in self.answers.iter().flatten() {
+            let since = |time: Instant| self.back_after(time.saturating_duration_since(*at));
+            answered += rows;
+            still += rows * (1.0 - since(now));
+            coming += rows * (since(then) - since(now));
+        }
+        // Nobody comes back who was not answered.
+        if still > 0.0 { away.min(answered) * coming / still } else { 0.0 }
+    }
+
+    /// The rows that come back until `then` of those that are answered at `answer`.
+    fn back_of_running(&self, then: Instant, answer: Option<(Instant, usize)>) -> f64 {
+        answer.map_or(0.0, |(at, rows)| rows as f64 * self.back_after(then.saturating_duration_since(at)))
     }
 }
 
@@ -156,13 +170,13 @@ pub(crate) fn wait_for_company(returns: &Returns, moment: &Moment) -> Option<Wai
             return;
         }
         let all = (away + answering as f64).min(room);
-        let m = returns.back(now, until, running).min(all);
+        let m = (returns.back(now, until, away) + returns.back_of_running(until, running)).min(all);
         let w = (until - begin + unhidden).as_secs_f64();
         let gain = m * price.fixed() / 3.0 - (n + m) * w - n * m * price.per_row();
         // Half a caller is nobody.
         if m >= 0.5 && m >= NEARLY_ALL * all && gain > 0.0 && best.is_none_or(|(most, _)| gain > most) {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most the room")]
-            let rows = waiting + m.round() as usize;
+            let rows = waiting + all.round() as usize;
             best = Some((gain, Wait { until, rows }));
         }
     };
@@ -193,6 +207,11 @@ mod tests {
     /// So many callers, each of whom comes back after its own number of microseconds, on a device that takes what
     /// `price` says. Returns the rows of the last batches.
     fn closed_loop(back: &[u64], price: Price, wait: bool) -> (f64, f64) {
+        closed_loop_with(back, &[1.0], price, wait)
+    }
+
+    /// The same with callers of whom all are slower or faster by one of these factors after each batch.
+    fn closed_loop_with(back: &[u64], paces: &[f64], price: Price, wait: bool) -> (f64, f64) {
         let (mut returns, start) = (Returns::default(), Instant::now());
         let mut comes: Vec<Instant> =
             back.iter().map(|&micros| start + US * u32::try_from(micros).unwrap()).collect();
@@ -233,9 +252,13 @@ mod tests {
             let times: Vec<_> = cut.iter().map(|&at| comes[at]).collect();
             returns.cut(cut.len(), times.into_iter(), cut.len());
             now = now_cut + price.of(cut.len());
+            // Whoever came too late waits while the others are on the device.
+            let late = (0..comes.len()).filter(|at| !cut.contains(at) && comes[*at] <= now).count();
+            returns.are_there(cut.len() + late);
             returns.answered(cut.len(), now);
             for at in &cut {
-                comes[*at] = now + US * u32::try_from(back[*at]).unwrap();
+                comes[*at] =
+                    now + (US * u32::try_from(back[*at]).unwrap()).mul_f64(paces[batch % paces.len()]);
             }
             if batch == 100 {
                 from = now;
@@ -255,6 +278,42 @@ mod tests {
         // A first batch of one row and one of the others tell the price's slope.
         let (rows, per_second) = closed_loop(&back, price(10 * MS, Duration::ZERO), true);
         assert!(rows >= 60.0 && per_second > 6000.0, "{rows} rows, {per_second} a second");
+    }
+
+    /// As threads are that share a processor with others: it is the same ones who are late, and they come all the same.
+    #[test]
+    fn callers_who_are_slower_than_usual_are_waited_for() {
+        let back: Vec<u64> = (0..64).map(|at| 60 + 6 * at).collect();
+        let paces = [1.0, 0.7, 1.6, 0.9, 2.2, 0.8, 1.3];
+        let (rows, per_second) = closed_loop_with(&back, &paces, price(10 * MS, Duration::ZERO), true);
+        assert!(rows >= 58.0 && per_second > 5000.0, "{rows} rows, {per_second} a second");
+    }
+
+    /// The thread that answers looks for the next batch only when all have been told, and finds some of them back.
+    #[test]
+    fn fewer_than_usual_are_no_reason_to_leave() {
+        let (mut returns, mut now) = (Returns::default(), Instant::now());
+        for _ in 0..50 {
+            returns.answered(64, now);
+            returns.cut(64, (0..8).map(|at| now + 64 * US * (at + 1)), 64);
+            now += 11 * MS;
+        }
+        returns.answered(64, now);
+        let constant = Price::new(0.01, 0.0, true);
+        for (waiting, micros) in [(1, 100), (10, 256), (5, 400), (50, 450)] {
+            let moment = Moment {
+                now: now + micros * US,
+                waiting,
+                in_flight: 0,
+                answering: 0,
+                most: 64,
+                price: constant,
+                free: None,
+                gather: Duration::ZERO,
+            };
+            let wait = wait_for_company(&returns, &moment);
+            assert!(wait.is_some_and(|wait| wait.rows == 64), "{waiting} after {micros}: {wait:?}");
+        }
     }
 
     #[test]

@@ -200,6 +200,7 @@ impl Selector {
                 free,
                 gather,
             };
+            self.pools.entry(pool).returns.are_there(moment.waiting + moment.in_flight);
             if let Some(until) = self.company(pool, &moment, outlook.deadline) {
                 return until;
             }
