@@ -10,6 +10,7 @@ use crate::net::flows::Flows;
 use crate::net::keys::Keys;
 use crate::net::tls::Certificates;
 use crate::problem::{Problem, ProblemKind};
+use crate::recent::Recent;
 use crate::settings::Config;
 use skep_runtime_core::Health;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub(crate) struct App {
     pub(crate) machine: Machine,
     pub(crate) pages: Pages,
     pub(crate) load: Load,
+    pub(crate) recent: Recent,
     pub(crate) keys: Keys,
     pub(crate) flows: Flows,
     /// `None` if connections are plain.

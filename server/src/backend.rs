@@ -79,12 +79,15 @@ impl Machine {
         weights: impl Iterator<Item = (Flow, f64)>,
     ) -> Result<(Self, Stats), StartError> {
         let device = device(config)?;
-        let (stats, tallies) = (Stats::new(), Arc::new(Tallies::default()));
+        let weights: Vec<_> = weights.collect();
+        // Connections are many, and are known by numbers that others get after them.
+        let stats = if weights.is_empty() { Stats::without_flows() } else { Stats::new() };
+        let tallies = Arc::new(Tallies::default());
         let observers: Vec<Arc<dyn Observer>> =
             vec![stats.observer(), Arc::clone(&tallies) as Arc<dyn Observer>];
         let mut builder = RuntimeBuilder::new(device)
             .prefetch(config.prefetch)
-            .policy(policy(config.policy, weights))
+            .policy(policy(config.policy, weights.into_iter()))
             .observer(Arc::new(Fanout(observers)));
         if let Some(limit) = config.batch_limit {
             builder = builder.batch_limit(limit.0);

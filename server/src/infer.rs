@@ -171,6 +171,9 @@ pub(crate) async fn run_charged(
     }
     let tensors = given.into_iter().map(|given| tensor(model, given)).collect::<Result<Vec<_>, _>>()?;
     let request = model.ruled(Request::named(tensors), caller, wishes.priority, wishes.timeout);
+    // Requests that are here already are read before the first of them is handed over: one wake-up of the device's thread,
+    // and one batch, instead of as many as there are requests.
+    tokio::task::yield_now().await;
     let open = model.tally.begin();
     let result = match model.rules.when_full {
         WhenFull::Refuse => model.front.try_call(request).await,

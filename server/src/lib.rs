@@ -44,6 +44,7 @@ mod load;
 mod model;
 mod net;
 mod problem;
+mod recent;
 mod repository;
 mod server;
 mod settings;

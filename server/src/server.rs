@@ -12,6 +12,7 @@ use crate::net;
 use crate::net::flows::Flows;
 use crate::net::keys::{Keys, KeysError};
 use crate::net::tls::{Certificates, TlsError};
+use crate::recent::Recent;
 use crate::settings::{Config, SettingsError};
 use skep_runtime_core::{Chain, Shutdown};
 use std::fmt;
@@ -270,16 +271,16 @@ fn load(config: Config, keys: Keys, tls: Option<Certificates>) -> Result<App, Se
         };
         catalogue.set(&plan.name, entry);
     }
-    let flows = keys.weights().next().is_some();
     Ok(App {
         catalogue,
         change: tokio::sync::Mutex::default(),
         life: Lifecycle::new(),
         load: Load::new(machine.tallies()),
         machine,
-        pages: Pages::new(stats, flows).map_err(ServeError::Metrics)?,
+        pages: Pages::new(stats).map_err(ServeError::Metrics)?,
         keys,
         flows: Flows::default(),
+        recent: Recent::default(),
         tls,
         config,
     })

@@ -4,11 +4,18 @@
 
 use crate::problem::{Problem, ProblemKind};
 use skep_runtime_core::sync::Mutex;
-use skep_runtime_core::{BatchEvent, Meter, Observer, PoolId};
+use skep_runtime_core::{BatchEvent, Flow, Meter, Observer, PoolId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Upper ends of the buckets for times, in seconds: histograms can be summed over servers, quantiles cannot.
+pub(crate) const SECONDS: [f64; 16] =
+    [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+/// Requests by the time that they took, at the places of [`SECONDS`]; the last are those that took longer.
+pub(crate) type ByTime = [u64; SECONDS.len() + 1];
 
 /// How often something was done, and the time that it took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +47,28 @@ impl Times {
     }
 }
 
+/// What a caller got of a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub(crate) rows: u64,
+    /// Of the device, by rows of each batch.
+    pub(crate) busy: Duration,
+    /// By task.
+    pub(crate) queue: Sum,
+}
+
+impl Share {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.busy = self.busy.saturating_add(other.busy);
+        self.queue.count += other.queue.count;
+        self.queue.ns = self.queue.ns.saturating_add(other.queue.ns);
+    }
+}
+
+/// The most callers of a pool that are told apart. Those that come later are counted together.
+const CALLERS: usize = 256;
+
 /// The sums of one pool.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Batches {
@@ -51,6 +80,8 @@ pub(crate) struct Batches {
     pub(crate) busy: Duration,
     /// By rows of the batch, of which there are at most as many kinds as a batch has rows.
     pub(crate) sizes: BTreeMap<u64, Times>,
+    /// By caller; `None` stands for all that there was no place for.
+    pub(crate) shares: BTreeMap<Option<Flow>, Share>,
 }
 
 /// The sums of one pool, and of the requests for it.
@@ -68,6 +99,8 @@ pub(crate) struct Tally {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Requests {
     pub(crate) success: Sum,
+    /// The successful ones.
+    pub(crate) by_time: ByTime,
     pub(crate) fail: Sum,
     /// Those that failed, at the places of `Failure`.
     pub(crate) failures: [u64; 4],
@@ -136,7 +169,11 @@ impl Tally {
         self.last.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         let mut requests = self.requests.lock();
         match failure {
-            None => requests.success.add(1, took),
+            None => {
+                requests.success.add(1, took);
+                let seconds = took.as_secs_f64();
+                requests.by_time[SECONDS.partition_point(|end| *end < seconds)] += 1;
+            }
             Some(failure) => {
                 requests.fail.add(1, took);
                 requests.failures[failure as usize] += 1;
@@ -182,8 +219,18 @@ impl Tally {
         batches.rows += rows;
         batches.count += 1;
         batches.busy = batches.busy.saturating_add(event.device);
-        for task in event.tasks.iter().filter(|task| task.is_first) {
-            batches.queue.add(1, event.cut.saturating_duration_since(task.submitted));
+        let per_row = event.device.as_secs_f64() / rows.max(1) as f64;
+        for task in event.tasks {
+            let busy = Duration::try_from_secs_f64(per_row * task.rows as f64).unwrap_or_default();
+            let mut queue = Sum::default();
+            if task.is_first {
+                queue.add(1, event.cut.saturating_duration_since(task.submitted));
+                batches.queue.add(1, Duration::from_nanos(queue.ns));
+            }
+            let of = Some(task.flow);
+            let known = batches.shares.contains_key(&of) || batches.shares.len() < CALLERS;
+            let share = batches.shares.entry(of.filter(|_| known)).or_default();
+            share.add(&Share { rows: task.rows as u64, busy, queue });
         }
         batches.tasks.add(ended, event);
         batches.sizes.entry(rows).or_default().add(1, event);
@@ -287,6 +334,25 @@ mod tests {
     }
 
     #[test]
+    fn callers_are_told_apart_up_to_a_bound() {
+        let start = Instant::now();
+        let tally = Tally::default();
+        for flow in (0..u32::try_from(2 * CALLERS).unwrap()).chain([1]) {
+            let headers =
+                [TaskHeader::new(3, start).flow(Flow(flow)), TaskHeader::new(1, start).flow(Flow(0))];
+            let mut event = BatchEvent::new(PoolId::new(0), Pass::Forward, &headers, start);
+            (event.rows, event.device) = (4, Duration::from_millis(4));
+            tally.batch(&event);
+        }
+        let shares = tally.batches().shares;
+        assert_eq!(shares.len(), CALLERS + 1);
+        let of = |flow| (shares[&flow].rows, shares[&flow].busy.as_millis(), shares[&flow].queue.count);
+        assert_eq!((of(Some(Flow(1))), of(Some(Flow(2)))), ((6, 6, 2), (3, 3, 1)));
+        assert_eq!(of(None), (3 * CALLERS as u64, 3 * CALLERS as u128, CALLERS as u64));
+        assert_eq!(shares.values().map(|share| share.rows).sum::<u64>(), tally.batches().rows);
+    }
+
+    #[test]
     fn requests_are_counted_by_how_they_ended() {
         let tallies = Tallies::default();
         let tally = tallies.of("a_forward");
@@ -297,6 +363,18 @@ mod tests {
         let requests = tally.requests();
         assert_eq!((requests.success.count, requests.fail.count, requests.failures), (1, 3, [1, 1, 0, 1]));
         assert_eq!(tallies.sums(), (Duration::ZERO, 4, 3));
+    }
+
+    #[test]
+    fn requests_are_counted_by_the_time_that_they_took() {
+        let tally = Tally::default();
+        for micros in [0, 100, 101, 1_000, 60_000_001] {
+            tally.request(None, Duration::from_micros(micros));
+        }
+        tally.request(Some(Failure::Other), Duration::from_micros(1));
+        let by_time = tally.requests().by_time;
+        assert_eq!((by_time[0], by_time[1], by_time[3], by_time[16]), (2, 1, 1, 1));
+        assert_eq!(by_time.iter().sum::<u64>(), 5, "those that failed have no answer that took a time");
     }
 
     #[test]

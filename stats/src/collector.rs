@@ -31,6 +31,12 @@ impl Stats {
         Self::default()
     }
 
+    /// Creates stats that do not tell flows apart: for runtimes whose flows are many and have no names, such as the
+    /// connections of a server. Each flow of a pool would take up to 80 KB in its histograms.
+    pub fn without_flows() -> Self {
+        Self(Arc::new(Collector { one_flow: true, ..Collector::default() }))
+    }
+
     /// Returns the observer for the builder of the runtime. A second runtime needs its own `Stats`.
     pub fn observer(&self) -> Arc<dyn Observer> {
         Arc::clone(&self.0) as Arc<dyn Observer>
@@ -85,6 +91,7 @@ struct Collector {
     pools: Mutex<Pools>,
     /// Blocks that came back.
     reloads: Mutex<Reloads>,
+    one_flow: bool,
 }
 
 #[derive(Default)]
@@ -132,7 +139,8 @@ impl Collector {
         let left = self.pools.lock().get(index).filter(|pool| pool.generation <= generation).cloned();
         let Some(PoolSlot { reading, number, .. }) = left else { return };
         // A meter is code of others, so it is read outside of the lock.
-        let (tally, counts) = reading.read(|tally| tally.cloned().unwrap_or_default());
+        let (tally, counts) =
+            reading.read(|tally| tally.cloned().unwrap_or_else(|| Tally::new(!self.one_flow)));
         let mut pools = self.pools.lock();
         // In one step, so that no snapshot lacks it or has it twice.
         let place = pools.slots.get_mut(index);
@@ -154,7 +162,8 @@ impl Collector {
             if pool.generation != id.generation() {
                 return;
             }
-            Arc::clone(pool.reading.tally.get_or_insert_default())
+            let new = || Arc::new(Mutex::new(Tally::new(!self.one_flow)));
+            Arc::clone(pool.reading.tally.get_or_insert_with(new))
         };
         change(&mut tally.lock());
     }

@@ -64,7 +64,6 @@ use std::time::Duration;
 /// Keeps a copy of the last published numbers of each pool, as large as those of the stats.
 pub struct Metrics {
     stats: Stats,
-    flows: bool,
     /// The numbers that were published, by the numbers of the pools. Another runtime may have pools of these names, and
     /// so may this one later, so counters are never set, but raised by the difference.
     pools: Mutex<HashMap<u32, Published>>,
@@ -133,33 +132,36 @@ impl Metrics {
     pub fn new(stats: Stats) -> Self {
         describe();
         stats.keep_departed();
-        Self { stats, flows: true, pools: Mutex::new(HashMap::new()), reloads: Mutex::default() }
-    }
-
-    /// Sets if there are series for each flow. Default true. Without, what has many flows of which nobody knows the
-    /// names, such as connections, has few series.
-    pub fn flows(mut self, yes: bool) -> Self {
-        self.flows = yes;
-        self
+        Self { stats, pools: Mutex::new(HashMap::new()), reloads: Mutex::default() }
     }
 
     /// Adds to the recorder's metrics the difference since the last time. A pool that never had a task has no
     /// series.
     pub fn publish(&self) {
         let mut published = self.pools.lock();
+        self.see_off(&mut published);
+        for (number, pool) in self.stats.pools() {
+            let (tally, counts) = pool.read(|tally| Some(tally?.clone()));
+            Self::publish_one(&mut published, number, pool.meter.name(), tally, counts);
+        }
+        self.publish_reloads();
+    }
+
+    /// Adds the last numbers of pools that have left, and nothing else. They are kept until they are published, up to 250 KB
+    /// of each pool: call this now and then where nobody may ask for the others.
+    pub fn publish_departed(&self) {
+        self.see_off(&mut self.pools.lock());
+    }
+
+    fn see_off(&self, published: &mut HashMap<u32, Published>) {
         for Departed { number, name, tally, counts } in self.stats.departed() {
-            self.publish_one(&mut published, number, &name, Some(tally), counts);
+            Self::publish_one(published, number, &name, Some(tally), counts);
             if let Some(gone) = published.remove(&number)
                 && !published.values().any(|other| other.handles.pool == gone.handles.pool)
             {
                 gone.handles.waiting.set(0.0);
             }
         }
-        for (number, pool) in self.stats.pools() {
-            let (tally, counts) = pool.read(|tally| Some(tally?.clone()));
-            self.publish_one(&mut published, number, pool.meter.name(), tally, counts);
-        }
-        self.publish_reloads();
     }
 
     fn publish_reloads(&self) {
@@ -172,7 +174,6 @@ impl Metrics {
     }
 
     fn publish_one(
-        &self,
         published: &mut HashMap<u32, Published>,
         number: u32,
         name: &str,
@@ -181,7 +182,7 @@ impl Metrics {
     ) {
         if counts.submitted > 0 || tally.is_some() {
             let pool = published.entry(number).or_insert_with(|| Published::new(name));
-            pool.publish(tally.unwrap_or_default(), counts, self.flows);
+            pool.publish(tally.unwrap_or_default(), counts);
         }
     }
 
@@ -204,7 +205,7 @@ impl Published {
         Self { handles: Handles::new(pool), counts: Counts::default(), tally: Tally::default() }
     }
 
-    fn publish(&mut self, tally: Tally, counts: Counts, flows: bool) {
+    fn publish(&mut self, tally: Tally, counts: Counts) {
         let (handles, was, before) = (&self.handles, &self.counts, &self.tally);
         let count = |counter: &Counter, now: u64, before: u64| match now.saturating_sub(before) {
             0 => {}
@@ -232,7 +233,7 @@ impl Published {
         record(&handles.device, &tally.device, &before.device, NANOSECOND);
         record(&handles.scatter, &tally.scatter, &before.scatter, NANOSECOND);
         record(&handles.end_to_end, &tally.end_to_end, &before.end_to_end, NANOSECOND);
-        self.explain(&tally, counts, flows);
+        self.explain(&tally, counts);
         if let Some(training) = tally.training.filter(|_| tally.training != before.training) {
             let set =
                 |name: &'static str, value: f64| gauge!(name, "pool" => handles.pool.clone()).set(value);
@@ -254,7 +255,7 @@ impl Published {
     }
 
     /// Publishes what only some pools have.
-    fn explain(&self, tally: &Tally, counts: Counts, with_flows: bool) {
+    fn explain(&self, tally: &Tally, counts: Counts) {
         let pool = || self.handles.pool.clone();
         let before: BTreeMap<_, _> = self.counts.refusals.reasons().collect();
         for (reason, tasks) in counts.refusals.reasons() {
@@ -296,9 +297,6 @@ impl Published {
             let whole = histogram!("skep_class_end_to_end_seconds", "pool" => pool(), "class" => class);
             record(&whole, &part.end_to_end, &before.end_to_end, NANOSECOND);
         });
-        if !with_flows {
-            return;
-        }
         each_new(flows, old_flows, |flow, part, before| {
             let flow = flow.map_or_else(others, |Flow(number)| number.to_string());
             let whole = histogram!("skep_flow_end_to_end_seconds", "pool" => pool(), "flow" => flow.clone());

@@ -40,6 +40,8 @@ pub(crate) struct Parts {
     only: Option<(Priority, Flow)>,
     /// All of them, once there is more than one of either.
     several: Option<Box<(By<Priority>, By<Flow>)>>,
+    /// All tasks count as of one flow.
+    one_flow: bool,
 }
 
 fn place<K: Ord + Copy>(by: &mut By<K>, key: K) -> &mut Part {
@@ -47,33 +49,41 @@ fn place<K: Ord + Copy>(by: &mut By<K>, key: K) -> &mut Part {
     by.entry(known.then_some(key)).or_default()
 }
 
-fn of(task: &TaskHeader) -> (Priority, Flow) {
-    (task.priority, task.flow)
-}
-
 impl Parts {
+    /// Parts that are told apart by class, and by flow if these are.
+    pub(crate) fn new(flows: bool) -> Self {
+        Self { one_flow: !flows, ..Self::default() }
+    }
+
+    /// The class and the flow that a task is counted for.
+    fn of(&self, task: &TaskHeader) -> (Priority, Flow) {
+        (task.priority, if self.one_flow { Flow::default() } else { task.flow })
+    }
+
     /// Returns true if all tasks so far, and those of a batch, are of one class and one flow: there is nothing to count.
     #[inline]
     pub(crate) fn are_of_one(&mut self, event: &BatchEvent<'_>) -> bool {
         let Some(first) = event.tasks.first() else { return true };
-        let only = *self.only.get_or_insert(of(first));
-        self.several.is_none() && event.tasks.iter().all(|task| of(task) == only)
+        let only = *self.only.get_or_insert(self.of(first));
+        self.several.is_none() && event.tasks.iter().all(|task| self.of(task) == only)
     }
 
     /// Counts a batch. `whole` makes what is known of the pool so far, without this batch.
     pub(crate) fn batch(&mut self, event: &BatchEvent<'_>, whole: impl FnOnce() -> Part) {
-        let Some(only) = self.only else { return };
+        let (Some(only), one_flow) = (self.only, self.one_flow) else { return };
         let (classes, flows) = &mut **self.several.get_or_insert_with(|| {
             let whole = whole();
             let (class, flow) = (Some(only.0), Some(only.1));
-            Box::new((By::from([(class, whole.clone())]), By::from([(flow, whole)])))
+            let flows = if one_flow { By::new() } else { By::from([(flow, whole.clone())]) };
+            Box::new((By::from([(class, whole)]), flows))
         });
         let per_row = event.device.as_secs_f64() / event.rows.max(1) as f64;
         let ran = event.done.saturating_duration_since(event.cut);
         for task in event.tasks {
             let device = Duration::try_from_secs_f64(per_row * task.rows as f64).unwrap_or_default();
             let waited = task.waited(event.cut);
-            for part in [place(classes, task.priority), place(flows, task.flow)] {
+            let flow = if one_flow { None } else { Some(place(flows, task.flow)) };
+            for part in [Some(place(classes, task.priority)), flow].into_iter().flatten() {
                 part.rows += task.rows as u64;
                 part.device = part.device.saturating_add(device);
                 if task.is_first {
@@ -92,7 +102,8 @@ impl Parts {
             (Some(several), _) => (**several).clone(),
             (None, Some((class, flow))) => {
                 let whole = whole();
-                (By::from([(Some(class), whole.clone())]), By::from([(Some(flow), whole)]))
+                let flows = if self.one_flow { By::new() } else { By::from([(Some(flow), whole.clone())]) };
+                (By::from([(Some(class), whole)]), flows)
             }
             (None, None) => Default::default(),
         }
@@ -109,7 +120,7 @@ impl Parts {
             return;
         }
         if self.only.is_none() && self.several.is_none() {
-            (self.only, self.several) = (other.only, other.several.clone());
+            *self = other.clone();
             return;
         }
         if self.several.is_none() && other.several.is_none() && self.only == other.only {

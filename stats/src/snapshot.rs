@@ -122,7 +122,7 @@ pub struct PoolSnapshot {
     /// pool's numbers are those of it.
     #[serde(default)]
     pub classes: Vec<PartSnapshot>,
-    /// The tasks by their flow; empty likewise.
+    /// The tasks by their flow; empty likewise, and of [stats without flows](crate::Stats::without_flows).
     #[serde(default)]
     pub flows: Vec<PartSnapshot>,
 }

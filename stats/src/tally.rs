@@ -72,6 +72,11 @@ impl Verification {
 }
 
 impl Tally {
+    /// A tally of nothing yet, which tells flows apart or does not.
+    pub(crate) fn new(flows: bool) -> Self {
+        Self { parts: Parts::new(flows), ..Self::default() }
+    }
+
     pub(crate) fn batch(&mut self, event: &BatchEvent<'_>) {
         if !self.parts.are_of_one(event) {
             let mut parts = std::mem::take(&mut self.parts);

@@ -147,14 +147,64 @@ fn classes_flows_and_reasons_are_told_apart() {
     assert_eq!(values[r#"skep_cuts_total{pool="a",reason="empty"}"#], "2");
     assert_eq!(values[r#"skep_flow_device_seconds{pool="a",flow="7"}"#], "1");
     assert_eq!(values[r#"skep_class_end_to_end_seconds_count{pool="a",class="0"}"#], "2");
+}
 
+/// Connections are many, and nobody knows them by name.
+#[test]
+fn flows_are_told_apart_unless_they_are_not_wanted() {
     let recorder = PrometheusBuilder::new().build_recorder();
-    metrics::with_local_recorder(&recorder, || Metrics::new(stats.clone()).flows(false).publish());
+    let stats = Stats::without_flows();
+    let observer = stats.observer();
+    let start = Instant::now();
+    begin(&*observer, "cpu", start, &[Queue::new("a", Counts::default().submitted(4))]);
+    let ran = |tasks: &[TaskHeader]| {
+        let mut event = BatchEvent::new(PoolId::new(0), Pass::Forward, tasks, start);
+        (event.rows, event.tasks_succeeded) = (tasks.len(), tasks.len());
+        observer.batch(&event);
+    };
+    let of = |flow| TaskHeader::new(1, start).flow(Flow(flow));
+    ran(&[of(1), of(2)]);
+    assert!(stats.snapshot().pools[0].classes.is_empty(), "all of it is one class and one flow");
+    ran(&[of(3), of(4).priority(Priority::URGENT)]);
+    let pool = stats.snapshot().pools.remove(0);
+    assert_eq!((pool.rows, pool.classes.len(), pool.flows.len()), (4, 2, 0));
+    assert_eq!(pool.classes.iter().map(|class| class.rows).collect::<Vec<_>>(), [1, 3]);
+    metrics::with_local_recorder(&recorder, || Metrics::new(stats.clone()).publish());
     let text = recorder.handle().render();
-    assert!(
-        !text.contains("skep_flow_device_seconds{") && text.contains("skep_class_end_to_end_seconds"),
-        "{text}"
-    );
+    assert!(!text.contains("skep_flow_") && text.contains("skep_class_end_to_end_seconds"), "{text}");
+    observer.pool_removed(PoolId::new(0));
+    assert!(stats.snapshot().total.flows.is_empty(), "of pools that have gone, too");
+}
+
+#[test]
+fn pools_that_have_left_are_published_without_the_others() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let stats = Stats::new();
+    let observer = stats.observer();
+    let start = Instant::now();
+    let queues = ["a", "b"].map(|name| Queue::new(name, Counts::default().submitted(1)) as Arc<dyn Meter>);
+    metrics::with_local_recorder(&recorder, || {
+        let published = Metrics::new(stats.clone());
+        begin(&*observer, "cpu", start, &queues);
+        for pool in 0..2 {
+            let tasks = [TaskHeader::new(3, start)];
+            let mut event = BatchEvent::new(PoolId::new(pool), Pass::Forward, &tasks, start);
+            (event.rows, event.tasks_succeeded) = (3, 1);
+            observer.batch(&event);
+        }
+        observer.pool_removed(PoolId::new(0));
+        published.publish_departed();
+        let text = recorder.handle().render();
+        assert_eq!(values(&text)["skep_rows_total{pool=\"a\"}"], "3");
+        assert!(!text.contains("pool=\"b\""), "{text}");
+        published.publish();
+        let text = recorder.handle().render();
+        let values = values(&text);
+        assert_eq!(
+            ["a", "b"].map(|pool| values[&*format!("skep_rows_total{{pool=\"{pool}\"}}")]),
+            ["3", "3"]
+        );
+    });
 }
 
 #[test]

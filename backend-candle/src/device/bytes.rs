@@ -40,7 +40,8 @@ pub(crate) fn from_host(tensor: &HostTensor) -> Result<Tensor> {
 pub(crate) fn of(tensor: &Tensor) -> Result<Vec<u8>> {
     macro_rules! bytes {
         ($elements:expr) => {
-            $elements.iter().flat_map(|element| element.to_le_bytes()).collect()
+            // Element by element and not byte by byte: of large tensors this is a plain copy.
+            $elements.iter().map(|element| element.to_le_bytes()).collect::<Vec<_>>().into_flattened()
         };
     }
     on_elements(tensor, |storage, range| {

@@ -24,8 +24,10 @@ const END_HEADERS: u8 = 4;
 const WIDE: u32 = 1 << 30;
 /// The window that both sides begin with.
 const FIRST: i64 = 65_535;
-/// The most bytes of a frame.
+/// The most bytes of a frame, unless the other side says that it takes more.
 const FRAME: usize = 16_384;
+/// The most bytes of a frame that is taken: clients that ask for large answers say so.
+const LARGE_FRAME: u32 = 1 << 20;
 
 pub(crate) struct Talk {
     reader: BufReader<OwnedReadHalf>,
@@ -39,6 +41,8 @@ pub(crate) struct Talk {
     /// What may be sent: on the connection, and on a new stream.
     window: i64,
     of_stream: i64,
+    /// In one frame.
+    frame: usize,
     /// Bytes that came since the other side heard how many there were.
     taken: u32,
 }
@@ -72,8 +76,9 @@ impl Talk {
         stream.set_nodelay(true)?;
         let (reader, mut writer) = stream.into_split();
         let mut begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        let window = [&4_u16.to_be_bytes()[..], &WIDE.to_be_bytes()].concat();
-        begin.extend(frame(SETTINGS, 0, 0, &window));
+        let settings = [(4_u16, WIDE), (5, LARGE_FRAME)];
+        let settings = settings.map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat());
+        begin.extend(frame(SETTINGS, 0, 0, &settings.concat()));
         begin.extend(frame(WINDOW, 0, 0, &WIDE.to_be_bytes()));
         writer.write_all(&begin).await?;
         let mut head = vec![0x83, 0x86];
@@ -107,6 +112,7 @@ impl Talk {
             payload: Vec::new(),
             window: FIRST,
             of_stream: FIRST,
+            frame: FRAME,
             taken: 0,
         })
     }
@@ -118,7 +124,7 @@ impl Talk {
         let (mut sent, mut came) = (0, 0);
         while sent < self.message.len() {
             let room = usize::try_from(left.min(self.window)).unwrap_or(0);
-            let next = room.min(FRAME).min(self.message.len() - sent);
+            let next = room.min(self.frame).min(self.message.len() - sent);
             if next == 0 {
                 self.writer.write_all(&bytes).await?;
                 bytes.clear();
@@ -186,8 +192,10 @@ impl Talk {
             WINDOW if came.stream == own => *left += number(&self.payload),
             SETTINGS if came.flags & ACK == 0 => {
                 for setting in self.payload.chunks_exact(6) {
-                    if setting[..2] == [0, 4] {
-                        self.of_stream = number(&setting[2..]);
+                    match setting[1] {
+                        4 => self.of_stream = number(&setting[2..]),
+                        5 => self.frame = usize::try_from(number(&setting[2..])).unwrap_or(FRAME),
+                        _ => {}
                     }
                 }
                 self.writer.write_all(&frame(SETTINGS, ACK, 0, &[])).await?;

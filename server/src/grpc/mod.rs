@@ -32,10 +32,10 @@ use skep_runtime_core::Flow;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding::{Deflate, Gzip};
 use tonic::codegen::Service;
+use tonic::{Code, Status};
 use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::{Builder, Error};
 use tracing::{Instrument, Span};
@@ -77,13 +77,23 @@ impl Services {
 
     /// Answers a call.
     pub(crate) async fn answer(&self, app: &Arc<App>, request: Asked, connection: Flow) -> Response<Body> {
-        match Format::asked(request.headers()) {
-            Err(problem) => status::of(&problem).into_http(),
-            Ok(None) if app.config.load_reports == LoadReports::OnRequest => {
-                self.answer_alone(app, request, connection).await
-            }
+        let format = match Format::asked(request.headers()) {
+            Err(problem) => return status::of(&problem).into_http(),
+            Ok(format) => format,
+        };
+        let path = request.uri().path().to_owned();
+        let response = self.answer_alone(app, request, connection).await;
+        // An answer that is an error from the start has nothing but its head; the others have their status behind them.
+        if response.headers().contains_key(Status::GRPC_STATUS)
+            && let Some(status) = Status::from_header_map(response.headers())
+            && status.code() != Code::Ok
+        {
+            app.recent.note(&path, &format!("{:?}", status.code()), status.message());
+        }
+        match format {
+            None if app.config.load_reports == LoadReports::OnRequest => response,
             // The one form that trailers have.
-            Ok(_) => reported(app, self.answer_alone(app, request, connection).await),
+            _ => reported(app, response),
         }
     }
 

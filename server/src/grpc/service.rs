@@ -270,10 +270,14 @@ impl GrpcInferenceService for Inference {
                         error_message: String::new(),
                         infer_response: Some(response),
                     },
-                    Err(status) => ModelStreamInferResponse {
-                        error_message: status.message().to_owned(),
-                        infer_response: Some(ModelInferResponse { id, ..ModelInferResponse::default() }),
-                    },
+                    Err(status) => {
+                        let code = format!("{:?}", status.code());
+                        app.recent.note("ModelStreamInfer", &code, status.message());
+                        ModelStreamInferResponse {
+                            error_message: status.message().to_owned(),
+                            infer_response: Some(ModelInferResponse { id, ..ModelInferResponse::default() }),
+                        }
+                    }
                 })
             }
         });

@@ -1,18 +1,15 @@
 //! The page of metrics: what `skep-stats` publishes of the pools, and what the doors count.
 
 use crate::model::Model;
-use crate::tally::{Failure, Sum};
+use crate::tally::{Failure, SECONDS, Sum};
 use metrics::{Counter, Histogram, counter, gauge, histogram, with_local_recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use skep_runtime_core::sync::Mutex;
-use skep_stats::{Metrics, Stats};
+use skep_stats::{Metrics, Snapshot, Stats};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Upper ends of the buckets for times, in seconds: histograms can be summed over servers, quantiles cannot.
-const SECONDS: [f64; 16] =
-    [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 /// Upper ends of the buckets for rows of a batch.
 const ROWS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
@@ -21,6 +18,7 @@ pub(crate) struct Pages {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     pools: Metrics,
+    stats: Stats,
     /// Those that have been counted in, by what tells them apart. To find one by its labels takes longer than a small request.
     known: Mutex<BTreeMap<Told, Series>>,
 }
@@ -30,8 +28,8 @@ type Told = (bool, usize, i32);
 type Series = (Counter, Histogram);
 
 impl Pages {
-    /// The page, with series for each flow if those have names.
-    pub(crate) fn new(stats: Stats, flows: bool) -> Result<Self, metrics_exporter_prometheus::BuildError> {
+    /// The page of a runtime's numbers and the doors'.
+    pub(crate) fn new(stats: Stats) -> Result<Self, metrics_exporter_prometheus::BuildError> {
         let rows = Matcher::Full("skep_batch_rows".to_owned());
         let recorder = PrometheusBuilder::new()
             .set_buckets(&SECONDS)?
@@ -58,9 +56,9 @@ impl Pages {
             metrics::describe_gauge!("skep_requests_at_work", "requests that have no answer yet");
             metrics::describe_gauge!("skep_ready", "1 if requests are welcome");
             metrics::describe_gauge!("skep_served_models", "models that are served");
-            Metrics::new(stats).flows(flows)
+            Metrics::new(stats.clone())
         });
-        Ok(Self { recorder, handle, pools, known: Mutex::default() })
+        Ok(Self { recorder, handle, pools, stats, known: Mutex::default() })
     }
 
     /// Counts a request that is over.
@@ -92,8 +90,15 @@ impl Pages {
         times.record(took.as_secs_f64());
     }
 
-    /// Puts the times that were recorded into their buckets. They pile up until then, whether anybody reads the page or not.
+    /// The numbers of the runtime now. To read them takes the longer the more pools there are.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.stats.snapshot()
+    }
+
+    /// Puts the times that were recorded into their buckets, and the numbers of pools that have left into the metrics. They
+    /// pile up until then, whether anybody reads the page or not.
     pub(crate) fn upkeep(&self) {
+        with_local_recorder(&self.recorder, || self.pools.publish_departed());
         self.handle.run_upkeep();
     }
 

@@ -9,6 +9,7 @@ mod openai;
 pub(crate) mod pieces;
 pub(crate) mod reply;
 pub(crate) mod routes;
+mod status;
 mod tei;
 mod texts;
 
@@ -111,6 +112,9 @@ async fn answer_found(
     let traceparent = identity::traceparent(&head.headers);
     let (method, path) = (head.method.as_str(), head.uri.path());
     let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+    if let Some(reason) = &problem {
+        app.recent.note(&format!("{method} {path}"), &code.to_string(), reason);
+    }
     if matches!(code, 424 | 500) {
         tracing::warn!(id, traceparent, method, path, code, micros, problem, "request failed");
     } else {
@@ -263,6 +267,7 @@ impl Call<'_> {
             Endpoint::Similarity => tei::similarity(app, caller, self.body().await?).await,
             Endpoint::Tokenize => tei::tokenize(app, self.body().await?).await,
             Endpoint::Info => tei::info(app, self.query),
+            Endpoint::Status => status::status(Arc::clone(app)).await,
             Endpoint::Page => Ok(Reply::new("text/html; charset=utf-8", PAGE)),
             Endpoint::OpenApi => Ok(Reply::new(reply::JSON, OPENAPI)),
             Endpoint::Live

@@ -90,7 +90,7 @@ pub(crate) fn config(model: &Model) -> Result<Reply, Problem> {
     }))
 }
 
-fn sum(sum: Sum) -> Value {
+pub(super) fn sum(sum: Sum) -> Value {
     json!({ "count": sum.count, "ns": sum.ns })
 }
 

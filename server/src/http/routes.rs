@@ -33,6 +33,8 @@ pub(crate) enum Endpoint {
     Drain,
     OpenApi,
     Page,
+    /// What the page shows.
+    Status,
 }
 
 /// The protocol that an endpoint belongs to: its errors have that form.
@@ -140,6 +142,7 @@ pub(crate) const ROUTES: &[Route] = &[
     v2("POST", "/drain", Endpoint::Drain),
     v2("GET", "/openapi.json", Endpoint::OpenApi),
     v2("GET", "/", Endpoint::Page),
+    v2("GET", "/status", Endpoint::Status),
 ];
 
 /// A route that was found, with the segments that differ.

@@ -84,6 +84,16 @@ impl Keys {
         self.0.iter().flatten().map(|key| (key.account.flow, key.weight))
     }
 
+    /// What an account is called: by its key's name, or as a connection.
+    pub(crate) fn name(&self, flow: Flow) -> String {
+        let key = self.0.iter().flatten().find(|key| key.account.flow == flow);
+        match (key, flow) {
+            (Some(key), _) => key.account.name.clone(),
+            (None, Flow(0)) => "the server itself".to_owned(),
+            (None, Flow(number)) => format!("connection {number}"),
+        }
+    }
+
     /// Whose request this is: its key's, or if there are no keys that of its connection.
     pub(crate) fn caller(&self, headers: &HeaderMap, connection: Flow) -> Result<Caller, Problem> {
         let Some(keys) = &self.0 else { return Ok(Caller::Connection(connection)) };
@@ -186,6 +196,8 @@ mod tests {
             assert_eq!(refused(&with(wrong)), 401, "{wrong}");
         }
         assert_eq!(refused(&HeaderMap::new()), 401);
+        let name = |flow| keys.name(Flow(flow));
+        assert_eq!([name(2), name(0), name(7)], ["bob", "the server itself", "connection 7"]);
         let anybody = Keys::default().caller(&HeaderMap::new(), Flow(77)).unwrap();
         assert_eq!((anybody.name(), anybody.flow()), (None, Flow(77)));
     }

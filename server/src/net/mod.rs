@@ -34,6 +34,12 @@ use tokio_rustls::server::TlsStream;
 
 /// How often an HTTP/2 connection is asked if it is still there.
 const PING: Duration = Duration::from_secs(20);
+/// As much as an HTTP/2 client may send before it hears that it was read, on a stream and on the connection. With less to
+/// begin with, whoever sends a large tensor stands still until the window has grown.
+const WINDOW: u32 = 16 << 20;
+/// The most bytes of an HTTP/2 frame. Each is taken in whole, and costs a call of the system; clients that do not look send no
+/// more than 16 KiB.
+const FRAME: u32 = 256 << 10;
 /// The pause after the system has no more descriptors, and until it is looked again who may leave.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -126,7 +132,9 @@ fn builder(app: &App) -> Builder {
         .timer(TokioTimer::new())
         .max_concurrent_streams(config.max_streams)
         .max_header_list_size(u32::try_from(config.max_head.0).unwrap_or(u32::MAX))
-        .adaptive_window(true)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_frame_size(FRAME)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING);
     builder

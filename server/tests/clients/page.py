@@ -5,7 +5,9 @@ Arguments: the addresses of the doors, Chromium's program, a folder for pictures
 
 import json
 import re
+import socket
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -43,6 +45,22 @@ def work(http):
         for _ in range(20):
             request = urllib.request.Request(f"http://{http}{path}", data=json.dumps(body).encode())
             urllib.request.urlopen(request, timeout=30).read()
+    together = [socket.create_connection(http.rsplit(":", 1)) for _ in range(2)]
+    for connection in together:
+        # Connections that are open at the same time are callers by themselves.
+        body = json.dumps(row)
+        head = f"POST /v2/models/nop/infer HTTP/1.1\r\nHost: {http}\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall((head + body).encode())
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+    for connection in together:
+        connection.close()
+    nothing = {"inputs": [{"name": "x", "shape": [0, 2], "datatype": "FP32", "data": []}]}
+    try:
+        urllib.request.urlopen(f"http://{http}/v2/models/nop/infer", data=json.dumps(nothing).encode(), timeout=30)
+    except urllib.error.HTTPError as error:
+        assert error.code == 400, error
+    else:
+        raise AssertionError("no rows were served")
 
 
 @check
@@ -51,9 +69,20 @@ def shows_what_happens(http, _):
 
     def look(page):
         card = page.locator("article", has=page.get_by_role("heading", name="nop", exact=True))
-        bars = card.get_by_role("img")
-        assert re.search(r"batches by size: .*\d+ of \d+", bars.get_attribute("aria-label")), bars.get_attribute("aria-label")
-        assert card.locator(".bars i").count() >= 1
+        latencies, batches = (card.get_by_role("img").nth(place).get_attribute("aria-label") for place in (0, 1))
+        assert re.fullmatch(r"requests by latency: (\d+ of [≤>] [\d.]+ (µs|ms|s)(, )?)+", latencies), latencies
+        assert re.fullmatch(r"batches by rows: (\d+ of \d+ rows?(, )?)+", batches), batches
+        told = dict(zip(card.locator("dt").all_text_contents(), card.locator("dd").all_text_contents()))
+        assert re.fullmatch(r"0 of \d+ tasks, 0 rows", told["queue"]), told
+        assert re.fullmatch(r"[\d.]+ %", told["padding"]), told
+        assert re.fullmatch(r"\d+: (\d+ (rejected|canceled|backend|other)(, )?)+", told["failed"]), told
+        assert card.locator("meter").get_attribute("aria-label").startswith("queue: 0 of "), card.inner_html()
+        callers = card.locator("table tr td:first-child").all_text_contents()
+        assert len(callers) >= 2 and all(re.fullmatch(r"connection \d+|\d+ others", it) for it in callers), callers
+        # What went wrong last, with its reason.
+        problems = page.locator("#problems li").all_inner_texts()
+        wanted = ("400 · POST /v2/models/nop/infer", "expected at least 1")
+        assert any(all(part in problem for part in wanted) for problem in problems), problems
         # The second look knows how much came between the two.
         page.wait_for_function("[...document.querySelectorAll('dd')].some(it => /\\/ s$/.test(it.textContent))")
         page.screenshot(path=PICTURES / "page.png", full_page=True)

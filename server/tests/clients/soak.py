@@ -2,7 +2,8 @@
 
 Arguments: the server's program, the folder of the text models' fixtures, a folder to work in, minutes. Each round, clients of all
 doors ask, are wrong, leave and run out of time, while models are loaded, unloaded and replaced; when all is quiet, what the clients
-counted, what the doors counted, and what the runtime counted are compared. In between the server is restarted under load.
+counted, what the doors counted, and what the runtime counted are compared. In between the server is restarted under load, unless `steady`
+follows: then what grows from round to round is seen, and the last third of the rounds may have no more memory than the one before.
 """
 
 import http.client
@@ -30,6 +31,9 @@ ROUND = 8.0
 THREADS = 10
 # Bytes of memory that may be more after the last round than after the third.
 SLACK = 48 << 20
+STEADY = sys.argv[5:] == ["steady"]
+# Rounds of a steady run, and the bytes by which the mean of a third of them may differ from another's.
+FEWEST, NOISE = 12, 4 << 20
 
 
 def free_ports(count):
@@ -343,9 +347,10 @@ server = Server()
 try:
     end, number, baseline = time.monotonic() + 60 * MINUTES, 0, None
     rounds = tasks = requests = restarts = 0
-    while time.monotonic() < end or rounds < 6:
+    memories = []
+    while time.monotonic() < end or rounds < (FEWEST if STEADY else 6):
         number += 1
-        if number % 5 == 0:
+        if number % 5 == 0 and not STEADY:
             load(number, restart=True)
             restarts += 1
             baseline = None
@@ -356,11 +361,16 @@ try:
         made, ran = agree(before, quiet(), Counter(counted.all))
         rounds, requests, tasks = rounds + 1, requests + made, tasks + ran
         memory, descriptors = server.memory(), server.descriptors()
+        memories.append(memory)
         print(f"round {number}: {made} requests, {ran} tasks, {memory >> 20} MiB, {descriptors} descriptors", flush=True)
         if baseline is None and number % 5 == 2:
             baseline = memory
         assert baseline is None or memory <= baseline + SLACK, (memory, baseline)
         assert descriptors < 60, descriptors
+    if STEADY:
+        third = len(memories) // 3
+        before, last = (sum(part) / third for part in (memories[-2 * third : -third], memories[-third:]))
+        assert last <= before + NOISE, [memory >> 20 for memory in memories]
     server.stop()
     log = (WORK / "log").read_text()
     assert "panicked" not in log, log

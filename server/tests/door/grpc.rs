@@ -114,7 +114,8 @@ fn a_model_is_described_and_run() {
 
 #[test]
 fn what_is_wrong_has_its_code() {
-    asked(&[NOP], async |channel| {
+    let live = Live::new(&[NOP]);
+    asked_of(&live, async |channel| {
         let mut client = GrpcInferenceServiceClient::new(channel);
         let mut code =
             async |request: ModelInferRequest| client.model_infer(request).await.unwrap_err().code();
@@ -131,6 +132,12 @@ fn what_is_wrong_has_its_code() {
         let refused = client.repository_model_load(RepositoryModelLoadRequest::default()).await.unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied);
     });
+    let problems = live.get("/status").ok()["problems"].clone();
+    let last = &problems[0];
+    assert_eq!((&last["code"], &last["times"]), (&"PermissionDenied".into(), &1.into()), "{problems}");
+    assert_eq!(last["asked"], "/inference.GRPCInferenceService/RepositoryModelLoad");
+    assert!(last["reason"].as_str().unwrap().contains("--management"), "{problems}");
+    assert_eq!(problems.as_array().unwrap().len(), 5, "{problems}");
 }
 
 #[test]
@@ -182,7 +189,8 @@ fn models_come_and_go_in_the_words_of_both_protocols() {
 
 #[test]
 fn a_stream_answers_each_message_and_survives_a_wrong_one() {
-    asked(&[NOP], async |channel| {
+    let live = Live::new(&[NOP]);
+    asked_of(&live, async |channel| {
         let mut client = GrpcInferenceServiceClient::new(channel);
         let mut wrong = x("wrong", &[[1.0, 2.0]]);
         wrong.raw_input_contents = vec![Bytes::new()];
@@ -202,6 +210,8 @@ fn a_stream_answers_each_message_and_survives_a_wrong_one() {
         assert_eq!(ids, ["a", "b"]);
         let told = "input `x` has 0 bytes, expected the 8 of shape [1, 2] and datatype FP32";
         assert_eq!(errors, [("wrong".to_owned(), told.to_owned())]);
+        let problem = live.get("/status").ok()["problems"][0].clone();
+        assert_eq!((&problem["asked"], &problem["reason"]), (&"ModelStreamInfer".into(), &told.into()));
     });
 }
 

@@ -16,6 +16,7 @@ mod limits;
 mod load;
 mod loading;
 mod program;
+mod status;
 #[cfg(feature = "opentelemetry")]
 mod telemetry;
 mod texts;

@@ -24,12 +24,17 @@ impl Soak {
     /// Builds the soak and runs it; its exit code is ours.
     pub(crate) fn run(self) -> Result<ExitCode, Error> {
         match &*self.arguments {
-            [first] if first == "--server" => soak_server(MINUTES.into()),
-            [first, name, minutes] if first == "--server" && name == "--minutes" => {
-                soak_server(minutes.clone())
-            }
-            [first, ..] if first == "--server" => {
-                Err(Error::Usage("the server's soak takes `--minutes N` and nothing more".to_owned()))
+            [first, rest @ ..] if first == "--server" => {
+                let (steady, rest): (Vec<_>, Vec<_>) = rest.iter().partition(|one| *one == "--steady");
+                let minutes = match rest[..] {
+                    [] => MINUTES.into(),
+                    [name, minutes] if name == "--minutes" => minutes.clone(),
+                    _ => {
+                        let told = "the server's soak takes `--minutes N` and `--steady`, and nothing more";
+                        return Err(Error::Usage(told.to_owned()));
+                    }
+                };
+                soak_server(minutes, !steady.is_empty())
             }
             // It runs on the fake device.
             arguments => replace(Command::new(example("soak", None)?).args(arguments)),
@@ -37,7 +42,7 @@ impl Soak {
     }
 }
 
-fn soak_server(minutes: OsString) -> Result<ExitCode, Error> {
+fn soak_server(minutes: OsString, steady: bool) -> Result<ExitCode, Error> {
     let target = target()?;
     let python = environment(&TRITON_AND_TEXTS, &target).map_err(Error::Usage)?;
     let program = server::build(Backend::Candle)?;
@@ -45,5 +50,6 @@ fn soak_server(minutes: OsString) -> Result<ExitCode, Error> {
     let file = root().join("server").join("tests").join("clients").join("soak.py");
     let mut command = Command::new(python);
     command.arg("-B").arg(file).arg(program).arg(fixtures).arg(target.join("server-soak")).arg(minutes);
+    command.args(steady.then_some("steady"));
     replace(&mut command)
 }
