@@ -133,7 +133,7 @@ pub(crate) struct Moment {
 }
 
 /// The part of those who are away that is worth waiting for.
-const NEARLY_ALL: f64 = 0.8;
+const NEARLY_ALL: f64 = 0.95;
 
 /// How long to wait for company, and for how much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
