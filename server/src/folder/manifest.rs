@@ -5,7 +5,7 @@ use crate::settings::WhenFull;
 use crate::units::Time;
 use serde::Deserialize;
 use skep_pool::PoolOptions;
-use skep_runtime_core::Priority;
+use skep_runtime_core::{PadTo, Padding, Priority};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -43,6 +43,45 @@ pub(crate) struct Pool {
     priority: Option<i32>,
     split_large_tasks: Option<bool>,
     finite_inputs: Option<bool>,
+    pub(crate) padding: Option<Pads>,
+}
+
+/// A rule by which tasks of different sizes share batches.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Pads {
+    to: To,
+    #[serde(default)]
+    values: BTreeMap<String, f64>,
+    mask: Option<String>,
+}
+
+/// The size to which is padded, as people write it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged, expecting = "expected \"longest\", a multiple like 8, or sizes like [16, 64]")]
+enum To {
+    Name(Name),
+    Multiple(usize),
+    Buckets(Vec<usize>),
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Name {
+    Longest,
+}
+
+impl Pads {
+    fn rule(&self) -> Padding {
+        let to = match &self.to {
+            To::Name(Name::Longest) => PadTo::Longest,
+            To::Multiple(of) => PadTo::Multiple(*of),
+            To::Buckets(sizes) => PadTo::Buckets(sizes.clone()),
+        };
+        let values = self.values.iter();
+        let rule = values.fold(Padding::new(to), |rule, (input, value)| rule.with_value(input, *value));
+        self.mask.iter().fold(rule, |rule, mask| rule.with_mask(mask))
+    }
 }
 
 impl Manifest {
@@ -71,6 +110,7 @@ impl Pool {
             .max_delay(self.max_delay.map(|time| time.0))
             .capacity_rows(self.capacity_rows)
             .max_elements(self.max_elements)
+            .padding(self.padding.as_ref().map(Pads::rule))
             .finite_inputs(self.finite_inputs);
         options.max_rows = self.max_rows.unwrap_or(options.max_rows);
         options.min_rows = self.min_rows.unwrap_or(options.min_rows);

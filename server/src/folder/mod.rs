@@ -104,7 +104,7 @@ fn found(place: PathBuf) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skep_runtime_core::Chain;
+    use skep_runtime_core::{Chain, PadTo, Padding};
 
     fn fixtures() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/models/fixtures")
@@ -144,6 +144,45 @@ mod tests {
         let What::Block { kind, config } = &plan.what else { panic!("{plan:?}") };
         assert_eq!((kind.as_str(), config.required::<usize>("input").unwrap()), ("ffn", 4));
         assert_eq!((plan.version.as_str(), plan.pool.max_rows), ("3", 8));
+    }
+
+    #[test]
+    fn a_block_says_how_its_tasks_are_padded() {
+        let padding = |rule: &str| {
+            let folder = folder(&[("model", &format!("kind = \"transformer\"\n[pool.padding]\n{rule}"))]);
+            read(folder.path()).unwrap().remove(0).plan.unwrap().pool.padding.unwrap()
+        };
+        assert_eq!(padding("to = \"longest\""), Padding::new(PadTo::Longest));
+        assert_eq!(padding("to = [4, 16]"), Padding::new(PadTo::Buckets(vec![4, 16])));
+        let rule = padding("to = 8\nmask = \"mask\"\nvalues = { ids = 1, x = -0.5 }");
+        let expected = Padding::new(PadTo::Multiple(8)).with_mask("mask");
+        assert_eq!(rule, expected.with_value("ids", 1.0).with_value("x", -0.5));
+        for (wrong, expected) in [
+            ("to = \"shortest\"", "expected \"longest\", a multiple like 8, or sizes like [16, 64]"),
+            ("to = -1", "expected \"longest\", a multiple like 8, or sizes like [16, 64]"),
+            ("mask = \"mask\"", "missing field `to`"),
+            ("to = 8\nvalue = 1", "unknown field `value`, expected one of `to`, `values`, `mask`"),
+        ] {
+            let message = told(&format!("kind = \"transformer\"\n[pool.padding]\n{wrong}"));
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn texts_are_padded_as_their_model_says() {
+        let folder = folder(&[]);
+        let text = folder.path().join("text");
+        fs::create_dir(&text).unwrap();
+        for file in fs::read_dir(fixtures().join("bert_mean")).unwrap() {
+            let file = file.unwrap();
+            if file.path().is_file() {
+                fs::copy(file.path(), text.join(file.file_name())).unwrap();
+            }
+        }
+        fs::write(text.join(MANIFEST), "[pool.padding]\nto = 8\n").unwrap();
+        let error = read(&text).unwrap().remove(0).plan.unwrap_err().to_string();
+        let expected = "pool.padding is `there`, expected none: a published folder says how texts are padded";
+        assert!(error.ends_with(expected), "{error}");
     }
 
     #[test]

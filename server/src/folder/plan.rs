@@ -99,6 +99,13 @@ impl Plan {
                 if let Some(weights) = &manifest.weights {
                     return Err(wrong("weights", weights, "none: a published folder has its own"));
                 }
+                if manifest.pool.padding.is_some() {
+                    return Err(wrong(
+                        "pool.padding",
+                        "there",
+                        "none: a published folder says how texts are padded",
+                    ));
+                }
                 text(place, &manifest, wrong)?
             }
             (None, None) => return Err(PlanError::Unknown { path: place.to_owned() }),

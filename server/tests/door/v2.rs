@@ -313,3 +313,30 @@ fn the_page_asks_nobody_else() {
         assert!(!text.contains(outside), "{outside}");
     }
 }
+
+#[test]
+fn blocks_are_padded_as_their_file_says() {
+    const TRANSFORMER: &str =
+        "kind = \"transformer\"\n[settings]\nsize = 2\nheads = 1\n[pool.padding]\nto = 4\n";
+    let live = Live::new(&[("layer", TRANSFORMER)]);
+    let infer = |positions: usize| {
+        let data = vec![0.5; 2 * positions];
+        let x = json!({ "name": "x", "shape": [1, positions, 2], "datatype": "FP32", "data": data });
+        live.post("/v2/models/layer/infer", &json!({ "inputs": [x] })).ok()
+    };
+    for positions in [3, 4, 5] {
+        assert_eq!(infer(positions)["outputs"][0]["shape"], json!([1, positions, 2]));
+    }
+    // One position beside three, and three beside five.
+    live.wait_for_metric("skep_padding_elements_total{pool=\"layer_forward\"} 4");
+}
+
+#[test]
+fn a_block_that_cannot_be_padded_is_refused() {
+    let live = Live::with(&[NOP], |config| config.management = true);
+    let wrong = format!("{}[pool.padding]\nto = 4\n", NOP.1);
+    std::fs::write(live.folder().join("nop/skep.toml"), wrong).unwrap();
+    let (status, told) = live.post("/v2/repository/models/nop/load", &json!({})).error();
+    assert!(status == 500 && told.contains("none: the block has no free dims"), "{status} {told}");
+    live.post(INFER, &x(json!([1, 2, 3, 4]))).ok();
+}

@@ -10,6 +10,7 @@
 mod args;
 mod backend;
 mod budget;
+mod classes;
 mod come_and_go;
 mod contest;
 mod devices;

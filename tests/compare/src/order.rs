@@ -11,6 +11,7 @@ use crate::row::{Sample, micros};
 use crate::scenarios::tokio;
 use crate::systems::CAPACITY;
 use crate::systems::batch_aint_one::BatchAintOne;
+use crate::systems::floor::Floor;
 use crate::systems::skep::{Observed, Skep};
 use crate::work::{Tasks, Work};
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
@@ -218,6 +219,13 @@ pub(crate) fn pools(args: &Args, results: &mut Results) -> Result<()> {
     let (runtime, rows) = (tokio()?, OUTSTANDING / POOLS);
     let mut contest = Contest::new(&workload, OUTSTANDING);
     contest.enter(&format!("bare call, {rows} rows, in turn"), bare(&work, rows, POOLS)?);
+    // What is left of that when callers make the tasks and take the answers, as those of all systems below do.
+    contest.enter(
+        "bare call with callers, awaited",
+        awaited(&runtime, Floor::of_full_batches(&work, POOLS, rows)?, &work, load),
+    );
+    contest.enter("floor, awaited", awaited(&runtime, Floor::start(&work, POOLS)?, &work, load));
+    contest.enter("floor", blocking(Floor::start(&work, POOLS)?, &work, load));
     contest.enter("skep", blocking(Skep::start(&work, POOLS, Observed::Stats)?, &work, load));
     contest
         .enter("skep, awaited", awaited(&runtime, Skep::start(&work, POOLS, Observed::Stats)?, &work, load));

@@ -4,6 +4,7 @@ use crate::Result;
 use crate::args::Args;
 use crate::backend;
 use crate::budget;
+use crate::classes;
 use crate::come_and_go;
 use crate::contest::Contest;
 use crate::devices;
@@ -33,7 +34,7 @@ pub(crate) struct Scenario {
 /// Run only where they are asked for by name: they take all backends, which the others do not.
 pub(crate) const BY_NAME: [&str; 5] = ["processor", "devices", "budget", "come-and-go", "loss"];
 
-pub(crate) fn all() -> [Scenario; 16] {
+pub(crate) fn all() -> [Scenario; 18] {
     let scenario = |name, what, run| Scenario { name, what, run };
     [
         scenario("null", "a block that does nothing: what the systems cost", null),
@@ -55,6 +56,8 @@ pub(crate) fn all() -> [Scenario; 16] {
         ),
         scenario("closed-loop", "callers who come back as soon as they are answered", order::closed_loop),
         scenario("pools", "few tasks for each of many blocks", order::pools),
+        scenario("riders", "an urgent task before a full queue", classes::riders),
+        scenario("aging", "a background task behind urgent ones without end", classes::aging),
         scenario("texts", "all-MiniLM-L6-v2 from texts, tokenization included", texts),
     ]
 }

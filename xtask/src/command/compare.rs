@@ -185,12 +185,14 @@ mod tests {
         assert_eq!(published_as("candle", &words(&[])), "candle");
         assert_eq!(published_as("candle", &words(&["--rounds", "3"])), "candle");
         assert_eq!(published_as("tch", &words(&["texts", "--rounds", "3"])), "tch-texts");
+        assert_eq!(published_as("candle", &words(&["riders", "aging"])), "candle-riders-aging");
     }
 
     #[test]
     fn the_page_has_the_marks() {
         let page = fs::read_to_string(root().join("docs").join("benchmarks.md")).unwrap();
-        for backend in ["candle", "tch", "candle-texts", "tch-texts"].into_iter().chain(OF_ALL) {
+        let order = "candle-short-beside-long-closed-loop-pools-riders-aging";
+        for backend in ["candle", "tch", "candle-texts", "tch-texts", order].into_iter().chain(OF_ALL) {
             let marks =
                 [format!("<!-- compare {backend}: begin -->"), format!("<!-- compare {backend}: end -->")];
             assert!(replace_between(&page, [&marks[0], &marks[1]], "").is_some(), "{backend}");

@@ -6,6 +6,11 @@ use crate::Result;
 use crate::drive::{Awaited, Blocking};
 use crate::work::{Module, Work};
 use skep_runtime_core::Device;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Nobody comes for so long only while callers leave.
+const LEAVING: Duration = Duration::from_millis(50);
 
 struct Task<T> {
     pool: usize,
@@ -44,6 +49,47 @@ impl<T: Send + 'static> Floor<T> {
                         run(&mut modules[pool], batch.into_iter());
                         tasks.extend(receive.try_iter());
                     }
+                }
+            }
+        });
+        Ok(Self(send))
+    }
+
+    /// The same for callers of whom each pool always has `rows`: its batches are never smaller, and pools run as they fill up.
+    /// The bare call with its callers' work beside it, which takes processors that the call would have to itself.
+    pub(crate) fn of_full_batches<D: Device<Tensor = T> + Clone>(
+        work: &Work<D>,
+        pools: usize,
+        rows: usize,
+    ) -> Result<Self> {
+        let mut modules = (0..pools).map(|_| work.module()).collect::<Result<Vec<_>>>()?;
+        let (send, receive) = flume::bounded::<Task<T>>(CAPACITY);
+        std::thread::spawn(move || {
+            for module in &modules {
+                module.bind().expect("a device of this thread");
+            }
+            let mut waiting: Vec<Vec<Task<T>>> = (0..pools).map(|_| Vec::new()).collect();
+            let mut full = VecDeque::new();
+            let file = |task: Task<T>, waiting: &mut Vec<Vec<Task<T>>>, full: &mut VecDeque<usize>| {
+                let pool = task.pool;
+                waiting[pool].push(task);
+                if waiting[pool].len() == rows {
+                    full.push_back(pool);
+                }
+            };
+            loop {
+                match receive.recv_timeout(LEAVING) {
+                    Ok(task) => file(task, &mut waiting, &mut full),
+                    // Callers leave at the end of a round, each when its task is answered.
+                    Err(flume::RecvTimeoutError::Timeout) => {
+                        full.extend((0..pools).filter(|pool| !waiting[*pool].is_empty()));
+                    }
+                    Err(flume::RecvTimeoutError::Disconnected) => return,
+                }
+                receive.try_iter().for_each(|task| file(task, &mut waiting, &mut full));
+                while let Some(pool) = full.pop_front() {
+                    run(&mut modules[pool], std::mem::take(&mut waiting[pool]).into_iter());
+                    receive.try_iter().for_each(|task| file(task, &mut waiting, &mut full));
                 }
             }
         });
