@@ -80,7 +80,7 @@ impl Pads {
         };
         let values = self.values.iter();
         let rule = values.fold(Padding::new(to), |rule, (input, value)| rule.with_value(input, *value));
-        self.mask.iter().fold(rule, |rule, mask| rule.with_mask(mask))
+        self.mask.iter().fold(rule, Padding::with_mask)
     }
 }
 

@@ -11,8 +11,9 @@ use crate::scenarios::tokio;
 use crate::systems::CAPACITY;
 use crate::work::Work;
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
+use skep_runtime_core::pool::Policy;
 use skep_runtime_core::{
-    Aging, BatchEvent, Observer, OldestFirst, Policy, Priority, Request, RunningRuntime, RuntimeBuilder,
+    Aging, BatchEvent, Observer, OldestFirst, Priority, Request, RunningRuntime, RuntimeBuilder,
 };
 use std::hint::black_box;
 use std::sync::{Arc, Mutex, PoisonError};
