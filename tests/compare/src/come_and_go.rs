@@ -4,7 +4,7 @@ use crate::Result;
 use crate::args::Args;
 use crate::contest::Contest;
 use crate::drive::{Load, Round, blocking};
-use crate::machine::resident;
+use crate::machine::{collect, resident};
 use crate::processor::engines::{Engine, for_each_backend};
 use crate::processor::{Shape, work};
 use crate::report::Results;
@@ -90,6 +90,7 @@ fn beside<E: Engine>(handle: Handle<E::Device>, mut round: Round<'_>, cycles: u3
             let mut so_far = told.borrow_mut();
             so_far.cycles += cycles;
             so_far.took += took;
+            collect();
             so_far.memory.push(resident());
             all.ok_or_else(|| "the cycles were over before the round began".into())
         })
