@@ -23,18 +23,21 @@ impl Subject for Fake {
     }
 }
 
-/// How often each of the runtime's threads has gone to sleep so far, by name.
-fn switches() -> BTreeMap<String, u64> {
+/// How often each of the runtime's threads has gone to sleep so far, by its number and name.
+fn switches() -> BTreeMap<(u32, String), u64> {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    // A thread that ends meanwhile is none of the runtime's.
+    // A thread that ends meanwhile is one of the last runtime's.
     let statuses = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("status")).ok());
     let field = |status: &str, name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().to_owned()
     };
     statuses
-        .map(|status| (field(&status, "Name:"), field(&status, "voluntary_ctxt_switches:").parse().unwrap()))
-        .filter(|(name, _)| name.starts_with("skep-"))
+        .map(|status| {
+            let thread = (field(&status, "Pid:").parse().unwrap(), field(&status, "Name:"));
+            (thread, field(&status, "voluntary_ctxt_switches:").parse().unwrap())
+        })
+        .filter(|((_, name), _)| name.starts_with("skep-"))
         .collect()
 }
 
@@ -62,10 +65,10 @@ fn sleeps_through<S: Subject>() {
     // This is the one place that needs real time to pass: nothing is sent, so it does.
     let (_sender, nothing) = channel::<()>();
     nothing.recv_timeout(Duration::from_secs(2)).unwrap_err();
-    for (name, after) in switches() {
+    for (thread, after) in switches() {
         // Going to sleep after the last batch counts once, and being told of it by another thread once more.
-        let woken = after - before[&name];
-        assert!(woken <= 3, "idle thread {name} was woken {woken} times");
+        let woken = after - before[&thread];
+        assert!(woken <= 3, "idle thread {thread:?} was woken {woken} times");
     }
     drain(runtime);
 }

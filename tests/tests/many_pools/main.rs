@@ -11,6 +11,7 @@ use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
 use skep_runtime_core::testing::{FakeDevice, FakeTensor, FnBlock};
 use skep_runtime_core::{DType, Pass, Request, RuntimeBuilder, Schema, SystemClock, TensorSpec};
 use skep_tests::Subject;
+use skep_tests::kit::threads;
 use skep_tests::suite::many_pools::ManyPools;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,11 +27,6 @@ impl Subject for Fake {
     }
 }
 
-/// Threads of this process; `None` where the system does not tell.
-fn threads() -> Option<usize> {
-    Some(std::fs::read_dir("/proc/self/task").ok()?.count())
-}
-
 #[test]
 fn what_waits_costs_little_memory_and_no_thread() {
     idle_pools_cost_little_memory_and_no_thread();
@@ -42,16 +38,21 @@ fn idle_pools_cost_little_memory_and_no_thread() {
     const FEW: usize = 5;
     const MANY: usize = 5_000;
 
-    let measure = |count: usize| {
-        let before = allocated();
+    // Each runtime goes on until all are measured: a thread that was joined may be listed for a moment longer.
+    let mut started = Vec::new();
+    let mut measure = |count: usize| {
+        let before = (allocated(), threads());
         let pools = ManyPools::start::<Fake>(count);
-        let costs = (allocated() - before, threads());
-        pools.answer_every(999);
+        let costs = (allocated() - before.0, threads().zip(before.1).map(|(now, before)| now - before));
+        started.push(pools);
         costs
     };
     measure(FEW); // what is allocated once in a process
     let (few_bytes, few_threads) = measure(FEW);
     let (many_bytes, many_threads) = measure(MANY);
+    for pools in started {
+        pools.answer_every(999);
+    }
 
     let each = (many_bytes - few_bytes) / (MANY - FEW);
     println!("an idle pool and its block take {each} bytes, their schemas included");

@@ -110,10 +110,12 @@ impl Live {
 
     fn ask(&self, python: &Path, program: &str, browser: Option<&Path>) -> Result<(), Error> {
         let file = root().join("server").join("tests").join("clients").join(program);
+        let folder = target()?.join("clients");
         let mut command = Command::new(python);
-        command.arg("-B").arg(file).args([&self.http, &self.grpc]);
+        // What the programs keep of their own (schemathesis its cases) is no part of the checkout.
+        command.arg("-B").arg(file).args([&self.http, &self.grpc]).current_dir(&folder);
         if let Some(browser) = browser {
-            command.arg(browser).arg(target()?.join("clients").join("pictures"));
+            command.arg(browser).arg(folder.join("pictures"));
         }
         run(&mut command)
     }
