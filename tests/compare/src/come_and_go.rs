@@ -12,7 +12,7 @@ use crate::row::Sample;
 use crate::systems::skep::Skep;
 use crate::work::Counted;
 use skep_pool::{PoolOptions, ServeMore, ServeOptions};
-use skep_runtime_core::{Chain, Handle, HostTensor, Shutdown, TensorOps};
+use skep_runtime_core::{Chain, Device, Handle, HostTensor, Shutdown, TensorOps};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,8 +40,13 @@ fn contest<E: Engine>(args: &Args, results: &mut Results) -> Result<()> {
     let handle = system.handle().ok_or("the runtime runs")?;
     let told = Told::default();
     let each = CYCLES.div_ceil(args.rounds);
-    let beside = beside::<E>(handle, blocking(system, &work, load), each, Rc::clone(&told));
-    contest.enter("beside blocks of 10 MB that come and go", beside);
+    let round = blocking(system, &work, load);
+    let beside_guests = beside(move || cycle::<E>(&handle), round, each, Rc::clone(&told));
+    contest.enter("beside blocks of 10 MB that come and go", beside_guests);
+    // What the processors take from the pool whoever serves the blocks: they, and their memory, are shared.
+    let (round, device) = (blocking(Skep::with_rows(&work, shape.rows)?, &work, load), E::device(1)?);
+    let beside_work = beside(move || cycle_outside::<E>(&device), round, each, Told::default());
+    contest.enter("beside such blocks, made, called and freed outside of the runtime", beside_work);
     contest.run(args, args.long(), results)?;
     let so_far = told.borrow();
     let memory = so_far.memory.iter().map(|bytes| format!("{:.0}", *bytes as f64 / 1e6));
@@ -67,14 +72,19 @@ struct SoFar {
 type Told = Rc<RefCell<SoFar>>;
 
 /// Rounds of callers beside a guest, as long as so many cycles take.
-fn beside<E: Engine>(handle: Handle<E::Device>, mut round: Round<'_>, cycles: u32, told: Told) -> Round<'_> {
+fn beside<'a>(
+    cycle: impl Fn() -> std::result::Result<(), String> + Sync + 'a,
+    mut round: Round<'a>,
+    cycles: u32,
+    told: Told,
+) -> Round<'a> {
     Box::new(move |time| {
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            let (handle, is_over) = (&handle, &is_over);
+            let (cycle, is_over) = (&cycle, &is_over);
             let guest = scope.spawn(move || {
                 let begun = Instant::now();
-                let done = (0..cycles).try_for_each(|_| cycle::<E>(handle));
+                let done = (0..cycles).try_for_each(|_| cycle());
                 is_over.store(true, Ordering::SeqCst);
                 done.map(|()| begun.elapsed())
             });
@@ -95,6 +105,20 @@ fn beside<E: Engine>(handle: Handle<E::Device>, mut round: Round<'_>, cycles: u3
             all.ok_or_else(|| "the cycles were over before the round began".into())
         })
     })
+}
+
+/// One block is made, called and freed by this thread alone.
+fn cycle_outside<E: Engine>(device: &E::Device) -> std::result::Result<(), String> {
+    let mut block = E::block("ffn", "guest", GUEST).map_err(|error| error.to_string())?;
+    block.load(device).map_err(|error| error.to_string())?;
+    for _ in 0..TASKS {
+        let host = HostTensor::from_f32(&[1, 512], &[1.0; 512]).map_err(|error| error.to_string())?;
+        let task = vec![device.from_host(&host).map_err(|error| error.to_string())?];
+        block.forward(&task).map_err(|error| error.to_string())?;
+    }
+    drop(block);
+    device.trim_memory();
+    Ok(())
 }
 
 /// One block comes, is used, and goes.

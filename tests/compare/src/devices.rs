@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::args::Args;
 use crate::contest::Contest;
-use crate::drive::{Load, blocking};
+use crate::drive::{Load, bare, bare_together, blocking};
 use crate::processor::engines::{Engine, for_each_backend};
 use crate::processor::{Shape, work};
 use crate::report::Results;
@@ -37,5 +37,9 @@ fn contest<E: Engine>(args: &Args, results: &mut Results, name: &str, shape: &Sh
         let work = work::<E>(shape, 1)?;
         contest.enter(system, blocking(Skep::on(&work, devices, shape.rows)?, &work, load));
     }
+    let (one, other) = (work::<E>(shape, 1)?, work::<E>(shape, 1)?);
+    contest.enter("bare call, one thread", bare(&one, shape.rows, 1)?);
+    // What the cores give together, without any runtime: they may share more than memory.
+    contest.enter("two bare calls, one thread each", bare_together(&[&one, &other], shape.rows, 1)?);
     contest.run(args, args.long(), results)
 }

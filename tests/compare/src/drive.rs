@@ -167,33 +167,49 @@ pub(crate) fn awaited<'a, D: Device + Clone, S: Awaited<D::Tensor>>(
 
 /// Rounds of calls from one thread, without any system: `batch` tasks each, to each of `blocks` blocks in turn.
 pub(crate) fn bare<'a, D: Device + Clone>(work: &Work<D>, batch: usize, blocks: usize) -> Result<Round<'a>> {
-    let mut modules = (0..blocks).map(|_| work.module()).collect::<Result<Vec<_>>>()?;
-    let mut tasks = work.tasks();
+    bare_together(&[work], batch, blocks)
+}
+
+/// The same from as many threads as there are works, at the same time.
+pub(crate) fn bare_together<'a, D: Device + Clone>(
+    works: &[&Work<D>],
+    batch: usize,
+    blocks: usize,
+) -> Result<Round<'a>> {
+    let callers = works
+        .iter()
+        .map(|work| Ok((work.tasks(), (0..blocks).map(|_| work.module()).collect::<Result<Vec<_>>>()?)));
+    let mut callers = callers.collect::<Result<Vec<_>>>()?;
     Ok(Box::new(move |time| {
-        let (modules, tasks, measure) = (&mut modules, &mut tasks, &Measure::default());
-        // A thread of its own, because a device may bind itself to a thread for good.
+        let (callers, measure) = (&mut callers, &Measure::default());
+        // Threads of their own, because a device may bind itself to a thread for good.
         let latencies = std::thread::scope(|scope| {
-            let calls = scope.spawn(move || {
-                for module in modules.iter() {
-                    module.bind().map_err(|error| error.to_string())?;
-                }
-                let (start, mut latencies) = (Instant::now(), Latencies::new());
-                // Of slow models a few calls all the same: the first one is not measured.
-                for call in 0.. {
-                    if call >= FEWEST_CALLS && start.elapsed() >= time {
-                        break;
+            let calls = callers.iter_mut().map(|(tasks, modules)| {
+                scope.spawn(move || {
+                    for module in modules.iter() {
+                        module.bind().map_err(|error| error.to_string())?;
                     }
-                    let begun = Instant::now();
-                    let parts = (0..batch).map(|_| tasks()).collect();
-                    black_box(modules[call % blocks].run(parts).map_err(|error| error.to_string())?);
-                    latencies.push(micros(begun.elapsed()));
-                    measure.begin(|| None);
-                }
-                Ok::<_, String>(latencies)
+                    let (start, mut latencies) = (Instant::now(), Latencies::new());
+                    // Of slow models a few calls all the same: the first one is not measured.
+                    for call in 0.. {
+                        if call >= FEWEST_CALLS && start.elapsed() >= time {
+                            break;
+                        }
+                        let begun = Instant::now();
+                        let parts = (0..batch).map(|_| tasks()).collect();
+                        black_box(modules[call % blocks].run(parts).map_err(|error| error.to_string())?);
+                        latencies.push(micros(begun.elapsed()));
+                        measure.begin(|| None);
+                    }
+                    Ok::<_, String>(latencies)
+                })
             });
-            calls.join().map_err(|_| "the block panicked")
-        })??;
-        measure.end(latencies, || None)
+            let calls: Vec<_> = calls.collect();
+            let all =
+                calls.into_iter().map(|call| call.join().map_err(|_| "the block panicked".to_owned())?);
+            all.collect::<std::result::Result<Vec<_>, _>>()
+        })?;
+        measure.end(latencies.concat(), || None)
     }))
 }
 
