@@ -55,7 +55,10 @@ impl Resident {
 }
 
 /// Has this program's allocator give back what it keeps for later. What the system's allocator keeps, devices give back.
-#[expect(unsafe_code, reason = "a function of mimalloc's that its crate declares only with a dependency more")]
+#[expect(
+    unsafe_code,
+    reason = "a function of mimalloc's that its crate declares only with a dependency more"
+)]
 pub(crate) fn collect() {
     unsafe extern "C" {
         fn mi_collect(force: bool);
