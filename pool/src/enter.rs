@@ -2,6 +2,7 @@
 
 use crate::admission::{check, in_order, join_parts, naming_error, restored};
 use crate::line::{Entrant, Entry};
+use crate::options::elements;
 use crate::queue::item::Place;
 use crate::seats::{Bells, ring};
 use crate::shared::{Inner, State};
@@ -129,24 +130,38 @@ impl<O: TensorOps> Inner<O> {
             return Err(self.give_back(*error, asked));
         }
         let Shape { rows, free } = shape;
-        let free = self.class(free);
-        if let Err(error) = self.options.check_elements(rows, &free, self.splits()) {
+        let (free, elements) = self.class(free);
+        if let Err(error) = self.options.check_elements(rows, elements, self.splits()) {
             return Err(self.give_back(error, asked));
         }
+        let elements = u32::try_from(elements).unwrap_or(u32::MAX);
         let submitted = self.now();
         let deadline = self.options.deadline_of(asked.request.deadline, submitted);
         let flow = asked.request.flow.unwrap_or_default();
         let header = TaskHeader::new(rows, submitted).priority(priority).flow(flow).deadline(deadline);
+        let header = header.elements(elements);
         let (ticket, reply) = Reply::pair_in(Arc::downgrade(self) as Weak<dyn Cancel>);
         Ok(Candidate { header, ticket, free, reply: Some(reply), asked })
     }
 
-    /// The sizes by which tasks share batches, of a task of these.
+    /// The sizes by which tasks share batches, of a task of these, and the elements of each of its rows.
     #[inline]
-    pub(crate) fn class(&self, free: Dims) -> Dims {
-        let Some(padding) = self.options.padding.as_ref().filter(|_| !free.is_empty()) else { return free };
-        let dims = free.iter().zip(self.schema.free());
-        dims.map(|(&size, free)| padding.class(size, free.max)).collect()
+    pub(crate) fn class(&self, free: Dims) -> (Dims, usize) {
+        if free.is_empty() {
+            return (free, 1);
+        }
+        if self.schema.offsets().is_some() {
+            return (Dims::new(), elements(&free));
+        }
+        let class = match &self.options.padding {
+            Some(padding) => {
+                let dims = free.iter().zip(self.schema.free());
+                dims.map(|(&size, free)| padding.class(size, free.max)).collect()
+            }
+            None => free,
+        };
+        let elements = elements(&class);
+        (class, elements)
     }
 
     /// Whether tasks that are too large for one batch are split.
@@ -231,7 +246,7 @@ impl<O: TensorOps> Inner<O> {
         let number = state.queue.next_seq();
         let key = TaskKey { rank, seq: number, shape: u32::try_from(shape).unwrap_or(u32::MAX) };
         reply.queued(key, spin.unwrap_or_default());
-        let mut news = if header.rows <= self.options.most_rows(free) {
+        let mut news = if header.rows <= self.options.most_rows(header.elements as usize) {
             let task = Task { header, inputs, reply, split: None };
             state.with_queue(&self.options, header.submitted, |queue, moment| {
                 queue.push(shape, Place::first(rank), task, moment)

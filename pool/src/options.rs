@@ -11,7 +11,8 @@ pub struct PoolOptions {
     /// The most rows of one batch. Default 64. Choose it as large as the device's memory and the callers'
     /// patience allow: past some size, rows per second stop growing and only the latency does.
     pub max_rows: usize,
-    /// The most elements of one batch, besides `max_rows`: rows times the sizes of their free dims, padded. Default none.
+    /// The most elements of one batch, besides `max_rows`: rows times the sizes of their free dims, padded if they
+    /// are. Default none.
     /// Choose it where the device's memory, or its time, is what limits a batch: of texts, so many tokens. A task that has more
     /// is split as one of more than `max_rows` rows is; it is refused where it is not split, or one row of it has more.
     pub max_elements: Option<usize>,
@@ -318,11 +319,11 @@ impl PoolOptions {
         }
     }
 
-    /// The most rows of a batch of tasks of these free dims.
+    /// The most rows of a batch of rows of so many elements.
     #[inline]
-    pub(crate) fn most_rows(&self, free: &[usize]) -> usize {
+    pub(crate) fn most_rows(&self, elements: usize) -> usize {
         match self.max_elements {
-            Some(max) => self.max_rows.min((max / elements(free)).max(1)),
+            Some(max) => self.max_rows.min((max / elements.max(1)).max(1)),
             None => self.max_rows,
         }
     }
@@ -332,11 +333,11 @@ impl PoolOptions {
     pub(crate) fn check_elements(
         &self,
         rows: usize,
-        free: &[usize],
+        elements: usize,
         splits: bool,
     ) -> Result<(), SubmitError> {
         let Some(max) = self.max_elements else { return Ok(()) };
-        let got = elements(free).saturating_mul(if splits { 1 } else { rows });
+        let got = elements.saturating_mul(if splits { 1 } else { rows });
         if got > max { Err(SubmitError::TooManyElements { got, max }) } else { Ok(()) }
     }
 

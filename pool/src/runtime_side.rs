@@ -217,7 +217,7 @@ impl<O: TensorOps> Inner<O> {
             match shape {
                 Some(shape) => {
                     whole += u64::from(task.header.is_first);
-                    self.put_back(&mut state, task, &self.class(shape.free), now);
+                    self.put_back(&mut state, task, &self.class(shape.free).0, now);
                 }
                 None => kept.push(task),
             }

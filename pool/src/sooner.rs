@@ -77,7 +77,7 @@ impl Last {
         let begins = self.ends.max(terms.now);
         let time = terms.begins.checked_add(own)?.saturating_duration_since(begins);
         let takes = self.takes(waiting, most);
-        if self.elements != outlook.elements || takes >= time {
+        if !are_alike(self.elements, outlook.elements) || takes >= time {
             return None;
         }
         let is_busy = self.ends > terms.now;
@@ -98,6 +98,12 @@ impl Last {
         let batches = time.as_nanos() / self.price.of(most).as_nanos().max(1);
         usize::try_from(batches).unwrap_or(usize::MAX).saturating_mul(most)
     }
+}
+
+/// Returns true if what rows of so many elements cost says enough of others: prices tell sizes apart by half octaves.
+fn are_alike(elements: usize, others: usize) -> bool {
+    let [small, large] = [elements.min(others), elements.max(others)].map(|elements| elements as f64);
+    large * large <= 2.0 * small * small
 }
 
 #[cfg(test)]

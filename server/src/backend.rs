@@ -173,7 +173,7 @@ impl Machine {
             What::Text { .. } | What::Block { .. } => None,
         };
         let dtype = match &plan.what {
-            What::Text { model, precision } => match precision.of(model) {
+            What::Text { model, precision, .. } => match precision.of(model) {
                 DType::F16 => "float16",
                 DType::BF16 => "bfloat16",
                 DType::F64 => "float64",
@@ -214,8 +214,9 @@ pub(crate) fn check(plan: &Plan) -> Result<(), BoxError> {
 /// The block of a plan. Nobody trains it through these doors.
 fn block(plan: &Plan, name: &str) -> Result<impl Backend<Own> + use<>, BoxError> {
     let block = match &plan.what {
-        What::Text { model, precision } => {
-            blocks::TextModel { model: Arc::clone(model), precision: *precision }.block(name)?
+        What::Text { model, precision, ragged } => {
+            let rows = if *ragged { blocks::Rows::Ragged } else { blocks::Rows::Padded };
+            blocks::TextModel { model: Arc::clone(model), precision: *precision, rows }.block(name)?
         }
         What::Block { kind, config } => Registry::with_defaults().build(kind, name, config)?,
     };

@@ -221,6 +221,10 @@ impl TensorOps for CandleDevice {
         tensor.narrow(dim, 0, size).map_err(|e| self.failure(e))
     }
 
+    fn reshape(&self, tensor: &Tensor, dims: &[usize]) -> Result<Tensor, DeviceError> {
+        tensor.detach().reshape(dims).map_err(|e| self.failure(e))
+    }
+
     fn index_outside(&self, tensor: &Tensor, below: u64) -> Result<Option<i64>, DeviceError> {
         bytes::index_outside(&self.to_cpu(tensor)?, below).map_err(|e| self.failure(e))
     }

@@ -4,6 +4,7 @@
 //! The texts of a batch are shared among the threads once, not at every operation; with fewer texts than threads, the
 //! threads left over share each product of one.
 
+use super::groups::divided;
 use super::parts::unknown;
 use crate::kernels::attention::{AttentionScratch, Heads, attend};
 use crate::kernels::linear::{Linear, Parts};
@@ -13,6 +14,7 @@ use candle_core::Result;
 use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
 use skep_models::description::{self as described, Activation, Encoder, NormKind, Projections, Reach, Wide};
 use skep_models::positions;
+use std::collections::BTreeSet;
 
 /// Far below any score, and far from what has no number.
 const FAR: f32 = -1e30;
@@ -65,11 +67,18 @@ pub(super) struct Scratch {
 
 /// What all texts of a batch share.
 struct Shared {
-    tokens: usize,
-    /// Added to the scores of a pair, by reach: for all heads, or for each.
-    added: Vec<(Reach, Option<Vec<f32>>)>,
-    /// Cosines and sines, `[tokens, head_size / 2]`, by base.
+    /// Added to the scores of a pair, by reach and the tokens of a text: for all heads, or for each.
+    added: Vec<(Reach, usize, Option<Vec<f32>>)>,
+    /// Cosines and sines, `[tokens, head_size / 2]` of the longest text, by base.
     turns: Vec<(f64, [Vec<f32>; 2])>,
+}
+
+/// Some texts, one after the other.
+struct Texts<'a> {
+    /// 0 for each token that is there, far below for each that is not.
+    mask: &'a [f32],
+    /// The tokens of each text.
+    lengths: &'a [usize],
 }
 
 impl Fused {
@@ -92,46 +101,51 @@ impl Fused {
         })
     }
 
-    /// The vectors of `[texts, tokens]` tokens after all layers, in place. `mask` is 1 for each token that is there.
+    /// The vectors of the tokens of texts, of so many each, after all layers, in place. `mask` is 1 for each token that is
+    /// there.
     pub(super) fn forward(
         &self,
         x: &mut [f32],
         mask: &[u32],
-        tokens: usize,
+        lengths: &[usize],
         kept: &mut Vec<Scratch>,
     ) -> Result<()> {
-        let texts = mask.len() / tokens.max(1);
+        let texts = lengths.len();
         if texts == 0 {
             return Ok(());
         }
-        let shared = self.shared(tokens);
+        let shared = self.shared(lengths);
         let mask: Vec<f32> = mask.iter().map(|&seen| if seen == 0 { FAR } else { 0.0 }).collect();
         let threads = rayon::current_num_threads();
         let groups = texts.min(threads);
         kept.resize_with(groups.max(kept.len()), Scratch::default);
         let mut jobs = Vec::with_capacity(groups);
         let (mut rest, mut masks) = (x, &*mask);
-        for (group, scratch) in kept.iter_mut().take(groups).enumerate() {
-            let count = (group + 1) * texts / groups - group * texts / groups;
-            let (of_group, others) = rest.split_at_mut(count * tokens * self.hidden);
-            let (mask, other_masks) = masks.split_at(count * tokens);
+        for (lengths, scratch) in divided(lengths, groups).into_iter().zip(kept) {
+            let tokens = lengths.iter().sum::<usize>();
+            let (of_group, others) = rest.split_at_mut(tokens * self.hidden);
+            let (mask, other_masks) = masks.split_at(tokens);
             (rest, masks) = (others, other_masks);
             scratch.parts.resize_with(threads / groups, Vec::new);
-            jobs.push((of_group, mask, scratch));
+            jobs.push((of_group, Texts { mask, lengths }, scratch));
         }
         if groups == 1 {
-            return jobs.into_iter().try_for_each(|(x, mask, scratch)| self.texts(x, mask, &shared, scratch));
+            return jobs
+                .into_iter()
+                .try_for_each(|(x, texts, scratch)| self.texts(x, &texts, &shared, scratch));
         }
         jobs.into_par_iter()
             .with_max_len(1)
-            .try_for_each(|(x, mask, scratch)| self.texts(x, mask, &shared, scratch))
+            .try_for_each(|(x, texts, scratch)| self.texts(x, &texts, &shared, scratch))
     }
 
-    fn shared(&self, tokens: usize) -> Shared {
+    fn shared(&self, lengths: &[usize]) -> Shared {
         let (mut added, mut turns) = (Vec::new(), Vec::new());
+        let sizes: BTreeSet<usize> = lengths.iter().copied().collect();
+        let tokens = sizes.last().copied().unwrap_or(0);
         for layer in &self.layers {
-            if !added.iter().any(|(reach, _)| *reach == layer.reach) {
-                added.push((layer.reach, self.added(layer, tokens)));
+            if !added.iter().any(|(reach, ..)| *reach == layer.reach) {
+                added.extend(sizes.iter().map(|&tokens| (layer.reach, tokens, self.added(layer, tokens))));
             }
             if let Some(theta) = layer.theta
                 && !turns.iter().any(|(known, _): &(f64, _)| known.to_bits() == theta.to_bits())
@@ -139,7 +153,7 @@ impl Fused {
                 turns.push((theta, positions::turns(theta, layer.heads.size, tokens)));
             }
         }
-        Shared { tokens, added, turns }
+        Shared { added, turns }
     }
 
     /// What is added to the scores of each pair of tokens.
@@ -160,9 +174,9 @@ impl Fused {
     }
 
     /// The layers for the texts of one thread.
-    fn texts(&self, x: &mut [f32], mask: &[f32], shared: &Shared, scratch: &mut Scratch) -> Result<()> {
+    fn texts(&self, x: &mut [f32], texts: &Texts<'_>, shared: &Shared, scratch: &mut Scratch) -> Result<()> {
         for layer in &self.layers {
-            layer.forward(self.processor, x, mask, shared, scratch)?;
+            layer.forward(self.processor, x, texts, shared, scratch)?;
         }
         if let Some(norm) = &self.last_norm {
             norm.apply(self.processor, x);
@@ -176,23 +190,26 @@ impl Layer {
         &self,
         processor: Processor,
         x: &mut [f32],
-        mask: &[f32],
+        texts: &Texts<'_>,
         shared: &Shared,
         scratch: &mut Scratch,
     ) -> Result<()> {
         let Scratch { normed, projected, mixed, back, wide, up, attention, parts } = scratch;
-        let count = mask.len();
+        let count = texts.mask.len();
         let input = begin(processor, self.attention_before.as_ref(), x, normed);
         self.projection.apply(processor, input, count, projected, parts);
-        self.place(processor, projected, shared)?;
+        self.place(processor, projected, texts, shared)?;
 
-        let known = shared.added.iter().find(|(reach, _)| *reach == self.reach);
-        let (_, added) = known.ok_or_else(|| unknown(&self.reach))?;
         mixed.resize(count * self.heads.mixed(), 0.0);
-        let of_text = shared.tokens * self.heads.projected();
-        let to_text = shared.tokens * self.heads.mixed();
-        let texts = projected.chunks_exact(of_text).zip(mixed.chunks_exact_mut(to_text));
-        for ((projected, mixed), mask) in texts.zip(mask.chunks_exact(shared.tokens)) {
+        let (mut from, mut to, mut masks) = (&**projected, &mut **mixed, texts.mask);
+        for &tokens in texts.lengths {
+            let known =
+                shared.added.iter().find(|(reach, length, _)| (*reach, *length) == (self.reach, tokens));
+            let (.., added) = known.ok_or_else(|| unknown(&self.reach))?;
+            let (projected, others) = from.split_at(tokens * self.heads.projected());
+            let (mixed, other_mixed) = to.split_at_mut(tokens * self.heads.mixed());
+            let (mask, other_masks) = masks.split_at(tokens);
+            (from, to, masks) = (others, other_mixed, other_masks);
             attend(processor, self.heads, projected, mask, added.as_deref(), mixed, attention);
         }
         self.output.apply(processor, mixed, count, back, parts);
@@ -211,7 +228,13 @@ impl Layer {
     }
 
     /// Norms queries and keys, and turns them by their positions.
-    fn place(&self, processor: Processor, projected: &mut [f32], shared: &Shared) -> Result<()> {
+    fn place(
+        &self,
+        processor: Processor,
+        projected: &mut [f32],
+        texts: &Texts<'_>,
+        shared: &Shared,
+    ) -> Result<()> {
         if self.query_norm.is_none() && self.key_norm.is_none() && self.theta.is_none() {
             return Ok(());
         }
@@ -224,8 +247,9 @@ impl Layer {
         };
         let Heads { queries, keys, size } = self.heads;
         let half = size / 2;
-        for (row, projected) in projected.chunks_exact_mut(self.heads.projected()).enumerate() {
-            let at = row % shared.tokens * half;
+        let places = texts.lengths.iter().flat_map(|&tokens| 0..tokens);
+        for (place, projected) in places.zip(projected.chunks_exact_mut(self.heads.projected())) {
+            let at = place * half;
             for (head, vector) in projected.chunks_exact_mut(size).take(queries + keys).enumerate() {
                 let norm = if head < queries { &self.query_norm } else { &self.key_norm };
                 if let Some(norm) = norm {

@@ -53,9 +53,9 @@ impl Inference {
         }))
     }
 
-    /// `[batch, tokens, hidden]` after all layers, for a mask `[batch, tokens]`; `None` where candle's operations
-    /// compute it.
-    pub(super) fn forward(&self, x: &Tensor, mask: &Tensor) -> Result<Option<Tensor>> {
+    /// `x`, the vectors of the tokens of texts, of so many each, one after the other, after all layers; `mask` has a number
+    /// for each token. `None` where candle's operations compute it.
+    pub(super) fn forward(&self, x: &Tensor, mask: &Tensor, lengths: &[usize]) -> Result<Option<Tensor>> {
         let mut state = self.state.borrow_mut();
         let (Some(count), Some(state)) = (self.changes.count(), &mut *state) else {
             *state = None;
@@ -72,7 +72,7 @@ impl Inference {
         let State { fused, scratch, .. } = state;
         let mut vectors = numbers(x)?;
         let mask = mask.to_dtype(DType::U32)?.flatten_all()?.to_vec1::<u32>()?;
-        fused.forward(&mut vectors, &mask, x.dim(1)?, scratch)?;
+        fused.forward(&mut vectors, &mask, lengths, scratch)?;
         Ok(Some(Tensor::from_vec(vectors, x.dims(), &Place::Cpu)?))
     }
 }

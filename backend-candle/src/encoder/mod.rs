@@ -2,10 +2,12 @@
 
 mod attention;
 mod fused;
+mod groups;
 mod inference;
 mod layer;
 mod parts;
 mod pooling;
+mod ragged;
 
 use crate::block::{CandleBlock, Layers};
 use attention::Positions;
@@ -15,6 +17,7 @@ use inference::Inference;
 use layer::EncoderLayer;
 use parts::{Norm, Parts, activate, unknown};
 use pooling::Pooling;
+use ragged::Ragged;
 use skep_models::description::{Counting, Description, Step};
 use skep_models::{Kind, Model, Precision};
 use skep_runtime_core::{DType, Schema};
@@ -38,7 +41,8 @@ use std::sync::Arc;
 ///
 /// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/models/fixtures/bert_mean");
 /// let model = Arc::new(Model::read(folder)?);
-/// let block = blocks::TextModel { model: model.clone(), precision: Precision::F32 }.block("embed")?;
+/// let rows = blocks::Rows::Padded;
+/// let block = blocks::TextModel { model: model.clone(), precision: Precision::F32, rows }.block("embed")?;
 /// let mut builder = RuntimeBuilder::new(CandleDevice::cpu());
 /// let options = PoolOptions::default().padding(model.padding(PadTo::Multiple(2)));
 /// let served = builder.serve(block, ServeOptions::forward(options))?;
@@ -56,17 +60,34 @@ pub struct TextModel {
     pub model: Arc<Model>,
     /// What its weights are computed in.
     pub precision: Precision,
+    /// How texts of different lengths share batches.
+    pub rows: Rows,
+}
+
+/// How texts of different lengths share the batches of a [`TextModel`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rows {
+    /// As rows of as many tokens: filled up, if the pool has a rule for that ([`Model::padding`]). The default.
+    #[default]
+    Padded,
+    /// Laid end to end ([`Schema::ragged`]): no token is computed that is none, linear layers run over all tokens of a batch
+    /// at once, and texts of any lengths share a batch. The pool has no rule for padding then, and bounds a batch by the tokens
+    /// that are there ([`PoolOptions::max_elements`](skep_pool::PoolOptions::max_elements)).
+    ///
+    /// For inference in f32 on the processor, by the backend's own arithmetic; elsewhere it is refused.
+    Ragged,
 }
 
 impl TextModel {
-    /// Reads `directory`, `precision`: `f32` (unless given), `f16`, `bf16` or `stored`; and `token_vectors`: `true` to have
-    /// an embedding model give those too.
+    /// Reads `directory`, `precision`: `f32` (unless given), `f16`, `bf16` or `stored`; `token_vectors`: `true` to have
+    /// an embedding model give those too; and `rows`: `padded` (unless given) or `ragged`.
     ///
     /// # Errors
     ///
     /// When the directory is missing or refused, the model gives no such vectors, or another setting is there.
     pub fn from_config(config: &Config) -> std::result::Result<Self, ConfigError> {
-        config.only(&["directory", "precision", "token_vectors"])?;
+        config.only(&["directory", "precision", "token_vectors", "rows"])?;
         let directory: String = config.required("directory")?;
         let precision = config.or("precision", "f32".to_owned())?;
         let precision = precision.parse().map_err(|error| {
@@ -81,16 +102,22 @@ impl TextModel {
             };
             model = model.with_token_vectors().map_err(told)?;
         }
-        Ok(Self { model: Arc::new(model), precision })
+        let rows = config.or("rows", "padded".to_owned())?;
+        let rows = match &*rows {
+            "padded" => Rows::Padded,
+            "ragged" => Rows::Ragged,
+            _ => return Err(ConfigError::wrong("rows", &rows, "`padded` or `ragged`")),
+        };
+        Ok(Self { model: Arc::new(model), precision, rows })
     }
 
     /// The block of this name. The weights are read when it is loaded.
     ///
     /// # Errors
     ///
-    /// When the description makes no valid schema.
+    /// When the description makes no valid schema, or rows are to be ragged of a model that is not computed in f32.
     pub fn block(self, name: impl Into<String>) -> std::result::Result<CandleBlock, ConfigError> {
-        let Self { model, precision } = self;
+        let Self { model, precision, rows } = self;
         let inputs = Schema::new(model.inputs())?;
         let outputs = Schema::new(model.outputs())?;
         let described = Arc::clone(&model);
@@ -100,13 +127,24 @@ impl TextModel {
             DType::F64 => CandleDType::F64,
             _ => CandleDType::F32,
         };
+        let is_ragged = rows == Rows::Ragged;
+        let inputs = match rows {
+            Rows::Padded => inputs,
+            Rows::Ragged if dtype == CandleDType::F32 => inputs.ragged("offsets")?,
+            Rows::Ragged => {
+                let expected =
+                    format!("`padded`: rows are ragged in f32, and this model is computed in {dtype:?}");
+                return Err(ConfigError::wrong("rows", "ragged", expected));
+            }
+        };
         let block = CandleBlock::new(name, inputs, move |vb| {
-            Ok(Box::new(Built::new(described.description(), &vb.to_dtype(dtype))?))
+            let built = Built::new(described.description(), &vb.to_dtype(dtype))?;
+            Ok(if is_ragged { Box::new(Ragged::new(built)?) } else { Box::new(built) as Box<dyn Layers> })
         });
         let block =
             block.with_outputs(outputs).with_parameters(move |name| Ok(model.weights().tensor(name)?));
         // Steps of an optimizer are too small for fewer bits.
-        Ok(if dtype == CandleDType::F32 { block } else { block.inference_only() })
+        Ok(if dtype == CandleDType::F32 && !is_ragged { block } else { block.inference_only() })
     }
 }
 
@@ -183,10 +221,11 @@ impl Built {
 
     /// The vectors of tokens after the layers.
     fn encode(&self, x: &Tensor, mask: &Tensor) -> Result<Tensor> {
-        if let Some(inference) = &self.inference
-            && let Some(x) = inference.forward(x, mask)?
-        {
-            return Ok(x);
+        if let Some(inference) = &self.inference {
+            let (texts, tokens) = mask.dims2()?;
+            if let Some(x) = inference.forward(x, mask, &vec![tokens; texts])? {
+                return Ok(x);
+            }
         }
         let seen = self.relative.seen(mask, x.dtype())?;
         let mut x = x.clone();
@@ -220,6 +259,11 @@ impl Built {
             Some((_, other)) => return Err(unknown(other)),
             None => {}
         }
+        self.project(x)
+    }
+
+    /// The vectors of tokens as the layers take them.
+    fn project(&self, mut x: Tensor) -> Result<Tensor> {
         if let Some(norm) = &self.embedding_norm {
             x = norm.forward(&x)?;
         }

@@ -259,6 +259,13 @@ impl TensorOps for OrtDevice {
         Ok(tensor.narrowed(dim, size))
     }
 
+    fn reshape(&self, tensor: &OrtTensor, dims: &[usize]) -> Result<OrtTensor, DeviceError> {
+        tensor.reshaped(dims).ok_or_else(|| {
+            let wrong = format!("tensor of dims {:?} has not as many elements as {dims:?}", tensor.dims());
+            DeviceError::operation(wrong)
+        })
+    }
+
     fn index_outside(&self, tensor: &OrtTensor, below: u64) -> Result<Option<i64>, DeviceError> {
         fn first<T: Copy + Into<i64>>(elements: Option<&[T]>, below: u64) -> Option<i64> {
             let mut all = elements.unwrap_or_default().iter().map(|&e| e.into());

@@ -69,6 +69,14 @@ impl OrtTensor {
         Self { dtype, dims, words: Arc::new(words), start: 0 }
     }
 
+    /// The same memory in other dims, if they have as many elements.
+    pub(super) fn reshaped(&self, dims: &[usize]) -> Option<Self> {
+        let all = dims.iter().try_fold(1, |all: usize, dim| all.checked_mul(*dim))?;
+        let (words, start) = (Arc::clone(&self.words), self.start);
+        let fits = all == self.dims.iter().product::<usize>();
+        fits.then(|| Self { dtype: self.dtype, dims: Dims::from_slice(dims), words, start })
+    }
+
     /// The first `size` along a dim, in memory of their own.
     pub(super) fn narrowed(&self, dim: usize, size: usize) -> Self {
         let inner = self.dims.iter().skip(dim + 1).product::<usize>() * self.dtype.size();

@@ -229,6 +229,12 @@ impl TensorOps for TchDevice {
         tensor.f_narrow(dim, 0, size).map_err(|e| self.failure(e))
     }
 
+    fn reshape(&self, tensor: &Tensor, dims: &[usize]) -> Result<Tensor, DeviceError> {
+        let _one = self.one_thread();
+        let dims = torch_dims(dims).map_err(|e| self.failure(e))?;
+        tensor.f_reshape(dims).map_err(|e| self.failure(e))
+    }
+
     fn index_outside(&self, tensor: &Tensor, below: u64) -> Result<Option<i64>, DeviceError> {
         let _one = self.one_thread();
         let tensor = self.to_cpu(tensor)?;

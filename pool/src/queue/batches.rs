@@ -1,6 +1,7 @@
 //! Batches: the tasks that leave the queue together.
 
 use super::item::{Item, Key, Place};
+use super::limit::Limit;
 use super::moment::Moment;
 use super::riders::Riders;
 use super::segment::{Items, Segment};
@@ -24,17 +25,18 @@ impl<I: Item<Rank = Place>> Queue<I> {
         if wanted.is_some_and(|wanted| wanted != outlook.rank) {
             return None;
         }
-        let mut room = self.groups[at].most.min(terms.most_rows).max(1);
+        let limit = self.groups[at].limit();
+        let mut room = Limit { rows: limit.rows.min(terms.most_rows).max(1), ..limit };
         if moment.options.answer_in_time {
-            room = self.in_time(at, room, terms, moment);
+            room.rows = self.in_time(at, room.rows, terms, moment);
         }
         if moment.rising.is_some() {
             return self.take_by_turns(at, room, terms, moment);
         }
-        match self.groups[at].items.take_alone(room) {
+        match self.groups[at].items.take_alone(room.rows) {
             Some((key, item)) => {
                 self.count_out(at, key, &item, moment);
-                let is_whole = item.rows() <= room || !item.is_divisible();
+                let is_whole = item.rows() <= room.rows_of(&item) || !item.is_divisible();
                 let part = if is_whole { item } else { self.part_of(at, key, item, room, moment) };
                 self.file(at, moment);
                 Some(Taken::One(part))
@@ -49,7 +51,7 @@ impl<I: Item<Rank = Place>> Queue<I> {
     fn take_segment(
         &mut self,
         at: usize,
-        room: usize,
+        room: Limit,
         moment: &Moment<'_>,
         spare: impl Fn() -> Items<I>,
     ) -> Option<Taken<I>> {
@@ -57,28 +59,28 @@ impl<I: Item<Rank = Place>> Queue<I> {
         // Those of another class do not just ride along.
         let class = |entry: Option<&(Key<Place>, Option<I>)>| entry.map(|(key, _)| key.rank.class());
         let alike = |segment: &Segment<I>| class(segment.items.front()) == class(segment.items.back());
-        let (items, tasks, rows) = group.items.take_segment(room, alike, spare)?;
+        let Segment { items, count, rows, elements, .. } = group.items.take_segment(room, alike, spare)?;
         if moment.options.min_rows > 1 {
             group.left(items.iter().filter_map(|(_, item)| item.as_ref()), moment.options);
         } else {
             // Nothing else is to be known of them.
-            group.rows -= rows;
+            group.left_together(rows, elements);
         }
         self.rows -= rows;
-        self.tasks -= tasks;
+        self.tasks -= count;
         self.file(at, moment);
-        Some(Taken::Segment(items, tasks))
+        Some(Taken::Segment(items, count))
     }
 
     fn take_some(
         &mut self,
         at: usize,
-        mut room: usize,
+        mut room: Limit,
         terms: &Terms,
         moment: &Moment<'_>,
     ) -> Option<Taken<I>> {
         let now = moment.now;
-        let mut taken = Vec::with_capacity(self.groups[at].items.len().min(room));
+        let mut taken = Vec::with_capacity(self.groups[at].items.len().min(room.rows));
         let (mut is_first, mut all_run, mut is_over, mut in_part) = (true, true, false, false);
         let mut riders = Riders::new(terms);
         let fits = |key: Key<Place>, item: &I| {
@@ -93,14 +95,15 @@ impl<I: Item<Rank = Place>> Queue<I> {
                 is_over = true;
                 return false;
             }
-            if item.rows() > room {
+            let fit = room.rows_of(item);
+            if item.rows() > fit {
                 // A part of it may fit.
-                in_part = item.is_divisible() && room > 0;
+                in_part = item.is_divisible() && fit > 0;
                 is_over = true;
                 return in_part || is_first;
             }
             is_first = false;
-            room -= item.rows();
+            room = room.without(item);
             true
         };
         self.groups[at].items.take_while(fits, &mut taken);
@@ -127,9 +130,10 @@ impl<I: Item<Rank = Place>> Queue<I> {
         at: usize,
         key: Key<Place>,
         mut item: I,
-        room: usize,
+        room: Limit,
         moment: &Moment<'_>,
     ) -> I {
+        let room = room.rows_of(&item);
         if item.rows() <= room || !item.is_divisible() {
             return item;
         }

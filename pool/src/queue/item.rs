@@ -41,6 +41,16 @@ pub(crate) trait Item: Sized {
         self.header().rows
     }
 
+    /// The elements of each of its rows, 1 at least.
+    fn elements_of_row(&self) -> usize {
+        (self.header().elements as usize).max(1)
+    }
+
+    /// The elements of all its rows.
+    fn elements(&self) -> usize {
+        self.rows().saturating_mul(self.elements_of_row())
+    }
+
     /// Returns true if it may be moot, or too large, when its turn comes, or is counted in another way.
     fn needs_look(&self) -> bool {
         self.header().deadline.is_some() || self.is_divisible() || self.is_started()

@@ -9,6 +9,7 @@ mod index;
 pub(crate) mod item;
 mod lanes;
 mod leaving;
+pub(crate) mod limit;
 pub(crate) mod moment;
 mod ordered;
 mod riders;
@@ -158,9 +159,11 @@ impl<I: Item<Rank = Place>> Queue<I> {
             }
         }
         let group = &mut self.groups[at];
-        let (before, min_rows) = (group.rows, moment.pace().min_rows.min(group.most));
+        let wanted = moment.pace().min_rows;
+        let was_ripe = group.rows >= wanted.min(group.most_now());
         let (is_first, is_due_first) = group.push(key, item, moment.options);
-        let news = is_first || (before < min_rows && (group.rows >= min_rows || is_due_first));
+        let is_ripe = group.rows >= wanted.min(group.most_now());
+        let news = is_first || (!was_ripe && (is_ripe || is_due_first));
         self.file(at, moment);
         (key, news)
     }

@@ -5,6 +5,7 @@
 //! are found in a tree, so nothing costs more than the logarithm of what waits, whatever the mix of ranks.
 
 use super::item::{Item, Key};
+use super::limit::Limit;
 use super::segment::{Items, Segment};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -127,20 +128,24 @@ impl<V: Item> Ordered<V> {
         Some(taken)
     }
 
-    /// Takes the first items, as many as fit into `room` rows, if they happen to be a segment of which none needs a
-    /// look. Returns their buffer, their number, and their rows. `spare` becomes the buffer for those to come if
-    /// nothing is left.
+    /// Takes the first items, as many as fit into `room`, if they happen to be a segment of which none needs a look.
+    /// `spare` becomes the buffer for those to come if nothing is left.
     pub(crate) fn take_segment(
         &mut self,
-        room: usize,
+        room: Limit,
         is_alike: impl FnOnce(&Segment<V>) -> bool,
         spare: impl FnOnce() -> Items<V>,
-    ) -> Option<(Items<V>, usize, usize)> {
+    ) -> Option<Segment<V>> {
         let head = &self.head;
         let next = self.tail.first_key_value().and_then(|(_, next)| next.first());
-        let fits = |item: &V| item.needs_look() || head.rows.saturating_add(item.rows()) <= room;
+        let fits = |item: &V| {
+            let (rows, elements) =
+                (head.rows.saturating_add(item.rows()), head.elements.saturating_add(item.elements()));
+            item.needs_look() || room.fits(rows, elements)
+        };
         let more_fit = next.is_some_and(|(_, item)| fits(item));
-        if head.special > 0 || head.rows > room || more_fit || head.count == 0 || !is_alike(head) {
+        let is_too_large = !room.fits(head.rows, head.elements);
+        if head.special > 0 || is_too_large || more_fit || head.count == 0 || !is_alike(head) {
             return None;
         }
         let next = match self.tail.pop_first() {
@@ -149,7 +154,7 @@ impl<V: Item> Ordered<V> {
         };
         let segment = std::mem::replace(&mut self.head, next);
         self.len -= segment.count;
-        Some((segment.items, segment.count, segment.rows))
+        Some(segment)
     }
 
     /// Takes items in order, up to the first one that is not wanted.

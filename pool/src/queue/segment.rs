@@ -27,6 +27,8 @@ pub(crate) struct Segment<V: Item> {
     pub(crate) count: usize,
     /// Rows of all items.
     pub(crate) rows: usize,
+    /// Elements of all items.
+    pub(crate) elements: usize,
     /// Items that need a look.
     pub(crate) special: usize,
     /// The number of the first entry, if there is one. It stands here because the entries are far from this, in memory.
@@ -35,7 +37,7 @@ pub(crate) struct Segment<V: Item> {
 
 impl<V: Item> Segment<V> {
     pub(crate) fn new(items: Items<V>) -> Self {
-        Self { items, count: 0, rows: 0, special: 0, first: 0 }
+        Self { items, count: 0, rows: 0, elements: 0, special: 0, first: 0 }
     }
 
     /// Returns true if an item of so many rows belongs into another segment. `most` are the rows of a batch.
@@ -64,6 +66,7 @@ impl<V: Item> Segment<V> {
     pub(crate) fn insert(&mut self, at: usize, key: Key<V::Rank>, item: V) {
         self.count += 1;
         self.rows += item.rows();
+        self.elements = self.elements.wrapping_add(item.elements());
         self.special += usize::from(item.needs_look());
         if at == 0 {
             self.first = key.seq;
@@ -134,10 +137,12 @@ impl<V: Item> Segment<V> {
         for item in off.items.iter().filter_map(|(_, item)| item.as_ref()) {
             off.count += 1;
             off.rows += item.rows();
+            off.elements = off.elements.wrapping_add(item.elements());
             off.special += usize::from(item.needs_look());
         }
         self.count -= off.count;
         self.rows -= off.rows;
+        self.elements = self.elements.wrapping_sub(off.elements);
         self.special -= off.special;
         self.trim();
         off.trim();
@@ -167,6 +172,7 @@ impl<V: Item> Segment<V> {
     pub(crate) fn forget(&mut self, item: &V) {
         self.count -= 1;
         self.rows -= item.rows();
+        self.elements = self.elements.wrapping_sub(item.elements());
         self.special -= usize::from(item.needs_look());
     }
 

@@ -64,11 +64,25 @@ struct Bench {
     base: Instant,
     most_rows: usize,
     at_once: bool,
+    /// Tasks of all sizes are together.
+    is_mixed: bool,
 }
 
 impl Bench {
     fn new(options: PoolOptions) -> Self {
-        Self { queue: Queue::new(), options, base: Instant::now(), most_rows: usize::MAX, at_once: false }
+        Self {
+            queue: Queue::new(),
+            options,
+            base: Instant::now(),
+            most_rows: usize::MAX,
+            at_once: false,
+            is_mixed: false,
+        }
+    }
+
+    fn shape(&mut self, free: usize) -> usize {
+        let free = if self.is_mixed { Dims::new() } else { Dims::from_slice(&[free]) };
+        self.queue.shape(&free, &self.options)
     }
 
     fn at(&self, second: u64) -> Instant {
@@ -98,7 +112,7 @@ impl Bench {
             is_divisible,
             is_void: Rc::clone(&is_void),
         };
-        let shape = self.queue.shape(&Dims::from_slice(&[free]), &self.options);
+        let shape = self.shape(free);
         let moment = moment(self.base, second, self.most_rows, self.at_once, &self.options);
         let rank = Place::first(Rank::at(header.priority, header.submitted));
         (self.queue.push(shape, rank, item, &moment), is_void)
@@ -147,7 +161,7 @@ impl Bench {
     }
 
     fn cancel(&mut self, free: usize, priority: i32, seq: u64) -> Option<bool> {
-        let shape = self.queue.shape(&Dims::from_slice(&[free]), &self.options);
+        let shape = self.shape(free);
         let items = self.queue.groups.get(shape)?.items.iter_back();
         // As the ticket does, by the rank that the task had when it came.
         let here =

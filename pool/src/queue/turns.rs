@@ -1,6 +1,7 @@
 //! Turns: how tasks leave whose ranks rise while they wait.
 
 use super::item::{Item, Key, Place};
+use super::limit::Limit;
 use super::moment::Moment;
 use super::riders::Riders;
 use super::{Queue, Taken, is_there};
@@ -12,14 +13,14 @@ impl<I: Item<Rank = Place>> Queue<I> {
     pub(super) fn take_by_turns(
         &mut self,
         at: usize,
-        mut room: usize,
+        mut room: Limit,
         terms: &Terms,
         moment: &Moment<'_>,
     ) -> Option<Taken<I>> {
         let bell = moment.rising?;
         let mut run = Vec::new();
         let mut riders = Riders::new(terms);
-        while room > 0
+        while room.rows > 0
             && let Some((key, first)) = self.groups[at].items.first()
         {
             if bell.rank(first.header()) > key.rank.rank() {
@@ -27,10 +28,11 @@ impl<I: Item<Rank = Place>> Queue<I> {
                 continue;
             }
             let is_moot = first.needs_look() && first.is_moot(moment.now);
-            let is_too_large = first.rows() > room;
+            let fit = room.rows_of(first);
+            let is_too_large = first.rows() > fit;
             if !is_moot
                 && !run.is_empty()
-                && (is_too_large && !first.is_divisible() || !riders.admit(key.rank, first))
+                && (is_too_large && (!first.is_divisible() || fit == 0) || !riders.admit(key.rank, first))
             {
                 break;
             }
@@ -43,7 +45,7 @@ impl<I: Item<Rank = Place>> Queue<I> {
                 self.overdue.push(item);
             } else {
                 let part = self.part_of(at, key, item, room, moment);
-                room = room.saturating_sub(part.rows());
+                room = room.without(&part);
                 let expected = terms.per_row.saturating_mul(u32::try_from(part.rows()).unwrap_or(u32::MAX));
                 bell.policy().took(bell.pool(), part.header(), expected, run.is_empty());
                 run.push(part);

@@ -71,21 +71,23 @@ impl BlockInfo {
     ///
     /// # Errors
     ///
-    /// Returns a [`SchemaError`] if an input has the name of a gradient.
+    /// Returns a [`SchemaError`] if an input has the name of a gradient, or if the inputs are [ragged](Schema::ragged) and the
+    /// outputs cannot follow them.
     pub fn takes(&self, pass: Pass) -> Result<Schema, SchemaError> {
         if pass == Pass::Forward {
             return Ok(self.inputs.clone());
         }
         let gradients = self.outputs.iter().flat_map(Schema::tensors);
         let gradients = gradients.map(|spec| spec.renamed(format!("grad.{}", spec.name())));
-        Schema::new(self.inputs.tensors().iter().cloned().chain(gradients).collect())
+        self.inputs.with(self.inputs.tensors().iter().cloned().chain(gradients).collect())
     }
 
-    /// Returns the first thing in which two blocks differ, other than their names: `inputs`, `outputs` or `passes`. One of
+    /// Returns the first thing in which two blocks differ, other than their names: `offsets`, `inputs`, `outputs` or `passes`. One of
     /// them can take the place of the other if there is none.
     pub fn difference(&self, other: &Self) -> Option<&'static str> {
         let passes = |info: &Self| (info.backward, info.backward_gives_outputs);
         let differ = [
+            ("offsets", self.inputs.offsets() != other.inputs.offsets()),
             ("inputs", self.inputs != other.inputs),
             ("outputs", self.outputs != other.outputs),
             ("passes", passes(self) != passes(other)),
@@ -189,7 +191,8 @@ pub trait Backend<D: Device>: Send + 'static {
     fn load(&mut self, device: &D) -> Result<(), BoxError>;
 
     /// Runs inference. Inputs are on the device, in the schema's order, with one and the same number of rows;
-    /// each output has that many rows too. No gradient is recorded.
+    /// each output has that many rows too. Where the inputs are [ragged](Schema::ragged), elements take the place of rows. No
+    /// gradient is recorded.
     ///
     /// # Errors
     ///

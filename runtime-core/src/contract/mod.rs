@@ -18,6 +18,7 @@ pub(crate) mod policy;
 pub(crate) mod pool;
 pub(crate) mod price;
 pub(crate) mod priority;
+pub(crate) mod ragged;
 pub(crate) mod rank;
 pub(crate) mod reload;
 pub(crate) mod request;

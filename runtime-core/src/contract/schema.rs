@@ -94,13 +94,15 @@ impl TensorSpec {
     /// [fixed](Dim::Fixed) dim. How large a [free](Dim::Free) dim comes out is the block's to decide.
     #[inline]
     pub(crate) fn is_kept_by(&self, info: &TensorInfo) -> bool {
+        info.dtype == self.dtype && are_kept_by(&self.dims, &info.dims)
+    }
+
+    /// The same of one that is laid end to end: without the free dim behind the rows.
+    pub(crate) fn is_kept_end_to_end_by(&self, info: &TensorInfo) -> bool {
+        let rest = info.dims.get(1..).unwrap_or_default();
         info.dtype == self.dtype
-            && info.dims.len() == self.dims.len()
-            && self
-                .dims
-                .iter()
-                .zip(&info.dims)
-                .all(|(dim, size)| !matches!(dim, Dim::Fixed(fixed) if fixed != size))
+            && !info.dims.is_empty()
+            && are_kept_by(self.dims.get(2..).unwrap_or_default(), rest)
     }
 
     #[inline]
@@ -112,6 +114,11 @@ impl TensorSpec {
                 Dim::Free { max, .. } => (1..=max).contains(&size),
             })
     }
+}
+
+fn are_kept_by(dims: &[Dim], sizes: &[usize]) -> bool {
+    sizes.len() == dims.len()
+        && dims.iter().zip(sizes).all(|(dim, size)| !matches!(dim, Dim::Fixed(fixed) if fixed != size))
 }
 
 /// The element type and the dims: `f32 [batch, 8]`.
@@ -146,8 +153,10 @@ pub struct FreeDim {
 /// The tensors of a task, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schema {
-    tensors: Vec<TensorSpec>,
+    pub(crate) tensors: Vec<TensorSpec>,
     free: Vec<FreeDim>,
+    /// What the offsets are called, if tasks are laid end to end.
+    pub(crate) offsets: Option<String>,
 }
 
 impl Schema {
@@ -178,7 +187,7 @@ impl Schema {
                 None => free.push(FreeDim { name: Arc::clone(name), max: *max }),
             }
         }
-        Ok(Self { tensors, free })
+        Ok(Self { tensors, free, offsets: None })
     }
 
     /// Returns the free dims of all tensors, each name once, in the order in which they first come.
@@ -190,9 +199,18 @@ impl Schema {
     ///
     /// # Errors
     ///
-    /// Returns [`SchemaError::Empty`] if nothing is left.
+    /// Returns [`SchemaError::Empty`] if nothing is left, and the errors of [`ragged`](Self::ragged) if the schema is.
     pub fn without(&self, name: &str) -> Result<Self, SchemaError> {
-        Self::new(self.tensors.iter().filter(|spec| spec.name != name).cloned().collect())
+        self.with(self.tensors.iter().filter(|spec| spec.name != name).cloned().collect())
+    }
+
+    /// The schema of other tensors, ragged if this one is.
+    pub(crate) fn with(&self, tensors: Vec<TensorSpec>) -> Result<Self, SchemaError> {
+        let schema = Self::new(tensors)?;
+        match &self.offsets {
+            Some(offsets) => schema.ragged(offsets.clone()),
+            None => Ok(schema),
+        }
     }
 
     /// The free dims of a tensor: which dim, and which of [`free`](Self::free).
@@ -298,103 +316,4 @@ impl Schema {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn size() -> impl Strategy<Value = usize> {
-        prop_oneof![5 => 0usize..4, 1 => any::<usize>()]
-    }
-
-    fn dim() -> impl Strategy<Value = Dim> {
-        let free = ("[nm]", size()).prop_map(|(name, max)| Dim::free(name, max));
-        prop_oneof![Just(Dim::Batch), size().prop_map(Dim::Fixed), free]
-    }
-
-    /// Mostly such as are allowed.
-    fn dims() -> impl Strategy<Value = Vec<Dim>> {
-        let rest = prop::collection::vec(dim(), 0..3);
-        (prop::bool::weighted(0.9), rest).prop_map(|(allowed, mut rest)| {
-            if allowed {
-                rest.retain(|dim| *dim != Dim::Batch);
-                rest.insert(0, Dim::Batch);
-            }
-            rest
-        })
-    }
-
-    fn dtype() -> impl Strategy<Value = DType> {
-        prop::sample::select(vec![DType::U32, DType::F32])
-    }
-
-    fn spec() -> impl Strategy<Value = TensorSpec> {
-        ("[a-d]{1,2}", dtype(), dims()).prop_map(|(name, dtype, dims)| TensorSpec::new(name, dtype, dims))
-    }
-
-    fn info() -> impl Strategy<Value = TensorInfo> {
-        (dtype(), prop::collection::vec(size(), 0..4))
-            .prop_map(|(dtype, dims)| TensorInfo { dtype, dims: Dims::from(dims) })
-    }
-
-    /// What a schema allows, written out a second time.
-    fn fits(spec: &TensorSpec, info: &TensorInfo) -> bool {
-        let allowed = |(dim, size): (&Dim, &usize)| match dim {
-            Dim::Batch => *size > 0,
-            Dim::Fixed(fixed) => fixed == size,
-            Dim::Free { max, .. } => *size > 0 && size <= max,
-        };
-        spec.dtype() == info.dtype
-            && spec.dims().len() == info.dims.len()
-            && spec.dims().iter().zip(&info.dims).all(allowed)
-    }
-
-    /// Whether free dims of one name have one size.
-    fn agree(specs: &[TensorSpec], infos: &[TensorInfo]) -> bool {
-        let mut sizes = std::collections::HashMap::new();
-        let dims = specs.iter().zip(infos).flat_map(|(spec, info)| spec.dims().iter().zip(&info.dims));
-        dims.into_iter().all(|(dim, size)| match dim {
-            Dim::Free { name, .. } => *sizes.entry(name.clone()).or_insert(*size) == *size,
-            _ => true,
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn any_tensors_are_refused_or_fit(
-            specs in prop::collection::vec(spec(), 0..4),
-            infos in prop::collection::vec(info(), 0..4),
-        ) {
-            let Ok(schema) = Schema::new(specs.clone()) else { return Ok(()) };
-            let rows: Vec<_> = infos.iter().map(TensorInfo::rows).collect();
-            let fit = infos.len() == specs.len()
-                && specs.iter().zip(&infos).all(|(spec, info)| fits(spec, info))
-                && rows.windows(2).all(|pair| pair[0] == pair[1])
-                && agree(&specs, &infos);
-            let shape = schema.check(&infos);
-            prop_assert_eq!(shape.is_ok(), fit, "{:?}", shape);
-            if let Ok(shape) = shape {
-                prop_assert_eq!(Some(shape.rows), rows[0]);
-            }
-        }
-
-        #[test]
-        fn tensors_that_fit_are_taken(
-            specs in prop::collection::vec(spec(), 1..4),
-            rows in 1usize..5,
-            free in 0usize..3,
-        ) {
-            let Ok(schema) = Schema::new(specs) else { return Ok(()) };
-            let infos: Vec<_> = schema.tensors().iter().map(|spec| {
-                let dims = spec.dims().iter().map(|dim| match *dim {
-                    Dim::Batch => rows,
-                    Dim::Fixed(size) => size,
-                    Dim::Free { max, .. } => free.min(max),
-                });
-                TensorInfo { dtype: spec.dtype(), dims: dims.collect() }
-            }).collect();
-            let fit = schema.tensors().iter().zip(&infos).all(|(spec, info)| fits(spec, info))
-                && agree(schema.tensors(), &infos);
-            prop_assert_eq!(schema.check(&infos).is_ok(), fit);
-        }
-    }
-}
+mod tests;

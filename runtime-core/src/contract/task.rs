@@ -14,6 +14,8 @@ pub struct TaskHeader {
     pub priority: Priority,
     /// On whose account it runs.
     pub flow: Flow,
+    /// The elements of each of its rows, if rows differ in size; else 1.
+    pub elements: u32,
     /// When it was submitted.
     pub submitted: Instant,
     /// When it expires if it has not started to run.
@@ -33,6 +35,7 @@ impl TaskHeader {
             rows,
             priority: Priority::NORMAL,
             flow: Flow::POOL,
+            elements: 1,
             submitted,
             deadline: None,
             is_first: true,
@@ -50,6 +53,12 @@ impl TaskHeader {
     /// Sets the account on which it runs.
     pub const fn flow(mut self, flow: Flow) -> Self {
         self.flow = flow;
+        self
+    }
+
+    /// Sets the elements of each of its rows.
+    pub const fn elements(mut self, elements: u32) -> Self {
+        self.elements = elements;
         self
     }
 

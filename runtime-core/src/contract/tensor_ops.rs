@@ -72,6 +72,19 @@ pub trait TensorOps: Send + Sync + 'static {
         self.from_host(&HostTensor::new(host.dtype(), &dims, bytes).map_err(DeviceError::operation)?)
     }
 
+    /// Returns a host tensor of the same elements in other dims, of which there are as many: a view of the same memory if it
+    /// is contiguous. Called for tasks that are laid end to end ([`Schema::ragged`](crate::Schema::ragged)), on their way in
+    /// and out. The default goes through plain bytes.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`DeviceError`] if these dims have another number of elements.
+    fn reshape(&self, tensor: &Self::Tensor, dims: &[usize]) -> Result<Self::Tensor, DeviceError> {
+        let host = self.to_host(tensor)?;
+        let reshaped = HostTensor::new(host.dtype(), dims, host.into_bytes());
+        self.from_host(&reshaped.map_err(DeviceError::operation)?)
+    }
+
     /// Returns the first element of a host tensor of integers that is not in `0..below`, if there is one.
     /// Called at submit for inputs that hold indices.
     ///

@@ -2,7 +2,7 @@
 
 use super::directory::Station;
 use super::flight::Flight;
-use super::plan::Sizes;
+use super::sharing::Laid;
 use super::trial::Trial;
 use super::verifying::Alone;
 use crate::contract::backend::Training;
@@ -51,8 +51,8 @@ pub(crate) struct CutBatch<T> {
     pub(crate) forecast: Forecast,
     /// One of the tasks as it was run alone, if the batch is to be verified.
     pub(crate) alone: Option<Alone<T>>,
-    /// What its tasks were padded to when it was gathered.
-    pub(crate) sizes: Option<Box<Sizes>>,
+    /// How it was gathered, if its tasks may differ in size.
+    pub(crate) laid: Option<Box<Laid>>,
     /// The outcomes so far of the batch that this one was half of.
     pub(crate) trial: Option<Arc<Trial>>,
     /// The policy has been told that these tasks ran, or do not.
@@ -105,7 +105,7 @@ impl<T> CutBatch<T> {
                 training: None,
                 forecast: Forecast::default(),
                 alone: None,
-                sizes: None,
+                laid: None,
                 trial: None,
                 is_again: false,
                 ahead,
@@ -123,13 +123,18 @@ impl<T> CutBatch<T> {
         self.forecast.per_row = Duration::ZERO;
     }
 
-    /// Notes what its tasks were padded to, if they were.
+    /// Notes how it was gathered, if its tasks may differ in size.
     #[inline]
-    pub(crate) fn padded(&mut self, sizes: Option<Box<Sizes>>) {
-        if let Some(sizes) = &sizes {
-            (self.forecast.padding, self.forecast.padded) = sizes.elements(&self.headers);
+    pub(crate) fn laid(&mut self, laid: Option<Box<Laid>>) {
+        match laid.as_deref() {
+            Some(Laid::Padded(sizes)) => {
+                (self.forecast.padding, self.forecast.padded) = sizes.elements(&self.headers);
+            }
+            // What was known when it was cut is of all that waited.
+            Some(Laid::Ragged(lengths)) => self.forecast.elements = lengths.of_row(&self.headers),
+            None => {}
         }
-        self.sizes = sizes;
+        self.laid = laid;
     }
 
     /// Frees what serves no more. To be called outside of all locks.
@@ -170,8 +175,8 @@ impl<T> CutBatch<T> {
 /// The inputs of a block, the columns of all tasks joined.
 pub(crate) type Joined<T> = SmallVec<[T; 1]>;
 
-/// The same beside what its tasks were padded to, if they were.
-pub(crate) type Padded<T> = (Joined<T>, Option<Box<Sizes>>);
+/// The same beside how they were joined, if the tasks may differ in size.
+pub(crate) type Gathered<T> = (Joined<T>, Option<Box<Laid>>);
 
 /// A batch whose inputs are on the device.
 pub(crate) struct GatheredBatch<T> {

@@ -246,8 +246,8 @@ fn run<D: Device>(
             return None;
         }
         match shared.at_work(&batch.flight, || shared.gather_inputs(&batch)) {
-            Ok((rest, sizes)) => {
-                batch.padded(sizes);
+            Ok((rest, laid)) => {
+                batch.laid(laid);
                 discard_all(std::mem::replace(&mut inputs, rest));
             }
             Err(error) => {
@@ -308,7 +308,8 @@ fn call<D: Device>(
     let result = guarded(|| match station.pass {
         Pass::Forward => block.forward(inputs),
         Pass::Backward => {
-            let arity = station.info.inputs.tensors().len().min(inputs.len());
+            let offsets = usize::from(station.info.inputs.offsets().is_some());
+            let arity = (station.info.inputs.tensors().len() + offsets).min(inputs.len());
             let (inputs, gradients) = inputs.split_at(arity);
             block.backward(inputs, gradients)
         }

@@ -1,6 +1,6 @@
 //! The directory: which pools feed which blocks, and what the blocks are called, take and give.
 
-use super::plan::Plan;
+use super::sharing::Sharing;
 use super::slots::Slots;
 use super::verifying::Verifying;
 use crate::contract::backend::{BlockInfo, Pass};
@@ -26,7 +26,7 @@ pub(crate) struct Station<T> {
     pub(crate) rules: FailureRules,
     pub(crate) verifying: Option<Verifying>,
     /// How tasks of different sizes share a batch, if they do.
-    pub(crate) plan: Option<Plan>,
+    pub(crate) sharing: Option<Sharing>,
     pub(crate) unrun: UnrunCounts,
 }
 
@@ -171,7 +171,7 @@ impl<T> Directory<T> {
             return Err(StartError::NoSuchPass { pool, block, pass });
         }
         let padding = guarded(|| pool.padding()).unwrap_or(None);
-        let plan = padding.map(|padding| Plan::new(padding, &info, pass, pool.name())).transpose()?;
+        let sharing = Sharing::new(padding, &info, pass, pool.name())?;
         if !guarded(|| pool.claim(self.runtime)).unwrap_or(false) {
             return Err(StartError::PoolInUse { pool: pool.name().to_owned() });
         }
@@ -190,7 +190,7 @@ impl<T> Directory<T> {
             pass,
             rules,
             verifying,
-            plan,
+            sharing,
             unrun,
         }));
         Ok(id)

@@ -1,7 +1,8 @@
 //! Gathering: a batch's columns, joined and placed on the device.
 
-use super::batch::{CutBatch, DoneBatch, GatheredBatch, Joined, Padded};
+use super::batch::{CutBatch, DoneBatch, Gathered, GatheredBatch, Joined};
 use super::shared::Shared;
+use super::sharing::{Laid, Sharing};
 use crate::contract::device::Device;
 use crate::contract::error::batch::BatchError;
 use crate::sync::guarded;
@@ -36,19 +37,30 @@ impl<D: Device> Shared<D> {
         let inputs = self.at_work(&batch.flight, || self.gather_inputs(&batch));
         batch.gather = self.now().saturating_duration_since(batch.chosen);
         match inputs {
-            Ok((inputs, sizes)) => {
-                batch.padded(sizes);
+            Ok((inputs, laid)) => {
+                batch.laid(laid);
                 Outcome::Gathered(GatheredBatch { batch, inputs })
             }
             Err(error) => self.failed(batch, error).map_or(Outcome::TakenApart, Outcome::Failed),
         }
     }
 
-    /// Gathers each column of a batch. Returns what they were padded to beside them, if they were.
-    pub(crate) fn gather_inputs(&self, batch: &CutBatch<D::Tensor>) -> Result<Padded<D::Tensor>, BatchError> {
-        if let Some(plan) = &batch.station.plan {
-            let (inputs, sizes) = self.gather_padded(batch, plan, 0..batch.headers.len(), true)?;
-            return Ok((inputs, Some(Box::new(sizes))));
+    /// Gathers each column of a batch. Returns how beside them, if its tasks may differ in size.
+    pub(crate) fn gather_inputs(
+        &self,
+        batch: &CutBatch<D::Tensor>,
+    ) -> Result<Gathered<D::Tensor>, BatchError> {
+        let all = 0..batch.headers.len();
+        match &batch.station.sharing {
+            Some(Sharing::Padded(plan)) => {
+                let (inputs, sizes) = self.gather_padded(batch, plan, all, true)?;
+                return Ok((inputs, Some(Box::new(Laid::Padded(sizes)))));
+            }
+            Some(Sharing::Ragged(ragged)) => {
+                let (inputs, lengths) = self.gather_ragged(batch, ragged, all)?;
+                return Ok((inputs, Some(Box::new(Laid::Ragged(lengths)))));
+            }
+            None => {}
         }
         let mut inputs = Joined::with_capacity(batch.columns.len());
         for column in &batch.columns {

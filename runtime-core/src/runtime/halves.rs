@@ -190,7 +190,7 @@ impl<T> CutBatch<T> {
             training: None,
             forecast: self.forecast,
             alone: None,
-            sizes: None,
+            laid: None,
             trial: self.trial.clone(),
             is_again: self.is_again,
             ahead: 0,
@@ -283,7 +283,7 @@ mod tests {
             pass: Pass::Forward,
             rules: FailureRules::default(),
             verifying: None,
-            plan: None,
+            sharing: None,
             unrun: UnrunCounts::default(),
         };
         let rank = Rank::at(Priority::NORMAL, now);

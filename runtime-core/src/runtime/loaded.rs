@@ -31,13 +31,18 @@ impl<D: Device> LoadedBlock<D> {
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::Load`] if the block cannot be loaded or the dummy run fails.
+    /// Returns [`StartError::Load`] if the block cannot be loaded or the dummy run fails, and [`StartError::Setting`] if its
+    /// inputs are ragged and its outputs do not follow them.
     pub(crate) fn load(
         device: &D,
         mut body: Body<D>,
         mut info: BlockInfo,
         most_rows: usize,
     ) -> Result<Self, StartError> {
+        if let Some((got, expected)) = info.inputs.ragged_fault(info.outputs.as_ref()) {
+            let of = format!("block `{}`", info.name);
+            return Err(StartError::Setting { of, setting: "ragged", got, expected });
+        }
         guarded(|| {
             body.load(device)?;
             if info.outputs.is_none() {

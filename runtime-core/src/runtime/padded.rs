@@ -3,6 +3,7 @@
 use super::batch::{CutBatch, Joined};
 use super::plan::{Fill, Input, Plan, Size, Sizes};
 use super::shared::Shared;
+use super::sharing::{Laid, Sharing};
 use crate::contract::device::Device;
 use crate::contract::dims::Dim;
 use crate::contract::error::batch::BatchError;
@@ -76,7 +77,11 @@ impl<D: Device> Shared<D> {
         at: usize,
         mut pieces: Vec<D::Tensor>,
     ) -> Result<Vec<D::Tensor>, BatchError> {
-        let (Some(sizes), Some(plan)) = (&batch.sizes, &batch.station.plan) else { return Ok(pieces) };
+        let (Some(Laid::Padded(sizes)), Some(Sharing::Padded(plan))) =
+            (batch.laid.as_deref(), &batch.station.sharing)
+        else {
+            return Ok(pieces);
+        };
         let Some(spec) = batch.station.gives().and_then(|promised| promised.get(at)) else {
             return Ok(pieces);
         };

@@ -1,5 +1,6 @@
 //! The dummy run, which finds a block's outputs by running it on zeros.
 
+use super::ragged::offsets;
 use crate::contract::backend::Backend;
 use crate::contract::device::Device;
 use crate::contract::dims::Dim;
@@ -67,8 +68,8 @@ pub(crate) fn probe_outputs<D: Device>(
     Err(first_error.map_or_else(|| "block gives another number of outputs each time".into(), Into::into))
 }
 
-/// Zeros for a batch, with free dims as long as those of a dummy run, and the elements of a row, as far as rows differ in
-/// them.
+/// Zeros for a batch, with free dims as long as those of a dummy run, laid as the block takes them, and the elements of a
+/// row, as far as rows differ in them.
 pub(crate) fn zeros<D: Device>(
     device: &D,
     inputs: &Schema,
@@ -76,7 +77,13 @@ pub(crate) fn zeros<D: Device>(
 ) -> Result<(Vec<D::Tensor>, usize), BoxError> {
     let size = sizes(largest_free(inputs)).first().copied().flatten();
     let sizes = inputs.free().iter().map(|free| size.map_or(free.max, |size| size.min(free.max)));
-    Ok((zeros_of(device, inputs, rows, size)?, sizes.fold(1, usize::saturating_mul)))
+    let elements = sizes.fold(1, usize::saturating_mul);
+    let mut zeros = zeros_of(device, inputs, rows, size)?;
+    if inputs.offsets().is_some() {
+        let offsets = offsets(std::iter::repeat_n(elements, rows))?;
+        zeros.push(device.gather(&[device.from_host(&offsets)?])?);
+    }
+    Ok((zeros, elements))
 }
 
 /// The largest size that a free dim may have; `None` without free dims.
@@ -183,6 +190,12 @@ fn zeros_of<D: Device>(
                 Dim::Free { max, .. } => free.map_or(max, |free| free.min(max)),
             })
             .collect();
+        let dims = match &*dims {
+            [rows, length, rest @ ..] if inputs.offsets().is_some() && spec.is_laid() => {
+                [&[rows.saturating_mul(*length)], rest].concat()
+            }
+            _ => dims,
+        };
         let zeros = HostTensor::zeros(spec.dtype(), &dims).ok_or("input is too large for a dummy run")?;
         Ok(device.gather(&[device.from_host(&zeros)?])?)
     });

@@ -1,7 +1,7 @@
 //! The senders: bring outputs back, cut them by the tasks' rows, and complete the tickets.
 
 use super::batch::{CutBatch, DoneBatch};
-use super::directory::{Gives, Station};
+use super::directory::Gives;
 use super::shared::Shared;
 use super::spares::free;
 use super::verify::log_verified;
@@ -10,7 +10,6 @@ use crate::contract::answer::reply::Settled;
 use crate::contract::device::Device;
 use crate::contract::error::batch::BatchError;
 use crate::contract::error::cause::Chain;
-use crate::contract::error::device::DeviceError;
 use crate::contract::error::task::TaskError;
 use crate::contract::event::BatchEvent;
 use crate::contract::verify::Verified;
@@ -236,23 +235,16 @@ fn scatter<D: Device>(
     outputs: Vec<D::Tensor>,
     vectors: Vec<Vec<D::Tensor>>,
 ) -> Result<SmallVec<[Vec<D::Tensor>; 1]>, BatchError> {
-    check(shared, &batch.station, batch.rows(), &outputs)?;
-    let mut rows: SmallVec<[usize; 1]> = SmallVec::with_capacity(batch.headers.len());
-    for header in &batch.headers {
-        rows.push(header.rows);
-    }
+    check(shared, batch, &outputs)?;
+    let count = batch.headers.len();
     let mut tasks: SmallVec<[Vec<D::Tensor>; 1]> = SmallVec::from_vec(vectors);
     tasks.iter_mut().for_each(Vec::clear);
-    let is_one = rows.len() == 1 && outputs.len() == 1;
-    if tasks.len() != rows.len() && !is_one {
-        tasks.resize_with(rows.len(), || Vec::with_capacity(outputs.len()));
+    let is_one = count == 1 && outputs.len() == 1;
+    if tasks.len() != count && !is_one {
+        tasks.resize_with(count, || Vec::with_capacity(outputs.len()));
     }
     for (at, output) in outputs.into_iter().enumerate() {
-        let pieces = shared.outside.on_device("scatter", |device| device.scatter(output, &rows))?;
-        if pieces.len() != rows.len() {
-            let wrong = format!("device gave {} tensors, expected {}", pieces.len(), rows.len());
-            return Err(BatchError::Device { operation: "scatter", source: DeviceError::operation(wrong) });
-        }
+        let pieces = shared.scatter_to(batch, at, 0..count, output, &batch.spans(at, 0..count))?;
         let pieces = shared.cut_back(batch, at, pieces)?;
         if batch.station.rules.check_finite {
             for piece in &pieces {
@@ -275,21 +267,29 @@ fn scatter<D: Device>(
 /// Refuses outputs that are not what the block's schema says: their number, element types, fixed dims, and rows.
 fn check<D: Device>(
     shared: &Shared<D>,
-    station: &Station<D::Tensor>,
-    rows: usize,
+    batch: &CutBatch<D::Tensor>,
     outputs: &[D::Tensor],
 ) -> Result<(), BatchError> {
-    let promised = station.gives();
+    let (promised, rows) = (batch.station.gives(), batch.rows());
     if let Some(expected) = promised.map(Gives::count).filter(|&n| n != outputs.len()) {
         return Err(BatchError::WrongOutputs { expected, got: outputs.len() });
     }
     for (at, tensor) in outputs.iter().enumerate() {
         let got = shared.outside.on_device("describe", |device| device.describe(tensor))?;
+        let spec = promised.and_then(|promised| promised.get(at));
+        if let Some(spec) = spec.filter(|_| batch.is_laid(at)) {
+            let elements = batch.spans(at, 0..batch.headers.len()).iter().sum::<usize>();
+            if got.rows() != Some(elements) || !spec.is_kept_end_to_end_by(&got) {
+                let expected = format!("{elements} elements laid end to end, of {spec}");
+                let (output, got) = (spec.name().to_owned(), got.to_string());
+                return Err(BatchError::WrongOutput { output, expected, got });
+            }
+            continue;
+        }
         if got.rows() != Some(rows) {
             let (output, got) = (name_of(promised, at), got.rows().unwrap_or(0));
             return Err(BatchError::WrongRows { output, expected: rows, got });
         }
-        let spec = promised.and_then(|promised| promised.get(at));
         if let Some(spec) = spec.filter(|spec| !spec.is_kept_by(&got)) {
             let (output, expected, got) = (spec.name().to_owned(), spec.to_string(), got.to_string());
             return Err(BatchError::WrongOutput { output, expected, got });

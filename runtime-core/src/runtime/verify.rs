@@ -4,6 +4,7 @@ use super::batch::{CutBatch, Joined};
 use super::blocks::Blocks;
 use super::directory::Station;
 use super::shared::Shared;
+use super::sharing::Sharing;
 use super::verifying::Alone;
 use crate::contract::backend::Pass;
 use crate::contract::device::Device;
@@ -41,8 +42,11 @@ impl<D: Device> Shared<D> {
         batch: &CutBatch<D::Tensor>,
         place: usize,
     ) -> Result<Joined<D::Tensor>, BatchError> {
-        if let Some(plan) = &batch.station.plan {
-            return Ok(self.gather_padded(batch, plan, place..place + 1, false)?.0);
+        let alone = place..place + 1;
+        match &batch.station.sharing {
+            Some(Sharing::Padded(plan)) => return Ok(self.gather_padded(batch, plan, alone, false)?.0),
+            Some(Sharing::Ragged(ragged)) => return Ok(self.gather_ragged(batch, ragged, alone)?.0),
+            None => {}
         }
         let gather = |column: &Vec<D::Tensor>| {
             let part = column.get(place).map(from_ref).unwrap_or_default();
@@ -59,21 +63,21 @@ impl<D: Device> Shared<D> {
         tasks: &[Vec<D::Tensor>],
     ) -> (Verified, Option<BatchError>) {
         let Alone { place, tolerance, outputs } = alone;
-        let (Some(company), Some(header)) = (tasks.get(place), batch.headers.get(place)) else {
+        let Some(company) = tasks.get(place) else {
             return (Verified::new(f64::MAX, tolerance), None);
         };
         let compare = || {
             let outputs = outputs?;
             let mut most = if outputs.len() == company.len() { 0.0 } else { f64::MAX };
-            for (output, company) in outputs.into_iter().zip(company) {
+            for (at, (output, company)) in outputs.into_iter().zip(company).enumerate() {
+                let spans = batch.spans(at, place..place + 1);
                 let own = self.outside.on_device("describe", |device| device.describe(&output))?;
-                if own.rows() != Some(header.rows) {
+                if own.rows() != spans.first().copied() {
                     discard(output);
                     most = f64::MAX;
                     continue;
                 }
-                let alone =
-                    self.outside.on_device("scatter", |device| device.scatter(output, &[header.rows]))?;
+                let alone = self.scatter_to(batch, at, place..place + 1, output, &spans)?;
                 let read = |tensor| self.outside.on_device("check", |device| device.to_host(tensor));
                 let expected = alone.first().map(read).transpose()?;
                 let got = read(company)?;

@@ -153,6 +153,14 @@ impl TensorOps for FakeDevice {
         Ok(tensor.with_rows(rows.len(), values.to_vec()))
     }
 
+    fn reshape(&self, tensor: &FakeTensor, dims: &[usize]) -> Result<FakeTensor, DeviceError> {
+        if dims.iter().product::<usize>() != tensor.values.len() {
+            let wrong = format!("tensor of dims {:?} has not as many elements as {dims:?}", tensor.dims);
+            return Err(DeviceError::operation(wrong));
+        }
+        Ok(FakeTensor { dims: Dims::from_slice(dims), ..tensor.clone() })
+    }
+
     fn index_outside(&self, tensor: &FakeTensor, below: u64) -> Result<Option<i64>, DeviceError> {
         #[expect(clippy::cast_possible_truncation, reason = "test values are small integers")]
         let outside = tensor.values.iter().find(|&&v| v < 0.0 || v >= below as f32).map(|&v| v as i64);

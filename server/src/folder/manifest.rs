@@ -19,6 +19,7 @@ pub(crate) struct Manifest {
     pub(crate) version: Option<String>,
     pub(crate) precision: Option<String>,
     pub(crate) token_vectors: Option<bool>,
+    pub(crate) rows: Option<Rows>,
     pub(crate) weights: Option<String>,
     pub(crate) settings: BTreeMap<String, toml::Value>,
     pub(crate) pool: Pool,
@@ -44,6 +45,16 @@ pub(crate) struct Pool {
     split_large_tasks: Option<bool>,
     finite_inputs: Option<bool>,
     pub(crate) padding: Option<Pads>,
+}
+
+/// How texts of different lengths share batches.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Rows {
+    /// Filled up.
+    Padded,
+    /// Laid end to end.
+    Ragged,
 }
 
 /// A rule by which tasks of different sizes share batches.

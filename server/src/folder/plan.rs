@@ -3,7 +3,7 @@
 use crate::folder::compiled;
 use crate::folder::error::PlanError;
 use crate::folder::fingerprint;
-use crate::folder::manifest::Manifest;
+use crate::folder::manifest::{Manifest, Rows};
 use crate::settings::WhenFull;
 use crate::units::Time;
 use skep_models::{Model, Precision, TextError};
@@ -30,6 +30,8 @@ pub enum What {
         model: Arc<Model>,
         /// What it is computed in.
         precision: Precision,
+        /// Set if texts of different lengths are laid end to end, and not filled up.
+        ragged: bool,
     },
     /// A block of a registered kind.
     Block {
@@ -178,8 +180,8 @@ fn of_file(
 fn pool(what: &What, manifest: &Manifest) -> PoolOptions {
     let options = manifest.pool.options();
     match what {
-        What::Text { model, .. } => options.padding(model.padding(PadTo::Multiple(TEXT_STEP))),
-        What::Block { .. } => options,
+        What::Text { model, ragged: false, .. } => options.padding(model.padding(PadTo::Multiple(TEXT_STEP))),
+        What::Text { .. } | What::Block { .. } => options,
     }
 }
 
@@ -199,7 +201,8 @@ fn text(
         let told = |error: TextError| wrong("token-vectors", "true", &format!("none: {error}"));
         model = model.with_token_vectors().map_err(told)?;
     }
-    Ok(What::Text { model: Arc::new(model), precision })
+    let ragged = manifest.rows == Some(Rows::Ragged);
+    Ok(What::Text { model: Arc::new(model), precision, ragged })
 }
 
 fn block(
@@ -209,6 +212,9 @@ fn block(
 ) -> Result<Config, PlanError> {
     if let Some(precision) = &manifest.precision {
         return Err(wrong("precision", precision, "none: it is for published folders"));
+    }
+    if manifest.rows.is_some() {
+        return Err(wrong("rows", "there", "none: it is for published folders"));
     }
     if let Some(gives) = manifest.token_vectors {
         return Err(wrong("token-vectors", &gives.to_string(), "none: it is for published folders"));

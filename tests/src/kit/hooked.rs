@@ -79,6 +79,10 @@ impl<D: Device> TensorOps for Hooked<D> {
         self.inner.slice(tensor, rows)
     }
 
+    fn reshape(&self, tensor: &D::Tensor, dims: &[usize]) -> Result<D::Tensor, DeviceError> {
+        self.inner.reshape(tensor, dims)
+    }
+
     fn narrow(&self, tensor: &D::Tensor, dim: usize, size: usize) -> Result<D::Tensor, DeviceError> {
         self.inner.narrow(tensor, dim, size)
     }

@@ -31,6 +31,7 @@ pub mod panics;
 pub mod policies;
 pub mod priority;
 pub mod pytorch;
+pub mod ragged;
 pub mod replace;
 pub mod shapes;
 pub mod shutdown;
@@ -124,6 +125,19 @@ macro_rules! conformance {
             a_backward_pass_is_padded,
             padding_that_is_not_masked_is_found,
             padding_that_cannot_be_honoured_is_refused,
+        }
+        $crate::cases! { $subject, ragged:
+            tasks_are_laid_end_to_end,
+            ragged_tasks_get_their_own_numbers,
+            ragged_batches_are_bounded_by_elements,
+            a_ragged_batch_that_fails_is_taken_apart,
+            the_rest_of_a_ragged_batch_runs,
+            a_backward_pass_is_laid_end_to_end,
+            elements_that_are_mixed_up_are_found,
+            a_warm_up_is_laid_end_to_end,
+            what_cannot_be_laid_end_to_end_is_refused,
+            outputs_that_are_not_laid_end_to_end_are_errors,
+            a_block_is_replaced_by_one_that_is_called_alike,
         }
         $crate::cases! { $subject, foreign:
             a_slow_waker_delays_no_deadline,
@@ -359,6 +373,7 @@ macro_rules! training {
             a_block_beyond_the_limit_is_not_loaded,
             plain_bytes_survive_the_way_there_and_back,
             parts_are_filled_up_and_cut_back,
+            elements_stay_in_other_dims,
             the_first_index_out_of_range_is_found,
             compute_threads_are_checked_when_the_device_thread_starts,
             a_block_gives_the_same_with_one_compute_thread_and_with_several,
@@ -461,6 +476,7 @@ macro_rules! inference {
             a_block_beyond_the_limit_is_not_loaded,
             plain_bytes_survive_the_way_there_and_back,
             parts_are_filled_up_and_cut_back,
+            elements_stay_in_other_dims,
             the_first_index_out_of_range_is_found,
             compute_threads_are_checked_when_the_device_thread_starts,
             a_block_gives_the_same_with_one_compute_thread_and_with_several,

@@ -17,9 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A number that the block does not bear.
-const POISON: f32 = 666.0;
+pub(super) const POISON: f32 = 666.0;
 
-fn specs(of: &[(&str, DType, &[Dim])]) -> Schema {
+pub(super) fn specs(of: &[(&str, DType, &[Dim])]) -> Schema {
     let spec = |(name, dtype, dims): &(&str, DType, &[Dim])| {
         TensorSpec::new(*name, *dtype, [&[Dim::Batch], *dims].concat())
     };
@@ -72,7 +72,10 @@ fn masked<D: Device>(device: &Arc<D>, log: &Log<Given>) -> FnBlock<D> {
 }
 
 /// Tensors on the device.
-fn give<D: Device>(device: &D, tensors: &[(&[usize], &[f32])]) -> Result<Vec<D::Tensor>, BoxError> {
+pub(super) fn give<D: Device>(
+    device: &D,
+    tensors: &[(&[usize], &[f32])],
+) -> Result<Vec<D::Tensor>, BoxError> {
     let give = |(dims, numbers): &(&[usize], &[f32])| {
         Ok(device.gather(&[device.from_host(&HostTensor::from_f32(dims, numbers)?)?])?)
     };

@@ -37,6 +37,26 @@ pub fn split_and_join_are_each_others_inverse<L: Learner>() {
     assert_eq!(values(&device, &device.join(parts).unwrap()), values(&device, &whole));
 }
 
+/// In elements of any type, of whole tensors, of views, and of tensors that are not contiguous.
+pub fn elements_stay_in_other_dims<L: Learner>() {
+    let device = L::device();
+    for &dtype in L::DTYPES {
+        let bytes: Vec<u8> = (0u8..).take(12 * dtype.size()).map(|byte| byte % 2).collect();
+        let host = HostTensor::new(dtype, &[3, 2, 2], bytes).unwrap();
+        let tensor = device.from_host(&host).unwrap();
+        let laid = device.to_host(&device.reshape(&tensor, &[6, 2]).unwrap()).unwrap();
+        assert_eq!((laid.dims(), laid.bytes()), (&[6, 2][..], host.bytes()), "{dtype}");
+        let view = device.slice(&tensor, 1..3).unwrap();
+        let laid = device.to_host(&device.reshape(&view, &[4, 2, 1]).unwrap()).unwrap();
+        assert_eq!((laid.dims(), laid.bytes()), (&[4, 2, 1][..], &host.bytes()[4 * dtype.size()..]));
+        let turned = L::transposed(&device.reshape(&tensor, &[4, 3]).unwrap());
+        let expected = device.to_host(&turned).unwrap();
+        let laid = device.to_host(&device.reshape(&turned, &[12]).unwrap()).unwrap();
+        assert_eq!((laid.dims(), laid.bytes()), (&[12][..], expected.bytes()), "{dtype}");
+        assert!(device.reshape(&tensor, &[5, 2]).is_err() && device.reshape(&tensor, &[3, 2]).is_err());
+    }
+}
+
 /// So many bytes are never asked for.
 pub fn a_tensor_beyond_the_limit_is_refused_with_a_typed_error<L: Learner>() {
     let device = L::cpu(None, Some(64));

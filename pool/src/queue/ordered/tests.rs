@@ -18,9 +18,10 @@ impl Numbered {
         Self { seq, rank, header: TaskHeader::new(rows, *NOW) }
     }
 
-    /// Some have three rows, and some need a look.
+    /// Some have three rows, some larger ones, and some need a look.
     fn odd(seq: u64, rank: i32) -> Self {
         let mut item = Self::new(seq, if seq.is_multiple_of(5) { 3 } else { 1 }, rank);
+        item.header.elements = if seq % 7 == 3 { 4 } else { 1 };
         item.header.deadline = (seq % 11 == 7).then_some(*NOW);
         item
     }
@@ -65,7 +66,7 @@ enum Step {
     Push(i32),
     Take(usize),
     TakeAlone(usize),
-    TakeSegment(usize),
+    TakeSegment(usize, usize),
     Remove(usize),
     TakeAll,
 }
@@ -76,7 +77,7 @@ fn step(ranks: i32) -> impl Strategy<Value = Step> {
         24 => prop_oneof![2 => Just(0), 2 => -ranks..ranks].prop_map(Step::Push),
         4 => (0usize..6).prop_map(Step::Take),
         2 => (0usize..5).prop_map(Step::TakeAlone),
-        4 => (0usize..40).prop_map(Step::TakeSegment),
+        4 => (0usize..40, prop_oneof![Just(usize::MAX), 0usize..60]).prop_map(|(rows, elements)| Step::TakeSegment(rows, elements)),
         6 => (0usize..200).prop_map(Step::Remove),
         1 => Just(Step::TakeAll),
     ]
@@ -110,17 +111,19 @@ proptest! {
                     let expected = if leaves { model.pop_first() } else { None };
                     prop_assert_eq!(ordered.take_alone(room), expected);
                 }
-                Step::TakeSegment(room) => {
-                    let mut left = room;
+                Step::TakeSegment(rows, elements) => {
+                    let room = Limit { rows, elements };
+                    let mut together = (0, 0);
                     let fits = |v: &Numbered| {
-                        let fits = left >= v.rows();
-                        left -= if fits { v.rows() } else { 0 };
-                        fits
+                        together = (together.0 + v.rows(), together.1 + v.elements());
+                        together.0 <= rows && together.1 <= elements
                     };
                     let expected: Vec<_> = model.values().copied().take_while(fits).collect();
-                    if let Some((taken, items, rows)) = ordered.take_segment(room, |_| true, VecDeque::new) {
+                    if let Some(segment) = ordered.take_segment(room, |_| true, VecDeque::new) {
+                        let Segment { items: taken, count, rows, elements, .. } = segment;
                         let taken: Vec<_> = taken.into_iter().filter_map(|(_, item)| item).collect();
-                        prop_assert_eq!((items, rows), (taken.len(), taken.iter().map(Item::rows).sum()));
+                        prop_assert_eq!((count, rows), (taken.len(), taken.iter().map(Item::rows).sum()));
+                        prop_assert_eq!(elements, taken.iter().map(Item::elements).sum::<usize>());
                         prop_assert!(!taken.iter().any(Item::needs_look));
                         prop_assert_eq!(&taken, &expected);
                         model.retain(|_, v| !taken.contains(v));
@@ -150,6 +153,7 @@ proptest! {
                 prop_assert!(segment.rows <= ROWS || segment.count <= FEWEST);
                 prop_assert_eq!(segment.count, items().count());
                 prop_assert_eq!(segment.rows, items().map(Item::rows).sum::<usize>());
+                prop_assert_eq!(segment.elements, items().map(Item::elements).sum::<usize>());
                 prop_assert_eq!(segment.special, items().filter(|item| item.needs_look()).count());
                 is_head = false;
             }
@@ -174,7 +178,8 @@ fn plain(count: u64, most: usize) -> Ordered<Numbered> {
 #[test]
 fn a_long_queue_leaves_in_whole_batches() {
     let mut ordered = plain(3 * 64 + 5, 64);
-    let mut take = || ordered.take_segment(64, |_| true, VecDeque::new).map(|(_, items, _)| items);
+    let room = Limit { rows: 64, elements: usize::MAX };
+    let mut take = || ordered.take_segment(room, |_| true, VecDeque::new).map(|segment| segment.count);
     assert_eq!([take(), take(), take(), take()], [Some(64), Some(64), Some(64), Some(5)]);
     assert_eq!(ordered.len, 0);
 }
@@ -186,7 +191,8 @@ fn an_urgent_item_leaves_the_batches_behind_it_whole() {
         let item = Numbered::new(seq, 1, -1);
         ordered.push(item.key(), item, 64);
     }
-    let mut take = || ordered.take_segment(64, |_| true, VecDeque::new).map(|(_, items, _)| items);
+    let room = Limit { rows: 64, elements: usize::MAX };
+    let mut take = || ordered.take_segment(room, |_| true, VecDeque::new).map(|segment| segment.count);
     assert_eq!([take(), take(), take()], [Some(64); 3]);
 }
 

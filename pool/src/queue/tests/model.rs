@@ -4,10 +4,12 @@ use super::*;
 use proptest::test_runner::TestCaseResult;
 
 const MAX_ROWS: usize = 5;
+/// The most elements of a row.
+const LARGEST: u32 = 6;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Push { priority: i32, rows: usize, free: usize, deadline: Option<u64>, is_divisible: bool },
+    Push { priority: i32, rows: usize, free: usize, elements: u32, deadline: Option<u64>, is_divisible: bool },
     Cut { most_rows: usize, wanted: i32 },
     Cancel(usize),
     Evict { than: i32, tasks: usize, rows: usize },
@@ -15,12 +17,12 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let push = (-2i32..3, 1..=MAX_ROWS, 0usize..3, prop::option::of(1u64..60), 0usize..5);
+    let push = (-2i32..3, 1..=MAX_ROWS, 0usize..3, 1..=LARGEST, prop::option::of(1u64..60), 0usize..5);
     prop_oneof![
-        12 => push.prop_map(|(priority, rows, free, deadline, kind)| {
+        12 => push.prop_map(|(priority, rows, free, elements, deadline, kind)| {
             let is_divisible = kind == 0;
             let rows = if is_divisible { rows * MAX_ROWS } else { rows };
-            Step::Push { priority, rows, free, deadline, is_divisible }
+            Step::Push { priority, rows, free, elements, deadline, is_divisible }
         }),
         5 => (0usize..8, prop_oneof![3 => Just(9), 1 => -2i32..3])
             .prop_map(|(most_rows, wanted)| Step::Cut { most_rows, wanted }),
@@ -39,6 +41,8 @@ struct Waiting {
     number: u64,
     rows: usize,
     free: usize,
+    /// Of each row.
+    elements: usize,
     submitted: u64,
     since: u64,
     deadline: Option<u64>,
@@ -52,6 +56,8 @@ struct Model {
     min_rows: usize,
     delay: u64,
     at_once: bool,
+    /// Tasks of all sizes are together, in batches of at most so many elements.
+    max_elements: Option<usize>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -81,7 +87,10 @@ impl Model {
             let Some(first) = group.first() else { continue };
             let rows: usize = group.iter().map(|task| task.rows).sum();
             let due = group.iter().map(|task| self.due(task)).min();
-            if self.at_once || rows >= self.min_rows.min(most_rows) || due.is_some_and(|due| due <= 2 * now) {
+            let elements: usize = group.iter().map(|task| task.rows * task.elements).sum();
+            let most = self.max_elements.map_or(usize::MAX, |max| (max / elements.div_ceil(rows)).max(1));
+            let enough = self.min_rows.min(most_rows).min(most);
+            if self.at_once || rows >= enough || due.is_some_and(|due| due <= 2 * now) {
                 best = best.into_iter().chain([(first.priority, first.since, free)]).min();
             } else {
                 next = next.into_iter().chain(due).min();
@@ -113,18 +122,21 @@ impl Model {
             }
         };
         let (mut room, mut batch) = (MAX_ROWS.min(most_rows).max(1), Vec::new());
+        let mut elements = self.max_elements.unwrap_or(usize::MAX);
         for task in self.group(free) {
+            let fit = room.min(elements / task.elements);
             if is_moot(&task) {
                 self.forget(task.number);
-            } else if task.rows <= room || (batch.is_empty() && !task.is_divisible) {
+            } else if task.rows <= fit || (batch.is_empty() && !task.is_divisible) {
                 self.forget(task.number);
                 batch.push((task.number, task.rows));
                 room = room.saturating_sub(task.rows);
+                elements = elements.saturating_sub(task.rows * task.elements);
             } else {
-                if task.is_divisible && room > 0 {
+                if task.is_divisible && fit > 0 {
                     self.forget(task.number);
-                    batch.push((task.number, room));
-                    let (rows, seq) = (task.rows - room, self.next);
+                    batch.push((task.number, fit));
+                    let (rows, seq) = (task.rows - fit, self.next);
                     self.next += 1;
                     let rest = Waiting { rows, seq, since: now, deadline: None, is_started: true, ..task };
                     self.waiting.push(rest);
@@ -153,24 +165,36 @@ impl Model {
     }
 }
 
-fn run(min_rows: usize, delay: u64, at_once: bool, steps: Vec<Step>) -> TestCaseResult {
-    let options = rows(MAX_ROWS, min_rows, delay).eviction(true);
+fn run(
+    min_rows: usize,
+    delay: u64,
+    at_once: bool,
+    max_elements: Option<usize>,
+    steps: Vec<Step>,
+) -> TestCaseResult {
+    let options = rows(MAX_ROWS, min_rows, delay).max_elements(max_elements).eviction(true);
     let mut bench = Bench::new(options);
     bench.at_once = at_once;
-    let mut model = Model { waiting: Vec::new(), next: 0, min_rows, delay, at_once };
+    bench.is_mixed = max_elements.is_some();
+    let mut model = Model { waiting: Vec::new(), next: 0, min_rows, delay, at_once, max_elements };
     let mut tickets = Vec::new();
     let mut now = 0;
     for step in steps {
         now += 1;
         match step {
-            Step::Push { priority, rows, free, deadline, is_divisible } => {
+            Step::Push { priority, rows, free, elements, deadline, is_divisible } => {
+                let (free, elements) = if max_elements.is_some() { (0, elements) } else { (free, 1) };
                 let deadline = deadline.map(|after| now + after);
                 let header = TaskHeader::new(rows, bench.at(now))
                     .priority(Priority(priority))
+                    .elements(elements)
                     .deadline(deadline.map(|deadline| bench.at(deadline)));
                 let (seq, number) = (model.next, bench.queue.next_seq());
                 prop_assert_eq!(seq, number);
-                bench.push_item(now, free, header, is_divisible);
+                let was_ready = matches!(bench.look(now), Look::Ready(_));
+                let (is_news, _) = bench.push_item(now, free, header, is_divisible);
+                let is_ready = matches!(bench.look(now), Look::Ready(_));
+                prop_assert!(is_news || was_ready || !is_ready, "a batch of which nobody hears");
                 model.next += 1;
                 tickets.push((free, priority, number));
                 let (submitted, since) = (now, now);
@@ -181,6 +205,7 @@ fn run(min_rows: usize, delay: u64, at_once: bool, steps: Vec<Step>) -> TestCase
                     number,
                     rows,
                     free,
+                    elements: elements as usize,
                     submitted,
                     since,
                     deadline,
@@ -237,8 +262,9 @@ proptest! {
     fn agrees_with_a_queue_that_looks_at_everything(
         (min_rows, delay) in prop_oneof![Just((1, 0)), (2usize..=MAX_ROWS, 0u64..40)],
         at_once in prop::bool::weighted(0.1),
+        max_elements in prop::option::of(LARGEST as usize..20),
         steps in prop::collection::vec(step(), 0..120),
     ) {
-        run(min_rows, delay, at_once, steps)?;
+        run(min_rows, delay, at_once, max_elements, steps)?;
     }
 }

@@ -142,7 +142,7 @@ pub enum StartError {
         block: String,
         /// The name of the block that is served.
         served: String,
-        /// `inputs`, `outputs` or `passes`.
+        /// `offsets`, `inputs`, `outputs` or `passes`.
         what: &'static str,
     },
 }

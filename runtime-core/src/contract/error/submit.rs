@@ -30,6 +30,14 @@ pub enum SchemaError {
         /// The name.
         name: String,
     },
+    /// Tasks cannot be laid end to end.
+    #[error("ragged schema has {got}, expected {expected}")]
+    Ragged {
+        /// What is in the way.
+        got: String,
+        /// What would be right.
+        expected: &'static str,
+    },
 }
 
 /// The reason why a task was refused. It comes inside [`Refused`], which gives the request back.
