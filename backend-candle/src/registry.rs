@@ -33,6 +33,6 @@ impl Kinds for Candle {
         registry.add::<blocks::NopDelay>();
         registry.add::<blocks::DetDropout>();
         #[cfg(feature = "models")]
-        registry.set("text_model", |name, config| blocks::TextModel::from_config(config)?.block(name));
+        registry.set("text_model", blocks::TextModel::block_from_config);
     }
 }

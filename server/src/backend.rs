@@ -6,9 +6,9 @@ use crate::settings::{Config, Order};
 use crate::tally::Tallies;
 use crate::texts::Texts;
 #[cfg(all(feature = "candle", not(feature = "tch")))]
-use skep_backend_candle::{CandleDevice as Own, CpuOptions, Registry, blocks};
+use skep_backend_candle::{CandleBlock as OwnBlock, CandleDevice as Own, CpuOptions, Registry, blocks};
 #[cfg(feature = "tch")]
-use skep_backend_tch::{CpuOptions, Registry, TchDevice as Own, blocks};
+use skep_backend_tch::{CpuOptions, Registry, TchBlock as OwnBlock, TchDevice as Own, blocks};
 use skep_models::{Ask, Kind, TextError, TextModel};
 use skep_pool::{ServeMore, ServeOptions, Served};
 use skep_runtime_core::pool::Policy;
@@ -215,12 +215,24 @@ pub(crate) fn check(plan: &Plan) -> Result<(), BoxError> {
 fn block(plan: &Plan, name: &str) -> Result<impl Backend<Own> + use<>, BoxError> {
     let block = match &plan.what {
         What::Text { model, precision, ragged } => {
-            let rows = if *ragged { blocks::Rows::Ragged } else { blocks::Rows::Padded };
-            blocks::TextModel { model: Arc::clone(model), precision: *precision, rows }.block(name)?
+            let text = blocks::TextModel { model: Arc::clone(model), precision: *precision };
+            if *ragged { ragged_block(text, name)? } else { text.block(name)? }
         }
         What::Block { kind, config } => Registry::with_defaults().build(kind, name, config)?,
     };
     Ok(block.inference_only())
+}
+
+/// A text model that takes texts laid end to end.
+#[cfg(all(feature = "candle", not(feature = "tch")))]
+fn ragged_block(text: blocks::TextModel, name: &str) -> Result<OwnBlock, BoxError> {
+    Ok(text.ragged_block(name)?)
+}
+
+/// A text model that takes texts laid end to end: libtorch's does not.
+#[cfg(feature = "tch")]
+fn ragged_block(_: blocks::TextModel, _: &str) -> Result<OwnBlock, BoxError> {
+    Err(format!("rows is `ragged`, expected `padded`, which is all that backend {NAME} has").into())
 }
 
 /// Strict classes by priority, and in each of them an order.

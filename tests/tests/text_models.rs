@@ -172,7 +172,8 @@ fn check<O: TensorOps>(fixture: &Fixture, model: &TextModel<O>) -> f64 {
     largest
 }
 
-fn agrees<L: Learner>() {
+/// With texts of different lengths in one batch: filled up, or laid end to end.
+fn agrees<L: Learner>(ragged: bool) {
     let fixtures = fixtures();
     assert!(fixtures.len() >= 30);
     let mut failed = Vec::new();
@@ -188,9 +189,8 @@ fn agrees<L: Learner>() {
                 continue;
             }
         };
-        let config = Config::new().with("directory", fixture.folder.display());
+        let (config, options) = rows(&model, fixture, ragged);
         let block = L::block("text_model", &fixture.name, &config, None);
-        let options = PoolOptions::default().padding(model.padding(PadTo::Longest));
         let served = builder.serve(block, ServeOptions::forward(options)).unwrap();
         let device = Arc::clone(builder.device());
         models.push((fixture, TextModel::new(model, device, Arc::new(served.forward)).unwrap()));
@@ -212,8 +212,19 @@ fn agrees<L: Learner>() {
     );
 }
 
+/// The settings of a block and its pool, for texts of different lengths in one batch.
+fn rows(model: &Model, fixture: &Fixture, ragged: bool) -> (Config, PoolOptions) {
+    let (config, options) =
+        (Config::new().with("directory", fixture.folder.display()), PoolOptions::default());
+    if ragged {
+        (config.with("rows", "ragged"), options)
+    } else {
+        (config, options.padding(model.padding(PadTo::Longest)))
+    }
+}
+
 /// The vectors of tokens are those that become the text's.
-fn tokens_become_the_text<L: Learner>() {
+fn tokens_become_the_text<L: Learner>(ragged: bool) {
     let mut checked = 0;
     for fixture in fixtures() {
         let model = Model::read(&fixture.folder).unwrap();
@@ -232,10 +243,9 @@ fn tokens_become_the_text<L: Learner>() {
             continue;
         }
         let model = Arc::new(model.with_token_vectors().unwrap());
-        let config = Config::new().with("directory", fixture.folder.display()).with("token_vectors", true);
+        let (config, options) = rows(&model, &fixture, ragged);
         let mut builder = RuntimeBuilder::new(L::device());
-        let block = L::block("text_model", &fixture.name, &config, None);
-        let options = PoolOptions::default().padding(model.padding(PadTo::Longest));
+        let block = L::block("text_model", &fixture.name, &config.with("token_vectors", true), None);
         let served = builder.serve(block, ServeOptions::forward(options)).unwrap();
         let device = Arc::clone(builder.device());
         let model = TextModel::new(model, device, Arc::new(served.forward)).unwrap();
@@ -349,13 +359,14 @@ fn learns<L: Learner>() {
 #[cfg(feature = "candle")]
 #[test]
 fn candle_gives_the_vectors_of_tokens() {
-    tokens_become_the_text::<skep_tests::backends::Candle>();
+    tokens_become_the_text::<skep_tests::backends::Candle>(false);
+    tokens_become_the_text::<skep_tests::backends::Candle>(true);
 }
 
 #[cfg(feature = "tch")]
 #[test]
 fn tch_gives_the_vectors_of_tokens() {
-    tokens_become_the_text::<skep_tests::backends::Tch>();
+    tokens_become_the_text::<skep_tests::backends::Tch>(false);
 }
 
 #[cfg(feature = "candle")]
@@ -505,7 +516,13 @@ fn candle_gives_the_vectors_of_the_cases() {
 #[cfg(feature = "candle")]
 #[test]
 fn candle_gives_the_answers_of_pytorch() {
-    agrees::<skep_tests::backends::Candle>();
+    agrees::<skep_tests::backends::Candle>(false);
+}
+
+#[cfg(feature = "candle")]
+#[test]
+fn candle_gives_the_answers_of_pytorch_to_texts_laid_end_to_end() {
+    agrees::<skep_tests::backends::Candle>(true);
 }
 
 #[cfg(feature = "ort")]
@@ -528,7 +545,7 @@ fn ort_gives_the_vectors_of_the_cases() {
 #[cfg(feature = "ort")]
 #[test]
 fn ort_gives_the_answers_of_pytorch() {
-    agrees::<skep_tests::backends::Ort>();
+    agrees::<skep_tests::backends::Ort>(false);
 }
 
 #[cfg(feature = "tch")]
@@ -551,11 +568,11 @@ fn tch_gives_the_vectors_of_the_cases() {
 #[cfg(feature = "tch")]
 #[test]
 fn tch_gives_the_answers_of_pytorch() {
-    agrees::<skep_tests::backends::Tch>();
+    agrees::<skep_tests::backends::Tch>(false);
 }
 
 #[cfg(feature = "ort")]
 #[test]
 fn ort_gives_the_vectors_of_tokens() {
-    tokens_become_the_text::<skep_tests::backends::Ort>();
+    tokens_become_the_text::<skep_tests::backends::Ort>(false);
 }

@@ -6,7 +6,7 @@ mod nop;
 mod transformer;
 
 #[cfg(feature = "models")]
-pub use crate::encoder::{Rows, TextModel};
+pub use crate::encoder::TextModel;
 pub use skep_toolkit::blocks::{
     Activation, DetDropout, Ffn, Nop, NopDelay, Signature, Spec, Transformer, UnknownActivation,
 };

@@ -140,7 +140,7 @@ impl Fused {
     }
 
     fn shared(&self, lengths: &[usize]) -> Shared {
-        let (mut added, mut turns) = (Vec::new(), Vec::new());
+        let (mut added, mut turns): (Vec<(Reach, usize, _)>, _) = (Vec::new(), Vec::new());
         let sizes: BTreeSet<usize> = lengths.iter().copied().collect();
         let tokens = sizes.last().copied().unwrap_or(0);
         for layer in &self.layers {

@@ -41,8 +41,7 @@ use std::sync::Arc;
 ///
 /// # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/models/fixtures/bert_mean");
 /// let model = Arc::new(Model::read(folder)?);
-/// let rows = blocks::Rows::Padded;
-/// let block = blocks::TextModel { model: model.clone(), precision: Precision::F32, rows }.block("embed")?;
+/// let block = blocks::TextModel { model: model.clone(), precision: Precision::F32 }.block("embed")?;
 /// let mut builder = RuntimeBuilder::new(CandleDevice::cpu());
 /// let options = PoolOptions::default().padding(model.padding(PadTo::Multiple(2)));
 /// let served = builder.serve(block, ServeOptions::forward(options))?;
@@ -60,34 +59,21 @@ pub struct TextModel {
     pub model: Arc<Model>,
     /// What its weights are computed in.
     pub precision: Precision,
-    /// How texts of different lengths share batches.
-    pub rows: Rows,
-}
-
-/// How texts of different lengths share the batches of a [`TextModel`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Rows {
-    /// As rows of as many tokens: filled up, if the pool has a rule for that ([`Model::padding`]). The default.
-    #[default]
-    Padded,
-    /// Laid end to end ([`Schema::ragged`]): no token is computed that is none, linear layers run over all tokens of a batch
-    /// at once, and texts of any lengths share a batch. The pool has no rule for padding then, and bounds a batch by the tokens
-    /// that are there ([`PoolOptions::max_elements`](skep_pool::PoolOptions::max_elements)).
-    ///
-    /// For inference in f32 on the processor, by the backend's own arithmetic; elsewhere it is refused.
-    Ragged,
 }
 
 impl TextModel {
-    /// Reads `directory`, `precision`: `f32` (unless given), `f16`, `bf16` or `stored`; `token_vectors`: `true` to have
-    /// an embedding model give those too; and `rows`: `padded` (unless given) or `ragged`.
+    /// Reads `directory`, `precision`: `f32` (unless given), `f16`, `bf16` or `stored`; and `token_vectors`: `true` to have
+    /// an embedding model give those too.
     ///
     /// # Errors
     ///
     /// When the directory is missing or refused, the model gives no such vectors, or another setting is there.
     pub fn from_config(config: &Config) -> std::result::Result<Self, ConfigError> {
-        config.only(&["directory", "precision", "token_vectors", "rows"])?;
+        config.only(&["directory", "precision", "token_vectors"])?;
+        Self::read(config)
+    }
+
+    fn read(config: &Config) -> std::result::Result<Self, ConfigError> {
         let directory: String = config.required("directory")?;
         let precision = config.or("precision", "f32".to_owned())?;
         let precision = precision.parse().map_err(|error| {
@@ -102,49 +88,81 @@ impl TextModel {
             };
             model = model.with_token_vectors().map_err(told)?;
         }
-        let rows = config.or("rows", "padded".to_owned())?;
-        let rows = match &*rows {
-            "padded" => Rows::Padded,
-            "ragged" => Rows::Ragged,
-            _ => return Err(ConfigError::wrong("rows", &rows, "`padded` or `ragged`")),
-        };
-        Ok(Self { model: Arc::new(model), precision, rows })
+        Ok(Self { model: Arc::new(model), precision })
+    }
+
+    /// The block of this name that the settings of [`from_config`](Self::from_config) say, and `rows`: `padded` (unless
+    /// given), or `ragged` for a [`ragged_block`](Self::ragged_block).
+    ///
+    /// # Errors
+    ///
+    /// Those of `from_config` and of either block.
+    pub fn block_from_config(name: &str, config: &Config) -> std::result::Result<CandleBlock, ConfigError> {
+        config.only(&["directory", "precision", "token_vectors", "rows"])?;
+        let (text, rows) = (Self::read(config)?, config.or("rows", "padded".to_owned())?);
+        match &*rows {
+            "padded" => text.block(name),
+            "ragged" => text.ragged_block(name),
+            _ => Err(ConfigError::invalid("rows", &rows, "`padded` or `ragged`")),
+        }
     }
 
     /// The block of this name. The weights are read when it is loaded.
     ///
     /// # Errors
     ///
-    /// When the description makes no valid schema, or rows are to be ragged of a model that is not computed in f32.
+    /// When the description makes no valid schema.
     pub fn block(self, name: impl Into<String>) -> std::result::Result<CandleBlock, ConfigError> {
-        let Self { model, precision, rows } = self;
-        let inputs = Schema::new(model.inputs())?;
-        let outputs = Schema::new(model.outputs())?;
-        let described = Arc::clone(&model);
-        let dtype = match precision.of(&model) {
+        let inputs = Schema::new(self.model.inputs())?;
+        let dtype = self.dtype();
+        let block = self.built(name, inputs, |built| Ok(Box::new(built)))?;
+        // Steps of an optimizer are too small for fewer bits.
+        Ok(if dtype == CandleDType::F32 { block } else { block.inference_only() })
+    }
+
+    /// The block of this name that takes texts laid end to end ([`Schema::ragged`]): texts of any lengths share a batch, no token
+    /// is computed that is none, and linear layers run over all tokens of a batch at once. Its pool has no rule for padding, and
+    /// bounds a batch by the tokens that are there ([`PoolOptions::max_elements`](skep_pool::PoolOptions::max_elements)).
+    ///
+    /// For inference in f32 on the processor, by the backend's own arithmetic. Where that cannot run, loading the block fails.
+    ///
+    /// # Errors
+    ///
+    /// When the description makes no valid schema, or the model is not computed in f32.
+    pub fn ragged_block(self, name: impl Into<String>) -> std::result::Result<CandleBlock, ConfigError> {
+        let dtype = self.dtype();
+        if dtype != CandleDType::F32 {
+            let expected =
+                format!("`padded`: rows are ragged in f32, and this model is computed in {dtype:?}");
+            return Err(ConfigError::invalid("rows", "ragged", expected));
+        }
+        let inputs = Schema::new(self.model.inputs())?.ragged("offsets")?;
+        Ok(self.built(name, inputs, |built| Ok(Box::new(Ragged::new(built)?)))?.inference_only())
+    }
+
+    fn dtype(&self) -> CandleDType {
+        match self.precision.of(&self.model) {
             DType::F16 => CandleDType::F16,
             DType::BF16 => CandleDType::BF16,
             DType::F64 => CandleDType::F64,
             _ => CandleDType::F32,
-        };
-        let is_ragged = rows == Rows::Ragged;
-        let inputs = match rows {
-            Rows::Padded => inputs,
-            Rows::Ragged if dtype == CandleDType::F32 => inputs.ragged("offsets")?,
-            Rows::Ragged => {
-                let expected =
-                    format!("`padded`: rows are ragged in f32, and this model is computed in {dtype:?}");
-                return Err(ConfigError::wrong("rows", "ragged", expected));
-            }
-        };
+        }
+    }
+
+    /// A block of these inputs, whose layers `wrap` makes of the model's.
+    fn built(
+        self,
+        name: impl Into<String>,
+        inputs: Schema,
+        wrap: fn(Built) -> Result<Box<dyn Layers>>,
+    ) -> std::result::Result<CandleBlock, ConfigError> {
+        let (dtype, Self { model, .. }) = (self.dtype(), self);
+        let outputs = Schema::new(model.outputs())?;
+        let described = Arc::clone(&model);
         let block = CandleBlock::new(name, inputs, move |vb| {
-            let built = Built::new(described.description(), &vb.to_dtype(dtype))?;
-            Ok(if is_ragged { Box::new(Ragged::new(built)?) } else { Box::new(built) as Box<dyn Layers> })
+            wrap(Built::new(described.description(), &vb.to_dtype(dtype))?)
         });
-        let block =
-            block.with_outputs(outputs).with_parameters(move |name| Ok(model.weights().tensor(name)?));
-        // Steps of an optimizer are too small for fewer bits.
-        Ok(if dtype == CandleDType::F32 && !is_ragged { block } else { block.inference_only() })
+        Ok(block.with_outputs(outputs).with_parameters(move |name| Ok(model.weights().tensor(name)?)))
     }
 }
 

@@ -4,7 +4,6 @@ use super::Built;
 use super::parts::unknown;
 use crate::block::Layers;
 use candle_core::{Error, Result, Tensor};
-use candle_nn::Module;
 use skep_models::description::Counting;
 use std::ops::Range;
 

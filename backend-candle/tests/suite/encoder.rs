@@ -35,6 +35,10 @@ fn inputs(model: &Model, rows: usize, tokens: usize, short: usize) -> Vec<Tensor
     model.inputs().iter().map(|input| spec(input.name())).collect()
 }
 
+fn text_model(model: &Arc<Model>) -> TextModel {
+    TextModel { model: Arc::clone(model), precision: Precision::F32 }
+}
+
 fn values(block: &mut CandleBlock, inputs: &[Tensor]) -> Vec<f32> {
     block.forward(inputs).unwrap()[0].flatten_all().unwrap().to_vec1().unwrap()
 }
@@ -51,8 +55,7 @@ fn inference_agrees_with_candles_operations_before_and_after_a_change_of_the_par
         let Ok(model) = Model::read(&folder) else { continue };
         let model = Arc::new(model);
         let name = folder.display();
-        let block =
-            || TextModel { model: Arc::clone(&model), precision: Precision::F32 }.block("text").unwrap();
+        let block = || text_model(&model).block("text").unwrap();
         // What is trained is computed by candle's operations.
         let (mut block, mut trained) =
             (block(), block().with_optimizer(Optimizer::sgd(Sgd::default())).unwrap());
@@ -90,7 +93,7 @@ fn a_text_is_the_same_in_any_company_and_with_any_number_of_threads() {
             std::thread::spawn(move || {
                 let device = CandleDevice::cpu_with(CpuOptions::default().threads(Some(threads)));
                 device.bind_thread().unwrap();
-                let text = TextModel { model: Arc::clone(&model), precision: Precision::F32 };
+                let text = text_model(&model);
                 let mut block = text.block("text").unwrap();
                 block.load(&device).unwrap();
                 let batch: Vec<_> =
@@ -108,4 +111,124 @@ fn a_text_is_the_same_in_any_company_and_with_any_number_of_threads() {
             assert!(apart < 1e-5, "{}: {threads} threads, {rows} texts: {apart}", folder.display());
         }
     }
+}
+
+/// Texts of these lengths, one after the other as a block takes them, and as it takes one of them padded. Each has a token
+/// in its middle that is none.
+struct Ragged {
+    lengths: Vec<usize>,
+    /// Of each input the numbers of each text.
+    columns: Vec<Vec<Vec<u32>>>,
+}
+
+impl Ragged {
+    fn new(model: &Model, lengths: &[usize]) -> Self {
+        let size = model.description().encoder.words.rows;
+        let column = |name: &str| {
+            let text = |(text, &tokens): (usize, &usize)| {
+                let number = |token: usize| match name {
+                    "input_ids" => u32::try_from((text * 131 + token * 7919 + 5) % size).unwrap(),
+                    "token_type_ids" => 0,
+                    "pooling_mask" => u32::from(token > 0 || tokens == 1),
+                    _ => u32::from(tokens < 4 || token != tokens / 2),
+                };
+                (0..tokens).map(number).collect()
+            };
+            lengths.iter().enumerate().map(text).collect()
+        };
+        let columns = model.inputs().iter().map(|input| column(input.name())).collect();
+        Self { lengths: lengths.to_vec(), columns }
+    }
+
+    fn laid(&self, texts: std::ops::Range<usize>) -> Vec<Tensor> {
+        let place = CandleDevice::cpu().place().clone();
+        let laid =
+            self.columns.iter().map(|column| Tensor::new(column[texts.clone()].concat(), &place).unwrap());
+        let mut offsets = vec![0_i64];
+        for length in &self.lengths[texts.clone()] {
+            offsets.push(offsets[offsets.len() - 1] + i64::try_from(*length).unwrap());
+        }
+        laid.chain([Tensor::new(offsets, &place).unwrap()]).collect()
+    }
+
+    fn alone(&self, text: usize) -> Vec<Tensor> {
+        let place = CandleDevice::cpu().place().clone();
+        let row =
+            |column: &Vec<Vec<u32>>| Tensor::new(column[text].clone(), &place).unwrap().unsqueeze(0).unwrap();
+        self.columns.iter().map(row).collect()
+    }
+}
+
+/// Every family: with positions of each kind, with windows and distances, with masks of their own.
+#[test]
+fn texts_laid_end_to_end_get_what_each_gets_alone() {
+    let lengths = [5, 1, 9, 5, 12, 2, 7];
+    for folder in fixtures() {
+        let Ok(model) = Model::read(&folder) else { continue };
+        let (model, name) = (Arc::new(model), folder.display());
+        if model.description().encoder.max_tokens < 12 {
+            println!("skipped: {name}: texts of it are shorter");
+            continue;
+        }
+        let texts = Ragged::new(&model, &lengths);
+        let of = |threads: usize| {
+            let (model, batches) = (Arc::clone(&model), [texts.laid(0..7), texts.laid(4..5)]);
+            std::thread::spawn(move || {
+                let device = CandleDevice::cpu_with(CpuOptions::default().threads(Some(threads)));
+                device.bind_thread().unwrap();
+                let mut block = text_model(&model).ragged_block("text").unwrap();
+                block.load(&device).unwrap();
+                batches.map(|batch| block.forward(&batch).unwrap().remove(0))
+            })
+            .join()
+            .unwrap()
+        };
+        let mut padded = text_model(&model).block("text").unwrap();
+        padded.load(&CandleDevice::cpu()).unwrap();
+        let [all, alone] = of(1);
+        let of_tokens = all.dim(0).unwrap() == lengths.iter().sum::<usize>();
+        let size = |text: usize| if of_tokens { lengths[text] } else { 1 };
+        let mut at = 0;
+        for text in 0..lengths.len() {
+            let got = all.narrow(0, at, size(text)).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let expected = values(&mut padded, &texts.alone(text));
+            let largest = expected.iter().fold(1.0, |most: f32, x| most.max(x.abs()));
+            let apart = furthest(&got, &expected);
+            assert!(apart < 1e-5 * largest, "{name}: {apart} of text {text}");
+            if text == 4 {
+                let alone = alone.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                assert_eq!(got, alone, "{name}: to the last bit, in any company");
+            }
+            at += size(text);
+        }
+        for threads in [2, 3, 7, 16] {
+            let [shared, _] = of(threads);
+            let [shared, all] = [&shared, &all].map(|it| it.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+            assert!(furthest(&shared, &all) < 1e-5, "{name}: {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn ragged_rows_are_refused_where_they_cannot_be_computed() {
+    let folder = fixtures().into_iter().find(|folder| folder.ends_with("bert_mean")).unwrap();
+    let model = Arc::new(Model::read(folder).unwrap());
+    let half = TextModel { precision: Precision::BF16, ..text_model(&model) };
+    let error = half.ragged_block("text").err().unwrap().to_string();
+    assert!(error.contains("rows is `ragged`, expected `padded`: rows are ragged in f32"), "{error}");
+    let block = text_model(&model).ragged_block("text").unwrap();
+    assert!(!block.info().backward, "it is not trained");
+    assert!(block.with_optimizer(Optimizer::sgd(Sgd::default())).is_err());
+
+    let mut block = text_model(&model).ragged_block("text").unwrap();
+    block.load(&CandleDevice::cpu()).unwrap();
+    let texts = Ragged::new(&model, &[3, 2]);
+    for wrong in [vec![0, 3, 4], vec![1, 3, 5], vec![0, 3, 3, 5], vec![0, 6, 5], vec![0, -1, 5], vec![0]] {
+        let mut inputs = texts.laid(0..2);
+        let offsets = inputs.len() - 1;
+        inputs[offsets] = Tensor::new(wrong.clone(), CandleDevice::cpu().place()).unwrap();
+        let error = block.forward(&inputs).unwrap_err().to_string();
+        assert!(error.contains("expected 0 to 5, which ascend"), "{wrong:?}: {error}");
+    }
+    assert!(block.forward(&texts.laid(0..2)).is_ok());
 }

@@ -6,6 +6,7 @@ use super::ragged::{Lengths, Ragged};
 use crate::contract::backend::{BlockInfo, Pass};
 use crate::contract::error::control::StartError;
 use crate::contract::padding::Padding;
+use crate::contract::schema::TensorSpec;
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -68,7 +69,7 @@ impl<T> CutBatch<T> {
     /// Returns true if the output at `at` is laid end to end.
     pub(crate) fn is_laid(&self, at: usize) -> bool {
         self.lengths().is_some()
-            && self.station.gives().and_then(|promised| promised.get(at)).is_some_and(|spec| spec.is_laid())
+            && self.station.gives().and_then(|promised| promised.get(at)).is_some_and(TensorSpec::is_laid)
     }
 
     pub(crate) fn lengths(&self) -> Option<&Lengths> {

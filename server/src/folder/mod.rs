@@ -183,13 +183,22 @@ mod tests {
         let error = read(&text).unwrap().remove(0).plan.unwrap_err().to_string();
         let expected = "pool.padding is `there`, expected none: a published folder says how texts are padded";
         assert!(error.ends_with(expected), "{error}");
+
+        fs::write(text.join(MANIFEST), "rows = \"ragged\"\n").unwrap();
+        let plan = read(&text).unwrap().remove(0).plan.unwrap();
+        assert!(matches!(plan.what, What::Text { ragged: true, .. }));
+        assert_eq!(plan.pool.padding, None, "there is nothing to fill up");
+        assert!(
+            told("kind = \"ffn\"\nrows = \"padded\"")
+                .ends_with("rows is `there`, expected none: it is for published folders")
+        );
     }
 
     #[test]
     fn what_is_wrong_is_told() {
         assert_eq!(
             told("kind = \"ffn\"\nweigths = 1"),
-            "/model/skep.toml: TOML parse error at line 2, column 1\n  |\n2 | weigths = 1\n  | ^^^^^^^\nunknown field `weigths`, expected one of `name`, `kind`, `version`, `precision`, `token-vectors`, `weights`, `settings`, `pool`, `when-full`, `wait-limit`, `warm-up`, `optional`"
+            "/model/skep.toml: TOML parse error at line 2, column 1\n  |\n2 | weigths = 1\n  | ^^^^^^^\nunknown field `weigths`, expected one of `name`, `kind`, `version`, `precision`, `token-vectors`, `rows`, `weights`, `settings`, `pool`, `when-full`, `wait-limit`, `warm-up`, `optional`"
         );
         assert_eq!(
             told(""),
