@@ -16,7 +16,8 @@ pub struct PoolOptions {
     /// Choose it where the device's memory, or its time, is what limits a batch: of texts, so many tokens. A task that has more
     /// is split as one of more than `max_rows` rows is; it is refused where it is not split, or one row of it has more.
     pub max_elements: Option<usize>,
-    /// The rule by which tasks whose free dims differ share batches. Default none: they run with tasks of equal sizes.
+    /// The rule by which tasks whose free dims differ share batches. Default none: they run with tasks of equal sizes, unless the
+    /// block takes them [end to end](skep_runtime_core::Schema::ragged), and then there can be no rule.
     pub padding: Option<Padding>,
     /// The rows that a batch should have before it is worth cutting. Default 1: all that waits runs as soon
     /// as the device is free, which is nearly always right, because a busy device lets batches grow by

@@ -32,10 +32,10 @@ impl fmt::Display for Pass {
 pub struct BlockInfo {
     /// The block's name, unique within a runtime.
     pub name: String,
-    /// The inputs of the forward pass.
+    /// The inputs of the forward pass, and how tasks whose free dims differ are put together ([`Schema::ragged`]).
     pub inputs: Schema,
     /// The outputs of the forward pass; `None` to have them found by dummy runs of three rows, or of fewer if the block
-    /// does not take three.
+    /// does not take three. A block of [ragged](Schema::ragged) inputs has to name them.
     pub outputs: Option<Schema>,
     /// True if the block can be called backward.
     pub backward: bool,

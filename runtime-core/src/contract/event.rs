@@ -81,7 +81,7 @@ pub struct Forecast {
     pub reason: CutReason,
     /// How long its cut had been put off, though there was room for it.
     pub put_off: Duration,
-    /// The elements of a row; 1 if rows do not differ.
+    /// The elements of a row; 1 if rows do not differ. Where rows of all sizes share a batch, in the middle.
     pub elements: usize,
     /// The elements that were added to make rows alike.
     pub padding: usize,

@@ -27,7 +27,7 @@ pub struct Outlook {
     pub rows: usize,
     /// The most rows of a batch of this pool.
     pub max_rows: usize,
-    /// The elements of a row, if rows differ in size; else 1.
+    /// The elements of a row, if rows differ in size; else 1. Where rows of all sizes share a batch, in the middle.
     pub elements: usize,
     /// True if it is for their elements that a batch has no more than `max_rows`.
     pub by_elements: bool,

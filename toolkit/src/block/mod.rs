@@ -360,7 +360,8 @@ impl<L: Library> Backend<L::Device> for Block<L> {
         }
         let begin = |optimizer| Loaded::stepper(device, &library, optimizer, self.allow_unused);
         let stepper = self.optimizer.clone().map(begin).transpose().map_err(sorted)?;
-        if stepper.is_some() {
+        // One that is never called backward is not trained, whatever it has.
+        if stepper.is_some() && self.info.backward {
             library.trained().map_err(sorted)?;
         }
         let seed = self.seed;

@@ -105,7 +105,7 @@ pub enum SubmitError {
         got: usize,
     },
     /// More elements must run together than a batch may have: those of one row, or of the task if it is not split.
-    #[error("task has {got} elements that run together, padded, expected at most {max}")]
+    #[error("task has {got} elements that run together, padding included, expected at most {max}")]
     TooManyElements {
         /// The product of the free dims, padded, and of the rows if the task is not split.
         got: usize,
