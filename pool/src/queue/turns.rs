@@ -46,8 +46,7 @@ impl<I: Item<Rank = Place>> Queue<I> {
             } else {
                 let part = self.part_of(at, key, item, room, moment);
                 room = room.without(&part);
-                let expected = terms.per_row.saturating_mul(u32::try_from(part.rows()).unwrap_or(u32::MAX));
-                bell.policy().took(bell.pool(), part.header(), expected, run.is_empty());
+                bell.policy().took(bell.pool(), part.header(), terms.expected(part.header()), run.is_empty());
                 run.push(part);
             }
             self.lanes_on(moment);

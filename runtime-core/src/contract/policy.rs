@@ -100,8 +100,10 @@ pub struct Ran<'a> {
     pub pool: PoolId,
     /// The headers of its tasks.
     pub tasks: &'a [TaskHeader],
-    /// For each row of the batch, the device time that [`Policy::took`] heard of.
+    /// The device time that [`Policy::took`] heard of for each row of so many [`elements`](Self::elements).
     pub expected_per_row: Duration,
+    /// The elements of such a row; `None` if rows do not differ.
+    pub elements: Option<usize>,
     /// The time that the batch took on the device.
     pub device: Duration,
     /// When it was over.
@@ -119,7 +121,13 @@ impl<'a> Ran<'a> {
         device: Duration,
         ended: Instant,
     ) -> Self {
-        Self { pool, tasks, expected_per_row, device, ended, again: false }
+        Self { pool, tasks, expected_per_row, elements: None, device, ended, again: false }
+    }
+
+    /// Sets the elements of a row of which `expected_per_row` is.
+    pub const fn elements(mut self, elements: usize) -> Self {
+        self.elements = Some(elements);
+        self
     }
 
     /// Says if it was told of these tasks before.
@@ -128,21 +136,31 @@ impl<'a> Ran<'a> {
         self
     }
 
-    /// Returns each task with its share of the time that was expected and of the time that was taken.
+    /// Returns each task with its share of the time that was expected and of the time that was taken, by its elements.
     pub fn shares(&self) -> impl Iterator<Item = (&'a TaskHeader, Duration, Duration)> {
-        let rows: usize = self.tasks.iter().map(|task| task.rows).sum();
-        let per_row = self.device.as_secs_f64() / rows.max(1) as f64;
-        let expected = self.expected_per_row;
+        let all: u64 = self.tasks.iter().map(TaskHeader::all_elements).sum();
+        let per_element = self.device.as_secs_f64() / all.max(1) as f64;
+        let (expected, elements) = (self.expected_per_row, self.elements);
         self.tasks.iter().map(move |task| {
-            let device = Duration::try_from_secs_f64(per_row * task.rows as f64).unwrap_or(Duration::MAX);
-            (task, times(expected, task.rows), device)
+            let device = per_element * task.all_elements() as f64;
+            (
+                task,
+                times(expected, elements, task),
+                Duration::try_from_secs_f64(device).unwrap_or(Duration::MAX),
+            )
         })
     }
 }
 
-/// The time of so many rows.
-pub(crate) fn times(per_row: Duration, rows: usize) -> Duration {
-    per_row.saturating_mul(u32::try_from(rows).unwrap_or(u32::MAX))
+/// The time of a task, where a row of so many elements takes so long; `None` if rows do not differ.
+pub(crate) fn times(per_row: Duration, elements: Option<usize>, task: &TaskHeader) -> Duration {
+    match elements {
+        Some(elements) if elements != task.elements as usize => {
+            let rows = task.all_elements() as f64 / elements.max(1) as f64;
+            Duration::try_from_secs_f64(per_row.as_secs_f64() * rows).unwrap_or(Duration::MAX)
+        }
+        _ => per_row.saturating_mul(u32::try_from(task.rows).unwrap_or(u32::MAX)),
+    }
 }
 
 /// The facts of a task that its rank depends on.
@@ -182,4 +200,27 @@ pub struct Lane {
     flow: Flow,
     rows: usize,
     deadline: Option<Instant>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_of_a_batch_share_its_time_by_their_elements() {
+        let (now, ms) = (Instant::now(), Duration::from_millis);
+        let tasks =
+            [(1, 10), (2, 20), (1, 50)].map(|(rows, elements)| TaskHeader::new(rows, now).elements(elements));
+        let ran = Ran::new(PoolId::new(0), &tasks, ms(25), ms(200), now).elements(25);
+        let shares: Vec<_> = ran.shares().map(|(_, expected, device)| (expected, device)).collect();
+        assert_eq!(shares, [(ms(10), ms(20)), (ms(40), ms(80)), (ms(50), ms(100))]);
+        let alike = tasks.map(|task| task.elements(7));
+        let ran = Ran::new(PoolId::new(0), &alike, ms(25), ms(200), now).elements(7);
+        let shares: Vec<_> = ran.shares().map(|(_, expected, device)| (expected, device)).collect();
+        assert_eq!(
+            shares,
+            [(ms(25), ms(50)), (ms(50), ms(100)), (ms(25), ms(50))],
+            "by rows where they are alike"
+        );
+    }
 }

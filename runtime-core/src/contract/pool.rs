@@ -9,9 +9,10 @@ use crate::contract::error::device_loss::DeviceLoss;
 use crate::contract::id::RuntimeId;
 use crate::contract::meter::Meter;
 use crate::contract::padding::Padding;
-use crate::contract::policy::Policy;
+use crate::contract::policy::{Policy, times};
 use crate::contract::price::Price;
 use crate::contract::rank::Rank;
+use crate::contract::task::TaskHeader;
 use crate::contract::verify::Verify;
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub struct Outlook {
     pub rows: usize,
     /// The most rows of a batch of this pool.
     pub max_rows: usize,
-    /// The elements of a row, if rows differ in size; else 1. Where rows of all sizes share a batch, in the middle.
+    /// The elements of a row, as in [`TaskHeader::elements`]. Where rows of all sizes share a batch, in the middle.
     pub elements: usize,
     /// True if it is for their elements that a batch has no more than `max_rows`.
     pub by_elements: bool,
@@ -91,7 +92,8 @@ pub struct Terms {
     /// The part of its time by which a batch may become longer for tasks of a less urgent [class](Rank::class) than its
     /// first one.
     pub riders: f64,
-    /// The device time of a row of which the policy hears when a task leaves; zero if nothing is known.
+    /// The device time of such a row of which the policy hears when a task leaves ([`expected`](Self::expected)); zero if nothing
+    /// is known.
     pub per_row: Duration,
 }
 
@@ -100,6 +102,11 @@ impl Terms {
     pub const fn new(now: Instant, most_rows: usize) -> Self {
         let (riders, per_row) = (f64::INFINITY, Duration::ZERO);
         Self { now, begins: now, most_rows, price: None, elements: 1, riders, per_row }
+    }
+
+    /// Returns the device time of a task, of which the policy is to hear when it leaves.
+    pub fn expected(&self, task: &TaskHeader) -> Duration {
+        times(self.per_row, Some(self.elements), task)
     }
 
     /// Returns the most rows of a batch of which `urgent` rows are of its most urgent class.

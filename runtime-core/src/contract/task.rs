@@ -68,6 +68,12 @@ impl TaskHeader {
         self
     }
 
+    /// Returns the elements of all its rows: by them, the tasks of a batch share its time.
+    #[inline]
+    pub fn all_elements(&self) -> u64 {
+        (self.rows as u64).saturating_mul(u64::from(self.elements))
+    }
+
     /// Returns true if the deadline has passed.
     #[inline]
     pub fn is_expired(&self, now: Instant) -> bool {

@@ -131,7 +131,14 @@ impl<T> CutBatch<T> {
                 (self.forecast.padding, self.forecast.padded) = sizes.elements(&self.headers);
             }
             // What was known when it was cut is of all that waited.
-            Some(Laid::Ragged(lengths)) => self.forecast.elements = lengths.of_row(&self.headers),
+            Some(Laid::Ragged(lengths)) => {
+                let elements = lengths.of_row(&self.headers);
+                let by = elements as f64 / self.forecast.elements.max(1) as f64;
+                // The policy has heard of each task by its own elements, which stays.
+                let per_row = Duration::try_from_secs_f64(self.forecast.per_row.as_secs_f64() * by);
+                self.forecast.per_row = per_row.unwrap_or(self.forecast.per_row);
+                self.forecast.elements = elements;
+            }
             None => {}
         }
         self.laid = laid;

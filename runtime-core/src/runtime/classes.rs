@@ -82,14 +82,14 @@ impl<P: Policy + Clone> Policy for Classes<P> {
         if ran.tasks.iter().all(|task| task.priority == first.priority) {
             return self.class(first.priority).ran(ran);
         }
-        let rows: usize = ran.tasks.iter().map(|task| task.rows).sum();
+        let all: u64 = ran.tasks.iter().map(TaskHeader::all_elements).sum();
         let mut by_class: BTreeMap<Priority, Vec<TaskHeader>> = BTreeMap::new();
         for task in ran.tasks {
             by_class.entry(task.priority).or_default().push(*task);
         }
         for (priority, tasks) in by_class {
-            let of_them: usize = tasks.iter().map(|task| task.rows).sum();
-            let device = ran.device.mul_f64(of_them as f64 / rows.max(1) as f64);
+            let of_them: u64 = tasks.iter().map(TaskHeader::all_elements).sum();
+            let device = ran.device.mul_f64(of_them as f64 / all.max(1) as f64);
             self.class(priority).ran(&Ran { tasks: &tasks, device, ..*ran });
         }
     }

@@ -32,6 +32,7 @@ impl<D: Device> Shared<D> {
     ) {
         if self.listens || batch.forecast.price.is_some() || device >= self.settings.hand_over {
             let ran = Ran::new(batch.station.id, &batch.headers, batch.forecast.per_row, device, ended)
+                .elements(batch.forecast.elements)
                 .again(batch.is_again);
             self.stage.lock().selector.ended(&ran, &batch.forecast, succeeded);
             batch.is_told();

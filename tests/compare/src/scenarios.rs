@@ -20,10 +20,10 @@ use crate::systems::batch_aint_one::BatchAintOne;
 use crate::systems::floor::Floor;
 use crate::systems::skep::{Observed, Skep};
 use crate::systems::{MAX_ROWS, batched_fn};
-use crate::texts;
+use crate::texts::{self, Rows};
 use crate::work::Work;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use skep_runtime_core::Device;
+use skep_runtime_core::{Device, PadTo};
 
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
@@ -34,7 +34,7 @@ pub(crate) struct Scenario {
 /// Run only where they are asked for by name: they take all backends, which the others do not.
 pub(crate) const BY_NAME: [&str; 5] = ["processor", "devices", "budget", "come-and-go", "loss"];
 
-pub(crate) fn all() -> [Scenario; 18] {
+pub(crate) fn all() -> [Scenario; 19] {
     let scenario = |name, what, run| Scenario { name, what, run };
     [
         scenario("null", "a block that does nothing: what the systems cost", null),
@@ -59,6 +59,7 @@ pub(crate) fn all() -> [Scenario; 18] {
         scenario("riders", "an urgent task before a full queue", classes::riders),
         scenario("aging", "a background task behind urgent ones without end", classes::aging),
         scenario("texts", "all-MiniLM-L6-v2 from texts, tokenization included", texts),
+        scenario("mixed-texts", "the same of texts of all lengths, padded or laid end to end", mixed_texts),
     ]
 }
 
@@ -214,6 +215,32 @@ fn minilm(args: &Args, results: &mut Results) -> Result<()> {
     for tokens in [16, 64, 128] {
         let work = backend::minilm(folder, tokens)?;
         model(args, results, &format!("MiniLM, {tokens} tokens"), &work, TOKENS / tokens)?;
+    }
+    Ok(())
+}
+
+/// Texts of 8 to 128 tokens beside each other: padded by several rules, and laid end to end.
+fn mixed_texts(args: &Args, results: &mut Results) -> Result<()> {
+    let Some(folder) = &args.minilm else {
+        results.skip("mixed-texts", "the model is not on this machine");
+        return Ok(());
+    };
+    let (runtime, texts) = (tokio()?, texts::of_lengths(folder)?);
+    let workload = format!("MiniLM from texts of 8 to 128 tokens, {}, batches of 1,024 tokens", backend::NAME);
+    for outstanding in [16, 64] {
+        let load = Load { outstanding, pools: 1 };
+        let mut contest = Contest::new(&workload, outstanding);
+        let mut enter = |name: &str, rows| -> Result<()> {
+            let models = texts::Models::start_with(folder, MAX_ROWS, Some(TOKENS * 2), rows)?;
+            contest.enter(name, texts::rounds(&runtime, models, &texts, load));
+            Ok(())
+        };
+        enter("padded to multiples of 2", Rows::Padded(PadTo::Multiple(2)))?;
+        enter("padded to multiples of 32", Rows::Padded(PadTo::Multiple(32)))?;
+        enter("padded to the longest", Rows::Padded(PadTo::Longest))?;
+        #[cfg(all(feature = "candle", not(feature = "tch")))]
+        enter("ragged", Rows::Ragged)?;
+        contest.run(args, args.long(), results)?;
     }
     Ok(())
 }

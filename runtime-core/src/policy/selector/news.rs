@@ -85,7 +85,8 @@ impl Selector {
             && !again
             && let Some(first) = tasks.first()
         {
-            self.hear(&Ran::new(pool, tasks, forecast.per_row, Duration::ZERO, first.submitted));
+            let ran = Ran::new(pool, tasks, forecast.per_row, Duration::ZERO, first.submitted);
+            self.hear(&ran.elements(forecast.elements));
         }
     }
 

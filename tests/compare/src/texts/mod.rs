@@ -19,7 +19,7 @@ use crate::systems::CAPACITY;
 use crate::work::{Work, block_of};
 use skep_models::{Ask, Model, Precision, TextModel};
 use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
-use skep_runtime_core::{HostTensor, PadTo, Padding, RunningRuntime, RuntimeBuilder, TensorOps};
+use skep_runtime_core::{HostTensor, PadTo, RunningRuntime, RuntimeBuilder, TensorOps};
 use std::future::Future;
 use std::hint::black_box;
 use std::io::Write;
@@ -59,6 +59,21 @@ pub(crate) fn of_length(folder: &Path, tokens: usize) -> Result<Arc<[String]>> {
     texts.collect()
 }
 
+/// Texts of all lengths, short ones beside long ones.
+pub(crate) fn of_lengths(folder: &Path) -> Result<Arc<[String]>> {
+    const LENGTHS: [usize; 8] = [8, 48, 16, 128, 12, 32, 24, 64];
+    let of_each = LENGTHS.map(|tokens| of_length(folder, tokens));
+    let of_each = of_each.into_iter().collect::<Result<Vec<_>>>()?;
+    Ok((0..TEXTS).flat_map(|at| of_each.iter().map(move |texts| texts[at].clone())).collect())
+}
+
+/// How texts of different lengths share batches.
+pub(crate) enum Rows {
+    Padded(PadTo),
+    #[cfg(all(feature = "candle", not(feature = "tch")))]
+    Ragged,
+}
+
 /// What makes vectors of texts.
 pub(crate) trait Embeds: Clone + Send + Sync + 'static {
     fn embed(&self, text: &str) -> impl Future<Output = Vec<f32>> + Send;
@@ -67,9 +82,9 @@ pub(crate) trait Embeds: Clone + Send + Sync + 'static {
 /// A runtime with one pool before this block, as the demo has it.
 type Running = (RunningRuntime<BackendDevice>, Arc<BackendDevice>, TaskPool<BackendDevice>);
 
-fn serve(work: &Work<BackendDevice>, max_rows: usize, padding: Option<Padding>) -> Result<Running> {
+fn serve(work: &Work<BackendDevice>, options: PoolOptions) -> Result<Running> {
     let mut builder = RuntimeBuilder::new(work.device()).prefetch(0);
-    let options = PoolOptions::default().max_rows(max_rows).capacity(CAPACITY).padding(padding);
+    let options = options.capacity(CAPACITY);
     let pool = builder.serve(work.block("minilm")?, ServeOptions::forward(options))?.forward;
     let device = Arc::clone(builder.device());
     Ok((builder.start()?, device, pool))
@@ -84,15 +99,35 @@ pub(crate) struct Models {
 
 impl Models {
     pub(crate) fn start(folder: &Path, max_rows: usize) -> Result<Self> {
+        Self::start_with(folder, max_rows, None, Rows::Padded(PadTo::Multiple(STEP)))
+    }
+
+    pub(crate) fn start_with(
+        folder: &Path,
+        max_rows: usize,
+        max_elements: Option<usize>,
+        rows: Rows,
+    ) -> Result<Self> {
         let model = Arc::new(Model::read(folder)?);
         let served = Arc::clone(&model);
+        let padding = match rows {
+            Rows::Padded(to) => Some(model.padding(to)),
+            #[cfg(all(feature = "candle", not(feature = "tch")))]
+            Rows::Ragged => None,
+        };
+        #[cfg(all(feature = "candle", not(feature = "tch")))]
+        let is_padded = padding.is_some();
         let block = move |name: &str| {
             let block = crate::backend::TextBlock { model: Arc::clone(&served), precision: Precision::F32 };
+            #[cfg(all(feature = "candle", not(feature = "tch")))]
+            if !is_padded {
+                return Ok(block_of(block.ragged_block(name)?));
+            }
             Ok(block_of(block.block(name)?))
         };
         let work = Work::new(BackendDevice::cpu(), block, || Box::new(Vec::new));
-        let padding = model.padding(PadTo::Multiple(STEP));
-        let (runtime, device, pool) = serve(&work, max_rows, Some(padding))?;
+        let options = PoolOptions::default().max_rows(max_rows).max_elements(max_elements).padding(padding);
+        let (runtime, device, pool) = serve(&work, options)?;
         let text = TextModel::new(model, device, Arc::new(pool))?;
         Ok(Self { text, _runtime: Arc::new(runtime) })
     }
@@ -125,7 +160,7 @@ impl Before {
             move |name: &str| Ok(block_of(before::bert(&read, name)?)),
             || Box::new(Vec::new),
         );
-        let (runtime, device, pool) = serve(&work, max_rows, None)?;
+        let (runtime, device, pool) = serve(&work, PoolOptions::default().max_rows(max_rows))?;
         Ok(Self { tokenizer: Arc::new(tokenizer), device, pool, _runtime: Arc::new(runtime) })
     }
 

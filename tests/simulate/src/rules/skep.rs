@@ -329,7 +329,9 @@ impl Rule for Skep {
         let instant = self.at(now);
         let Some(flight) = self.flights.remove(&batch.note) else { return };
         let device = Duration::from_nanos(time);
-        let ran = Ran::new(flight.pool, &flight.headers, flight.forecast.per_row, device, instant);
+        let forecast = &flight.forecast;
+        let ran = Ran::new(flight.pool, &flight.headers, forecast.per_row, device, instant)
+            .elements(forecast.elements);
         self.selector.ended(&ran, &flight.forecast, true);
         for (reply, task) in flight.replies.into_iter().zip(&batch.tasks) {
             reply.answer(Ok(Vec::new()));
