@@ -116,7 +116,7 @@ mod tests {
         assert_eq!(refused(&[("x", &[Dim::Fixed(2)])]), expected);
         let expected = "ragged schema has `n`, `m`, expected one free dim";
         assert_eq!(refused(&[("x", &[n()]), ("y", &[Dim::free("m", 8)])]), expected);
-        let expected = "ragged schema has `y` f32 [batch, 2, n <= 8], expected no other free dim than that of the inputs, once, right behind the rows";
+        let expected = "ragged schema has `y` f32 [batch, 2, n 1..=8], expected no other free dim than that of the inputs, once, right behind the rows";
         assert_eq!(refused(&[("x", &[n()]), ("y", &[Dim::Fixed(2), n()])]), expected);
         assert!(refused(&[("x", &[n(), n()])]).contains("`x`"));
         assert_eq!(refused(&[("offsets", &[n()])]), "tensor name `offsets` is given twice");
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(fault(None).unwrap(), "a block without outputs");
         assert_eq!(
             fault(Some(schema(&[("y", &[Dim::free("m", 8)])]))).unwrap(),
-            "an output `y` f32 [batch, m <= 8]"
+            "an output `y` f32 [batch, m 1..=8]"
         );
         assert!(fault(Some(schema(&[("y", &[Dim::Fixed(2), n()])]))).is_some());
         assert!(fault(Some(inputs.clone())).is_some(), "they do not follow themselves");

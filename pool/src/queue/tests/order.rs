@@ -116,7 +116,11 @@ impl Shared {
     }
 
     fn push(&mut self, flow: u32, free: usize) -> u64 {
-        let header = TaskHeader::new(1, self.base).flow(Flow(flow));
+        self.push_of(flow, &Dims::from_slice(&[free]), 1)
+    }
+
+    fn push_of(&mut self, flow: u32, free: &Dims, elements: u32) -> u64 {
+        let header = TaskHeader::new(1, self.base).flow(Flow(flow)).elements(elements);
         let (number, rank) = (self.queue.next_seq(), Place::first(self.bell.rank(&header)));
         let item = Numbered {
             number,
@@ -127,7 +131,7 @@ impl Shared {
             is_void: Rc::new(Cell::new(false)),
         };
         self.with(|queue, moment| {
-            let shape = queue.shape(&Dims::from_slice(&[free]), moment.options);
+            let shape = queue.shape(free, moment.options);
             queue.push(shape, rank, item, moment);
         });
         number
@@ -135,7 +139,13 @@ impl Shared {
 
     /// The flows of a batch of at most so many rows, each row of which takes a millisecond.
     fn cut(&mut self, most: usize) -> Vec<u32> {
+        self.cut_of(most, 1)
+    }
+
+    /// The same where each row of so many elements takes a millisecond.
+    fn cut_of(&mut self, most: usize, elements: usize) -> Vec<u32> {
         let mut terms = Terms::new(self.base, most);
+        terms.elements = elements;
         terms.per_row = Duration::from_millis(1);
         match self.with(|queue, moment| queue.cut(None, &terms, moment, Items::<Numbered>::new)) {
             Some(Taken::Some(items)) => items.iter().map(|item| item.header.flow.0).collect(),
@@ -156,6 +166,18 @@ fn flows_take_turns_within_a_batch_and_over_shapes() {
     assert_eq!(shared.cut(8), [3], "of another shape, and it has had nothing");
     assert_eq!(shared.cut(8), [1, 2, 1, 2, 1, 1, 1, 1], "no place stays empty for those who are not there");
     assert_eq!(shared.queue.tasks(), 12);
+}
+
+#[test]
+fn flows_share_by_elements_where_tasks_of_all_sizes_are_together() {
+    let mut shared = Shared::new();
+    shared.options.max_rows = 10;
+    for _ in 0..10 {
+        shared.push_of(1, &Dims::new(), 10);
+        shared.push_of(2, &Dims::new(), 40);
+    }
+    let flows = shared.cut_of(10, 20);
+    assert_eq!(flows.iter().filter(|flow| **flow == 1).count(), 8, "four times as many: {flows:?}");
 }
 
 /// A rank that was too high would let the flow wait for what it never had.
