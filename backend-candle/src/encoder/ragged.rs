@@ -1,6 +1,6 @@
 //! A model whose texts come laid end to end: of different lengths, without any padding between them.
 
-use super::Built;
+use super::built::Built;
 use super::parts::unknown;
 use crate::block::Layers;
 use candle_core::{Error, Result, Tensor};

@@ -360,24 +360,6 @@ fn a_task_of_any_rows_is_bounded_work() {
 }
 
 #[test]
-fn nothing_is_cut_of_a_queue_whose_outlook_is_not_wanted() {
-    let mut bench = Bench::new(rows(8, 1, 0));
-    bench.push(0, 0, 1, 0, None);
-    assert!(bench.cut_if(9, &|outlook| outlook.rank.class() < Priority(0)).is_none());
-    assert_eq!(bench.cut(9), [0]);
-}
-
-#[test]
-fn a_cancelled_head_is_news() {
-    let mut bench = Bench::new(rows(8, 1, 0));
-    bench.push(0, 0, 1, 0, None);
-    bench.push(1, 0, 1, 0, None);
-    assert_eq!(bench.cancel(0, 0, 1), Some(false));
-    assert_eq!(bench.cancel(0, 0, 0), Some(true));
-    assert_eq!(bench.cancel(0, 0, 0), None, "gone already");
-}
-
-#[test]
 fn deadlines_of_tasks_that_have_left_are_forgotten() {
     let mut bench = Bench::new(rows(1, 1, 0));
     for second in 0..10_000 {

@@ -20,6 +20,7 @@ mod expire;
 mod failure;
 mod gather;
 mod learn;
+pub(crate) mod lengths;
 mod padded;
 mod piece;
 pub(crate) mod plan;

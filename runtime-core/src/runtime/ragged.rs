@@ -1,62 +1,48 @@
 //! Ragged batches: tasks whose free dims differ, laid end to end. The device only joins; what is laid so is a view.
 
 use super::batch::{CutBatch, Joined};
+use super::lengths::{Lengths, Ragged, offsets};
 use super::shared::Shared;
-use super::sharing::Spans;
+use super::sharing::Laid;
 use crate::contract::device::Device;
 use crate::contract::error::batch::BatchError;
 use crate::contract::error::device::DeviceError;
-use crate::contract::schema::{Schema, TensorSpec};
-use crate::contract::task::TaskHeader;
-use crate::contract::tensor::HostTensor;
+use crate::contract::schema::TensorSpec;
 use crate::sync::{discard, discard_all};
+use smallvec::SmallVec;
 use std::ops::Range;
 
-/// How the tensors of one pass of a block are laid, looked up once.
-pub(crate) struct Ragged {
-    /// For each tensor that tasks bring, whether it is laid end to end.
-    inputs: Vec<bool>,
-    /// The place of the offsets: behind the inputs of the block, before gradients.
-    offsets: usize,
-}
+/// What tasks have along dim 0.
+pub(crate) type Spans = SmallVec<[usize; 1]>;
 
-/// The size of the free dim of each task of a batch.
-pub(crate) struct Lengths(Vec<usize>);
-
-impl Ragged {
-    /// Of tasks that bring what `takes` says, for a block of these inputs.
-    pub(crate) fn new(takes: &Schema, inputs: &Schema) -> Self {
-        let laid = takes.tensors().iter().map(TensorSpec::is_laid);
-        Self { inputs: laid.collect(), offsets: inputs.tensors().len() }
-    }
-}
-
-impl Lengths {
-    /// Those of some tasks.
-    pub(crate) fn of(&self, tasks: Range<usize>) -> &[usize] {
-        self.0.get(tasks).unwrap_or_default()
-    }
-
-    /// The elements of a row of these tasks, in the middle, rounded up.
-    pub(crate) fn of_row(&self, headers: &[TaskHeader]) -> usize {
-        let (mut rows, mut elements) = (0_usize, 0_usize);
-        for (header, length) in headers.iter().zip(&self.0) {
-            rows = rows.saturating_add(header.rows);
-            elements = elements.saturating_add(header.rows.saturating_mul(*length));
+impl<T> CutBatch<T> {
+    /// What some of the tasks have along dim 0 of the output at `at`: rows, or elements if the output is laid end to end.
+    pub(crate) fn spans(&self, at: usize, tasks: Range<usize>) -> Spans {
+        let headers = self.headers.get(tasks.clone()).unwrap_or_default();
+        let mut spans = Spans::with_capacity(headers.len());
+        match self.lengths().filter(|_| self.is_laid(at)) {
+            Some(lengths) => {
+                let lengths = lengths.of(tasks).iter();
+                spans.extend(headers.iter().zip(lengths).map(|(header, length)| header.rows * length));
+            }
+            // Pushed, because that costs less: measured.
+            None => headers.iter().for_each(|header| spans.push(header.rows)),
         }
-        elements.div_ceil(rows.max(1))
+        spans
     }
-}
 
-/// The elements with which rows begin that have so many each, and at last the number of all.
-pub(crate) fn offsets(rows: impl IntoIterator<Item = usize>) -> Result<HostTensor, DeviceError> {
-    let (mut offsets, mut at) = (vec![0_i64], 0_i64);
-    for elements in rows {
-        let end = i64::try_from(elements).ok().and_then(|elements| at.checked_add(elements));
-        at = end.ok_or_else(|| DeviceError::operation("batch has more elements than i64 counts"))?;
-        offsets.push(at);
+    /// Returns true if the output at `at` is laid end to end.
+    pub(crate) fn is_laid(&self, at: usize) -> bool {
+        self.lengths().is_some()
+            && self.station.gives().and_then(|promised| promised.get(at)).is_some_and(TensorSpec::is_laid)
     }
-    HostTensor::from_i64(&[offsets.len()], &offsets).map_err(DeviceError::operation)
+
+    pub(crate) fn lengths(&self) -> Option<&Lengths> {
+        match self.laid.as_deref() {
+            Some(Laid::Ragged(lengths)) => Some(lengths),
+            Some(Laid::Padded(_)) | None => None,
+        }
+    }
 }
 
 impl<D: Device> Shared<D> {

@@ -265,3 +265,21 @@ fn a_batch_is_not_too_long_for_those_who_come_while_it_runs() {
     assert_eq!(rows_of(0.0, 1.0), 10, "a third of thirty seconds");
     assert_eq!(rows_of(8.0, 1.0), 17, "most of the time is fixed: fewer rows would cost too much each");
 }
+
+#[test]
+fn a_cancelled_head_is_news() {
+    let mut bench = Bench::new(rows(8, 1, 0));
+    bench.push(0, 0, 1, 0, None);
+    bench.push(1, 0, 1, 0, None);
+    assert_eq!(bench.cancel(0, 0, 1), Some(false));
+    assert_eq!(bench.cancel(0, 0, 0), Some(true));
+    assert_eq!(bench.cancel(0, 0, 0), None, "gone already");
+}
+
+#[test]
+fn nothing_is_cut_of_a_queue_whose_outlook_is_not_wanted() {
+    let mut bench = Bench::new(rows(8, 1, 0));
+    bench.push(0, 0, 1, 0, None);
+    assert!(bench.cut_if(9, &|outlook| outlook.rank.class() < Priority(0)).is_none());
+    assert_eq!(bench.cut(9), [0]);
+}
