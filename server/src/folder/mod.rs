@@ -184,6 +184,9 @@ mod tests {
         let expected = "pool.padding is `there`, expected none: a published folder says how texts are padded";
         assert!(error.ends_with(expected), "{error}");
 
+        fs::create_dir(text.join("1_Pooling")).unwrap();
+        let pooling = fixtures().join("bert_mean").join("1_Pooling").join("config.json");
+        fs::copy(pooling, text.join("1_Pooling").join("config.json")).unwrap();
         fs::write(text.join(MANIFEST), "rows = \"ragged\"\n").unwrap();
         let plan = read(&text).unwrap().remove(0).plan.unwrap();
         assert!(matches!(plan.what, What::Text { ragged: true, .. }));
