@@ -36,6 +36,20 @@ fn plain(model: &str) -> Vec<Value> {
     expected(model).into_iter().filter(plain).collect()
 }
 
+/// Whatever their lengths.
+#[cfg(not(feature = "tch"))]
+#[test]
+fn texts_laid_end_to_end_get_the_same() {
+    let live = Live::new(&[("bert_mean", "rows = \"ragged\"\n"), NOP]);
+    let asks = expected("bert_mean");
+    let asks: Vec<_> = asks.iter().filter(|ask| ask["prompt"].is_null()).collect();
+    let texts: Vec<_> = asks.iter().map(|ask| ask["text"].clone()).collect();
+    let answer = live.post("/embed", &json!({ "inputs": texts, "truncate": true })).ok();
+    for (i, ask) in asks.iter().enumerate() {
+        near(&numbers(&answer[i]), &numbers(&ask["vector"]));
+    }
+}
+
 #[test]
 fn embeddings_are_those_of_the_models_own_library() {
     let live = live();

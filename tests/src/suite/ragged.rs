@@ -374,12 +374,9 @@ pub fn elements_that_are_mixed_up_are_found<S: Subject>() {
             let given = Given::read(&*on, inputs)?;
             let (rows, elements) = (given.w.len(), given.x.len() / 2);
             let sum = |range: std::ops::Range<usize>| given.x[2 * range.start..2 * range.end].iter().sum();
-            let sums: Vec<f32> = match heeds {
-                true => given.rows().map(sum).collect(),
-                false => {
-                    (0..rows).map(|row| sum(row * elements / rows..(row + 1) * elements / rows)).collect()
-                }
-            };
+            let even = |row: usize| row * elements / rows..(row + 1) * elements / rows;
+            let sums: Vec<f32> =
+                if heeds { given.rows().map(sum).collect() } else { (0..rows).map(even).map(sum).collect() };
             let firsts: Vec<f32> = given.x.chunks(2).map(|pair| pair[0]).collect();
             give(&*on, &[(&[elements], &firsts), (&[rows, 1], &sums)])
         });
