@@ -56,7 +56,7 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
         .unwrap()
 }
 
-/// A folder of models: a fixture by its name, or a block by its name and `skep.toml`.
+/// A folder of models: a fixture by its name, with a `skep.toml` or without, or a block by its name and `skep.toml`.
 pub(crate) fn folder(models: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in models {
@@ -65,6 +65,12 @@ pub(crate) fn folder(models: &[(&str, &str)]) -> TempDir {
             std::os::unix::fs::symlink(fixture(name), path).unwrap();
         } else {
             std::fs::create_dir(&path).unwrap();
+            if !text.contains("kind") {
+                for entry in std::fs::read_dir(fixture(name)).unwrap() {
+                    let entry = entry.unwrap();
+                    std::os::unix::fs::symlink(entry.path(), path.join(entry.file_name())).unwrap();
+                }
+            }
             std::fs::write(path.join("skep.toml"), text).unwrap();
         }
     }
