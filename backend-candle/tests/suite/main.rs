@@ -5,6 +5,7 @@ mod device;
 #[cfg(feature = "models")]
 mod encoder;
 mod graph;
+mod ragged;
 
 use skep_backend_candle::candle_core::Device as Place;
 use skep_backend_candle::prelude::*;

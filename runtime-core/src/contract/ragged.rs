@@ -18,7 +18,8 @@ impl Schema {
     ///
     /// It gives outputs that have the free dim in their spec as `[elements, …]`, and others as `[rows, …]`; each task gets its
     /// own as `[rows, size, …]` and `[rows, …]`. In a [backward pass](crate::Backend::backward) the gradients of outputs come, and
-    /// those of inputs go, laid in the same way; there is none of the offsets. The block's outputs have to be
+    /// those of inputs go, laid in the same way; there is none of the offsets, and a step
+    /// that cannot be taken fails for all tasks of its batch. The block's outputs have to be
     /// [declared](crate::BlockInfo::outputs), and its pools take no [`Padding`](crate::Padding).
     ///
     /// ```

@@ -260,11 +260,13 @@ impl<L: Library> Loaded<L> {
             .check(library)
     }
 
-    /// Both passes and the step. After an error, parameters and buffers are as they were.
+    /// Both passes and the step. After an error, parameters and buffers are as they were. The rows whose fault it was are
+    /// looked for only if tensors go `by_rows` along dim 0.
     fn backward(
         &mut self,
         inputs: &[Tensor<L>],
         gradients: &[Tensor<L>],
+        by_rows: bool,
     ) -> Result<Gradients<Tensor<L>>, BoxError> {
         let Self { device, library, stepper, seed, passes, .. } = self;
         let buffers = library.buffers()?;
@@ -274,9 +276,10 @@ impl<L: Library> Loaded<L> {
             let mut back = library.backward(inputs, gradients, stepper.is_some())?;
             if let Some(stepper) = stepper {
                 let of_parameters = std::mem::take(&mut back.of_parameters);
-                stepper
-                    .step(library, of_parameters)
-                    .map_err(|error| Batch { device, inputs, gradients }.blame(library, stepper, error))?;
+                stepper.step(library, of_parameters).map_err(|error| {
+                    let batch = Batch { device, inputs, gradients };
+                    if by_rows { batch.blame(library, stepper, error) } else { error }
+                })?;
             }
             Ok(back)
         };
@@ -392,12 +395,17 @@ impl<L: Library> Backend<L::Device> for Block<L> {
             None => Ok(()),
         });
         self.unchecked &= back.is_err();
-        let back = back.and_then(|()| loaded.backward(inputs, gradients));
+        let is_ragged = self.info.inputs.offsets().is_some();
+        let back = back.and_then(|()| loaded.backward(inputs, gradients, !is_ragged));
         // A step that was not taken may have used up the graph of what layers derived of their parameters.
         loaded.is_stale = loaded.stepper.is_some();
         self.revision = next_revision();
         let Gradients { outputs, mut of_inputs, .. } =
             back.map_err(|error| L::sorted(&loaded.device, error))?;
+        if is_ragged {
+            // What the library gives for the offsets is no gradient of anybody's.
+            of_inputs.truncate(self.info.inputs.tensors().len());
+        }
         if self.info.backward_gives_outputs {
             of_inputs.extend(outputs);
         }
