@@ -15,7 +15,7 @@ use alone::Way;
 use engines::Engine;
 use python::{Python, System};
 use serde::{Deserialize, Serialize};
-use skep_runtime_core::{HostTensor, TensorOps};
+use skep_runtime_core::TensorOps;
 use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
@@ -223,10 +223,6 @@ fn contest(
 /// Callers, each with one text of its own length at a time.
 const MIXED: Load = Load { outstanding: 16, pools: 1 };
 
-/// Where each caller's texts have lengths that nobody chose: Skep's callers pad them to a multiple of this, so that
-/// some of them meet in batches.
-const BUCKET: usize = 16;
-
 fn mixed(
     args: &Args,
     results: &mut Results,
@@ -241,15 +237,14 @@ fn mixed(
         contest.enter(system.name(), python.start(system, "mixed", MIXED.outstanding, 0, threads)?);
     }
     for_each_engine!(&Shape::minilm(folder, 1, 0), None, |Engine, shape| {
-        let name = format!("{}, skep", shape.system(Engine::NAME));
+        let name = format!("{}, skep, a device for each thread", shape.system(Engine::NAME));
         contest.enter(&name, alone::start::<Engine>(Way::Mixed, &shape, threads)?);
     });
     contest.run(args, args.long(), results)
 }
 
-/// Texts of each caller's own lengths.
-fn mixed_work<E: Engine>(shape: &Shape, threads: usize) -> Result<Work<E::Device>> {
-    let device = E::device(threads)?;
+/// Texts of each caller's own lengths. Nothing pads them: those that have the same length by chance share a batch.
+fn mixed_work<E: Engine>(shape: &Shape, device: E::Device) -> Result<Work<E::Device>> {
     let (kind, config) = (shape.kind.clone(), shape.config.clone());
     let block = move |name: &str| E::block(&kind, name, &config);
     let schema = block("schema")?.info().inputs;
@@ -259,14 +254,9 @@ fn mixed_work<E: Engine>(shape: &Shape, threads: usize) -> Result<Work<E::Device
         seeds.set(seeds.get() + 1);
         let mut lengths = lengths(seeds.get());
         Box::new(move || {
-            let tokens = lengths.next().unwrap_or(BUCKET);
-            let padded = tokens.next_multiple_of(BUCKET);
+            let tokens = lengths.next().expect("lengths without end");
             let tensors = schema.tensors().iter().map(|spec| {
-                let mut host = host_tensor(spec, padded).expect("a spec of a text model");
-                if spec.name().contains("mask") {
-                    let mask: Vec<u32> = (0..padded).map(|at| u32::from(at < tokens)).collect();
-                    host = HostTensor::from_u32(&[1, padded], &mask).expect("as many as there are");
-                }
+                let host = host_tensor(spec, tokens).expect("a spec of a text model");
                 device.from_host(&host).expect("a small tensor")
             });
             tensors.collect()

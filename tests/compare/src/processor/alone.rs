@@ -18,7 +18,7 @@ use std::time::Duration;
 pub(super) enum Way {
     Bare,
     Skep,
-    /// Through Skep, by callers of texts of mixed lengths.
+    /// Through Skep, on as many devices of one thread each, by callers of texts of mixed lengths.
     Mixed,
 }
 
@@ -65,8 +65,9 @@ fn answer<E: Engine>(way: Way, shape: &Shape, threads: usize) -> Result<()> {
                 blocking(Skep::with_rows(&work, shape.rows)?, &work, Load { outstanding, pools: 1 })
             }
             Way::Mixed => {
-                let work = mixed_work::<E>(shape, threads)?;
-                awaited(&runtime, Skep::with_rows(&work, MIXED.outstanding)?, &work, MIXED)
+                let devices = (0..threads).map(|_| E::device(1)).collect::<Result<Vec<_>>>()?;
+                let work = mixed_work::<E>(shape, E::device(1)?)?;
+                awaited(&runtime, Skep::on(&work, devices, MIXED.outstanding)?, &work, MIXED)
             }
         })
     };
