@@ -26,7 +26,7 @@ pub(crate) struct Station<T> {
     pub(crate) rules: FailureRules,
     pub(crate) verifying: Option<Verifying>,
     /// How tasks of different sizes share a batch, if they do.
-    pub(crate) sharing: Option<Sharing>,
+    pub(crate) sharing: Option<Box<Sharing>>,
     pub(crate) unrun: UnrunCounts,
 }
 
@@ -171,7 +171,7 @@ impl<T> Directory<T> {
             return Err(StartError::NoSuchPass { pool, block, pass });
         }
         let padding = guarded(|| pool.padding()).unwrap_or(None);
-        let sharing = Sharing::new(padding, &info, pass, pool.name())?;
+        let sharing = Sharing::new(padding, &info, pass, pool.name())?.map(Box::new);
         if !guarded(|| pool.claim(self.runtime)).unwrap_or(false) {
             return Err(StartError::PoolInUse { pool: pool.name().to_owned() });
         }

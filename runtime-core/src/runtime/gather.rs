@@ -51,7 +51,7 @@ impl<D: Device> Shared<D> {
         batch: &CutBatch<D::Tensor>,
     ) -> Result<Gathered<D::Tensor>, BatchError> {
         let all = 0..batch.headers.len();
-        match &batch.station.sharing {
+        match batch.station.sharing.as_deref() {
             Some(Sharing::Padded(plan)) => {
                 let (inputs, sizes) = self.gather_padded(batch, plan, all, true)?;
                 return Ok((inputs, Some(Box::new(Laid::Padded(sizes)))));

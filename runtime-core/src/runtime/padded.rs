@@ -78,7 +78,7 @@ impl<D: Device> Shared<D> {
         mut pieces: Vec<D::Tensor>,
     ) -> Result<Vec<D::Tensor>, BatchError> {
         let (Some(Laid::Padded(sizes)), Some(Sharing::Padded(plan))) =
-            (batch.laid.as_deref(), &batch.station.sharing)
+            (batch.laid.as_deref(), batch.station.sharing.as_deref())
         else {
             return Ok(pieces);
         };

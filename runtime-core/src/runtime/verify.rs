@@ -43,7 +43,7 @@ impl<D: Device> Shared<D> {
         place: usize,
     ) -> Result<Joined<D::Tensor>, BatchError> {
         let alone = place..place + 1;
-        match &batch.station.sharing {
+        match batch.station.sharing.as_deref() {
             Some(Sharing::Padded(plan)) => return Ok(self.gather_padded(batch, plan, alone, false)?.0),
             Some(Sharing::Ragged(ragged)) => return Ok(self.gather_ragged(batch, ragged, alone)?.0),
             None => {}
