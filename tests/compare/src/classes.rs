@@ -89,11 +89,13 @@ impl Classes {
         counted: Counted,
     ) -> Round<'a> {
         Box::new(move |time| {
+            // All of it, or the runtime would stay behind and end.
+            let this = &self;
             let (measure, start) = (Arc::new(Measure::default()), Instant::now());
-            self.took.take();
-            let crowd: Vec<_> = (0..self.crowd.0)
+            this.took.take();
+            let crowd: Vec<_> = (0..this.crowd.0)
                 .map(|_| {
-                    let (pool, measure, class) = (self.pool.clone(), Arc::clone(&measure), self.crowd.1);
+                    let (pool, measure, class) = (this.pool.clone(), Arc::clone(&measure), this.crowd.1);
                     let mut tasks = work.tasks();
                     runtime.spawn(async move {
                         while start.elapsed() < time {
@@ -106,13 +108,13 @@ impl Classes {
                 })
                 .collect();
             let mut latencies = Latencies::new();
-            if let Some(class) = self.one {
+            if let Some(class) = this.one {
                 let mut tasks = work.tasks();
                 // On this thread: the callers of the crowd have others.
                 while start.elapsed() < time {
                     std::thread::sleep(REST);
                     let begun = Instant::now();
-                    let ticket = self.pool.submit(Request::new(tasks()).priority(class))?;
+                    let ticket = this.pool.submit(Request::new(tasks()).priority(class))?;
                     black_box(ticket.wait()?);
                     latencies.push(micros(begun.elapsed()));
                     measure.begin(|| None);
@@ -130,7 +132,7 @@ impl Classes {
                 }
             }
             if matches!(counted, Counted::Batches) {
-                sample.latencies_us = self.took.take();
+                sample.latencies_us = this.took.take();
             }
             Ok(sample)
         })

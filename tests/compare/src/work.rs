@@ -44,7 +44,7 @@ impl<D: Device + Clone> Work<D> {
 
     /// The block of this name, which counts its batches.
     pub(crate) fn block(&self, name: &str) -> Result<Counted<D>> {
-        Ok(Counted { block: (self.block)(name)?, device: Some(self.device()) })
+        Ok(Counted::new((self.block)(name)?, Some(self.device())))
     }
 
     /// The block on its device, without any runtime.
@@ -64,12 +64,18 @@ pub(crate) struct Counted<D: Device> {
     block: Block<D>,
     /// `None` of a block that does not count.
     device: Option<D>,
+    is_ragged: bool,
 }
 
 impl<D: Device> Counted<D> {
+    fn new(block: Block<D>, device: Option<D>) -> Self {
+        let is_ragged = block.info().inputs.offsets().is_some();
+        Self { block, device, is_ragged }
+    }
+
     /// A block beside those that are measured.
     pub(crate) fn uncounted(block: Block<D>) -> Self {
-        Self { block, device: None }
+        Self::new(block, None)
     }
 }
 
@@ -84,11 +90,14 @@ impl<D: Device> Backend<D> for Counted<D> {
 
     fn forward(&mut self, inputs: &[D::Tensor]) -> std::result::Result<Vec<D::Tensor>, BoxError> {
         let Some(device) = &self.device else { return self.block.forward(inputs) };
-        let rows = inputs.first().map(|input| device.describe(input)).transpose()?;
+        // Tasks that are laid end to end have elements, and their offsets one more than rows.
+        let (counted, more) = if self.is_ragged { (inputs.last(), 1) } else { (inputs.first(), 0) };
+        let rows = counted.map(|input| device.describe(input)).transpose()?;
         let outputs = self.block.forward(inputs);
         // Afterwards: with the first answer, when the measurement begins, the next batch may have begun.
         BATCHES.fetch_add(1, Ordering::Relaxed);
-        ROWS.fetch_add(rows.and_then(|info| info.rows()).unwrap_or(0) as u64, Ordering::Relaxed);
+        let rows = rows.and_then(|info| info.rows()).unwrap_or(more) - more;
+        ROWS.fetch_add(rows as u64, Ordering::Relaxed);
         outputs
     }
 
