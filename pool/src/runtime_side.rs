@@ -103,10 +103,16 @@ impl<O: TensorOps> Inner<O> {
         terms: &Terms,
         look: &mut Look,
     ) -> Option<Batch<O::Tensor>> {
+        // The runtime may have read the clock before the task came: its patience would be over as soon as it begins.
+        let mut fresh = *terms;
+        if self.is_shared.load(Ordering::Relaxed) {
+            fresh.now = fresh.now.max(self.now());
+            fresh.begins = fresh.begins.max(fresh.now);
+        }
         let mut state = self.state.lock();
         *look = Look::Idle;
         state.seats.looks(view)?;
-        if let Some(waits) = self.leave_to_another(&mut state, view, terms) {
+        if let Some(waits) = self.leave_to_another(&mut state, view, &fresh) {
             *look = waits;
             return None;
         }
