@@ -2,14 +2,14 @@
 
 use super::shapes::{POISON, give, specs};
 use crate::Subject;
-use crate::kit::{Gate, Log, all_succeed, answer, columns, drain, gated, new_builder, pool_of};
+use crate::kit::{Bench, Known, Log, all_succeed, answer, columns, drain, gated, new_builder, pool_of};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
-use skep_runtime_core::testing::{FnBlock, ManualClock};
+use skep_pool::{PoolOptions, Serve, ServeOptions};
+use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
-    BoxError, Chain, DType, Device, Dim, HostTensor, PadTo, Padding, Request, RuntimeBuilder, Schema,
-    SubmitError, TaskError, TensorOps, Ticket, Verify,
+    BoxError, Chain, DType, Device, Dim, HostTensor, PadTo, Padding, Request, Schema, SubmitError, TaskError,
+    TensorOps, Ticket, Verify,
 };
 use skep_stats::Stats;
 use std::sync::Arc;
@@ -128,8 +128,10 @@ impl Sized {
         let count = |count: usize, by: f32| (0u8..).take(count).map(|at| from + f32::from(at) / by).collect();
         Self { rows, n, x: count(rows * n * 2, 8.0), w: count(rows, 4.0) }
     }
+}
 
-    fn input<D: Device>(&self, device: &D) -> Vec<D::Tensor> {
+impl Known for Sized {
+    fn inputs<D: Device>(&self, device: &D) -> Vec<D::Tensor> {
         let place = |dims: &[usize], numbers: &[f32]| {
             device.from_host(&HostTensor::from_f32(dims, numbers).unwrap()).unwrap()
         };
@@ -154,48 +156,14 @@ impl Sized {
     }
 }
 
-/// A runtime with the block and one that holds the device, and what was logged.
-struct Bench<D: Device> {
-    builder: RuntimeBuilder<D>,
-    clock: Arc<ManualClock>,
-    device: Arc<D>,
-    pool: TaskPool<D>,
-    held: TaskPool<D>,
-    gate: Gate,
-    log: Log<Given>,
+/// A bench with that block.
+fn bench<D: Device>(device: D, options: PoolOptions) -> Bench<D, Given> {
+    Bench::new(device, options, laid)
 }
 
-fn bench<D: Device>(device: D, options: PoolOptions) -> Bench<D> {
-    let (builder, clock) = new_builder(device, 0);
-    let mut builder = builder.just_in_time(false).linger(false);
-    let (device, log) = (Arc::clone(builder.device()), Log::new());
-    let pool = pool_of(&mut builder, laid(&device, &log), options);
-    let (block, gate) = gated(&device, "gated");
-    let held = pool_of(&mut builder, block, PoolOptions::default());
-    Bench { builder, clock, device, pool, held, gate, log }
-}
-
-impl<D: Device> Bench<D> {
-    /// Hands in tasks while the device is busy, has them run, and returns the elements of each row of each batch. Each task
-    /// is checked.
-    fn run(self, tasks: &[Sized]) -> Vec<Vec<usize>> {
-        let Self { builder, clock, device, pool, held, gate, log } = self;
-        let runtime = builder.start().unwrap();
-        let first = held.try_submit(columns(&*device, &[0.0])).unwrap();
-        gate.entered();
-        let submit = |task: &Sized| {
-            clock.advance(Duration::from_micros(1));
-            pool.try_submit(task.input(&*device)).unwrap()
-        };
-        let tickets: Vec<_> = tasks.iter().map(submit).collect();
-        gate.open();
-        answer(first).unwrap();
-        for (task, ticket) in tasks.iter().zip(tickets) {
-            task.check(&*device, ticket);
-        }
-        drain(runtime);
-        log.take().into_iter().map(|given| given.rows().map(|row| row.len()).collect()).collect()
-    }
+/// The elements of each row of each batch.
+fn lengths(given: &[Given]) -> Vec<Vec<usize>> {
+    given.iter().map(|given| given.rows().map(|row| row.len()).collect()).collect()
 }
 
 /// Tasks of several lengths run in one batch, in which nothing is padding, and the block hears where each row begins.
@@ -204,7 +172,7 @@ pub fn tasks_are_laid_end_to_end<S: Subject>() {
     let stats = Stats::new();
     bench.builder = bench.builder.observer(stats.observer());
     let tasks = [Sized::new(1, 5, 100.0), Sized::new(2, 16, 200.0), Sized::new(3, 1, 300.0)];
-    assert_eq!(bench.run(&tasks), [[5, 16, 16, 1, 1, 1]]);
+    assert_eq!(lengths(&bench.run(&tasks)), [[5, 16, 16, 1, 1, 1]]);
     let pool = &stats.snapshot().pools[0];
     assert!(pool.padding.abs() < f64::EPSILON, "{}", pool.padding);
 }
@@ -220,7 +188,7 @@ pub fn ragged_tasks_get_their_own_numbers<S: Subject>() {
             let tasks = sizes.iter().zip(0u8..);
             let tasks: Vec<_> =
                 tasks.map(|(&(rows, n), number)| Sized::new(rows, n, 100.0 * f32::from(number))).collect();
-            let batches = bench(S::device(), options).run(&tasks);
+            let batches = lengths(&bench(S::device(), options).run(&tasks));
             let rows: usize = batches.iter().map(Vec::len).sum();
             prop_assert_eq!(rows, tasks.iter().map(|task| task.rows).sum::<usize>());
             for batch in batches {
@@ -242,14 +210,14 @@ pub fn ragged_batches_are_bounded_by_elements<S: Subject>() {
     let mut limited = bench(S::device(), options.clone());
     let stats = Stats::new();
     limited.builder = limited.builder.observer(stats.observer());
-    assert_eq!(limited.run(&tasks), [vec![9, 8, 7], vec![1, 6]], "their own elements count");
+    assert_eq!(lengths(&limited.run(&tasks)), [vec![9, 8, 7], vec![1, 6]], "their own elements count");
     let cuts = stats.snapshot().pools[0].cuts.clone();
     let cuts: Vec<_> = cuts.iter().map(|(reason, batches)| (&**reason, *batches)).collect();
     assert_eq!(cuts, [("elements", 1), ("empty", 1)]);
 
     let refused = |options: PoolOptions, task: Sized| {
         let bench = bench(S::device(), options);
-        match bench.pool.try_submit(task.input(&*bench.device)).unwrap_err().error {
+        match bench.pool.try_submit(task.inputs(&*bench.device)).unwrap_err().error {
             SubmitError::TooManyElements { got, max } => (got, max),
             other => panic!("{other}"),
         }
@@ -258,36 +226,18 @@ pub fn ragged_batches_are_bounded_by_elements<S: Subject>() {
     assert_eq!(refused(options.clone(), Sized::new(4, 7, 0.0)), (28, 24), "it is not split");
     let split = bench(S::device(), options.split_large_tasks(true));
     let tasks = [Sized::new(1, 3, 0.0), Sized::new(5, 7, 0.0), Sized::new(1, 2, 0.0)];
-    let batches = split.run(&tasks);
+    let batches = lengths(&split.run(&tasks));
     assert_eq!(batches[0], [3, 7, 7, 7], "a part goes along");
     assert_eq!(batches.iter().map(Vec::len).sum::<usize>(), 7);
 }
 
 /// A ragged batch that fails is taken apart: only the culprit fails, and the others get their own numbers.
 pub fn a_ragged_batch_that_fails_is_taken_apart<S: Subject>() {
-    let Bench { builder, device, pool, held, gate, log, .. } = bench(S::device(), PoolOptions::default());
-    let runtime = builder.start().unwrap();
-    let first = held.try_submit(columns(&*device, &[0.0])).unwrap();
-    gate.entered();
     let mut tasks: Vec<_> = (0..7).map(|at| Sized::new(1 + at % 2, 9 + at, 100.0)).collect();
     tasks[3].x[1] = POISON;
-    let submit = |task: &Sized| pool.try_submit(task.input(&*device)).unwrap();
-    let tickets: Vec<_> = tasks.iter().map(submit).collect();
-    gate.open();
-    answer(first).unwrap();
-    for (at, (task, ticket)) in tasks.iter().zip(tickets).enumerate() {
-        if at == 3 {
-            let error = answer(ticket).err().unwrap();
-            assert!(matches!(error, TaskError::Failed(_)), "{error}");
-        } else {
-            task.check(&*device, ticket);
-        }
-    }
-    let batches: Vec<Vec<_>> =
-        log.take().into_iter().map(|given| given.rows().map(|row| row.len()).collect()).collect();
+    let batches = lengths(&bench(S::device(), PoolOptions::default()).run_with(&tasks, Some(3)));
     assert_eq!(batches[0].len(), 10, "all in one batch at first");
     assert!(batches.contains(&vec![12, 12]), "the culprit alone: {batches:?}");
-    drain(runtime);
 }
 
 /// A task that expires in a batch that was gathered leaves it: the rest is gathered anew.
@@ -302,9 +252,9 @@ pub fn the_rest_of_a_ragged_batch_runs<S: Subject>() {
     let first = held.try_submit(columns(&*device, &[0.0])).unwrap();
     gate.entered();
     let (expires, stays) = (Sized::new(1, 7, 1.0), Sized::new(2, 5, 2.0));
-    let soon = Request::new(expires.input(&*device)).deadline(Duration::from_millis(5));
+    let soon = Request::new(expires.inputs(&*device)).deadline(Duration::from_millis(5));
     let gone = pool.try_submit(soon).unwrap();
-    let ticket = pool.try_submit(stays.input(&*device)).unwrap();
+    let ticket = pool.try_submit(stays.inputs(&*device)).unwrap();
     clock.advance(Duration::from_millis(6));
     assert!(matches!(answer(gone), Err(TaskError::Expired { .. })));
     gate.open();
@@ -333,13 +283,13 @@ pub fn a_backward_pass_is_laid_end_to_end<S: Subject>() {
     let tasks = [(1, 5), (2, 7)].map(|(rows, n)| (Sized::new(rows, n, 1.0), Sized::new(rows, n, 50.0)));
     let tickets = tasks.each_ref().map(|(task, gradient)| {
         clock.advance(Duration::from_micros(1));
-        let [of_y, of_sum] = <[_; 2]>::try_from(gradient.input(&*device)).ok().unwrap();
-        let mut inputs = task.input(&*device);
+        let [of_y, of_sum] = <[_; 2]>::try_from(gradient.inputs(&*device)).ok().unwrap();
+        let mut inputs = task.inputs(&*device);
         inputs.extend([of_y, of_place(task.rows, task.n), of_sum]);
         pool.try_submit(inputs).unwrap()
     });
-    let mut differ = tasks[0].0.input(&*device);
-    let [of_y, of_sum] = <[_; 2]>::try_from(Sized::new(1, 7, 1.0).input(&*device)).ok().unwrap();
+    let mut differ = tasks[0].0.inputs(&*device);
+    let [of_y, of_sum] = <[_; 2]>::try_from(Sized::new(1, 7, 1.0).inputs(&*device)).ok().unwrap();
     differ.extend([of_y, of_place(1, 7), of_sum]);
     let refused = pool.try_submit(differ).unwrap_err().error;
     assert_eq!(refused.to_string(), "input `grad.y` has 7 for the dim `n`, expected 5 as before");
@@ -384,7 +334,7 @@ pub fn elements_that_are_mixed_up_are_found<S: Subject>() {
         let runtime = builder.start().unwrap();
         let first = held.try_submit(columns(&*device, &[0.0])).unwrap();
         gate.entered();
-        let tickets = [5, 7].map(|n| pool.try_submit(Sized::new(1, n, 1.0).input(&*device)).unwrap());
+        let tickets = [5, 7].map(|n| pool.try_submit(Sized::new(1, n, 1.0).inputs(&*device)).unwrap());
         gate.open();
         answer(first).unwrap();
         all_succeed(tickets);
@@ -406,7 +356,7 @@ pub fn a_warm_up_is_laid_end_to_end<S: Subject>() {
         [vec![0, 16], vec![0, 16, 32, 48]]
     );
     let task = Sized::new(2, 3, 1.0);
-    task.check(&*device, served.forward.try_submit(task.input(&*device)).unwrap());
+    task.check(&*device, served.forward.try_submit(task.inputs(&*device)).unwrap());
     drain(runtime);
 }
 
@@ -449,10 +399,10 @@ pub fn outputs_that_are_not_laid_end_to_end_are_errors<S: Subject>() {
         let good = pool_of(&mut builder, laid(&device, &log), PoolOptions::default());
         let runtime = builder.start().unwrap();
         let task = Sized::new(2, 3, 1.0);
-        let error = answer(pool.try_submit(task.input(&*device)).unwrap()).err().unwrap();
+        let error = answer(pool.try_submit(task.inputs(&*device)).unwrap()).err().unwrap();
         let error = Chain(&error).to_string();
         assert!(error.contains("6 elements laid end to end"), "{error}");
-        task.check(&*device, good.try_submit(task.input(&*device)).unwrap());
+        task.check(&*device, good.try_submit(task.inputs(&*device)).unwrap());
         drain(runtime);
     }
 }
@@ -472,6 +422,6 @@ pub fn a_block_is_replaced_by_one_that_is_called_alike<S: Subject>() {
     assert!(error.ends_with("their offsets differ"), "{error}");
     runtime.handle().replace("laid", laid(&device, &log)).unwrap();
     let task = Sized::new(2, 3, 1.0);
-    task.check(&*device, pool.try_submit(task.input(&*device)).unwrap());
+    task.check(&*device, pool.try_submit(task.inputs(&*device)).unwrap());
     drain(runtime);
 }

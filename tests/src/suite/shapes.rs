@@ -2,15 +2,15 @@
 
 use crate::Subject;
 use crate::kit::{
-    Gate, Log, all_succeed, answer, columns, drain, gated, new_builder, pool_of, quiet_panics, schema,
+    Bench, Known, Log, all_succeed, answer, columns, drain, gated, new_builder, pool_of, quiet_panics, schema,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use skep_pool::{PoolOptions, Serve, ServeOptions, TaskPool};
-use skep_runtime_core::testing::{FnBlock, ManualClock};
+use skep_pool::{PoolOptions, Serve, ServeOptions};
+use skep_runtime_core::testing::FnBlock;
 use skep_runtime_core::{
-    BoxError, Chain, DType, Device, Dim, HostTensor, PadTo, Padding, Priority, Request, RuntimeBuilder,
-    Schema, SubmitError, TaskError, TensorOps, TensorSpec, Ticket, Verify,
+    BoxError, Chain, DType, Device, Dim, HostTensor, PadTo, Padding, Priority, Request, Schema, SubmitError,
+    TaskError, TensorOps, TensorSpec, Ticket, Verify,
 };
 use skep_stats::Stats;
 use std::sync::Arc;
@@ -104,6 +104,12 @@ impl Sized {
         let host = HostTensor::from_f32(&[self.rows, self.n, 2], &self.numbers).unwrap();
         device.from_host(&host).unwrap()
     }
+}
+
+impl Known for Sized {
+    fn inputs<D: Device>(&self, device: &D) -> Vec<D::Tensor> {
+        vec![self.input(device)]
+    }
 
     /// It has its own numbers, in its own length, to the last bit.
     fn check<D: Device>(&self, device: &D, ticket: Ticket<D::Tensor>) {
@@ -117,47 +123,13 @@ impl Sized {
     }
 }
 
-/// A runtime with the block and one that holds the device, and what was logged.
-struct Bench<D: Device> {
-    builder: RuntimeBuilder<D>,
-    clock: Arc<ManualClock>,
-    device: Arc<D>,
-    pool: TaskPool<D>,
-    held: TaskPool<D>,
-    gate: Gate,
-    log: Log<Given>,
+/// A bench with that block.
+fn bench<D: Device>(device: D, options: PoolOptions) -> Bench<D, Given> {
+    Bench::new(device, options, masked)
 }
 
-fn bench<D: Device>(device: D, options: PoolOptions) -> Bench<D> {
-    let (builder, clock) = new_builder(device, 0);
-    let mut builder = builder.just_in_time(false).linger(false);
-    let (device, log) = (Arc::clone(builder.device()), Log::new());
-    let pool = pool_of(&mut builder, masked(&device, &log), options);
-    let (block, gate) = gated(&device, "gated");
-    let held = pool_of(&mut builder, block, PoolOptions::default());
-    Bench { builder, clock, device, pool, held, gate, log }
-}
-
-impl<D: Device> Bench<D> {
-    /// Hands in tasks while the device is busy, has them run, and returns the dims of the batches. Each is checked.
-    fn run(self, tasks: &[Sized]) -> Vec<Vec<usize>> {
-        let Self { builder, clock, device, pool, held, gate, log } = self;
-        let runtime = builder.start().unwrap();
-        let first = held.try_submit(columns(&*device, &[0.0])).unwrap();
-        gate.entered();
-        let submit = |task: &Sized| {
-            clock.advance(Duration::from_micros(1));
-            pool.try_submit(vec![task.input(&*device)]).unwrap()
-        };
-        let tickets: Vec<_> = tasks.iter().map(submit).collect();
-        gate.open();
-        answer(first).unwrap();
-        for (task, ticket) in tasks.iter().zip(tickets) {
-            task.check(&*device, ticket);
-        }
-        drain(runtime);
-        log.take().into_iter().map(|(dims, ..)| dims).collect()
-    }
+fn dims(given: Vec<Given>) -> Vec<Vec<usize>> {
+    given.into_iter().map(|(dims, ..)| dims).collect()
 }
 
 /// Tasks of several lengths run in one batch, padded as the rule says, and the pool makes the mask. Stats tell how much was
@@ -169,7 +141,7 @@ pub fn tasks_of_several_lengths_share_a_batch<S: Subject>() {
         bench.builder = bench.builder.observer(stats.observer());
         assert_eq!(bench.pool.schema().tensors().len(), 1, "the mask is the pool's");
         let tasks = [Sized::new(1, 5, 100.0), Sized::new(2, 7, 200.0), Sized::new(1, 6, 300.0)];
-        assert_eq!(bench.run(&tasks), [[4, padded, 2]]);
+        assert_eq!(dims(bench.run(&tasks)), [[4, padded, 2]]);
         let all = 4 * padded;
         let padding = stats.snapshot().pools[0].padding;
         assert!((padding - (all - 25) as f64 / all as f64).abs() < 1e-9, "{padding} of {all}");
@@ -202,7 +174,7 @@ pub fn padded_tasks_get_their_own_numbers<S: Subject>() {
             let tasks = sizes.iter().zip(0u8..);
             let tasks: Vec<_> =
                 tasks.map(|(&(rows, n), number)| Sized::new(rows, n, 100.0 * f32::from(number))).collect();
-            for dims in bench(S::device(), options).run(&tasks) {
+            for dims in dims(bench(S::device(), options).run(&tasks)) {
                 prop_assert!(dims[0] <= max_rows && dims[0] * dims[1] <= max_elements, "{dims:?}");
             }
             Ok(())
@@ -217,7 +189,7 @@ pub fn batches_are_bounded_by_elements<S: Subject>() {
     let mut limited = bench(S::device(), options.clone());
     let stats = Stats::new();
     limited.builder = limited.builder.observer(stats.observer());
-    assert_eq!(limited.run(&tasks), [[3, 8, 2], [3, 8, 2], [1, 8, 2]], "three times eight");
+    assert_eq!(dims(limited.run(&tasks)), [[3, 8, 2], [3, 8, 2], [1, 8, 2]], "three times eight");
     let cuts = stats.snapshot().pools[0].cuts.clone();
     assert_eq!(
         cuts.iter().map(|(reason, batches)| (&**reason, *batches)).collect::<Vec<_>>(),
@@ -233,7 +205,7 @@ pub fn batches_are_bounded_by_elements<S: Subject>() {
     assert_eq!(refused(options.clone().max_elements(10), Sized::new(1, 9, 0.0)), (12, 10), "one row");
     assert_eq!(refused(options.clone(), Sized::new(4, 8, 0.0)), (32, 24), "it is not split");
     let split = bench(S::device(), options.split_large_tasks(true));
-    assert_eq!(split.run(&[Sized::new(5, 7, 0.0)]), [[3, 8, 2], [2, 8, 2]]);
+    assert_eq!(dims(split.run(&[Sized::new(5, 7, 0.0)])), [[3, 8, 2], [2, 8, 2]]);
 }
 
 /// The most urgent task is always in the next batch, and tasks of one class of lengths run in their order.
@@ -262,28 +234,12 @@ pub fn padding_keeps_the_order_of_work<S: Subject>() {
 
 /// A padded batch that fails is taken apart: only the culprit fails, and the others get their own numbers.
 pub fn a_padded_batch_that_fails_is_taken_apart<S: Subject>() {
-    let Bench { builder, device, pool, held, gate, log, .. } = bench(S::device(), pads(PadTo::Longest));
-    let runtime = builder.start().unwrap();
-    let first = held.try_submit(columns(&*device, &[0.0])).unwrap();
-    gate.entered();
     let mut tasks: Vec<_> = (0..7).map(|at| Sized::new(1 + at % 2, 9 + at, 100.0)).collect();
     tasks[3].numbers[1] = POISON;
-    let submit = |task: &Sized| pool.try_submit(vec![task.input(&*device)]).unwrap();
-    let tickets: Vec<_> = tasks.iter().map(submit).collect();
-    gate.open();
-    answer(first).unwrap();
-    for (at, (task, ticket)) in tasks.iter().zip(tickets).enumerate() {
-        if at == 3 {
-            let error = answer(ticket).err().unwrap();
-            assert!(matches!(error, TaskError::Failed(_)), "{error}");
-        } else {
-            task.check(&*device, ticket);
-        }
-    }
-    let rows: Vec<_> = log.take().into_iter().map(|(dims, ..)| (dims[0], dims[1])).collect();
+    let given = bench(S::device(), pads(PadTo::Longest)).run_with(&tasks, Some(3));
+    let rows: Vec<_> = given.into_iter().map(|(dims, ..)| (dims[0], dims[1])).collect();
     assert_eq!(rows[0], (10, 15), "all in one batch at first");
     assert!(rows.contains(&(2, 12)), "the culprit alone, no longer than it is: {rows:?}");
-    drain(runtime);
 }
 
 /// A task that expires in a batch that was gathered leaves it: the rest is gathered anew.
@@ -307,7 +263,7 @@ pub fn the_rest_of_a_padded_batch_runs<S: Subject>() {
     answer(first).unwrap();
     short.check(&*device, stays);
     drain(runtime);
-    assert_eq!(log.take().into_iter().map(|(dims, ..)| dims).collect::<Vec<_>>(), [[2, 5, 2]]);
+    assert_eq!(dims(log.take()), [[2, 5, 2]]);
 }
 
 /// A backward pass is padded with gradients of 0, and gives each task the gradients of its own length.
