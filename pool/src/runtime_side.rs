@@ -103,24 +103,25 @@ impl<O: TensorOps> Inner<O> {
         terms: &Terms,
         look: &mut Look,
     ) -> Option<Batch<O::Tensor>> {
-        // The runtime may have read the clock before the task came: its patience would be over as soon as it begins.
-        let mut fresh = *terms;
+        // The runtime may have read the clock before the task came, and what devices leave to each other is a matter of time: its
+        // patience would be over as soon as it begins, and its batch before it ends.
+        let mut terms = *terms;
         if self.is_shared.load(Ordering::Relaxed) {
-            fresh.now = fresh.now.max(self.now());
-            fresh.begins = fresh.begins.max(fresh.now);
+            terms.now = terms.now.max(self.now());
+            terms.begins = terms.begins.max(terms.now);
         }
         let mut state = self.state.lock();
         *look = Look::Idle;
         state.seats.looks(view)?;
-        if let Some(waits) = self.leave_to_another(&mut state, view, &fresh) {
+        if let Some(waits) = self.leave_to_another(&mut state, view, &terms) {
             *look = waits;
             return None;
         }
         let waited = state.queue.rows();
-        let taken = self.take(&mut state, view, Some(rank), terms);
+        let taken = self.take(&mut state, view, Some(rank), &terms);
         if taken.is_some() && terms.price.is_some() {
             let rows = waited.saturating_sub(state.queue.rows());
-            state.seats.has_cut(view, terms, rows);
+            state.seats.has_cut(view, &terms, rows);
         }
         // Fewer rows because of a deadline say nothing about the room.
         *look = self.look_at(&mut state, terms.now);
